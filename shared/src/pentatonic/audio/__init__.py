@@ -1,0 +1,27 @@
+"""Audio files and signals: probe, load, stream, save, find and resample.
+
+WAV (also WAVEX, RF64 and W64), AIFF, AU, CAF, FLAC, Ogg Vorbis, Opus and MP3 are read by libsndfile; MP4/M4A, AAC,
+WebM/Matroska, WMA, WavPack and Monkey's Audio by FFmpeg, when the extra ``pentatonic[ffmpeg]`` is installed. The
+content decides, never the suffix. Every fault of a file is an :class:`~pentatonic.errors.AudioError` that names it.
+"""
+
+from __future__ import annotations
+
+from pentatonic.audio.decode import Audio, AudioInfo, info, load, stream
+from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
+from pentatonic.audio.limits import AudioLimits
+from pentatonic.audio.resample import StreamResampler, resample
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "Audio",
+    "AudioInfo",
+    "AudioLimits",
+    "StreamResampler",
+    "find_files",
+    "info",
+    "load",
+    "resample",
+    "save",
+    "stream",
+]

@@ -1,0 +1,201 @@
+"""Read audio files: probe, load whole, stream with bounded memory.
+
+Loading and streaming run the same steps on the same blocks, so their results are equal bit for bit: decode, check for
+NaN and infinity, mean over channels, resample. Nothing is allocated from counts in a header, which can lie.
+
+Shape legend: n = samples per channel, C = channels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pentatonic.audio.decoding import Decoding, NonFinite
+from pentatonic.audio.limits import AudioLimits
+from pentatonic.audio.sources import open_source, probe
+from pentatonic.errors import UsageError
+
+_DEFAULT_LIMITS = AudioLimits()
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a file says.
+
+    Attributes:
+        path: The file.
+        sample_rate: In Hz.
+        channels: Number of channels.
+        frames: Samples per channel.
+        duration_s: ``frames / sample_rate``.
+        format: Container, such as ``"WAV"``.
+        subtype: Encoding, such as ``"PCM_16"``.
+    """
+
+    path: Path
+    sample_rate: int
+    channels: int
+    frames: int
+    duration_s: float
+    format: str
+    subtype: str
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Decoded audio.
+
+    Attributes:
+        samples: (C, n) float32, nominally in [-1, 1]; C = 1 after a downmix.
+        sample_rate: In Hz.
+        meta: ``source_sample_rate``, ``source_channels``, ``peak`` (largest absolute sample of the file before downmix
+            and resampling) and ``warnings`` (list of str: what was wrong and tolerated).
+    """
+
+    samples: Tensor
+    sample_rate: int
+    meta: dict[str, Any]
+
+
+def info(path: str | Path, *, limits: AudioLimits = _DEFAULT_LIMITS) -> AudioInfo:
+    """Read the header of an audio file.
+
+    A damaged body does not show here. A file whose header states no length is decoded once to count its samples.
+
+    Args:
+        path: The file.
+        limits: Bounds on file size, duration, channels and sample rate.
+
+    Returns:
+        What the header says.
+
+    Raises:
+        AudioError: One of its kinds, as for :func:`load`; an empty file is no error here.
+    """
+    path = Path(path)
+    with open_source(path, *probe(path, limits.max_bytes)) as source:
+        limits.check(path, source)
+        frames, rate = source.frames, source.sample_rate
+        if frames is None:
+            frames = 0
+            for block in source.blocks(0):
+                frames += len(block)
+                limits.check_duration(path, frames, rate)
+        return AudioInfo(path, rate, source.channels, frames, frames / rate, source.format, source.subtype)
+
+
+def load(
+    path: str | Path,
+    *,
+    sample_rate: int | None = None,
+    mono: bool = True,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    strict: bool = True,
+    nonfinite: NonFinite = "raise",
+    limits: AudioLimits = _DEFAULT_LIMITS,
+) -> Audio:
+    """Read an audio file into memory.
+
+    Args:
+        path: The file.
+        sample_rate: Resample to this rate in Hz (soxr); None keeps the rate of the file.
+        mono: Mean over the channels, before resampling.
+        offset_s: Start here, in seconds, rounded to a sample of the file.
+        duration_s: Read at most this much, in seconds; None reads to the end. A file that ends earlier gives what
+            there is.
+        strict: Raise at damage and at a file without samples. Otherwise keep what was decoded before the damage and
+            say so in ``meta["warnings"]``.
+        nonfinite: Raise at NaN and infinite samples, or set them to zero with a warning.
+        limits: Bounds on file size, duration, channels and sample rate.
+
+    Returns:
+        Samples (C, n) float32, C = 1 when ``mono``.
+
+    Raises:
+        AudioFileNotFound: Missing, or not a regular file.
+        UnsupportedFormat: Not audio that an installed decoder reads.
+        TruncatedAudio: The file is shorter than its header says (``strict``).
+        CorruptAudio: The header is damaged, or the body (``strict``).
+        EmptyAudio: No samples (``strict``).
+        AudioTooShort: ``offset_s`` is past the end.
+        NonFiniteAudio: NaN or infinite samples, with ``nonfinite="raise"``.
+        AudioLimitExceeded: Beyond ``limits``.
+        UsageError: An argument is out of range.
+    """
+    decoding = Decoding(Path(path), sample_rate, mono, offset_s, duration_s, strict, nonfinite, limits)
+    blocks, n_values = [], 0
+    for block in decoding.run(hold_all=True):
+        blocks.append(block)
+        n_values += block.numel()
+        limits.check_result(decoding.path, n_values)
+    samples = torch.cat(blocks, dim=1) if blocks else torch.zeros(1 if mono else decoding.source_channels, 0)
+    meta = {
+        "source_sample_rate": decoding.source_rate,
+        "source_channels": decoding.source_channels,
+        "peak": decoding.peak,
+        "warnings": decoding.warnings,
+    }
+    return Audio(samples, decoding.result_rate, meta)
+
+
+def stream(
+    path: str | Path,
+    *,
+    sample_rate: int | None = None,
+    block_s: float = 30.0,
+    strict: bool = True,
+    nonfinite: NonFinite = "raise",
+    limits: AudioLimits = _DEFAULT_LIMITS,
+) -> Iterator[Tensor]:
+    """Read an audio file as mono blocks, with memory that does not grow with its length.
+
+    The concatenation equals ``load(path, ...).samples[0]`` bit for bit. The file is opened by the first ``next``;
+    what :func:`load` would note in ``meta["warnings"]`` is issued as a ``UserWarning`` after the last block.
+
+    Args:
+        path: The file.
+        sample_rate: Resample to this rate in Hz; None keeps the rate of the file.
+        block_s: Length of every block but the last, in seconds.
+        strict: As for :func:`load`.
+        nonfinite: As for :func:`load`.
+        limits: As for :func:`load`.
+
+    Returns:
+        Iterator over blocks (n,) float32.
+
+    Raises:
+        AudioError: As for :func:`load`, at once or at the block where the fault lies.
+        UsageError: An argument is out of range.
+    """
+    if not (math.isfinite(block_s) and block_s > 0):
+        raise UsageError(f"block_s must be positive seconds, not {block_s}")
+    decoding = Decoding(Path(path), sample_rate, True, 0.0, None, strict, nonfinite, limits)
+    return _stream(decoding, block_s)
+
+
+def _stream(decoding: Decoding, block_s: float) -> Iterator[Tensor]:
+    pending: list[Tensor] = []
+    n_pending = 0
+    for block in decoding.run(hold_all=False):
+        pending.append(block[0])
+        n_pending += block.shape[1]
+        size = max(1, round(block_s * decoding.result_rate))
+        if n_pending >= size:
+            *whole, rest = torch.cat(pending).split(size)
+            if len(rest) == size:
+                whole, rest = [*whole, rest], rest[:0]
+            yield from whole
+            pending, n_pending = [rest], len(rest)
+    if n_pending:
+        yield torch.cat(pending)
+    for text in decoding.warnings:
+        warnings.warn(f"{decoding.path}: {text}", stacklevel=2)
