@@ -1,0 +1,41 @@
+"""Logarithms of mel spectrograms. Where a floor acts, the gradient is zero."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Log = Literal["log10_1p", "db", "db_below_peak", "whisper"]
+
+# These refer to the maximum of the whole signal, so nothing is final before its end.
+PEAK_RELATIVE: tuple[Log, ...] = ("db_below_peak", "whisper")
+
+
+def compress(mel: Tensor, log: Log | None) -> Tensor:
+    """The logarithm of ``mel``, up to what :func:`below_peak` adds."""
+    match log:
+        case None:
+            return mel
+        case "log10_1p":
+            return torch.log10(1 + 10000 * mel)
+        case "db":
+            return 10 * torch.log10(mel.clamp(min=1e-10))
+        case "db_below_peak":
+            return 20 * torch.log10(mel.clamp(min=1e-5))
+        case "whisper":
+            return torch.log10(mel.clamp(min=1e-10))
+
+
+def below_peak(values: Tensor, peak: Tensor, log: Log | None) -> Tensor:
+    """The second step of the logarithms in :data:`PEAK_RELATIVE`.
+
+    Args:
+        values: Result of :func:`compress`.
+        peak: Its maximum over the whole signal, in a shape that broadcasts.
+        log: Which logarithm.
+    """
+    if log == "whisper":
+        return (torch.maximum(values, peak - 8) + 4) / 4
+    return (values - peak).clamp(min=-80)
