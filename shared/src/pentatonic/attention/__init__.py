@@ -1,0 +1,50 @@
+"""Exact softmax attention with distance biases, windows, causal bounds and rotary embeddings, in O(N) memory.
+
+One call says *what* is computed; the back end is picked by :func:`explain`'s rules: PyTorch's fused attention
+where it can express the problem, tiles (``chunked``) elsewhere, and a naive ``reference`` on request.
+"""
+
+from pentatonic.attention.cache import KVCache
+from pentatonic.attention.descriptors import (
+    Alibi1D,
+    Alibi2D,
+    Bias,
+    Causal,
+    Directional,
+    KeyBias,
+    KeyLengths,
+    Mask,
+    Raw,
+    Rope,
+    SlidingWindow,
+)
+from pentatonic.attention.dispatch import Backend, Choice
+from pentatonic.attention.functional import attention, decode_attention, explain
+from pentatonic.attention.packing import pack, pad_packed, unpack
+from pentatonic.attention.slopes import alibi_slopes
+from pentatonic.attention.varlen import varlen_attention
+
+__all__ = [
+    "Alibi1D",
+    "Alibi2D",
+    "Backend",
+    "Bias",
+    "Causal",
+    "Choice",
+    "Directional",
+    "KVCache",
+    "KeyBias",
+    "KeyLengths",
+    "Mask",
+    "Raw",
+    "Rope",
+    "SlidingWindow",
+    "alibi_slopes",
+    "attention",
+    "decode_attention",
+    "explain",
+    "pack",
+    "pad_packed",
+    "unpack",
+    "varlen_attention",
+]

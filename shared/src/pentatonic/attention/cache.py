@@ -1,0 +1,116 @@
+"""A preallocated key/value cache for autoregressive decoding.
+
+Shapes: B batch (or beams), H heads, N tokens, D head dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pentatonic.errors import UsageError
+
+
+class KVCache:
+    """Keys and values of one attention layer; appended in place, for inference only.
+
+    Args:
+        batch: B.
+        heads: H.
+        max_tokens: Capacity in tokens.
+        head_dim: D.
+        dtype: Of keys and values.
+        device: Of keys and values.
+
+    Attributes:
+        length: Number of tokens held, 0 to ``max_tokens``.
+        key_buffer: ``(B, H, max_tokens, D)``, zero where nothing has been written.
+        value_buffer: ``(B, H, max_tokens, D)``.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        heads: int,
+        max_tokens: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        # Zeros, not garbage: 0 * NaN behind a mask would still be NaN.
+        self.key_buffer = torch.zeros(batch, heads, max_tokens, head_dim, dtype=dtype, device=device)
+        self.value_buffer = torch.zeros_like(self.key_buffer)
+        self.length = 0
+
+    @property
+    def max_tokens(self) -> int:
+        """Capacity in tokens."""
+        return self.key_buffer.shape[2]
+
+    @property
+    def keys(self) -> Tensor:
+        """View ``(B, H, length, D)`` of the keys held."""
+        return self.key_buffer[:, :, : self.length]
+
+    @property
+    def values(self) -> Tensor:
+        """View ``(B, H, length, D)`` of the values held."""
+        return self.value_buffer[:, :, : self.length]
+
+    @torch.no_grad()
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add tokens at the end, without reallocation.
+
+        Args:
+            k: ``(B, H, n, D)``, cast to the cache's dtype.
+            v: ``(B, H, n, D)``.
+
+        Returns:
+            Views of all keys and values held, each ``(B, H, length, D)``, without gradients.
+
+        Raises:
+            UsageError: The shapes do not fit, or the capacity is exceeded; the cache is then unchanged.
+        """
+        batch, heads, _, dim = self.key_buffer.shape
+        if k.shape != v.shape or k.dim() != 4 or (k.shape[0], k.shape[1], k.shape[3]) != (batch, heads, dim):
+            raise UsageError(
+                f"the cache takes ({batch}, {heads}, n, {dim}), got k {tuple(k.shape)} and v {tuple(v.shape)}"
+            )
+        stop = self.length + k.shape[2]
+        if stop > self.max_tokens:
+            raise UsageError(f"{stop} tokens do not fit into a cache of {self.max_tokens}")
+        self.key_buffer[:, :, self.length : stop] = k
+        self.value_buffer[:, :, self.length : stop] = v
+        self.length = stop
+        return self.keys, self.values
+
+    @torch.no_grad()
+    def reorder(self, index: Tensor) -> None:
+        """Let row b continue what row ``index[b]`` held, as beam search does after each step.
+
+        Args:
+            index: ``(B,)`` integer, each in [0, B); rows may repeat.
+
+        Raises:
+            UsageError: ``index`` does not have one entry per row.
+        """
+        if index.shape != (self.key_buffer.shape[0],):
+            raise UsageError(
+                f"reorder needs ({self.key_buffer.shape[0]},) row numbers, got {tuple(index.shape)}"
+            )
+        self.keys.copy_(self.keys.index_select(0, index))
+        self.values.copy_(self.values.index_select(0, index))
+
+    def truncate(self, length: int) -> None:
+        """Forget everything from token ``length`` on.
+
+        Args:
+            length: New length, 0 to the present length.
+
+        Raises:
+            UsageError: ``length`` is outside that range.
+        """
+        if not 0 <= length <= self.length:
+            raise UsageError(f"length must be 0 to {self.length}, got {length}")
+        self.length = length

@@ -1,0 +1,174 @@
+"""Attention within each sequence of a packed batch.
+
+Shapes: total_q, total_k tokens of all sequences, S sequences, H heads, D head dimension. The sequences run
+one by one, each through the back end that suits its length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, Unpack, overload
+
+import torch
+from torch import Tensor
+
+from pentatonic.attention.descriptors import Alibi1D, AllOf, Bias, KeyBias, KeyLengths, Mask, Rope
+from pentatonic.attention.dispatch import Backend
+from pentatonic.attention.functional import Options, attention
+from pentatonic.attention.packing import sequence_bounds
+from pentatonic.errors import UsageError
+
+Bounds = list[tuple[int, int]]
+
+
+@overload
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor | None = None,
+    *,
+    max_seqlen_q: int,
+    max_seqlen_k: int | None = None,
+    return_lse: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Tensor: ...
+@overload
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor | None = None,
+    *,
+    max_seqlen_q: int,
+    max_seqlen_k: int | None = None,
+    return_lse: Literal[True],
+    **options: Unpack[Options],
+) -> tuple[Tensor, Tensor]: ...
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor | None = None,
+    *,
+    max_seqlen_q: int,
+    max_seqlen_k: int | None = None,
+    bias: Bias | None = None,
+    mask: Mask | None = None,
+    rope: Rope | None = None,
+    scale: float | None = None,
+    return_lse: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention within each sequence of a packed batch; sequences may be empty.
+
+    As :func:`pentatonic.attention.attention`, where token numbers, and with them windows, causal bounds, rope
+    positions and ALiBi distances, restart in each sequence.
+
+    Args:
+        q: ``(total_q, H, D)`` floating, token-major.
+        k: ``(total_k, H, D)``, same dtype.
+        v: ``(total_k, H, Dv)``, same dtype.
+        cu_seqlens_q: ``(S + 1,)`` integer: sequence s is ``q[cu_seqlens_q[s]:cu_seqlens_q[s + 1]]``.
+        cu_seqlens_k: The same for k and v; that of q by default.
+        max_seqlen_q: At least the length of the longest sequence of q.
+        max_seqlen_k: At least that of k; ``max_seqlen_q`` by default.
+        bias: With packed tensors: ``coords (total_k, 2)``, ``position (total_k,)``, ``vec (total_k,)`` or
+            ``(H, total_k)``.
+        mask: With one length per sequence in :class:`KeyLengths`.
+        rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
+        scale: Factor on ``q . k``; ``D ** -0.5`` by default.
+        return_lse: Also return the log-sum-exp of each row.
+        backend: As in ``attention``, for every sequence.
+
+    Returns:
+        ``(total_q, H, Dv)``; with ``return_lse`` also ``(total_q, H)``.
+
+    Raises:
+        UsageError: Shapes, dtypes or options do not fit.
+        BackendUnavailable: The back end asked for cannot compute this.
+    """
+    if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
+        raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
+    bounds_q = sequence_bounds(cu_seqlens_q, q.shape[0])
+    bounds_k = sequence_bounds(cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k, k.shape[0])
+    _check_bounds("q", bounds_q, len(bounds_q), max_seqlen_q)
+    _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_q if max_seqlen_k is None else max_seqlen_k)
+    _check_packed(bias, mask, k.shape[0], len(bounds_q))
+    table = None if rope is None else _packed_table(rope, bounds_k, q)
+
+    outputs: list[Tensor] = []
+    lses: list[Tensor] = []
+    for s, (rows, keys) in enumerate(zip(_slices(bounds_q), _slices(bounds_k), strict=True)):
+        local = Options(bias=_slice_bias(bias, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend)
+        if rope is not None and table is not None:
+            local["rope"] = Rope(cos_sin=(table[0][keys], table[1][keys]), style=rope.style)
+        heads_first = [x.transpose(0, 1)[None] for x in (q[rows], k[keys], v[keys])]
+        if return_lse:
+            o, lse = attention(*heads_first, return_lse=True, **local)
+            lses.append(lse[0].transpose(0, 1))
+        else:
+            o = attention(*heads_first, **local)
+        outputs.append(o[0].transpose(0, 1))
+    packed = torch.cat(outputs)
+    return (packed, torch.cat(lses)) if return_lse else packed
+
+
+def _slices(bounds: Bounds) -> list[slice]:
+    return [slice(start, stop) for start, stop in bounds]
+
+
+def _check_bounds(name: str, bounds: Bounds, sequences: int, max_seqlen: int) -> None:
+    if len(bounds) != sequences:
+        raise UsageError(f"cu_seqlens_{name} names {len(bounds)} sequences, cu_seqlens_q {sequences}")
+    longest = max(stop - start for start, stop in bounds)
+    if longest > max_seqlen:
+        raise UsageError(f"max_seqlen_{name} is {max_seqlen}, but a sequence has {longest} tokens")
+
+
+def _check_packed(bias: Bias | None, mask: Mask | None, total_k: int, sequences: int) -> None:
+    """Slicing would silently accept tensors of another length."""
+    if bias is not None:
+        if isinstance(bias, KeyBias):
+            tokens = bias.vec.shape[-1:]
+        elif isinstance(bias, Alibi1D):
+            tokens = (total_k,) if bias.position is None else bias.position.shape
+        else:
+            tokens = bias.coords.shape[:-1]
+        if tuple(tokens) != (total_k,):
+            raise UsageError(
+                f"{type(bias).__name__} holds {tuple(tokens)} tokens, packed keys are ({total_k},)"
+            )
+    for part in mask.parts if isinstance(mask, AllOf) else (mask,):
+        if isinstance(part, KeyLengths) and part.kv_len.shape[0] != sequences:
+            raise UsageError(f"kv_len has {part.kv_len.shape[0]} entries for {sequences} sequences")
+
+
+def _packed_table(rope: Rope, bounds_k: Bounds, q: Tensor) -> tuple[Tensor, Tensor]:
+    total = bounds_k[-1][1]
+    positions = torch.cat([torch.arange(stop - start, device=q.device) for start, stop in bounds_k])
+    cos, sin = rope.table(positions, q)
+    if cos.dim() != 2 or cos.shape[0] != total:
+        raise UsageError(f"packed rope must cover ({total},) tokens, got {tuple(cos.shape[:-1])}")
+    return cos, sin
+
+
+def _slice_bias(bias: Bias | None, keys: slice) -> Bias | None:
+    if isinstance(bias, KeyBias):
+        return replace(bias, vec=bias.vec[..., keys])
+    if isinstance(bias, Alibi1D):
+        return bias if bias.position is None else replace(bias, position=bias.position[keys])
+    return None if bias is None else replace(bias, coords=bias.coords[keys])
+
+
+def _slice_mask(mask: Mask | None, sequence: int) -> Mask | None:
+    if isinstance(mask, AllOf):
+        return AllOf(tuple(_slice_part(part, sequence) for part in mask.parts))
+    return None if mask is None else _slice_part(mask, sequence)
+
+
+def _slice_part(part: Mask, sequence: int) -> Mask:
+    return KeyLengths(part.kv_len[sequence : sequence + 1]) if isinstance(part, KeyLengths) else part

@@ -1,0 +1,42 @@
+"""Peak memory of biased attention, measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("resource")
+
+# Peak resident size only ever grows, so the back end that must stay small runs first.
+SCRIPT = """
+import json, resource, sys, torch
+from pentatonic.attention import Alibi2D, alibi_slopes, attention
+
+torch.set_num_threads(1)
+unit = 1 if sys.platform == "darwin" else 1024
+
+def step(n, backend):
+    q, k, v = (torch.randn(1, 2, n, 16, requires_grad=True) for _ in range(3))
+    slopes = alibi_slopes(2).requires_grad_()
+    coords = torch.stack((torch.arange(n) // 8, torch.arange(n) % 8), dim=-1)
+    o = attention(q, k, v, bias=Alibi2D(coords, slopes, slopes), backend=backend)
+    if backend == "chunked":
+        o.sum().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+step(600, "chunked")
+start = step(600, "sdpa")
+chunked = step(3072, "chunked")
+print(json.dumps({"chunked": chunked - start, "sdpa": step(3072, "sdpa") - start}))
+"""
+
+
+def test_training_with_2d_alibi_needs_no_quadratic_memory():
+    child = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    growth = json.loads(child.stdout)
+    matrix = 2 * 3072 * 3072 * 4
+    assert growth["sdpa"] > matrix  # the measurement sees what it should see
+    assert growth["chunked"] < matrix / 4
