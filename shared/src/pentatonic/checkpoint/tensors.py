@@ -1,0 +1,211 @@
+"""Dictionaries of tensors in files: safetensors for what we write, and guarded reading of pickled state dicts.
+
+Source: the safetensors format (github.com/huggingface/safetensors): the header's size as 8 bytes, little-endian; a JSON
+header with type, shape and place of each tensor; the data without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pentatonic.checkpoint.atomic import atomic_file
+from pentatonic.errors import CheckpointError, CorruptCheckpoint
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_METADATA = "__metadata__"
+_MAX_HEADER_BYTES = 100_000_000
+_FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+)")
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as a safetensors file, whole or not at all; equal input gives equal bytes.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: Name to dense tensor, of any shape, on any device and of a real or boolean dtype. Tensors that share
+            memory are written once each.
+        metadata: Text to put into the header.
+
+    Raises:
+        CheckpointError: The file cannot be written, or a tensor has no form in this format; the message names it.
+    """
+    for name, tensor in tensors.items():
+        _check_writable(path, name, tensor)
+    # Written here and not by the library: that orders metadata at random, ignores the umask and hides the disk's
+    # error. Its order of tensors, widest type first, keeps every tensor aligned.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name, tensor in ordered:
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_file(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
+
+
+def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    On the CPU, the tensors are views of the file, read when they are used; writing to them does not change it.
+
+    Args:
+        path: The file.
+        device: Where the tensors go.
+
+    Returns:
+        Name to tensor.
+
+    Raises:
+        CorruptCheckpoint: The file is missing, cut, or not a well-formed safetensors file, among them those whose
+            header gives a name twice.
+    """
+    path = Path(path)
+    try:
+        _check_header(path)
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise CorruptCheckpoint(f"{path}: is missing") from error
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever a parser says to hostile bytes
+        raise CorruptCheckpoint(f"{path}: not a whole safetensors file: {_one_line(error)}") from error
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def read_legacy(path: str | Path, *, max_bytes: int = 8 * 2**30) -> dict[str, Tensor]:
+    """Read a state dict that another project saved with ``torch.save``, without running what is in it.
+
+    Args:
+        path: A ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file that holds tensors by name, either directly or under the
+            key ``state_dict`` (what lies beside that key is left out).
+        max_bytes: Largest file that is read.
+
+    Returns:
+        Name to tensor, on the CPU; views of the file where its format allows.
+
+    Raises:
+        CheckpointError: The file is missing, too large, damaged, or holds other Python objects than tensors and plain
+            values.
+    """
+    path = Path(path)
+    try:
+        is_zip = _check_container(path, max_bytes)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever a parser says to hostile bytes
+        raise CheckpointError(f"{path}: {_refusal(error)}") from error
+    wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    return _named_tensors(path, content["state_dict"] if wrapped else content)
+
+
+def _check_writable(path: str | Path, name: str, tensor: Tensor) -> None:
+    if name == _METADATA:
+        raise CheckpointError(f"cannot write {path}: the name {name!r} is reserved")
+    if tensor.dtype not in _DTYPES:
+        allowed = ", ".join(str(dtype) for dtype in _DTYPES)
+        raise CheckpointError(f"cannot write {path}: {name!r} is of {tensor.dtype}; allowed: {allowed}")
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        kind = "on the meta device" if tensor.is_meta else f"of layout {tensor.layout}"
+        raise CheckpointError(
+            f"cannot write {path}: {name!r} is {kind}; only dense tensors with data are allowed"
+        )
+
+
+def _check_header(path: Path) -> None:
+    """Reject what the library leaves open: names that are given twice."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MAX_HEADER_BYTES:
+            raise ValueError(f"the header has {size} bytes, at most {_MAX_HEADER_BYTES} are allowed")
+        json.loads(file.read(size).decode(), object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the header gives {next(name for name in names if names.count(name) > 1)!r} twice")
+    return mapping
+
+
+def _check_container(path: Path, max_bytes: int) -> bool:
+    """Check size and packing before torch reads the file; True where it is a zip archive, which torch can map."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing, or is not a regular file")
+    if (size := path.stat().st_size) > max_bytes:
+        raise CheckpointError(f"{path}: has {size} bytes, more than the limit of {max_bytes}")
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    # torch stores without compression; anything else unpacks to more than its size, or maps as noise.
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(f"{path}: is a compressed archive, not a file of torch.save")
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise CheckpointError(f"{path}: is a TorchScript program; only state dicts are read")
+    return True
+
+
+def _refusal(error: Exception) -> str:
+    # torch's own text is left out: it recommends to load the file unsafely.
+    if found := _FORBIDDEN_GLOBAL.search(str(error)):
+        return (
+            f"refused, because it holds the Python object {found[1]}; only tensors and plain values are read"
+        )
+    return "is not a whole file of torch.save with tensors and plain values only"
+
+
+def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not tensors by name")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
+            raise CheckpointError(
+                f"{path}: {name!r} is a {type(value).__name__}; allowed: dense tensors by name, or these under the "
+                "key 'state_dict'"
+            )
+    return {name: value.detach() for name, value in content.items()}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
