@@ -1,0 +1,230 @@
+"""What every command line shares: exit codes, JSON output, progress, batch reports and provenance.
+
+Exit codes: 0 all well, 1 failure, 2 wrong usage, 3 some inputs failed (each is named), 130 interrupted.
+Results go to standard output; everything said about the work goes to standard error. Loading this module
+imports neither torch nor any other slow package, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pentatonic.errors import PentatonicError, UsageError
+from pentatonic.progress import ProgressBar, printable, progress
+from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
+
+__all__ = [
+    "BatchReport",
+    "JsonFlag",
+    "PartialFailure",
+    "ProgressBar",
+    "emit_json",
+    "json_text",
+    "make_app",
+    "progress",
+    "run",
+    "run_manifest",
+]
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+"""Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
+
+
+class PartialFailure(PentatonicError):
+    """Some inputs of a batch failed, the others were processed; command lines exit with status 3."""
+
+
+def make_app(name: str, help: str) -> typer.Typer:
+    """Make the command line of one package, with plain help pages, ``-h`` and ``--version``.
+
+    Args:
+        name: The console script, which is also the name of the distribution.
+        help: One or two sentences for ``--help``.
+
+    Returns:
+        The application, to which the package adds its commands; :func:`run` starts it.
+    """
+    app = typer.Typer(
+        name=name,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich would swallow text in square brackets, such as ``omar-rq[train]``
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            own, shared = (distribution_version(each) or "unknown" for each in (name, "pentatonic"))
+            typer.echo(f"{name} {own} (pentatonic {shared})")
+            raise typer.Exit
+
+    @app.callback(help=help)
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ) -> None:
+        pass
+
+    return app
+
+
+def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and leave the process with the exit code of its outcome.
+
+    An error raised on purpose, or by the operating system, becomes one message without a traceback; with
+    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed.
+
+    Args:
+        app: The application.
+        args: Arguments to use in place of ``sys.argv[1:]``.
+
+    Raises:
+        SystemExit: Always.
+    """
+    try:
+        app(args)
+    except PartialFailure as error:
+        _fail(error, EXIT_PARTIAL)
+    except UsageError as error:
+        _fail(error, EXIT_USAGE)
+    except (PentatonicError, OSError) as error:
+        _fail(error, EXIT_FAILURE)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception:
+        print(hide_secrets(traceback.format_exc()), file=sys.stderr)
+        sys.exit(EXIT_FAILURE)
+    sys.exit(0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    if os.environ.get("PENTATONIC_DEBUG", "0") not in ("", "0"):
+        print(hide_secrets(traceback.format_exc()), file=sys.stderr)
+    print(f"Error: {printable(hide_secrets(str(error) or type(error).__name__))}", file=sys.stderr)
+    sys.exit(code)
+
+
+def emit_json(obj: object) -> None:
+    """Print :func:`json_text` of a result to standard output."""
+    print(json_text(obj))
+
+
+def json_text(obj: object) -> str:
+    """Turn a result into one JSON document.
+
+    Args:
+        obj: JSON values, dataclasses, paths, arrays or tensors, nested.
+
+    Returns:
+        Indented JSON in pure ASCII, so that file names of any encoding survive any terminal; NaN and
+        infinities are ``null``.
+
+    Raises:
+        TypeError: There is a value without a JSON form.
+    """
+    return json.dumps(_json_value(obj), indent=2, allow_nan=False)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json_value(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {field.name: _json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return _json_value(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class BatchReport:
+    """What became of each input of a batch: the batch goes on past a bad input, and the report names it.
+
+    Attributes:
+        entries: One mapping per input, in order: ``status`` (``done``, ``skipped`` or ``failed``), ``path``,
+            and for a failure ``error`` (the class) and ``reason``.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def done(self, path: str | Path, **info: object) -> None:
+        """Record a processed input, with what is worth keeping, such as its duration or output."""
+        self.entries.append({"status": "done", "path": str(path), **info})
+
+    def skipped(self, path: str | Path, reason: str = "already done") -> None:
+        """Record an input that needed no work."""
+        self.entries.append({"status": "skipped", "path": str(path), "reason": reason})
+
+    def failed(self, path: str | Path, error: BaseException | str) -> None:
+        """Record an input that could not be processed, and why."""
+        name = type(error).__name__ if isinstance(error, BaseException) else "Failure"
+        # The path has a column of its own; a message that starts with it would say it twice.
+        reason = hide_secrets(str(error)).removeprefix(f"{path}:").strip()
+        self.entries.append({"status": "failed", "path": str(path), "error": name, "reason": reason or name})
+
+    def count(self, status: str) -> int:
+        """Number of inputs with this status."""
+        return sum(entry["status"] == status for entry in self.entries)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing failed, else 3."""
+        return EXIT_PARTIAL if self.count("failed") else 0
+
+    def raise_for_failures(self) -> None:
+        """End the command with status 3 if an input failed.
+
+        Raises:
+            PartialFailure: At least one input failed.
+        """
+        if failed := self.count("failed"):
+            raise PartialFailure(f"{failed} of {len(self.entries)} inputs failed")
+
+    def write(self, path: str | Path) -> None:
+        """Write the report as JSON, whole or not at all.
+
+        Args:
+            path: The file to write; its folder must exist.
+
+        Raises:
+            CheckpointError: The file cannot be written.
+        """
+        from pentatonic.checkpoint import atomic_file
+
+        counts = {status: self.count(status) for status in ("done", "skipped", "failed")}
+        with atomic_file(Path(path)) as file:
+            file.write(f"{json_text({'counts': counts, 'inputs': self.entries})}\n".encode())
+
+    def print_summary(self) -> None:
+        """Print a table of the failed inputs and their reasons to standard error, then the counts."""
+        rows = [
+            (printable(entry["path"]), entry["error"], printable(entry["reason"].replace("\n", " ")))
+            for entry in self.entries
+            if entry["status"] == "failed"
+        ]
+        path_width, error_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+        for path, error, reason in rows:
+            print(f"failed  {path:<{path_width}}  {error:<{error_width}}  {reason}", file=sys.stderr)
+        counts = (f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
+        print(", ".join(counts), file=sys.stderr)

@@ -1,0 +1,411 @@
+"""Exit codes, JSON output, progress, batch reports and run manifests, mostly through real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from pentatonic.cli import (
+    BatchReport,
+    JsonFlag,
+    PartialFailure,
+    ProgressBar,
+    emit_json,
+    make_app,
+    progress,
+    run,
+    run_manifest,
+)
+from pentatonic.errors import CorruptAudio, PentatonicError, UsageError
+
+ERRORS = {
+    "none": None,
+    "failure": PentatonicError("the bank has no vectors"),
+    "usage": UsageError("--layers: 12 is not in 0..11"),
+    "partial": PartialFailure("1 of 3 inputs failed"),
+    "interrupt": KeyboardInterrupt(),
+    "system": OSError(28, "No space left on device", "out.npy"),
+    "defect": RuntimeError("an assumption broke"),
+}
+
+
+def toy_app() -> typer.Typer:
+    app = make_app("toy", "A toy. Needs toy[extra].")
+
+    @app.command()
+    def go(kind: str, as_json: JsonFlag = False) -> None:
+        """Do it with toy[extra]."""
+        if (error := ERRORS[kind]) is not None:
+            raise error
+        if as_json:
+            emit_json({"kind": kind})
+
+    return app
+
+
+def outcome(*args: str) -> object:
+    with pytest.raises(SystemExit) as stop:
+        run(toy_app(), list(args))
+    return stop.value.code
+
+
+def python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        timeout=60,
+        check=False,
+    )
+
+
+# --- exit codes and output --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("none", 0, ""),
+        ("failure", 1, "Error: the bank has no vectors\n"),
+        ("usage", 2, "Error: --layers: 12 is not in 0..11\n"),
+        ("partial", 3, "Error: 1 of 3 inputs failed\n"),
+        ("interrupt", 130, ""),
+        ("system", 1, "Error: [Errno 28] No space left on device: 'out.npy'\n"),
+    ],
+)
+def test_outcome_decides_the_exit_code(
+    kind: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome("go", kind) == code
+    assert capsys.readouterr() == ("", message)
+
+
+def test_debug_variable_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENTATONIC_DEBUG", "1")
+    assert outcome("go", "failure") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("Error: the bank has no vectors\n")
+
+
+def test_defects_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome("go", "defect") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "RuntimeError: an assumption broke" in err
+
+
+@pytest.mark.parametrize("args", [["go"], ["go", "none", "--no-such-option"], ["no-such-command"]])
+def test_wrong_usage_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(*args) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_help_keeps_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome("--help") == 0
+    assert "Needs toy[extra]." in capsys.readouterr().out
+    assert outcome("go", "-h") == 0
+    assert "Do it with toy[extra]." in capsys.readouterr().out
+
+
+def test_version_option_names_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(make_app("pentatonic", "Shared."), ["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("pentatonic 0.")
+
+
+def test_json_flag_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome("go", "none", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"kind": "none"}
+
+
+def test_loading_the_module_stays_light() -> None:
+    heavy = "{'torch', 'numpy', 'rich', 'jinja2'}"
+    result = python(f"import sys, pentatonic.cli; print({heavy} & set(sys.modules))")
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_error_messages_neither_leak_secrets_nor_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY_API_KEY", "canary-4711")
+    for kind, error in (("evil", PentatonicError), ("bug", ValueError)):
+        monkeypatch.setitem(ERRORS, kind, error("\x1b[2J refused canary-4711"))
+        assert outcome("go", kind) == 1
+        assert "canary-4711" not in capsys.readouterr().err
+    outcome("go", "evil")
+    assert capsys.readouterr().err == "Error: \\x1b[2J refused ***\n"
+
+
+def test_emit_json_converts_what_results_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Hit:
+        path: Path
+        score: float
+
+    emit_json(
+        {
+            "hit": Hit(Path("a/\u304b.wav"), float("nan")),
+            "array": np.array([1.5, np.inf], dtype=np.float32),
+            "scalar": np.int64(3),
+            "tensor": torch.tensor([[1, 2]]),
+            "tuple": (True, None),
+            2: "key",
+        }
+    )
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out) == {
+        "hit": {"path": "a/\u304b.wav", "score": None},
+        "array": [1.5, None],
+        "scalar": 3,
+        "tensor": [[1, 2]],
+        "tuple": [True, None],
+        "2": "key",
+    }
+
+
+def test_emit_json_carries_undecodable_file_names(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"bad-\xff.wav")
+    emit_json([Path(name)])
+    assert json.loads(capsys.readouterr().out) == [name]
+
+
+def test_emit_json_refuses_what_has_no_json_form(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        emit_json({"x": object()})
+    assert capsys.readouterr().out == ""
+
+
+# --- progress ---------------------------------------------------------------------------------------------
+
+
+def test_plain_progress_prints_first_and_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress([10, 20, 30], "embedding")) == [10, 20, 30]
+    out, err = capsys.readouterr()
+    first, last = err.splitlines()
+    assert out == ""
+    assert first == "embedding: 0/3 (0%), started"
+    assert last.startswith("embedding: 3/3 (100%), ")
+    assert last.endswith(" s, done")
+
+
+def test_plain_progress_prints_at_intervals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProgressBar, "PLAIN_INTERVAL_S", 0.0)
+    with progress(4, "training") as bar:
+        bar.advance(1, note="loss 1.23")
+        bar.describe("validating")
+        bar.advance(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "training: 0/4 (0%)",
+        "training: 1/4 (25%)",
+        "validating: 1/4 (25%)",
+        "validating: 4/4 (100%)",
+        "validating: 4/4 (100%)",
+    ]
+    assert all("loss 1.23" in line for line in lines[1:])
+
+
+def test_plain_progress_without_a_total(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(None, "reading") as bar:
+        bar.advance(5)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "reading: 0, started"
+    assert last.startswith("reading: 5, ")
+
+
+def test_progress_over_a_generator_has_no_total() -> None:
+    bar = progress((n for n in range(3)), "reading")
+    assert bar.total is None
+    assert list(bar) == [0, 1, 2]
+    assert bar.done == 3
+
+
+def test_progress_without_items_cannot_be_iterated() -> None:
+    with pytest.raises(TypeError, match="no items"):
+        list(progress(None, "reading"))
+
+
+def test_interrupted_progress_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError), progress(9, "training") as bar:
+        bar.advance(2)
+        raise ValueError
+    assert capsys.readouterr().err.splitlines()[-1].endswith("stopped")
+
+
+def test_only_rank_zero_prints(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with progress(2, "training") as bar:
+        bar.advance(2)
+    assert bar.done == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
+def test_terminal_shows_nested_bars_and_results_stay_on_stdout() -> None:
+    code = (
+        "from pentatonic.cli import progress\n"
+        "with progress(2, 'outer [1/2]') as outer:\n"
+        "    for path in progress(['a', 'b'], 'inner'):\n"
+        "        print('result', path)\n"
+        "        outer.advance(note='at \\x1b' + path)\n"
+        "with progress(1, 'second') as again:\n"
+        "    again.advance()\n"
+    )
+    terminal, theirs = os.openpty()
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, env=env, timeout=60, check=True
+    )
+    shown = os.read(terminal, 1 << 20).decode()
+    os.close(theirs)
+    os.close(terminal)
+    assert result.stdout == b"result a\nresult b\n"
+    for text in ("outer [1/2]", "inner", "2/2", "at \\x1bb", "second", "1/1"):
+        assert text in shown
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch() -> BatchReport:
+    report = BatchReport()
+    report.done("a.wav", duration_s=2.5)
+    report.skipped(Path("b.wav"))
+    report.failed("c.wav", CorruptAudio("c.wav", "frame 3 is damaged"))
+    report.failed("\x1bd.wav", "no permission")
+    return report
+
+
+def test_batch_report_names_each_failure_once(batch: BatchReport, capsys: pytest.CaptureFixture[str]) -> None:
+    batch.print_summary()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "failed  c.wav      CorruptAudio  frame 3 is damaged",
+        "failed  \\x1bd.wav  Failure       no permission",
+        "1 done, 1 skipped, 2 failed",
+    ]
+
+
+def test_batch_report_decides_the_exit_code(batch: BatchReport) -> None:
+    assert batch.exit_code == 3
+    with pytest.raises(PartialFailure, match="2 of 4 inputs failed"):
+        batch.raise_for_failures()
+
+
+def test_clean_batch_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    report = BatchReport()
+    report.done("a.wav")
+    report.raise_for_failures()
+    report.print_summary()
+    assert report.exit_code == 0
+    assert capsys.readouterr().err == "1 done, 0 skipped, 0 failed\n"
+
+
+def test_batch_report_is_written_as_json(batch: BatchReport, tmp_path: Path) -> None:
+    batch.write(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["counts"] == {"done": 1, "skipped": 1, "failed": 2}
+    assert written["inputs"][0] == {"status": "done", "path": "a.wav", "duration_s": 2.5}
+    assert written["inputs"][2]["reason"] == "frame 3 is damaged"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_batch_report_that_cannot_be_written_leaves_the_old_one(batch: BatchReport, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    batch.done("e.wav", model=object())
+    with pytest.raises(TypeError):
+        batch.write(path)
+    assert path.read_text() == "old"
+
+
+def test_failure_without_a_message_has_a_reason() -> None:
+    report = BatchReport()
+    report.failed("a.wav", MemoryError())
+    assert report.entries[0]["reason"] == "MemoryError"
+
+
+# --- provenance -------------------------------------------------------------------------------------------
+
+
+def test_manifest_describes_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/omar-rq", "embed", "a song.wav", "--max-tokens", "5"])
+    manifest = run_manifest()
+    assert manifest["command"] == "omar-rq embed 'a song.wav' --max-tokens 5"
+    assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert manifest["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert {"pentatonic", "numpy"} <= set(manifest["versions"])
+    assert manifest["hardware"]["cpus"] >= 1
+    assert json.loads(json.dumps(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--hf-token", "canary-4711", "x"], "--hf-token '***' x"),
+        (["--api-key=canary-4711"], "'--api-key=***'"),
+        (["+tracker.api_key=canary-4711"], "'+tracker.api_key=***'"),
+        (["tracker={token: canary-4711}"], "'tracker={token:***'"),
+        (["https://me:canary-4711@host/x"], "'https://***@host/x'"),
+        (["note=canary-4711"], "'note=***'"),
+        (["max_tokens=5", "tokens", "mask.token_rate=2"], "max_tokens=5 tokens mask.token_rate=2"),
+    ],
+)
+def test_manifest_hides_secrets_in_the_command(
+    words: list[str], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if words[0].startswith("note"):  # recognised by value alone
+        monkeypatch.setenv("SPOTIFY_CLIENT_SECRET", "canary-4711")
+    monkeypatch.setattr(sys, "argv", ["omar-rq", *words])
+    manifest = run_manifest()
+    assert "canary-4711" not in json.dumps(manifest)
+    assert manifest["command"] == f"omar-rq {shown}"
+
+
+def test_manifest_of_a_script_names_the_interpreter() -> None:
+    code = "from pentatonic.cli import run_manifest; print(run_manifest()['command'])"
+    result = python(code, "x y")
+    assert result.stdout.startswith(f"{Path(sys.executable).name} -c "), result.stderr
+    assert result.stdout.rstrip().endswith("'x y'")
+
+
+def test_git_commit_is_that_of_the_code(tmp_path: Path) -> None:
+    # A copy of the module inside a repository: unknown until it is tracked, then the commit, then changed.
+    source = Path(sys.modules["pentatonic.provenance"].__file__ or "")
+    copy = tmp_path / "copied.py"
+    copy.write_text(source.read_text())
+
+    def git(*args: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *args], cwd=tmp_path, check=True, capture_output=True)
+
+    def commit() -> str:
+        code = "import sys; sys.path.insert(0, sys.argv[1]); import copied; print(copied._git_commit())"
+        return python(code, str(tmp_path), PYTHONDONTWRITEBYTECODE="1").stdout.strip()
+
+    git("init", "--quiet")
+    assert commit() == "None"
+    git("add", "copied.py")
+    git("commit", "--quiet", "--message", "first")
+    assert len(commit()) == 40
+    copy.write_text(copy.read_text() + "\n")
+    assert commit().endswith("-dirty")

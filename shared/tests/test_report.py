@@ -1,0 +1,425 @@
+"""The report is one well-formed page that escapes all text, needs no network, and works in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pentatonic import report as report_module
+from pentatonic.errors import (
+    AudioError,
+    AudioFileNotFound,
+    AudioLimitExceeded,
+    CheckpointError,
+    MissingExtra,
+    NonFiniteAudio,
+    UnsupportedFormat,
+    UsageError,
+)
+from pentatonic.report import Report
+
+CHROMIUM = Path("/usr/bin/chromium")
+SAMPLE_RATE = 8000
+HOSTILE = (
+    "</title></script><script>alert(1)</script><img src=x onerror=alert(2)> \"' onload=alert(3) &lt; <!--"
+)
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page as elements with their attributes and text; fails on tags that do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[SimpleNamespace] = []
+        self._open: list[SimpleNamespace] = []
+        self.feed(html)
+        self.close()
+        assert not self._open, f"never closed: {[element.tag for element in self._open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> repeats an attribute"
+        element = SimpleNamespace(tag=tag, attrs=dict(attrs), text="")
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open and self._open[-1].tag == tag, f"</{tag}> closes nothing"
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag: str) -> list[SimpleNamespace]:
+        return [element for element in self.elements if element.tag == tag]
+
+    def one(self, tag: str) -> SimpleNamespace:
+        (element,) = self.all(tag)
+        return element
+
+
+def new_report(title: str = "Title") -> Report:
+    return Report(title, command="omar-rq embed a.wav", versions={"torch": "2.11.0"})
+
+
+def tone(seconds: float) -> np.ndarray:
+    return 0.1 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
+
+
+def written(report: Report, folder: Path) -> str:
+    report.write(folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def page_of(report: Report, folder: Path) -> Page:
+    return Page(written(report, folder))
+
+
+def embedded(page: Page, tag: str) -> tuple[str, bytes]:
+    head, _, body = page.one(tag).attrs["src"].partition(";base64,")
+    return head.removeprefix("data:"), base64.b64decode(body, validate=True)
+
+
+@pytest.fixture
+def full_report() -> Report:
+    """One of everything, with hostile text wherever text goes."""
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(2, 1))
+    figure.subplots().plot([1, 2, 3])
+    report = Report(HOSTILE, command=HOSTILE, versions={HOSTILE: HOSTILE})
+    report.heading(HOSTILE)
+    report.text(f"{HOSTILE}\n\nsecond")
+    report.table([{HOSTILE: HOSTILE, "n": 1.0}], HOSTILE)
+    player = report.audio(tone(0.1), HOSTILE, sample_rate=SAMPLE_RATE)
+    report.links([(HOSTILE, player, 0.05)])
+    report.figure(figure, HOSTILE)
+    return report
+
+
+# --- safety -----------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_stays_text(full_report: Report, tmp_path: Path) -> None:
+    page = page_of(full_report, tmp_path)
+    assert len(page.all("script")) == 2  # the data and our own code
+    assert [image.attrs["src"][:5] for image in page.all("img")] == ["data:"]
+    for element in page.elements:
+        assert not [name for name in element.attrs if name.startswith("on") or name == "style"]
+    for tag in ("title", "h1", "h2", "caption", "figcaption", "bdi", "code"):
+        assert page.one(tag).text == HOSTILE, tag
+    assert page.all("p")[0].text == HOSTILE
+    assert page.all("th")[0].text == HOSTILE
+    assert page.one("audio").attrs["aria-label"] == HOSTILE
+    assert page.one("img").attrs["alt"] == HOSTILE
+
+
+def test_page_refers_to_nothing_outside(full_report: Report, tmp_path: Path) -> None:
+    html = written(full_report, tmp_path)
+    assert not re.search(r"https?:|//[a-z0-9]+\.|@import|url\(", html.replace("data:", ""), re.IGNORECASE)
+    for element in Page(html).elements:
+        for name in ("src", "href", "action", "srcset", "poster"):
+            assert element.attrs.get(name, "data:").startswith(("data:", "#")), element
+
+
+def test_policy_allows_exactly_our_style_and_script(full_report: Report, tmp_path: Path) -> None:
+    page = page_of(full_report, tmp_path)
+    (policy,) = (m.attrs["content"] for m in page.all("meta") if "http-equiv" in m.attrs)
+    directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
+    code = [script for script in page.all("script") if "type" not in script.attrs]
+
+    def source(element: SimpleNamespace) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()}'"
+
+    assert directives == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "media-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "style-src": source(page.one("style")),
+        "script-src": source(code[0]),
+    }
+
+
+def test_policy_comes_before_anything_it_governs(full_report: Report, tmp_path: Path) -> None:
+    tags = [element.tag for element in page_of(full_report, tmp_path).elements]
+    assert tags[:5] == ["html", "head", "meta", "meta", "meta"]
+    assert tags.index("title") > 4
+    assert tags.index("style") > 4
+
+
+def test_data_survive_as_json(full_report: Report, tmp_path: Path) -> None:
+    (island,) = (
+        s for s in page_of(full_report, tmp_path).all("script") if s.attrs.get("id") == "report-data"
+    )
+    assert "<" not in island.text
+    data = json.loads(island.text)
+    assert data["title"] == data["command"] == HOSTILE
+    assert data["versions"] == {HOSTILE: HOSTILE}
+    assert data["tables"] == [{"caption": HOSTILE, "rows": [{HOSTILE: HOSTILE, "n": 1.0}]}]
+
+
+def test_characters_that_html_forbids_are_replaced(tmp_path: Path) -> None:
+    page = page_of(new_report("a\x00b\x1b\udcff\u304b"), tmp_path)
+    assert page.one("h1").text == "a\ufffdb\ufffd\ufffd\u304b"
+
+
+# --- content ----------------------------------------------------------------------------------------------
+
+
+def test_footer_holds_the_command_and_the_versions(tmp_path: Path) -> None:
+    page = page_of(new_report(), tmp_path)
+    assert page.one("code").text == "omar-rq embed a.wav"
+    assert page.one("li").text == "torch 2.11.0"
+
+
+def test_empty_lines_separate_paragraphs(tmp_path: Path) -> None:
+    report = new_report()
+    report.text("one\ntwo\n \nthree\n\n")
+    assert [p.text for p in page_of(report, tmp_path).all("p")][:2] == ["one\ntwo", "three"]
+
+
+def test_table_shows_all_columns_and_keeps_full_precision(tmp_path: Path) -> None:
+    report = new_report()
+    report.table(
+        [
+            {"name": "a", "score": np.float32(0.5), "seen": True},
+            {"name": "b", "score": 1 / 3, "n": torch.tensor(123456)},
+            {"name": Path("c"), "score": float("nan"), "n": 12345.678},
+        ],
+        "Scores",
+    )
+    page = page_of(report, tmp_path)
+    assert [th.text for th in page.all("th")] == ["name", "score", "seen", "n"]
+    assert [td.text for td in page.all("td")] == [
+        *("a", "0.5", "yes", "–"),  # noqa: RUF001
+        *("b", "0.3333", "–", "123456"),  # noqa: RUF001
+        *("c", "nan", "–", "12346"),  # noqa: RUF001
+    ]
+    assert ["class" in cell.attrs for cell in page.all("th") + page.all("td")] == 4 * [
+        False,
+        True,
+        False,
+        True,
+    ]
+    rows = json.loads(page.all("script")[0].text)["tables"][0]["rows"]
+    assert rows[1] == {"name": "b", "score": 1 / 3, "seen": None, "n": 123456}
+    assert rows[2]["score"] is None
+
+
+def test_table_without_rows_keeps_its_caption(tmp_path: Path) -> None:
+    report = new_report()
+    report.table([], "No matches")
+    page = page_of(report, tmp_path)
+    assert page.one("caption").text == "No matches"
+    assert page.all("td") == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "media_type"), [("wav", "audio/wav"), ("flac", "audio/flac"), ("ogg", "audio/ogg")]
+)
+def test_audio_files_are_embedded_as_they_are(suffix: str, media_type: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(0.2), SAMPLE_RATE)
+    renamed = path.rename(tmp_path / "a.bin")  # the content decides
+    report = new_report()
+    assert report.audio(renamed, "tone") == "player-1"
+    assert embedded(page_of(report, tmp_path), "audio") == (media_type, renamed.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["numpy", "stereo", "tensor", "bfloat16"])
+def test_samples_are_embedded_as_16_bit_wav(kind: str, tmp_path: Path) -> None:
+    mono = np.array([0.0, 0.5, -1.0, 2.0])
+    samples: Any = {
+        "numpy": mono,
+        "stereo": np.stack([mono, -mono]),
+        "tensor": torch.tensor(mono, requires_grad=True),
+        "bfloat16": torch.tensor(mono, dtype=torch.bfloat16),
+    }[kind]
+    report = new_report()
+    report.audio(samples, "tone", sample_rate=SAMPLE_RATE)
+    media_type, data = embedded(page_of(report, tmp_path), "audio")
+    read, sample_rate = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+    assert (media_type, sample_rate) == ("audio/wav", SAMPLE_RATE)
+    assert soundfile.info(io.BytesIO(data)).subtype == "PCM_16"
+    assert read[:, 0].tolist() == [0, 16384, -32768, 32767]  # beyond full scale is clipped, never wrapped
+    assert read.shape == (4, 2 if kind == "stereo" else 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        (np.zeros(4, dtype=np.int16), AudioError, "samples are int16"),
+        (np.zeros((100, 2)), AudioError, r"shape \(100, 2\)"),
+        (np.zeros((1, 1, 9)), AudioError, r"shape \(1, 1, 9\)"),
+        (np.zeros(0), AudioError, r"shape \(1, 0\)"),
+        (np.array([0.0, np.nan]), NonFiniteAudio, "NaN"),
+    ],
+)
+def test_samples_that_are_no_sound_are_refused(
+    samples: np.ndarray, error: type[AudioError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        new_report().audio(samples, "tone", sample_rate=SAMPLE_RATE)
+
+
+def test_samples_without_a_rate_are_refused() -> None:
+    with pytest.raises(UsageError, match="sample_rate"):
+        new_report().audio(tone(0.1), "tone")
+
+
+def test_files_that_browsers_do_not_play_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"<html>")
+    with pytest.raises(UnsupportedFormat, match="WAV, FLAC and Ogg"):
+        new_report().audio(tmp_path / "a.wav", "tone")
+    with pytest.raises(AudioFileNotFound, match="no such file"):
+        new_report().audio(tmp_path / "b.wav", "tone")
+
+
+def test_sound_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "MAX_AUDIO_BYTES", 1000)
+    soundfile.write(tmp_path / "a.wav", tone(0.1), SAMPLE_RATE)
+    with pytest.raises(AudioLimitExceeded, match="1000 bytes"):
+        new_report().audio(tmp_path / "a.wav", "tone")
+    with pytest.raises(AudioLimitExceeded, match="1000 bytes"):
+        new_report().audio(tone(0.1), "tone", sample_rate=SAMPLE_RATE)
+
+
+def test_figure_is_a_sharp_png_with_its_size(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(3, 2))
+    figure.subplots().plot([0, 1])
+    report = new_report()
+    report.figure(figure, "A rising line")
+    page = page_of(report, tmp_path)
+    media_type, data = embedded(page, "img")
+    pixels = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    image = page.one("img").attrs
+    assert media_type == "image/png"
+    assert data.startswith(b"\x89PNG")
+    assert (int(image["width"]), int(image["height"])) == (pixels[0] // 2, pixels[1] // 2)
+    assert pixels[0] > 400
+
+
+def test_figure_of_another_kind_is_refused() -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(UsageError, match="not str"):
+        new_report().figure("plot.png", "A plot")  # pyright: ignore[reportArgumentType]
+
+
+def test_links_name_player_and_time(tmp_path: Path) -> None:
+    report = new_report()
+    first = report.audio(tone(0.1), "first", sample_rate=SAMPLE_RATE)
+    second = report.audio(tone(0.1), "second", sample_rate=SAMPLE_RATE)
+    report.links([("chorus", second, 83.25), ("start", first, 0)])
+    page = page_of(report, tmp_path)
+    assert [
+        (a.attrs["href"], a.attrs["data-player"], a.attrs["data-time"], a.text) for a in page.all("a")
+    ] == [
+        ("#player-2", "player-2", "83.25", "1:23.2 chorus"),
+        ("#player-1", "player-1", "0.0", "0:00.0 start"),
+    ]
+    assert [audio.attrs["id"] for audio in page.all("audio")] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("player", "time_s"), [("player-2", 1.0), ("player-1", -1.0), ("player-1", float("nan"))]
+)
+def test_links_to_nowhere_are_refused(player: str, time_s: float) -> None:
+    report = new_report()
+    report.audio(tone(0.1), "tone", sample_rate=SAMPLE_RATE)
+    with pytest.raises(UsageError, match="links"):
+        report.links([("label", player, time_s)])
+
+
+# --- files and extras -------------------------------------------------------------------------------------
+
+
+def test_same_content_gives_the_same_bytes(full_report: Report, tmp_path: Path) -> None:
+    assert written(full_report, tmp_path / "a") == written(full_report, tmp_path / "b")
+
+
+def test_write_replaces_the_old_page_or_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "report.html"
+    new_report("first").write(path)
+    assert "first" in path.read_text()
+
+    def full_disk(_: Report) -> str:
+        raise OSError(28, "No space left on device")
+
+    broken = new_report("second")
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "_html", full_disk)
+        with pytest.raises(CheckpointError, match=r"report\.html: No space left on device"):
+            broken.write(path)
+    assert "first" in path.read_text()
+    broken.write(path)
+    assert "second" in path.read_text()
+    assert [child.name for child in path.parent.iterdir()] == ["report.html"]
+
+
+def test_missing_jinja2_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtra, match=r"pentatonic\[report\]"):
+        new_report()
+
+
+def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = new_report()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"pentatonic\[report\]"):
+        report.figure(SimpleNamespace(), "A plot")  # pyright: ignore[reportArgumentType]
+
+
+# --- a real browser ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_path: Path) -> None:
+    player = full_report.audio(tone(20), "long", sample_rate=SAMPLE_RATE)
+    full_report.links([("late", player, 12.5)])
+    full_report.write(tmp_path / "report.html")
+    page = browser.new_page()
+    said: list[str] = []
+    requested: list[str] = []
+    page.on("console", lambda message: said.append(message.text))  # policy violations are console errors
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: requested.append(request.url.split(":")[0]))
+    page.goto((tmp_path / "report.html").as_uri())
+
+    audio = page.locator(f"#{player}")
+    assert audio.evaluate("player => player.currentTime") == 0
+    page.get_by_role("link", name="late").click()
+    page.wait_for_function(f"document.getElementById('{player}').currentTime >= 12.5")
+    assert audio.evaluate("player => player.currentTime < 15 && !player.paused")
+    # The style sheet was let in by its hash, and another player silences this one.
+    assert page.locator("body").evaluate("body => getComputedStyle(body).overflowWrap") == "anywhere"
+    page.locator("audio").first.evaluate("player => { player.loop = true; return player.play(); }")
+    page.wait_for_function(f"document.getElementById('{player}').paused")
+    assert said == []
+    assert set(requested) <= {"file", "data"}
