@@ -1,0 +1,466 @@
+"""Reading ``config.gin``, the configuration file beside every released checkpoint. Nothing in it is executed.
+
+:func:`parse` turns the text into :class:`Bindings`: assignments of literals, macros and class references.
+:func:`model_config` and :func:`training_section` pick from them what decides a model and its training run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from omar_rq.config import ModelConfig
+from pentatonic.errors import ConfigError
+
+MAX_CHARACTERS = 1 << 20
+MAX_NESTING = 32
+
+_TOKEN = re.compile(
+    r"""
+    (?P<blank>[ \t\f\r]+ | \\\r?\n | \#[^\n]*)
+  | (?P<newline>\n)
+  | (?P<string>[rRbBuU]{0,2}(?:"(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'))
+  | (?P<number>(?:\d|\.\d)(?:[eE][+-]|[\w.])*)
+  | (?P<name>[A-Za-z_][\w./]*)
+  | (?P<mark>[@%()\[\]{},:=+-])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CONSTANTS = {"True": True, "False": False, "None": None}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``@nets.conformer.Conformer``: a class by name, never looked up or called."""
+
+    name: str
+
+    @property
+    def last(self) -> str:
+        """The name without its modules and scope."""
+        return self.name.rpartition("/")[2].rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Macro:
+    """``%new_freq``: stands for the value assigned to that name anywhere in the file."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """The assignments of one file.
+
+    Args:
+        values: ``(class, parameter) -> value``: the last two components of each selector, the class in lower
+            case (the original registers some classes under two spellings). Later lines have won.
+        macros: Macro name -> value.
+        source: Name of the file, for messages.
+    """
+
+    values: dict[tuple[str, str], Any]
+    macros: dict[str, Any]
+    source: str = "config.gin"
+
+    def section(self, cls: str) -> dict[str, Any]:
+        """Return all parameters bound to ``cls`` (any case), macros replaced by their values.
+
+        Raises:
+            ConfigError: A value uses a macro that is not defined, or only by itself.
+        """
+        wanted = cls.lower()
+        return {
+            name: self._resolved(value) for (owner, name), value in self.values.items() if owner == wanted
+        }
+
+    def _resolved(self, value: Any) -> Any:
+        # Containers inside a macro are not searched again: nested macros could grow without bound.
+        seen: set[str] = set()
+        while isinstance(value, Macro):
+            if value.name not in self.macros or value.name in seen:
+                known = ", ".join(sorted(self.macros)) or "none"
+                raise ConfigError(f"{self.source}: macro %{value.name} has no value; defined macros: {known}")
+            seen.add(value.name)
+            value = self.macros[value.name]
+        if seen or not isinstance(value, (list, tuple, dict)):
+            return value
+        if isinstance(value, dict):
+            return {key: self._resolved(item) for key, item in value.items()}
+        return type(value)(self._resolved(item) for item in value)
+
+
+def parse(text: str, *, source: str = "config.gin") -> Bindings:
+    """Read the text of a gin file.
+
+    Values are literals (numbers, strings, booleans, ``None``, tuples, lists, dicts, over several lines
+    inside brackets), ``%macro``, ``@reference``, or containers of those. ``import`` lines are skipped.
+    Bindings inside a scope (``scope/Class.parameter``) hold only there, so they are read and dropped.
+
+    Args:
+        text: Content of the file.
+        source: Name of the file, for messages.
+
+    Returns:
+        The bindings; of several for the same parameter the last.
+
+    Raises:
+        ConfigError: The text is longer than ``MAX_CHARACTERS``, includes another file, or a line is not of
+            the form above; the message has the line number.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{source}: {len(text)} characters; at most {MAX_CHARACTERS} are read")
+    reader = _Reader(text, source)
+    bindings = Bindings({}, {}, source)
+    for selector, value in reader.statements():
+        owner, _, parameter = selector.rpartition(".")
+        if "/" in selector:
+            continue
+        if owner:
+            bindings.values[owner.rpartition(".")[2].lower(), parameter] = value
+        else:
+            bindings.macros[parameter] = value
+    return bindings
+
+
+class _Reader:
+    """A cursor over the tokens of one file."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source, self.line, self.brackets = source, 1, 0
+        self.tokens = self._scan(text)
+        self.kind, self.text = next(self.tokens)
+
+    def _scan(self, text: str) -> Iterator[tuple[str, str]]:
+        position = 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise self.error(f"cannot read {text[position : position + 20].splitlines()[0]!r}")
+            kind, position = match.lastgroup or "", match.end()
+            if kind != "blank" and not (kind == "newline" and self.brackets):
+                yield kind, match.group()
+            self.line += match.group().count("\n")
+        yield "end", "end of file"
+
+    def error(self, reason: str) -> ConfigError:
+        return ConfigError(f"{self.source}:{self.line}: {reason}")
+
+    def take(self) -> str:
+        """Return the text of the current token and go to the next one."""
+        text = self.text
+        self.brackets += (text in "([{") - (text in ")]}") if self.kind == "mark" else 0
+        self.kind, self.text = next(self.tokens, ("end", "end of file"))
+        return text
+
+    def at(self, mark: str) -> bool:
+        return self.kind == "mark" and self.text == mark
+
+    def expect(self, mark: str) -> None:
+        if not self.at(mark):
+            raise self.error(f"found {self.text!r} where {mark!r} should be")
+        self.take()
+
+    def name(self) -> str:
+        if self.kind != "name":
+            raise self.error(f"found {self.text!r} where a name should be")
+        return self.take()
+
+    def statements(self) -> Iterator[tuple[str, Any]]:
+        while self.kind != "end":
+            if self.kind == "newline":
+                self.take()
+                continue
+            selector = self.name()
+            if selector in ("import", "from") and self.kind == "name":
+                while self.kind not in ("newline", "end"):
+                    self.take()
+                continue
+            if selector == "include":
+                raise self.error("include is not supported: one file holds the whole configuration")
+            self.expect("=")
+            yield selector, self.value()
+            if self.kind not in ("newline", "end"):
+                raise self.error(f"found {self.text!r} after the value of {selector}; a value is one literal")
+
+    def value(self) -> Any:
+        if self.kind == "number":
+            return self.literal(self.take())
+        if self.kind == "string":
+            text = self.take()
+            while self.kind == "string":  # neighbouring strings are one, as in Python
+                text = f"{text} {self.take()}"
+            return self.literal(text)
+        if self.kind == "name":
+            name = self.take()
+            if name not in _CONSTANTS:
+                raise self.error(f"{name!r} is not a literal, a %macro or an @reference")
+            return _CONSTANTS[name]
+        if self.kind == "mark" and self.text in "+-":
+            sign = -1 if self.take() == "-" else 1
+            if self.kind != "number":
+                raise self.error(f"found {self.text!r} where a number should be")
+            return sign * self.literal(self.take())
+        if self.at("%"):
+            self.take()
+            return Macro(self.name())
+        if self.at("@"):
+            self.take()
+            reference = Reference(self.name())
+            if self.at("("):  # `@x()` would be called by gin; it names the same class
+                self.take()
+                self.expect(")")
+            return reference
+        if self.kind == "mark" and self.text in "([{":
+            return self.container()
+        raise self.error(f"found {self.text!r} where a value should be")
+
+    def container(self) -> Any:
+        if self.brackets >= MAX_NESTING:
+            raise self.error(f"brackets are nested deeper than {MAX_NESTING}")
+        opening = self.take()
+        closing = {"(": ")", "[": "]", "{": "}"}[opening]
+        items: list[Any] = []
+        commas = 0
+        while not self.at(closing):
+            item = self.value()
+            if opening == "{":
+                self.expect(":")
+                item = (item, self.value())
+            items.append(item)
+            if not self.at(closing):
+                self.expect(",")
+                commas += 1
+        # The bracket is closed before the next token is scanned, so that a following line break counts again.
+        self.take()
+        if opening == "[":
+            return items
+        if opening == "(":
+            return items[0] if len(items) == 1 and not commas else tuple(items)
+        try:
+            return dict(items)
+        except TypeError:
+            raise self.error("the key of a dict is a literal, not a container") from None
+
+    def literal(self, text: str) -> Any:
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            raise self.error(f"{text!r} is not a Python literal") from None
+
+
+# class -> (our name, parameter -> field, patch size where the file gives none)
+_FRONTENDS: dict[str, tuple[str, dict[str, str], tuple[int, int] | None]] = {
+    "melspectrogram": (
+        "mel",
+        {"sr": "sample_rate", "win_len": "win_length", "hop_len": "hop_length", "power": "power"}
+        | {"n_mel": "n_mels", "norm": "norm", "mel_scale": "mel_scale"},
+        (96, 4),
+    ),
+    "cqt": (
+        "cqt",
+        {"sr": "sample_rate", "hop_len": "hop_length", "power": "power", "bins_per_octave": "bins_per_octave"}
+        | {"n_bins": "n_bins", "f_min": "f_min", "magnitude": "magnitude", "logC": "log"},
+        (144, 4),
+    ),
+    "encodec": (
+        "encodec",
+        {"weights_path": "weights_path", "norm_type": "norm_type", "stats_path": "stats_path"}
+        | {"orig_sr": "sample_rate"},
+        (128, 5),
+    ),
+    "waveform": ("waveform", {"sr": "sample_rate"}, None),
+}
+_TRUNKS = {
+    "conformer": (
+        *("embed_dim", "depth", "num_heads", "mlp_ratio", "mlp_residual_factor", "dropout", "input_dropout"),
+        *("use_deepnorm", "alpha_deepnorm", "beta_deepnorm", "use_rope"),
+    ),
+    "transformer": (
+        *(
+            "patch_size",
+            "in_chans",
+            "embed_dim",
+            "head_dims",
+            "depth",
+            "num_heads",
+            "num_patches",
+            "mlp_ratio",
+        ),
+        *("dropout", "input_dropout", "alpha_deepnorm", "beta_deepnorm", "do_deepnorm", "do_classification"),
+        "do_vit_tokenization",
+    ),
+}
+_QUANTIZER = {
+    **{key: key for key in ("num_codebooks", "codebook_size", "codebook_dim", "diff_input", "seed")},
+    "quantizer_type": "type",
+}
+_MASKING = {"mask_seconds": "seconds", "mask_prob": "prob", "masking_noise_type": "noise"}
+
+
+def model_config(bindings: Bindings) -> ModelConfig:
+    """Pick what decides the numbers of a model.
+
+    A single ``build_module.representation`` is both the input and the target; of a list, all are targets and
+    ``MaskingModel.input_representation`` is the input. Patch sizes that the file leaves out are those the
+    original fills in; normalisation that it leaves out is none. ``Conformer.conv_kernel_size`` has no effect
+    in the original either.
+
+    Raises:
+        ConfigError: The file describes no masked-token model, or a value is missing or of the wrong kind.
+    """
+    build, masking_model = bindings.section("build_module"), bindings.section("MaskingModel")
+    module = build.get("module")
+    if module is not None and _last(module) != "maskingmodel":
+        raise ConfigError(f"{bindings.source}: build_module.module is {module}; only MaskingModel is read")
+    representation = build.get("representation")
+    single = not isinstance(representation, (list, tuple))
+    targets = [representation] if single else representation
+    source = masking_model.get("input_representation", representation if single else None)
+    quantizer = _picked(masking_model, _QUANTIZER)
+    scalar = _picked(
+        bindings.section("FiniteScalarQuantizer"),
+        {"levels": "fsq_levels", "preserve_symmetry": "fsq_preserve_symmetry"},
+    )
+    try:
+        return ModelConfig.from_dict(
+            {
+                "input": _frontend(bindings, source),
+                "targets": [_frontend(bindings, target) for target in targets],
+                "net": _trunk(bindings, build.get("net")),
+                "quantizer": quantizer | scalar if "codebook_size" in quantizer else None,
+                "masking": _picked(masking_model, _MASKING),
+            }
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{bindings.source}: {error}") from error
+
+
+# Selectors of the original's classes, for writing; reading matches by the last component alone.
+_SELECTORS = {
+    "melspectrogram": "nets.melspectrogram.MelSpectrogram",
+    "cqt": "nets.cqt.CQT",
+    "encodec": "nets.encodec.EnCodec",
+    "waveform": "nets.waveform.Waveform",
+    "conformer": "nets.conformer.Conformer",
+    "transformer": "nets.transformer.Transformer",
+    "maskingmodel": "modules.maskingmodel.MaskingModel",
+}
+
+
+def write_gin(config: ModelConfig) -> str:
+    """Return the text of a ``config.gin`` from which :func:`model_config` reads ``config`` again.
+
+    Settings that the original does not have (``causal=False``, ``masking.mode="tokens"``) cannot be said there.
+
+    Raises:
+        ConfigError: ``config`` has such a setting, or no single front end of a kind.
+    """
+    by_name = {name: (cls, fields) for cls, (name, fields, _) in _FRONTENDS.items()}
+    model = _SELECTORS["maskingmodel"]
+    net = _SELECTORS[config.net.name]
+    lines = [
+        f"build_module.module = @{model}",
+        f"build_module.net = @{net}",
+        "build_module.ckpt_path = 'model.ckpt'",
+    ]
+    references = [f"@{_SELECTORS[by_name[target.name][0]]}" for target in config.targets]
+    source = f"@{_SELECTORS[by_name[config.input.name][0]]}"
+    if config.targets == (config.input,):
+        lines.append(f"build_module.representation = {source}")
+    else:
+        lines.append(f"build_module.representation = [{', '.join(references)}]")
+        lines.append(f"{model}.input_representation = {source}")
+    for frontend in dict.fromkeys((config.input, *config.targets)):
+        cls, fields = by_name[frontend.name]
+        values = {name: getattr(frontend, field) for name, field in fields.items()}
+        if frontend.name != "encodec":
+            values |= {name: getattr(frontend, name) for name in ("norm_mean", "norm_std")}
+        lines += _bindings(_SELECTORS[cls], values | {"patch_size": frontend.patch_size})
+    lines += _bindings(net, {name: getattr(config.net, name) for name in _TRUNKS[config.net.name]})
+    lines += _bindings(model, {name: getattr(config.masking, field) for name, field in _MASKING.items()})
+    if config.quantizer is not None:
+        lines += _bindings(
+            model, {name: getattr(config.quantizer, field) for name, field in _QUANTIZER.items()}
+        )
+        scalar = {
+            "levels": list(config.quantizer.fsq_levels),
+            "preserve_symmetry": config.quantizer.fsq_preserve_symmetry,
+        }
+        lines += _bindings("FiniteScalarQuantizer", scalar)
+    text = "\n".join(lines) + "\n"
+    if model_config(parse(text)) != config:
+        raise ConfigError("the configuration has settings that config.gin cannot say; save it as config.json")
+    return text
+
+
+def _bindings(selector: str, values: dict[str, Any]) -> list[str]:
+    return [f"{selector}.{name} = {value!r}" for name, value in values.items()]
+
+
+def training_section(bindings: Bindings) -> dict[str, dict[str, Any]]:
+    """Pick what decides a training run.
+
+    Returns:
+        ``optim`` (lr, weight_decay), ``schedule`` (warmup_steps, eta_min), ``data`` (num_frames, orig_freq,
+        new_freq, mono, half_precision, num_workers, batch_size, data_dir, filelist_train, filelist_val),
+        ``trainer`` and ``logger`` (as in the file); keys that the file does not bind are absent.
+    """
+    modules = {owner for owner, _ in bindings.values if owner.endswith("datamodule")}
+    data: dict[str, Any] = {}
+    for section in ("AudioDataset", *sorted(modules)):
+        data |= bindings.section(section)
+    frames = ("num_frames", "orig_freq", "new_freq", "mono", "half_precision")
+    files = ("num_workers", "batch_size", "data_dir", "filelist_train", "filelist_val")
+    train = {key: value for key, value in bindings.section("train").items() if isinstance(value, dict)}
+    return {
+        "optim": _same(bindings.section("MaskingModel"), ("lr", "weight_decay")),
+        "schedule": _same(bindings.section("CosineAnnealingCallback"), ("warmup_steps", "eta_min")),
+        "data": _same(data, frames + files),
+        "trainer": train.get("params", {}),
+        "logger": train.get("wandb_params", {}),
+    }
+
+
+def checkpoint_name(bindings: Bindings) -> str | None:
+    """Return the file name at the end of ``build_module.ckpt_path``; ``None`` where there is none."""
+    path = bindings.section("build_module").get("ckpt_path")
+    name = re.split(r"[/\\]", path)[-1] if isinstance(path, str) else ""
+    return name if name not in ("", ".", "..") else None
+
+
+def _last(value: Any) -> str:
+    return value.last.lower() if isinstance(value, Reference) else ""
+
+
+def _picked(section: dict[str, Any], fields: dict[str, str]) -> dict[str, Any]:
+    return {field: section[name] for name, field in fields.items() if name in section}
+
+
+def _same(section: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return _picked(section, {name: name for name in names})
+
+
+def _frontend(bindings: Bindings, reference: Any) -> dict[str, Any]:
+    if _last(reference) not in _FRONTENDS:
+        raise ConfigError(f"a representation is {reference}; allowed: @{', @'.join(_FRONTENDS)}")
+    name, fields, patch_size = _FRONTENDS[_last(reference)]
+    section = bindings.section(_last(reference))
+    data = {"name": name, **_picked(section, fields), "patch_size": section.get("patch_size", patch_size)}
+    if data["patch_size"] is None:
+        raise ConfigError(f"{reference.last}.patch_size is missing")
+    if "win_length" in data:
+        data["n_fft"] = data["win_length"]
+    if name != "encodec":
+        data |= {"norm_mean": section.get("norm_mean"), "norm_std": section.get("norm_std")}
+    return data
+
+
+def _trunk(bindings: Bindings, reference: Any) -> dict[str, Any]:
+    if _last(reference) not in _TRUNKS:
+        raise ConfigError(f"build_module.net is {reference}; allowed: @{', @'.join(_TRUNKS)}")
+    values = _same(bindings.section(_last(reference)), _TRUNKS[_last(reference)])
+    return {"name": _last(reference), **{key: value for key, value in values.items() if value is not None}}

@@ -1,0 +1,39 @@
+"""Configurations of the five released models, as far as they are public. No torch, no network.
+
+They are the files of ``conf/model/``, which training uses too. Sources: arXiv 2507.03482 and the project's public
+training configurations. Which configuration belongs to which released file is inferred from input, embedding rate and
+quantiser, so loading a released model always reads the ``config.gin`` beside its weights and never these.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from omar_rq.config import ModelConfig
+from pentatonic.errors import UsageError
+
+RELEASED_NAMES = ("base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq")
+
+
+def released_config(name: str) -> ModelConfig:
+    """Return the configuration of a released model.
+
+    Args:
+        name: One of :data:`RELEASED_NAMES`, alone or as the hub writes it (``mtg-upf/omar-rq-base``).
+
+    Raises:
+        UsageError: There is no such model.
+    """
+    short = name.rpartition("/")[2].removeprefix("omar-rq-")
+    if short not in RELEASED_NAMES:
+        raise UsageError(f"no configuration for {name!r}; allowed: {', '.join(RELEASED_NAMES)}")
+    return _read(short)
+
+
+@cache
+def _read(name: str) -> ModelConfig:
+    text = (resources.files("omar_rq.conf") / "model" / f"{name}.yaml").read_text(encoding="utf-8")
+    return ModelConfig.from_dict(yaml.safe_load(text))
