@@ -1,0 +1,198 @@
+"""Audio for pre-training: tracks on disk, and the crops that are drawn from them.
+
+A data folder is one of
+
+- prepared: ``manifest.jsonl`` (written by ``omar-rq prepare``) beside 16-bit sample files;
+- the original's: headerless float16 ``.mmap`` files, named by a text file list;
+- any folder of audio files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pentatonic import audio
+from pentatonic.errors import AudioFileNotFound, EmptyAudio, FormatError, InputError, NonFiniteAudio
+from pentatonic.training import ItemKey
+
+MANIFEST = "manifest.jsonl"
+SAMPLE_TYPES = {"float16": np.dtype("<f2"), "int16": np.dtype("<i2")}
+
+
+@dataclass(frozen=True)
+class Track:
+    """One recording on disk.
+
+    Args:
+        path: The file.
+        sample_rate: Samples per second.
+        samples: Number of samples of one channel.
+        dtype: ``float16`` or ``int16`` for headerless mono samples, ``audio`` for a file with a decoder.
+        offset: First sample inside the file, for files that hold several tracks.
+    """
+
+    path: Path
+    sample_rate: int
+    samples: int
+    dtype: str = "audio"
+    offset: int = 0
+
+    def read(self, start: int, count: int) -> Tensor:
+        """Return ``count`` samples from ``start`` as (count,) float32; fewer at the end of the track.
+
+        Raises:
+            AudioError: The file is gone, shorter than promised, not audio, or holds NaN or infinities.
+        """
+        count = min(count, self.samples - start)
+        if self.dtype == "audio":
+            whole = audio.load(
+                self.path,
+                offset_s=start / self.sample_rate,
+                duration_s=count / self.sample_rate,
+                strict=False,
+            )
+            return whole.samples[0]
+        sample_type = SAMPLE_TYPES[self.dtype]
+        if not self.path.is_file():
+            raise AudioFileNotFound(self.path, "the data folder names this file, and it is not there")
+        first = self.offset + start
+        if self.path.stat().st_size < (first + count) * sample_type.itemsize:
+            raise EmptyAudio(
+                self.path, f"it has no samples {first} to {first + count}; it was cut or changed"
+            )
+        samples = np.fromfile(self.path, sample_type, count, offset=first * sample_type.itemsize)
+        samples = samples.astype(np.float32) / (32768.0 if self.dtype == "int16" else 1.0)
+        if not np.isfinite(samples).all():
+            raise NonFiniteAudio(self.path, "there are NaN or infinite samples")
+        return torch.from_numpy(samples)
+
+
+def open_tracks(
+    root: str | Path, filelist: str | Path | None = None, *, raw_sample_rate: int = 16000
+) -> list[Track]:
+    """List the tracks of a data folder.
+
+    Args:
+        root: The folder.
+        filelist: Text file with one path per line, relative to ``root``; limits the tracks to those.
+        raw_sample_rate: Samples per second of headerless ``.mmap`` files that no manifest describes.
+
+    Raises:
+        FormatError: A manifest line or a listed path is wrong; the message has file and line.
+        InputError: There is no track.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"data folder {root} is not a folder")
+    wanted = None if filelist is None else _read_filelist(root, Path(filelist))
+    if (root / MANIFEST).is_file():
+        tracks = read_manifest(root)
+        tracks = [track for track in tracks if wanted is None or track.path in wanted]
+    else:
+        paths = sorted(root.rglob("*.mmap")) or audio.find_files([root])
+        tracks = [_open_track(path, raw_sample_rate) for path in (paths if wanted is None else wanted)]
+    if not tracks:
+        raise InputError(f"no tracks in {root}; it needs {MANIFEST}, .mmap files or audio files")
+    return tracks
+
+
+def read_manifest(root: Path) -> list[Track]:
+    """Read ``manifest.jsonl``; every path must stay inside ``root``."""
+    tracks = []
+    manifest = root / MANIFEST
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            dtype, path = str(entry["dtype"]), _inside(root, str(entry["path"]))
+            track = Track(
+                path, int(entry["sample_rate"]), int(entry["samples"]), dtype, int(entry.get("offset", 0))
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"not a manifest entry ({error})", path=manifest, line=number) from None
+        if dtype not in SAMPLE_TYPES or track.samples < 1 or track.sample_rate < 1 or track.offset < 0:
+            reason = f"dtype must be one of {', '.join(SAMPLE_TYPES)}; samples and sample_rate positive"
+            raise FormatError(reason, path=manifest, line=number)
+        tracks.append(track)
+    return tracks
+
+
+def _read_filelist(root: Path, filelist: Path) -> list[Path]:
+    if not filelist.is_file():
+        raise InputError(f"file list {filelist} is not a file")
+    paths = []
+    for number, line in enumerate(filelist.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            if name := line.strip():
+                paths.append(_inside(root, name))
+        except ValueError as error:
+            raise FormatError(str(error), path=filelist, line=number) from None
+    return paths
+
+
+def _inside(root: Path, name: str) -> Path:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"path {name!r} leaves the data folder")
+    return path
+
+
+def _open_track(path: Path, raw_sample_rate: int) -> Track:
+    if path.suffix == ".mmap":
+        size = path.stat().st_size if path.is_file() else 0
+        return Track(path, raw_sample_rate, max(1, size // 2), "float16")
+    try:
+        described = audio.info(path)
+    except InputError:
+        # Reading it raises the same error again, where the loader counts it and goes on with another track.
+        return Track(path, raw_sample_rate, 1)
+    return Track(path, described.sample_rate, max(1, described.frames))
+
+
+class CropDataset(Dataset[Tensor]):
+    """Crops of equal length, at the model's sample rate.
+
+    A crop is a function of (seed, epoch, index) alone, so that a resumed run, or one with other workers, sees the
+    same audio. Tracks shorter than the crop are padded with zeros on the right.
+
+    Args:
+        tracks: Where to crop from.
+        crop_s: Seconds of a crop.
+        sample_rate: Samples per second of the crops; other tracks are resampled.
+        seed: Seed of the crop positions.
+        random: Draw positions; otherwise take the middle of the track, for validation.
+    """
+
+    def __init__(
+        self, tracks: Sequence[Track], *, crop_s: float, sample_rate: int, seed: int = 0, random: bool = True
+    ) -> None:
+        self.tracks, self.crop_s, self.sample_rate = list(tracks), crop_s, sample_rate
+        self.seed, self.random = seed, random
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def __getitem__(self, key: ItemKey) -> Tensor:
+        """Return (crop_s * sample_rate,) float32.
+
+        Raises:
+            AudioError: The track cannot be read.
+        """
+        track = self.tracks[key.index]
+        wanted = round(self.crop_s * track.sample_rate)
+        spare = max(0, track.samples - wanted)
+        start = spare // 2
+        if self.random:
+            start = int(np.random.default_rng((self.seed, key.epoch, key.index)).integers(spare + 1))
+        crop = track.read(start, wanted)
+        if track.sample_rate != self.sample_rate:
+            crop = audio.resample(crop, track.sample_rate, self.sample_rate)
+        length = round(self.crop_s * self.sample_rate)
+        return torch.nn.functional.pad(crop, (0, max(0, length - len(crop))))[:length]

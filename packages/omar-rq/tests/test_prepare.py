@@ -1,0 +1,135 @@
+"""`omar-rq prepare` and `omar-rq stats`: what they write, what they survive, what they measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from omar_rq.config import ModelConfig
+from omar_rq.data import CropDataset, open_tracks
+from omar_rq.frontends import build_frontend
+from omar_rq.prepare import PrepareConfig, prepare
+from omar_rq.stats import RunningMoments, StatsConfig, frontend_stats
+from pentatonic.errors import ConfigError, UsageError
+from pentatonic.training import ItemKey
+
+RATE = 16000
+
+
+@pytest.fixture
+def music(tmp_path) -> Path:
+    folder = tmp_path / "music"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(["a.wav", "a.flac", "sub/a.wav", "sub/b.wav"]):
+        soundfile.write(folder / name, 0.1 * (index + 1) * rng.uniform(-1, 1, 4000 + index), RATE)
+    return folder
+
+
+def config_for(music: Path, out: Path, **changes) -> PrepareConfig:
+    return PrepareConfig(input=str(music), output=str(out), workers=1, **changes)
+
+
+@pytest.mark.parametrize(("dtype", "step"), [("float16", 2**-12), ("int16", 2**-15)])
+def test_every_file_becomes_a_track_of_its_own(music, tmp_path, dtype, step):
+    report = prepare(config_for(music, tmp_path / "out", dtype=dtype))
+    assert (report.count("done"), report.count("failed")) == (4, 0)
+    tracks = {track.path.name: track for track in open_tracks(tmp_path / "out")}
+    assert set(tracks) == {"a_wav.mmap", "a_flac.mmap", "b_wav.mmap"}  # sub/a.wav lies in sub/
+    assert len(open_tracks(tmp_path / "out")) == 4
+    source, _ = soundfile.read(music / "sub" / "b.wav", dtype="float32")
+    read = tracks["b_wav.mmap"].read(0, 10**6).numpy()
+    np.testing.assert_allclose(read, source, atol=step)
+
+
+def test_tracks_are_resampled_and_split_by_name(music, tmp_path):
+    prepare(config_for(music, tmp_path / "out", sample_rate=8000, val_fraction=0.5, seed=3))
+    entries = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert {entry["samples"] for entry in entries} == {2000, 2001, 2002}
+    lists = {split: (tmp_path / "out" / f"{split}.txt").read_text().split() for split in ("train", "val")}
+    for split, names in lists.items():
+        assert names == [entry["path"] for entry in entries if entry["split"] == split]
+    prepare(config_for(music, tmp_path / "again", sample_rate=8000, val_fraction=0.5, seed=3))
+    assert (tmp_path / "again" / "val.txt").read_text() == (tmp_path / "out" / "val.txt").read_text()
+
+
+def test_bad_files_are_named_and_cost_nothing_else(music, tmp_path):
+    prepare(config_for(music, tmp_path / "clean"))
+    (music / "zero.wav").touch()
+    (music / "text.mp3").write_text("no audio here")
+    soundfile.write(music / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
+    report = prepare(config_for(music, tmp_path / "out"))
+    failed = {Path(entry["path"]).name for entry in report.entries if entry["status"] == "failed"}
+    assert failed == {"zero.wav", "text.mp3", "nan.wav"}
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == (
+        tmp_path / "clean" / "manifest.jsonl"
+    ).read_text()
+    assert not [path for path in (tmp_path / "out").rglob("*") if "nan" in path.name]
+
+
+def test_a_second_run_decodes_nothing_again(music, tmp_path, monkeypatch):
+    prepare(config_for(music, tmp_path / "out"))
+    before = (tmp_path / "out" / "manifest.jsonl").read_text()
+    monkeypatch.setattr("omar_rq.prepare.convert", lambda *_: pytest.fail("decoded again"))
+    report = prepare(config_for(music, tmp_path / "out"))
+    assert report.count("skipped") == 4
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == before
+
+
+def test_a_killed_run_goes_on_from_its_partial_listing(music, tmp_path):
+    out = tmp_path / "out"
+    prepare(config_for(music, out))
+    whole = (out / "manifest.jsonl").read_text()
+    lines = whole.splitlines(keepends=True)
+    (out / "manifest.jsonl.partial").write_text("".join(lines[:2]) + lines[2][:20])  # cut within a line
+    (out / "manifest.jsonl").unlink()
+    report = prepare(config_for(music, out))
+    assert (report.count("skipped"), report.count("done")) == (2, 2)
+    assert (out / "manifest.jsonl").read_text() == whole
+    assert not (out / "manifest.jsonl.partial").exists()
+
+
+def test_wrong_options_are_refused(music, tmp_path):
+    with pytest.raises(ConfigError, match="float64"):
+        prepare(config_for(music, tmp_path / "out", dtype="float64"))
+    with pytest.raises(UsageError, match="not a folder"):
+        prepare(config_for(tmp_path / "missing", tmp_path / "out"))
+    prepare(config_for(music, tmp_path / "out"))
+    with pytest.raises(UsageError, match="another output folder"):
+        prepare(config_for(music, tmp_path / "out", sample_rate=8000))
+
+
+def test_moments_equal_those_of_all_values_at_once():
+    values = torch.randn(5, 700, dtype=torch.float64) * torch.arange(1, 6)[:, None] + 3
+    moments = RunningMoments(5)
+    for part in values.split([1, 99, 600], dim=1):
+        moments.update(part)
+    summary = moments.summary()
+    assert summary["mean"] == pytest.approx(values.mean().item(), abs=1e-12)
+    assert summary["std"] == pytest.approx(values.std(correction=0).item(), abs=1e-12)
+    assert summary["std_dims"] == pytest.approx(values.std(1, correction=0).tolist(), abs=1e-12)
+
+
+def test_stats_leave_normalisation_out_and_name_skipped_tracks(music, tmp_path):
+    conf = Path(__file__).parents[1] / "src" / "omar_rq" / "conf" / "model" / "debug.yaml"
+    (music / "broken.wav").write_text("no audio")
+    model = yaml.safe_load(conf.read_text())
+    stats = frontend_stats(StatsConfig(model=model, root=str(music), crop_s=0.2))
+    assert [Path(path).name for path in stats["skipped"]] == ["broken.wav"]
+    # Normalised by what was measured, the same crops have mean 0 and deviation 1.
+    model["input"] |= {"norm_mean": stats["mel"]["mean"], "norm_std": stats["mel"]["std"]}
+    frontend = build_frontend(ModelConfig.from_dict(model).input)
+    tracks = open_tracks(music)
+    crops = CropDataset(tracks, crop_s=0.2, sample_rate=RATE)
+    good = [index for index, track in enumerate(tracks) if track.path.name != "broken.wav"]
+    values = [frontend(crops[ItemKey(0, index)][None])[0] for index in good]
+    joined = torch.cat(values, dim=1)
+    assert len(good) == 4
+    assert joined.mean().item() == pytest.approx(0, abs=1e-4)
+    assert joined.std(correction=0).item() == pytest.approx(1, abs=1e-4)

@@ -1,0 +1,173 @@
+"""Training through the real command line: debug run, resume, two processes, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from omar_rq.config import ModelConfig
+from omar_rq.export import export, find_checkpoint
+from omar_rq.model import OmarRQ
+from omar_rq.train import main
+from pentatonic.errors import CheckpointError, ConfigError, UsageError
+from pentatonic.training import compose_config
+
+pytest.importorskip("accelerate")
+CONF = Path(__file__).parents[1] / "src" / "omar_rq" / "conf"
+SMALL = ["model.net.embed_dim=16", "model.net.depth=1", "data.crop_s=1.0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        time_s = np.arange(32000) / 16000
+        tone = np.sin(2 * np.pi * 110 * (index + 1) * time_s) + 0.1 * rng.standard_normal(len(time_s))
+        (0.3 * tone).astype("<f2").tofile(folder / f"{index}.mmap")
+    names = [f"{index}.mmap\n" for index in range(8)]
+    (folder / "train.txt").write_text("".join(names[:6]))
+    (folder / "val.txt").write_text("".join(names[6:]))
+    return folder
+
+
+def overrides(data: Path, run: Path, *more: str) -> list[str]:
+    return ["experiment=debug", f"data.root={data}", f"run_dir={run}", *SMALL, *more]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(find_checkpoint(run) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "straight"
+    result = main(overrides(data, run))
+    assert (result.step, result.interrupted) == (8, False)
+    return run
+
+
+def test_a_run_writes_its_description_and_a_line_per_step(finished):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
+    assert [line["step"] for line in lines if "val_loss" in line] == [4, 8]
+    described = json.loads((finished / "run.json").read_text())
+    assert {"versions", "git_commit", "hardware"} <= set(described)
+    assert "embed_dim: 16" in (finished / "config.yaml").read_text()
+
+
+def test_a_resumed_run_is_bit_identical(data, finished, tmp_path):
+    # The schedule depends on max_steps, so the first part is stopped by keeping its checkpoints only up to step 4.
+    run = tmp_path / "resumed"
+    assert main(overrides(data, run)).step == 8
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    assert find_checkpoint(run).name == "step-00000006"
+    assert main(overrides(data, run)).step == 8
+    straight, resumed = weights(finished), weights(run)
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert (run / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+
+
+def test_sigterm_saves_and_exits_130(data, tmp_path):
+    run = tmp_path / "run"
+    program = "from omar_rq.cli import main; main()"
+    options = overrides(data, run, "trainer.max_steps=100000")
+    command = [sys.executable, "-c", program, "train", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list((run / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr.decode()
+    assert find_checkpoint(run).is_dir()
+
+
+def test_two_processes_train_and_continue(data, tmp_path):
+    run = tmp_path / "run"
+    # As on GPUs; the debug experiment says trainer.cpu=true, so the processes talk through gloo.
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+        *("-m", "omar_rq.train"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for steps in (2, 4):
+        options = overrides(
+            data, run, f"trainer.max_steps={steps}", "trainer.val_every=0", "data.batch_size=1"
+        )
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, env=environment, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    state = json.loads((find_checkpoint(run) / "state.json").read_text())
+    assert (state["step"], state["world_size"]) == (4, 2)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
+    audio = torch.randn(1, 16000, generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for format in ("safetensors", "upstream"):
+        export(finished, tmp_path / format, format=format)
+        model = OmarRQ.from_pretrained(tmp_path / format)
+        outputs.append(model.extract_embeddings(audio, sample_rate=16000))
+    assert torch.equal(outputs[0], outputs[1])
+    assert outputs[0].shape == (1, 1, 15, 16)
+    state = weights(finished)
+    assert torch.equal(model.embed.weight, state["encoder.embed.weight"])
+    half = export(finished, tmp_path / "half", dtype=torch.float16)
+    stored = load_file(half / "model.safetensors")
+    assert stored["embed.weight"].dtype == torch.float16
+
+
+def test_export_refuses_what_is_no_checkpoint(finished, tmp_path):
+    with pytest.raises(CheckpointError, match="neither a checkpoint nor a run"):
+        export(tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="onnx"):
+        export(finished, tmp_path / "out", format="onnx")
+
+
+def test_wrong_configurations_name_the_key(data, tmp_path):
+    with pytest.raises(ConfigError, match="learning_rate"):
+        main(overrides(data, tmp_path / "run", "+optim.learning_rate=1"))
+    with pytest.raises(ConfigError, match=r"net\.width"):
+        main(overrides(data, tmp_path / "run", "+model.net.width=1"))
+    with pytest.raises(ConfigError, match="nothing"):
+        main(["experiment=nothing"])
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_to_a_model(name):
+    from omar_rq.train import TrainConfig
+
+    config = compose_config("omar_rq.conf", [f"experiment={name}", "data.root=somewhere"], TrainConfig)
+    model = ModelConfig.from_dict(config.model)
+    assert model.targets
+    assert model.quantizer is not None
+    assert config.run_dir == f"runs/omar-rq/{name}"
+    assert config.trainer.max_steps > config.schedule.warmup_steps
+
+
+def test_the_released_models_have_experiments_of_their_own():
+    released = {"base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq"}
+    assert released | {"tiny", "small", "huge", "debug"} <= set(EXPERIMENTS)
