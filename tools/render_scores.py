@@ -1,0 +1,270 @@
+"""Render scores to audio: the material of the small models, and of the demo recordings.
+
+Scores come from the corpus that the music21 package carries; sound comes from FluidSynth and a General MIDI
+soundfont (Debian packages `fluidsynth` and `fluid-soundfont-gm`). Nothing here is needed to use a model.
+
+    python tools/render_scores.py midi  --out data/scores                      # scores -> MIDI, once
+    python tools/render_scores.py audio --scores data/scores --out data/rendered
+    python tools/render_scores.py demo  --scores data/scores --out packages/omar-rq/demo
+
+`audio` draws, for every rendering, a score, instruments, a transposition and a tempo from a seeded generator, and
+writes 16 kHz mono FLAC beside a JSON file that says what was played (notes in seconds, programs, score). A score
+belongs to the split `train` or `heldout` by a hash of its name, so no score is in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
+SAMPLE_RATE = 16000
+# Composers and collections out of copyright; one glob per folder of the music21 corpus.
+COLLECTIONS = {
+    "bach": "*.mxl",
+    "ryansMammoth": "*.abc",
+    "beethoven": "**/*.mxl",
+    "mozart": "**/*.mxl",
+    "haydn": "**/*.mxl",
+    "monteverdi": "*.mxl",
+    "trecento": "*.xml",
+    "corelli": "**/*.xml",
+    "handel": "**/*.mxl",
+    "joplin": "*.mxl",
+    "schumann_robert": "**/*.mxl",
+    "cpebach": "*.mxl",
+}
+# General MIDI programs, 0-based, by family; the family is the label of the instrument probe.
+FAMILIES = {
+    "piano": [0, 1, 2, 4],
+    "mallets": [9, 11, 12, 13],
+    "organ": [16, 19, 20, 21],
+    "guitar": [24, 25, 26, 27],
+    "strings": [40, 41, 42, 48],
+    "voices": [52, 53],
+    "brass": [56, 57, 58, 60, 61],
+    "reeds": [64, 65, 66, 68, 70, 71],
+    "flutes": [72, 73, 74, 75],
+}
+DRUM_LOOP = ((0.0, 36), (0.5, 42), (1.0, 38), (1.5, 42))  # (beat within two beats, General MIDI drum)
+
+
+def split_of(score: str) -> str:
+    """Return ``heldout`` for about one score in ten, by a hash of its name."""
+    return "heldout" if hashlib.sha256(score.encode()).digest()[0] % 10 == 0 else "train"
+
+
+def write_midi(source: Path, target: Path) -> str | None:
+    """Convert one score; return the reason when music21 cannot."""
+    from music21 import converter
+
+    try:
+        converter.parse(source).write("midi", fp=target)
+    except Exception as error:  # music21 raises many kinds; one bad score must not end the run
+        return f"{source.name}: {type(error).__name__}: {error}"
+    return None
+
+
+def collect_midi(out: Path, workers: int) -> None:
+    """Write every score of the collections as ``<collection>__<name>.mid``."""
+    import music21
+
+    root = Path(music21.__file__).parent / "corpus"
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (
+            path,
+            out / f"{name}__{path.relative_to(root / name).with_suffix('').as_posix().replace('/', '_')}.mid",
+        )
+        for name, pattern in COLLECTIONS.items()
+        for path in sorted((root / name).glob(pattern))
+    ]
+    jobs = [(source, target) for source, target in jobs if not target.exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        failures = [
+            reason for reason in pool.map(write_midi, *zip(*jobs, strict=True), chunksize=8) if reason
+        ]
+    print(f"{len(jobs) - len(failures)} scores written, {len(failures)} failed", *failures, sep="\n  ")
+
+
+def arrange(midi: Path, rng: random.Random, max_seconds: float):
+    """Return (score in seconds, families) with new instruments, key, tempo and perhaps drums."""
+    import symusic
+
+    score = symusic.Score(midi).to("second")
+    stretch, shift = rng.uniform(0.75, 1.35), rng.randint(-5, 6)
+    solo = rng.random() < 0.5
+    families = [rng.choice(list(FAMILIES))] * len(score.tracks)
+    if not solo:
+        families = [rng.choice(list(FAMILIES)) for _ in score.tracks]
+    start = rng.uniform(0, max(0.0, score.end() / stretch - max_seconds))
+    arranged = symusic.Score(480).to("second")
+    for family, track in zip(families, score.tracks, strict=True):
+        part = symusic.Track(program=rng.choice(FAMILIES[family]), is_drum=False, ttype="second")
+        gain = rng.uniform(0.6, 1.0)
+        for note in track.notes:
+            begin, pitch = note.time / stretch - start, note.pitch + shift
+            if 0 <= begin < max_seconds and 21 <= pitch <= 108:
+                velocity = max(20, min(127, round(gain * rng.gauss(88, 10))))
+                part.notes.append(
+                    symusic.Note(begin, note.duration / stretch, pitch, velocity, ttype="second")
+                )
+        if len(part.notes):
+            arranged.tracks.append(part)
+    if not solo and rng.random() < 0.35:
+        arranged.tracks.append(drum_track(max_seconds, beat_s=0.5 / stretch))
+    return arranged, sorted(set(families))
+
+
+def drum_track(seconds: float, beat_s: float):
+    """Return a plain drum pattern of two beats, repeated."""
+    import symusic
+
+    part = symusic.Track(program=0, is_drum=True, ttype="second")
+    for bar in range(int(seconds / (2 * beat_s))):
+        for beat, drum in DRUM_LOOP:
+            part.notes.append(symusic.Note((2 * bar + beat) * beat_s, 0.1, drum, 70, ttype="second"))
+    return part
+
+
+def synthesise(midi: Path, wav: Path) -> None:
+    """Play a MIDI file into a 44.1 kHz WAV file with FluidSynth."""
+    command = [
+        "fluidsynth",
+        "-ni",
+        "-q",
+        "-g",
+        "0.5",
+        "-r",
+        "44100",
+        "-F",
+        str(wav),
+        str(SOUNDFONT),
+        str(midi),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+
+
+def render(job: tuple[Path, Path, str, float]) -> float:
+    """Render one arrangement; return its seconds."""
+    import soundfile
+    import soxr
+
+    midi, stem, seed, max_seconds = job
+    rng = random.Random(seed)
+    arranged, families = arrange(midi, rng, max_seconds)
+    notes = [
+        [round(note.time, 4), round(note.time + note.duration, 4), note.pitch, track.program]
+        for track in arranged.tracks
+        if not track.is_drum
+        for note in track.notes
+    ]
+    if not notes:
+        return 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        arranged.to("tick").dump_midi(Path(folder) / "part.mid")
+        synthesise(Path(folder) / "part.mid", Path(folder) / "part.wav")
+        samples, rate = soundfile.read(Path(folder) / "part.wav", dtype="float32")
+    mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)[: int(max_seconds * SAMPLE_RATE)]
+    mono *= rng.uniform(0.3, 0.9) / max(1e-4, float(abs(mono).max()))
+    soundfile.write(f"{stem}.flac", mono, SAMPLE_RATE)
+    record = {"score": midi.stem, "families": families, "notes": notes, "seconds": len(mono) / SAMPLE_RATE}
+    Path(f"{stem}.json").write_text(json.dumps(record))
+    return record["seconds"]
+
+
+# The recordings of `make demo`: score, instruments of its parts in turn, seconds. None is in the training split.
+DEMO = {
+    "bach_chorale_strings": ("bach__bwv57.8", (48, 48, 42, 42), 27.0),
+    "joplin_maple_leaf_rag_piano": ("joplin__maple_leaf_rag", (0,), 30.0),
+    "durangs_hornpipe_flute": ("ryansMammoth__DurangsHornpipe", (73,), 30.0),
+}
+
+
+def render_demo(scores: Path, out: Path) -> None:
+    """Write the demo recordings as 44.1 kHz mono Ogg Vorbis."""
+    import soundfile
+    import symusic
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (score, programs, seconds) in DEMO.items():
+        if split_of(score) != "heldout":
+            raise SystemExit(f"{score} is a training score")
+        music = symusic.Score(scores / f"{score}.mid")
+        for index, track in enumerate(music.tracks):
+            track.program = programs[index % len(programs)]
+        with tempfile.TemporaryDirectory() as folder:
+            music.dump_midi(Path(folder) / "part.mid")
+            synthesise(Path(folder) / "part.mid", Path(folder) / "part.wav")
+            samples, rate = soundfile.read(Path(folder) / "part.wav", dtype="float32")
+        mono = samples.mean(axis=1)[: int(seconds * rate)]
+        fade = min(len(mono), rate // 2)
+        mono[-fade:] *= [1 - i / fade for i in range(fade)]
+        soundfile.write(out / f"{name}.ogg", 0.8 * mono / abs(mono).max(), rate, compression_level=0.6)
+
+
+def render_split(
+    midis: list[Path], out: Path, *, hours: float, seed: str, max_seconds: float, workers: int
+) -> None:
+    """Render scores into ``out`` until it holds ``hours`` of audio; recordings made before are kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    # A collection counts as 60 scores at most, or the 1,000 fiddle tunes would drown the rest.
+    collections = [midi.stem.split("__")[0] for midi in midis]
+    weights = [min(collections.count(name), 60) / collections.count(name) for name in collections]
+    picks = random.Random(seed).choices(midis, weights, k=int(hours * 3600 / max_seconds))
+    jobs = [
+        (midi, out / f"{index:05d}__{midi.stem}", f"{seed}/{index}", max_seconds)
+        for index, midi in enumerate(picks)
+    ]
+    jobs = [job for job in jobs if not Path(f"{job[1]}.json").exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        seconds = sum(pool.map(render, jobs, chunksize=4))
+    print(f"{out}: {len(jobs)} recordings, {seconds / 3600:.2f} h")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    midi = verbs.add_parser("midi", help="scores -> MIDI files")
+    audio = verbs.add_parser("audio", help="MIDI files -> FLAC + JSON")
+    demo = verbs.add_parser("demo", help="MIDI files -> the demo recordings")
+    for verb in (midi, audio, demo):
+        verb.add_argument("--out", type=Path, required=True)
+        verb.add_argument("--workers", type=int, default=2)
+    for verb in (audio, demo):
+        verb.add_argument("--scores", type=Path, required=True)
+    audio.add_argument("--train-hours", type=float, default=5.14)
+    audio.add_argument("--heldout-hours", type=float, default=3.0)
+    audio.add_argument("--seed", type=int, default=0)
+    audio.add_argument("--max-seconds", type=float, default=60.0)
+    args = parser.parse_args()
+    if args.verb == "midi":
+        collect_midi(args.out, args.workers)
+    elif args.verb == "demo":
+        render_demo(args.scores, args.out)
+    else:
+        midis = sorted(args.scores.glob("*.mid"))
+        for split, hours in (("train", args.train_hours), ("heldout", args.heldout_hours)):
+            chosen = [midi for midi in midis if split_of(midi.stem) == split]
+            seed = f"{args.seed}/{split}"
+            render_split(
+                chosen,
+                args.out / split,
+                hours=hours,
+                seed=seed,
+                max_seconds=args.max_seconds,
+                workers=args.workers,
+            )
+
+
+if __name__ == "__main__":
+    main()
