@@ -45,9 +45,10 @@ def assert_same(actual: Any, expected: Any) -> None:
         assert len(actual) == len(expected)
         for one, other in zip(actual, expected, strict=True):
             assert_same(one, other)
+    elif isinstance(expected, float) and math.isnan(expected):
+        assert math.isnan(actual)
     elif isinstance(expected, float):
-        assert math.copysign(1, actual) == math.copysign(1, expected)
-        assert actual == expected or (math.isnan(actual) and math.isnan(expected))
+        assert (actual, math.copysign(1, actual)) == (expected, math.copysign(1, expected))
     else:
         assert actual == expected
 

@@ -300,6 +300,14 @@ def test_non_finite_loss_writes_nothing(tmp_path: Path) -> None:
     assert outcome(tmp_path)["model.safetensors"] == outcome(tmp_path / "straight")["model.safetensors"]
 
 
+def test_non_finite_gradient_is_not_applied(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.module.head.weight.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(PentatonicError, match=r"step 1: loss \d.*, gradient norm nan"):
+        trainer.fit()
+    assert all(p.isfinite().all() for p in trainer.module.parameters())
+
+
 def test_metrics_log_is_cut_to_a_position(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, 0)

@@ -98,27 +98,30 @@ def test_sigterm_saves_and_exits_130(data, tmp_path):
     assert find_checkpoint(run).is_dir()
 
 
-def test_two_processes_train_and_continue(data, tmp_path):
+def test_two_processes_train_as_one_run(data, tmp_path):
     run = tmp_path / "run"
     # As on GPUs; the debug experiment says trainer.cpu=true, so the processes talk through gloo.
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
-        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-        *("-m", "omar_rq.train"),
+        *(
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+        ),
+        *("-m", "omar_rq.train", *overrides(data, run, "trainer.max_steps=4", "data.batch_size=1")),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for steps in (2, 4):
-        options = overrides(
-            data, run, f"trainer.max_steps={steps}", "trainer.val_every=0", "data.batch_size=1"
-        )
-        done = subprocess.run(
-            [*command, *options], capture_output=True, text=True, env=environment, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((find_checkpoint(run) / "state.json").read_text())
     assert (state["step"], state["world_size"]) == (4, 2)
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
 
 
 def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):

@@ -286,9 +286,9 @@ class FFmpegSource:
 
     def _decoded(self) -> Iterator[NDArray[np.float32]]:
         for frame in self._file.decode(self._stream):
+            if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.sample_rate):
+                raise ValueError("the channels or the sample rate change inside the stream")
             for packed in self._resampler.resample(frame):
-                if (packed.layout.nb_channels, packed.sample_rate) != (self.channels, self.sample_rate):
-                    raise ValueError("the channels or the sample rate change inside the stream")
                 yield packed.to_ndarray().astype(np.float32, copy=False).reshape(-1, self.channels)
 
     def _check_length(self, position: int) -> None:

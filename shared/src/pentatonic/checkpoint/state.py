@@ -46,7 +46,7 @@ def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
         skeleton: The skeleton, also after a way through JSON.
 
     Returns:
-        The state: equal values of equal types (other mappings have become dicts).
+        The state: equal values of equal types (other mappings have become dicts, and NaNs have lost their sign).
 
     Raises:
         CheckpointError: The skeleton is malformed, or does not name exactly the given tensors.

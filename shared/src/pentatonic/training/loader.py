@@ -213,7 +213,7 @@ class TrainLoader:
             state: From :meth:`state_dict`; of this or another process of the run.
         """
         self.close()
-        if state["size"] != self.size:
+        if state["size"] != self.size and self.rank == 0:
             logger.warning(
                 "the data set has %d items, but had %d when the checkpoint was made: its order differs",
                 self.size,

@@ -220,8 +220,9 @@ class Trainer:
         self._items = state["items"]
         self._validation_due = state["validation_due"]
         self._latest = state["metrics"]
+        warn = logger.warning if self.processes.is_main else logger.debug
         if state["config_sha256"] != self._config_sha256():
-            logger.warning("the configuration is not the one that %s was made with", directory)
+            warn("the configuration is not the one that %s was made with", directory)
         # What other processes found is counted by the first one from here on.
         findings = {} if self.processes.is_main else {"replaced": 0, "bad_items": {}}
         for name, loader in self._loaders().items():
@@ -232,7 +233,7 @@ class Trainer:
         if state["world_size"] == self.processes.world_size:
             set_rng_state(checkpoints.read_generators(directory, self.processes.rank))
         else:
-            logger.warning(
+            warn(
                 "%s was made by %d processes, now there are %d: the random generators are seeded anew",
                 directory,
                 state["world_size"],

@@ -1,0 +1,285 @@
+"""The command line ``omar-rq``. No torch until a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pentatonic.cli import EXIT_INTERRUPTED, BatchReport, JsonFlag, emit_json, make_app, run
+from pentatonic.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from omar_rq.model import OmarRQ
+
+app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
+
+DEFAULT_MODEL = "omar-rq-tiny"
+
+Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory or hub id.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")
+]
+Lenient = Annotated[
+    bool,
+    typer.Option("--lenient", help="Use what precedes the damage in a damaged file; the report says so."),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
+]
+
+
+@app.command()
+def embed(
+    inputs: Inputs,
+    out: OutFolder,
+    model: ModelOption = DEFAULT_MODEL,
+    layers: Annotated[
+        str, typer.Option(help="Block indices such as 3,5, negative ones from the end, or all.")
+    ] = "-1",
+    format: Annotated[
+        Literal["npz", "parquet"], typer.Option(help="parquet also joins all .npz files into one table.")
+    ] = "npz",
+    pool: Annotated[
+        Literal["none", "mean"], typer.Option(help="mean: one vector per layer and file.")
+    ] = "none",
+    context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
+    device: Device = "auto",
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number type of the computation.")] = "fp32",
+    store: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Number type of the results.")
+    ] = "float32",
+    overwrite: Overwrite = False,
+    lenient: Lenient = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Embed audio files of any length, one .npz each; continue where a stopped run ended.
+
+    Exit status 3: some files could not be read; report.json and the table name each one.
+    """
+    context_s = _context_s(context)
+    wanted = None if layers == "all" else _layer_numbers(layers)
+    from omar_rq.embed import embed_folder
+    from omar_rq.model import LayerIndexError
+
+    loaded = _load(model, device, dtype)
+    try:
+        report = embed_folder(
+            loaded,
+            inputs,
+            out,
+            layers=range(len(loaded.trunk.blocks)) if wanted is None else wanted,
+            context_s=context_s,
+            pool=pool,
+            store=store,
+            format=format,
+            strict=not lenient,
+            overwrite=overwrite,
+            model_name=model,
+        )
+    except LayerIndexError as error:
+        raise UsageError(f"--layers: {error}") from error
+    _finish(report, as_json)
+
+
+@app.command()
+def tokenize(
+    inputs: Inputs,
+    out: OutFolder,
+    model: ModelOption = DEFAULT_MODEL,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    lenient: Lenient = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn audio files into the discrete tokens of pre-training, one .npz each."""
+    from omar_rq.embed import tokenize_folder
+
+    loaded = _load(model, device, "fp32", quantization_targets=True)
+    report = tokenize_folder(loaded, inputs, out, strict=not lenient, overwrite=overwrite, model_name=model)
+    _finish(report, as_json)
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="Bundled name, directory or hub id; none: list the models.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a model hears and returns: sample rate, hop, tokens per second, layers, width, licence."""
+    from omar_rq.describe import describe_model, list_models
+
+    if model is not None:
+        about = describe_model(model)
+        _show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        return
+    models = list_models()
+    _show(
+        models,
+        as_json,
+        lambda: [f"{each['model']:<42}{each['kind']:<10}{each['licence']}" for each in models],
+    )
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
+    out: OutFolder,
+    format: Annotated[
+        Literal["safetensors", "upstream"],
+        typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
+    ] = "safetensors",
+    dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
+) -> None:
+    """Turn a training checkpoint into a model directory."""
+    import torch
+
+    from omar_rq.export import export as export_checkpoint
+
+    number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    print(export_checkpoint(checkpoint, out, format=format, dtype=number_type))
+
+
+@app.command()
+def convert(
+    directory: Annotated[Path, typer.Argument(help="A model directory in either format.")], out: OutFolder
+) -> None:
+    """Convert a model directory: the original's format into ours, ours into the original's."""
+    from omar_rq.export import write_model
+    from omar_rq.weights import load_directory
+
+    ours = (directory / "config.json").is_file()
+    write_model(load_directory(directory), out, format="upstream" if ours else "safetensors")
+    print(out)
+
+
+@app.command()
+def demo(
+    inputs: Inputs,
+    out: OutFolder,
+    model: ModelOption = DEFAULT_MODEL,
+) -> None:
+    """Write a page to hear and see what the embeddings of some recordings say."""
+    from omar_rq.demo import write_demo
+
+    print(write_demo(model, inputs, out))
+
+
+def _experiments() -> str:
+    """Names of the files of conf/experiment, for the help page."""
+    folder = resources.files("omar_rq.conf") / "experiment"
+    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+
+
+@app.command(
+    help=(
+        "Pre-train a model; the same command continues a stopped run.\n\n"
+        "Takes Hydra overrides: omar-rq train experiment=base data.root=data/music optim.lr=1e-4\n\n"
+        f"Experiments: {_experiments()}."
+    )
+)
+def train(overrides: Overrides = None) -> None:
+    """Pre-train a model."""
+    with _train_extra("Training"):
+        from omar_rq.train import main as train_main
+    if train_main(overrides or []).interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def prepare(overrides: Overrides = None) -> None:
+    """Turn folders of audio into training data.
+
+    Takes Hydra overrides: omar-rq prepare input=music output=data/music sample_rate=16000
+    """
+    with _train_extra("Preparing data"):
+        from omar_rq.prepare import main as prepare_main
+    prepare_main(overrides or [])
+
+
+@app.command()
+def stats(overrides: Overrides = None) -> None:
+    """Measure the mean and deviation of a model's front ends over a data folder.
+
+    Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json
+    """
+    with _train_extra("Measuring statistics"):
+        from omar_rq.stats import main as stats_main
+    stats_main(overrides or [])
+
+
+@contextmanager
+def _train_extra(feature: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
+            raise
+        raise MissingExtra(feature, "omar-rq[train]") from error
+
+
+def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:
+    import torch
+
+    from omar_rq.weights import from_pretrained
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
+    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    return from_pretrained(name, device=device, dtype=number_type, quantization_targets=quantization_targets)
+
+
+def _layer_numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--layers is {text!r}; allowed: whole numbers such as 3,5 or -1, or all") from None
+
+
+def _context_s(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise UsageError(f"--context is {text!r}; allowed: positive seconds, or none")
+    return seconds
+
+
+def _finish(report: BatchReport, as_json: bool) -> None:
+    report.print_summary()
+    if as_json:
+        counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
+        emit_json({"counts": counts, "inputs": report.entries})
+    report.raise_for_failures()
+
+
+def _show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
+    if as_json:
+        emit_json(result)
+    else:
+        print("\n".join(lines()))
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app, sys.argv[1:])

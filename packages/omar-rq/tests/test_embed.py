@@ -1,0 +1,409 @@
+"""Files and folders to ``.npz`` and Parquet: numbers, bad files, continuation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omar_rq.batch import mirrored, write_npz
+from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
+from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
+from omar_rq.model import LayerIndexError, OmarRQ
+from omar_rq.weights import load_directory
+from pentatonic import audio
+from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
+
+CONFIG = ModelConfig(
+    input=MelFrontendConfig(),
+    targets=(MelFrontendConfig(),),
+    net=ConformerConfig(embed_dim=16, depth=3, num_heads=2, beta_deepnorm=1.0),
+    quantizer=QuantizerConfig(type="random_codebook", num_codebooks=2, codebook_size=64),
+)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "small"
+    OmarRQ(CONFIG).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(model_folder) -> OmarRQ:
+    return load_directory(model_folder, quantization_targets=True)
+
+
+def tone(
+    path: Path, seconds: float = 1.0, sample_rate: int = 16000, channels: int = 1, hz: float = 440.0
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    t = torch.arange(round(seconds * sample_rate)) / sample_rate
+    phases = torch.arange(channels)[:, None] * 0.1
+    audio.save(path, 0.3 * torch.sin(2 * torch.pi * hz * t + phases), sample_rate)
+    return path
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def statuses(report) -> dict[str, str]:
+    return {Path(entry["path"]).name: entry["status"] for entry in report.entries}
+
+
+def good_corpus(folder: Path) -> list[str]:
+    tone(folder / "a.wav", 1.3)
+    tone(folder / "a.flac", 0.7, hz=300)
+    tone(folder / "sub" / "a.wav", 2.0, sample_rate=44100, channels=2)
+    tone(folder / "eight.wav", 0.5, channels=8)
+    tone(folder / "Ü Ⅷ 音.wav", 0.5, hz=200)
+    audio.save(folder / "silence.wav", torch.zeros(16000), 16000)
+    shutil.copyfile(tone(folder / "x.flac", 0.4), folder / "flac_inside.wav")  # the content counts
+    (folder / "x.flac").unlink()
+    (folder / "sub" / "loop").symlink_to(folder, target_is_directory=True)
+    return ["a.flac", "a.wav", "eight.wav", "flac_inside.wav", "silence.wav", "sub/a.wav", "Ü Ⅷ 音.wav"]
+
+
+def bad_corpus(folder: Path) -> dict[str, str]:
+    """Add bad files; name -> error that the report must give."""
+    whole = tone(folder / "truncated.wav", 1.0).read_bytes()
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.wav").touch()
+    (folder / "text.mp3").write_text("this is no audio")
+    import soundfile
+
+    soundfile.write(folder / "nan.wav", np.array([0.0, np.nan] * 8000), 16000, subtype="FLOAT")
+    tone(folder / "short.wav", 0.01)
+    (folder / "dangling.wav").symlink_to(folder / "nowhere.wav")
+    os.mkfifo(folder / "fifo.wav")
+    bad = {
+        "truncated.wav": "TruncatedAudio",
+        "empty.wav": "UnsupportedFormat",
+        "text.mp3": "UnsupportedFormat",
+        "nan.wav": "NonFiniteAudio",
+        "short.wav": "AudioTooShort",
+        "dangling.wav": "FileNotFoundError",
+        "fifo.wav": "AudioFileNotFound",
+    }
+    if os.geteuid() != 0:  # root reads everything
+        tone(folder / "locked.wav").chmod(0)
+        bad["locked.wav"] = "AudioError"
+    return bad
+
+
+@pytest.mark.parametrize("store", ["float32", "float16"])
+def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
+    path = tone(tmp_path / "a.wav", 3.0, sample_rate=44100, channels=2)
+    about = embed_file(model, path, tmp_path / "a.npz", layers=[-1, 0], store=store, model_name="small")
+    stored = read(tmp_path / "a.npz")
+    sound = audio.load(path, sample_rate=16000)
+    expected = model.extract_embeddings(sound.samples, [0, 2], sample_rate=16000)[:, 0].numpy()
+    assert stored["embeddings"].dtype == store and stored["embeddings"].shape == (2, 47, 16)
+    tolerance = 2e-5 if store == "float32" else 1e-3
+    np.testing.assert_allclose(
+        stored["embeddings"], expected, rtol=0, atol=tolerance * np.abs(expected).max()
+    )
+    np.testing.assert_array_equal(stored["times_s"], np.arange(47) / 15.625)
+    assert stored["layers"].tolist() == [0, 2]
+    facts = {name: stored[name].item() for name in ("eps", "sample_rate", "duration_s", "model")}
+    assert facts == {"eps": 15.625, "sample_rate": 16000, "duration_s": 3.0, "model": "small"}
+    assert about == {"tokens": 47, "duration_s": 3.0}
+
+
+def test_pooling_is_the_mean_over_tokens(model, tmp_path):
+    path = tone(tmp_path / "a.wav", 3.0)
+    embed_file(model, path, tmp_path / "all.npz", layers=[0, 2])
+    embed_file(model, path, tmp_path / "mean.npz", layers=[0, 2], pool="mean")
+    pooled = read(tmp_path / "mean.npz")
+    assert pooled["embeddings"].shape == (2, 16) and "times_s" not in pooled
+    np.testing.assert_allclose(
+        pooled["embeddings"], read(tmp_path / "all.npz")["embeddings"].mean(1), atol=1e-6
+    )
+
+
+def test_the_context_reaches_the_model(model, tmp_path):
+    path = tmp_path / "a.wav"
+    audio.save(path, 0.1 * torch.randn(64000, generator=torch.Generator().manual_seed(0)), 16000)
+    for name, context_s in (("all", None), ("some", 0.5)):
+        embed_file(model, path, tmp_path / f"{name}.npz", context_s=context_s)
+    everything, some = (read(tmp_path / f"{name}.npz")["embeddings"] for name in ("all", "some"))
+    assert everything.shape == some.shape and np.abs(everything - some).max() > 1e-4
+
+
+def test_values_beyond_float16_are_an_error_and_leave_no_file(model_folder, tmp_path):
+    model = load_directory(model_folder)
+    with torch.no_grad():
+        model.trunk.blocks[0].norm_out.weight.fill_(1e5)
+    path = tone(tmp_path / "in" / "a.wav")
+    out = tmp_path / "out"
+    out.mkdir()
+    for pool in ("none", "mean"):
+        with pytest.raises(InputError, match="float16"):
+            embed_file(model, path, out / "a.npz", layers=0, store="float16", pool=pool)
+    assert not list(out.iterdir())
+
+
+def test_every_bad_file_is_named_and_no_good_one(model, tmp_path):
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    good, bad = good_corpus(corpus), bad_corpus(corpus)
+    report = embed_folder(model, [corpus], out)
+    failed = {Path(e["path"]).name: e["error"] for e in report.entries if e["status"] == "failed"}
+    assert failed.keys() == bad.keys()
+    for name, error in bad.items():
+        assert failed[name] == error or name == "locked.wav", name
+    assert all(e["reason"] and "audio:" not in e["reason"] for e in report.entries if e["status"] == "failed")
+    done = [os.path.relpath(e["path"], corpus) for e in report.entries if e["status"] == "done"]
+    assert sorted(done) == sorted(good)
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.npz")) == sorted(
+        f"{g}.npz" for g in good
+    )
+    assert json.loads((out / "report.json").read_text())["counts"] == {
+        "done": len(good),
+        "skipped": 0,
+        "failed": len(bad),
+    }
+    assert report.exit_code == 3
+
+
+def test_bad_files_change_nothing_for_good_ones(model, tmp_path):
+    corpus = tmp_path / "in"
+    good = good_corpus(corpus)
+    embed_folder(model, [corpus], tmp_path / "clean")
+    bad_corpus(corpus)
+    embed_folder(model, [corpus], tmp_path / "mixed")
+    for name in good:
+        one, other = ((tmp_path / folder / f"{name}.npz").read_bytes() for folder in ("clean", "mixed"))
+        assert one == other, name
+
+
+def test_damaged_files_give_their_good_part_when_asked(model, tmp_path):
+    corpus = tmp_path / "in"
+    bad_corpus(corpus)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what is wrong is in the report and nowhere else
+        report = embed_folder(model, [corpus], tmp_path / "out", strict=False)
+    entries = {Path(entry["path"]).name: entry for entry in report.entries}
+    assert entries["truncated.wav"]["status"] == "done"
+    assert 0.4 < entries["truncated.wav"]["duration_s"] <= 0.5
+    assert (
+        "truncated" in entries["truncated.wav"]["warnings"][0]
+        or "promise" in entries["truncated.wav"]["warnings"][0]
+    )
+    assert entries["empty.wav"]["status"] == entries["nan.wav"]["status"] == "failed"
+    with pytest.raises(CorruptAudio):
+        embed_file(model, corpus / "truncated.wav", tmp_path / "x.npz")
+
+
+def test_finished_files_are_not_computed_again(model, tmp_path):
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    for name in "abcd":
+        tone(corpus / f"{name}.wav")
+    embed_folder(model, [corpus], out)
+    tone(corpus / "b.wav", 1.5)  # changed
+    (out / "c.wav.npz").unlink()  # lost
+    (out / "d.wav.npz").write_bytes((out / "d.wav.npz").read_bytes()[:100])  # damaged
+    before = (out / "a.wav.npz").stat().st_mtime_ns
+    report = embed_folder(model, [corpus], out)
+    assert statuses(report) == {"a.wav": "skipped", "b.wav": "done", "c.wav": "done", "d.wav": "done"}
+    assert (out / "a.wav.npz").stat().st_mtime_ns == before
+    assert read(out / "b.wav.npz")["duration_s"] == 1.5
+    assert statuses(embed_folder(model, [corpus], out, overwrite=True)) == dict.fromkeys(
+        statuses(report), "done"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"layers": 0}, {"context_s": 20.0}, {"pool": "mean"}, {"store": "float16"}, {"strict": False}]
+)
+def test_a_folder_of_other_settings_is_not_mixed(model, tmp_path, options):
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    tone(corpus / "a.wav")
+    embed_folder(model, [corpus], out)
+    with pytest.raises(UsageError, match=next(iter(options))):
+        embed_folder(model, [corpus], out, **options)
+    assert statuses(embed_folder(model, [corpus], out, overwrite=True, **options)) == {"a.wav": "done"}
+    assert statuses(embed_folder(model, [corpus], out, **options)) == {"a.wav": "skipped"}
+
+
+def test_another_model_is_another_setting(model, model_folder, tmp_path):
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    tone(corpus / "a.wav")
+    embed_folder(model, [corpus], out)
+    same, half, changed = (load_directory(model_folder) for _ in range(3))
+    with torch.no_grad():
+        changed.embed.bias[0] += 1e-3
+    assert fingerprint(same) == fingerprint(model)
+    for other in (half.bfloat16(), changed):
+        assert fingerprint(other) != fingerprint(model)
+        with pytest.raises(UsageError, match="model"):
+            embed_folder(other, [corpus], out)
+
+
+def test_a_run_file_of_something_else_is_refused(model, tmp_path):
+    tone(tmp_path / "in" / "a.wav")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"run\.json"):
+        embed_folder(model, [tmp_path / "in"], tmp_path / "out")
+
+
+def test_folders_are_mirrored_below_what_they_share(tmp_path, monkeypatch):
+    one, other = tone(tmp_path / "x" / "m" / "a.wav"), tone(tmp_path / "y" / "m" / "a.wav")
+    names = {"x/m/a.wav", "y/m/a.wav"}
+    assert {name for _, name in mirrored([tmp_path / "x", tmp_path / "y"])} == names
+    assert {name for _, name in mirrored([one, other])} == names
+    assert [name for _, name in mirrored([one])] == ["a.wav"]
+    monkeypatch.chdir(tmp_path / "y")
+    assert [name for _, name in mirrored([Path("../x"), Path()])] == ["x/m/a.wav", "y/m/a.wav"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="no audio files"):
+        mirrored([tmp_path / "none"])
+
+
+def test_equal_arrays_give_equal_bytes(tmp_path, monkeypatch):
+    write_npz(tmp_path / "a.npz", {"x": np.arange(3)})
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    write_npz(tmp_path / "b.npz", {"x": np.arange(3)})
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_tokens_of_a_folder(model, tmp_path):
+    path = tone(tmp_path / "in" / "a.wav", 2.0)
+    (tmp_path / "in" / "bad.wav").write_text("no")
+    tone(tmp_path / "in" / "short.wav", 0.001)
+    report = tokenize_folder(model, [tmp_path / "in"], tmp_path / "out", model_name="small")
+    assert statuses(report) == {"a.wav": "done", "bad.wav": "failed", "short.wav": "failed"}
+    stored = read(tmp_path / "out" / "a.wav.npz")
+    expected = model.tokenizer.tokenize(audio.load(path).samples, sample_rate=16000)[0]
+    assert stored["tokens"].dtype == np.int32 and stored["tokens"].shape == (31, 2)
+    np.testing.assert_array_equal(stored["tokens"], expected.numpy())
+    assert stored["codebook_sizes"].tolist() == [64, 64] and len(stored["times_s"]) == 31
+    assert statuses(tokenize_folder(model, [path], tmp_path / "out")) == {"a.wav": "skipped"}
+    with pytest.raises(UsageError, match="command"):
+        embed_folder(model, [path], tmp_path / "out")
+
+
+def test_tokens_need_a_tokenizer(model_folder, tmp_path):
+    with pytest.raises(ConfigError, match="tokenizer"):
+        tokenize_folder(load_directory(model_folder), [tmp_path], tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "mean"}, {"store": "float16"}])
+def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("omar_rq.embed._ROWS", 10)  # several groups per file
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    tone(corpus / "a.wav", 1.5)
+    tone(corpus / "sub" / "b.wav", 1.0)
+    (corpus / "bad.wav").touch()
+    embed_folder(model, [corpus], out, layers=[0, 2], format="parquet", **options)
+    rows = parquet.read_table(out / "embeddings.parquet").to_pylist()
+    assert list(rows[0]) == ["path", "layer", "token", "time_s", "embedding"]
+    for name in ("a.wav", "sub/b.wav"):
+        stored = read(out / f"{name}.npz")
+        for i, layer in enumerate((0, 2)):
+            own = [row for row in rows if row["path"] == name and row["layer"] == layer]
+            values = np.array([row["embedding"] for row in own], dtype=stored["embeddings"].dtype)
+            np.testing.assert_array_equal(values, np.atleast_2d(stored["embeddings"][i]))
+            if options.get("pool") == "mean":
+                assert [(row["token"], row["time_s"]) for row in own] == [(None, None)]
+            else:
+                assert [row["token"] for row in own] == list(range(len(own)))
+                assert [row["time_s"] for row in own] == stored["times_s"].tolist()
+    assert {row["path"] for row in rows} == {"a.wav", "sub/b.wav"}
+
+
+def test_parquet_without_pyarrow_is_one_sentence_before_any_work(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    tone(tmp_path / "in" / "a.wav")
+    with pytest.raises(MissingExtra, match=r"omar-rq\[parquet\]"):
+        embed_folder(model, [tmp_path / "in"], tmp_path / "out", format="parquet")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_options_are_named(model, tmp_path):
+    tone(tmp_path / "a.wav")
+    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}):
+        with pytest.raises(UsageError, match=f"{next(iter(options))} is"):
+            embed_folder(model, [tmp_path], tmp_path / "out", **options)
+    with pytest.raises(LayerIndexError):
+        embed_folder(model, [tmp_path], tmp_path / "out", layers=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_continues(model, model_folder, tmp_path):
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    for i in range(12):
+        tone(corpus / f"{i:02}.wav", 20.0, hz=100 + 50 * i)
+    arguments = ["embed", str(corpus), "--model", str(model_folder), "--out", str(out), "--layers", "all"]
+    command = [sys.executable, "-c", "from omar_rq.cli import main; main()", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        while len(list(out.glob("*.npz"))) < 2 and process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("*.npz")}
+    assert 2 <= len(finished) < 12, "the process must die in the middle"
+    assert not (out / "report.json").exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "report.json").read_text())["counts"] == {
+        "done": 12 - len(finished),
+        "skipped": len(finished),
+        "failed": 0,
+    }
+    assert all(path.stat().st_mtime_ns == changed for path, changed in finished.items())
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    assert names == [*(f"{i:02}.wav.npz" for i in range(12)), "report.json", "run.json"]
+    embed_folder(
+        load_directory(model_folder),
+        [corpus],
+        tmp_path / "straight",
+        layers=[0, 1, 2],
+        model_name=str(model_folder),
+    )
+    for path in out.glob("*.npz"):
+        one, other = read(path), read(tmp_path / "straight" / path.name)
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    for minutes in (2, 10):
+        tone(tmp_path / f"{minutes}.wav", 60.0 * minutes)
+    program = """
+        import resource, sys
+        from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig
+        from omar_rq.embed import embed_file
+        from omar_rq.model import OmarRQ
+
+        net = ConformerConfig(embed_dim=128, depth=3, num_heads=4)
+        model = OmarRQ(ModelConfig(input=MelFrontendConfig(), net=net)).eval()
+        for minutes in (2, 10):
+            path = f"{sys.argv[1]}/{minutes}"
+            embed_file(model, f"{path}.wav", f"{path}.npz", layers=[0, 1, 2], context_s=30.0)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
+    short, long = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert read(tmp_path / "10.npz")["embeddings"].shape == (3, 9375, 128)
+    assert long - short < 8 * 1024, "KiB; the samples alone are 38 MB, the embeddings 14 MB"
