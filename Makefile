@@ -1,0 +1,105 @@
+# Every verb of the workspace. Needs Python 3.11+ and make; uv is fetched into .tools/ when it is not installed.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PACKAGES := omar-rq
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+UV ?= $(shell command -v uv || echo .tools/bin/uv)
+export UV_PYTHON_DOWNLOADS ?= never
+SYNC := $(UV) sync --quiet --locked --all-packages --all-extras --group dev
+RUN := $(UV) run --no-sync
+
+# Training: processes per machine, machines, experiment, further overrides, and where to run (local or slurm).
+GPUS ?= 1
+NODES ?= 1
+CONFIG ?= debug
+ARGS ?=
+LAUNCHER ?= local
+
+.PHONY: help
+help: ## list the verbs
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo "  packages: $(PACKAGES), and shared for test-shared and build-shared"
+
+.tools/bin/uv:
+	@echo "uv is not installed; fetching it into .tools/ (the system Python is not touched)"
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.PHONY: setup
+setup: $(filter .tools/bin/uv,$(UV)) ## install all packages with all extras into .venv
+	$(SYNC)
+
+.PHONY: demo
+demo: setup ## embed three short recordings; writes out/demo/index.html
+	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
+
+.PHONY: demo-omar-rq
+demo-omar-rq: setup ## the demo of one package
+	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
+
+.PHONY: test
+test: setup ## all fast tests
+	$(RUN) pytest -q shared/tests $(PACKAGES:%=packages/%/tests) tests
+
+# An environment of its own, in which no other package of the workspace can be imported.
+.PHONY: test-shared $(PACKAGES:%=test-%)
+test-shared: $(filter .tools/bin/uv,$(UV)) ## tests of the shared package alone
+	$(UV) run --locked --isolated --package pentatonic --all-extras --group test --group oracle pytest -q shared/tests
+$(PACKAGES:%=test-%): test-%: $(filter .tools/bin/uv,$(UV))
+	$(UV) run --locked --isolated --package $* --all-extras --group test --group oracle pytest -q packages/$*/tests
+test-%: ## tests of one package alone, such as test-omar-rq
+
+.PHONY: test-slow test-gpu
+test-slow: setup ## tests that take longer: kill-and-resume, long files
+	$(RUN) pytest -q -m slow shared/tests $(PACKAGES:%=packages/%/tests) tests
+test-gpu: setup ## tests that need a CUDA device; skipped without one
+	$(RUN) pytest -q -m gpu shared/tests $(PACKAGES:%=packages/%/tests) tests
+
+.PHONY: lint format typecheck
+lint: setup ## ruff
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+format: setup ## ruff, changing files
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+typecheck: setup ## pyright
+	$(RUN) pyright
+
+# One process without accelerate's launcher, more through it; SLURM through a job script.
+.PHONY: $(PACKAGES:%=train-%)
+$(PACKAGES:%=train-%): train-%: setup
+ifeq ($(LAUNCHER),slurm)
+	sbatch --nodes=$(NODES) --gpus-per-node=$(GPUS) configs/launcher/slurm.sbatch $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+else ifeq ($(NODES)-$(GPUS),1-1)
+	$(RUN) $* train experiment=$(CONFIG) $(ARGS)
+else ifeq ($(NODES),1)
+	$(RUN) accelerate launch --config_file configs/accelerate/ddp.yaml --num_processes $(GPUS) \
+	  -m $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+else
+	$(RUN) accelerate launch --config_file configs/accelerate/multinode.yaml \
+	  --num_machines $(NODES) --num_processes $$(( $(NODES) * $(GPUS) )) --machine_rank $${MACHINE_RANK:?rank of this machine} \
+	  --main_process_ip $${MAIN_ADDRESS:?address of machine 0} -m $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+endif
+train-%: ## train: GPUS=8 NODES=1 CONFIG=base ARGS="data.root=…" [LAUNCHER=slurm]
+
+.PHONY: bench
+bench: setup ## benchmarks; writes benchmarks/results/<device>/
+	for subject in benchmarks/*.py; do case $$subject in */machine.py) ;; *) $(RUN) python $$subject;; esac; done
+
+.PHONY: docs
+docs: setup ## documentation site into site/
+	$(UV) run --locked --all-packages --group docs mkdocs build --strict
+
+# The wheel goes into an empty environment with the wheel of the shared package and must work there.
+.PHONY: build-shared $(PACKAGES:%=build-%)
+build-shared: $(filter .tools/bin/uv,$(UV))
+	$(UV) build --quiet --package pentatonic --no-sources --out-dir dist
+$(PACKAGES:%=build-%): build-%: build-shared
+	$(UV) build --quiet --package $* --no-sources --out-dir dist
+	UV=$(UV) tests/smoke/$*.sh dist
+build-%: ## build one wheel and try it in an empty environment
+
+.PHONY: check
+check: lint typecheck test $(PACKAGES:%=build-%) ## everything a change must pass

@@ -1,0 +1,121 @@
+"""Who may import whom: packages import pentatonic, never each other, and pentatonic imports no package.
+
+The import statements are read from the source, so that imports inside functions count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = "pentatonic"
+TRAINING_ONLY = {"accelerate", "hydra", "omegaconf"}
+
+
+def import_roots(root: Path) -> dict[str, Path]:
+    """Import name -> source folder, of the shared package and of each package."""
+    folders = [root / "shared/src" / SHARED, *(root / "packages").glob("*/src/*")]
+    return {folder.name: folder for folder in folders if (folder / "__init__.py").is_file()}
+
+
+def module_name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of everything a module imports, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: len(module.split(".")) - node.level + is_package]
+                base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("import_module", "__import__"):
+                yield str(node.args[0].value), node.lineno
+
+
+def forbidden_arrows(root: Path) -> list[str]:
+    """Every import of another package of the workspace, and every training import in a ``model.py``."""
+    packages = import_roots(root)
+    found = []
+    for own, folder in packages.items():
+        for path in sorted(folder.rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+            is_package = path.name == "__init__.py"
+            for name, line in imported(tree, module_name(path, folder), is_package=is_package):
+                top = name.split(".")[0]
+                other_package = top in packages and top not in (own, SHARED)
+                training_in_model = path.name == "model.py" and top in TRAINING_ONLY
+                if other_package or training_in_model:
+                    found.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return found
+
+
+def make_package(root: Path, place: str, name: str, modules: dict[str, str]) -> None:
+    folder = root / place / "src" / name
+    folder.mkdir(parents=True)
+    for file, source in ({"__init__.py": ""} | modules).items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(source)
+
+
+def command_lines() -> list[str]:
+    return [f"{name}.cli" for name, folder in import_roots(ROOT).items() if (folder / "cli.py").is_file()]
+
+
+def test_import_graph_has_no_forbidden_arrow() -> None:
+    assert SHARED in import_roots(ROOT)
+    assert len(import_roots(ROOT)) > 1
+    assert forbidden_arrows(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import other",
+        "def f():\n    from other.model import X",
+        "import importlib\nimportlib.import_module('other.model')",
+        "__import__('other')",
+    ],
+)
+@pytest.mark.parametrize("place", ["shared", "packages/mine"])
+def test_an_arrow_to_another_package_is_found(tmp_path: Path, place: str, statement: str) -> None:
+    make_package(tmp_path, "packages/other", "other", {})
+    name = SHARED if place == "shared" else "mine"
+    make_package(tmp_path, place, name, {"sub/deep.py": statement})
+    (arrow,) = forbidden_arrows(tmp_path)
+    assert arrow.startswith(f"{place}/src/{name}/sub/deep.py:")
+
+
+def test_training_imports_in_model_are_found(tmp_path: Path) -> None:
+    source = "import torch\ndef f():\n    from omegaconf import OmegaConf\n"
+    make_package(tmp_path, "packages/mine", "mine", {"model.py": source, "train.py": source})
+    assert forbidden_arrows(tmp_path) == ["packages/mine/src/mine/model.py:3 imports omegaconf.OmegaConf"]
+
+
+def test_allowed_arrows_are_let_through(tmp_path: Path) -> None:
+    make_package(tmp_path, "shared", SHARED, {"audio.py": "import torch"})
+    make_package(tmp_path, "packages/other", "other", {})
+    modules = {"model.py": "from pentatonic import audio\nfrom . import other\nfrom .other import x\n"}
+    make_package(tmp_path, "packages/mine", "mine", modules | {"other.py": "x = 1"})
+    assert forbidden_arrows(tmp_path) == []
+
+
+@pytest.mark.parametrize("module", command_lines())
+def test_command_line_loads_without_torch(module: str) -> None:
+    # ``--help`` has to answer at once, and torch alone takes longer than that.
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'hydra'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
