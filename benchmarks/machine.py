@@ -15,10 +15,11 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 _LOAD_BEFORE = os.getloadavg()[0]
+_NOTE = "A load before of more than a few tenths means that other programs shared the cores."
 
 
 def describe_machine() -> dict[str, Any]:
-    """The facts that timings depend on. Loads are means over one minute; what exceeds the cores is waiting."""
+    """The facts that timings depend on. Loads are means over one minute, of programs that run or wait."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -51,7 +52,7 @@ def write_results(subject: str, rows: Sequence[Mapping[str, Any]], *, command: s
     path = folder / f"{subject}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     facts = ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None)
-    page = f"# {subject}\n\n`{command}`, {when}\n\n{facts}\n\n{markdown_table(rows)}\n"
+    page = f"# {subject}\n\n`{command}`, {when}\n\n{facts}\n\n{_NOTE}\n\n{markdown_table(rows)}\n"
     path.with_suffix(".md").write_text(page, encoding="utf-8")
     return path
 

@@ -8,8 +8,8 @@ halves, each of which is tested by a probe fitted to the other:
 - pitch class: which of the 12 pitch classes sound in a token (macro average precision);
 - instrument family: which of 9 families plays a recording with one family (accuracy on means over 5 seconds).
 
-Intervals: 95 %, by drawing the test recordings again. The differences are to the last layer of the untrained network, on
-the same draws.
+Intervals: 95 %, by drawing the test recordings again. The differences are to the last layer of the untrained network,
+on the same draws.
 
 The same probe reads the trained network, the same network untrained, and the mean log-mel of each token.
 """
@@ -109,6 +109,7 @@ class Result:
         return f"{self.score:.3f} [{low:.3f}, {high:.3f}]"
 
     def minus(self, other: Result) -> str:
+        """The difference of the scores, with its interval over the same draws."""
         low, high = np.percentile(self.draws - other.draws, (2.5, 97.5))
         return f"{self.score - other.score:+.3f} [{low:+.3f}, {high:+.3f}]"
 

@@ -45,3 +45,18 @@ def signal() -> Callable[[str, int], Tensor]:
     """``signal(name, n) -> (n,)`` float32: the start of ``a_16k``, ``b_16k``, ``a_24k`` or ``b_24k``."""
     samples = load_file(GOLDENS / "signals" / "io.safetensors")
     return lambda name, n: samples[name][:n].float() / 32768
+
+
+@pytest.fixture(scope="session")
+def encodec(tmp_path_factory) -> str:
+    """A directory in the hub's layout with the small recorded EnCodec encoder."""
+    transformers = pytest.importorskip("transformers")
+    stored = load_file(GOLDENS / "frontend_encodec_tiny" / "weights.safetensors")
+    with torch.random.fork_rng():
+        model = transformers.EncodecModel(
+            transformers.EncodecConfig(num_filters=2, hidden_size=128, codebook_dim=128)
+        )
+    model.encoder.load_state_dict({key.removeprefix("net.encoder."): value for key, value in stored.items()})
+    directory = tmp_path_factory.mktemp("encodec")
+    model.save_pretrained(directory)
+    return str(directory)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from omar_rq import gin, pretraining
 from omar_rq.config import (
@@ -40,28 +39,15 @@ def small(**changes) -> ModelConfig:
     return dataclasses.replace(config, **changes)
 
 
-def encodec_directory(folder: Path) -> str:
-    """Write the small recorded EnCodec encoder in the hub's layout."""
-    transformers = pytest.importorskip("transformers")
-    stored = load_file(GOLDENS / "frontend_encodec_tiny" / "weights.safetensors")
-    with torch.random.fork_rng():
-        model = transformers.EncodecModel(
-            transformers.EncodecConfig(num_filters=2, hidden_size=128, codebook_dim=128)
-        )
-    model.encoder.load_state_dict({key.removeprefix("net.encoder."): value for key, value in stored.items()})
-    model.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.mark.parametrize(
     "case", ["model_mel_tiny", "model_multifeature_rpq_tiny", "model_multifeature_fsq_tiny"]
 )
-def test_training_forward_equals_the_original(case, golden, golden_weights, signal, tmp_path):
+def test_training_forward_equals_the_original(case, golden, golden_weights, signal, encodec):
     recorded, meta = golden(case)
     weights = golden_weights(case)
     text = (GOLDENS / case / "config.gin").read_text()
     if meta["encodec_weights"]:
-        text += f'\nnets.encodec.EnCodec.weights_path = "{encodec_directory(tmp_path)}"\n'
+        text += f'\nnets.encodec.EnCodec.weights_path = "{encodec}"\n'
     config = gin.model_config(gin.parse(text))
     module = MaskedPrediction(config)
     module.encoder.load_state_dict(from_upstream(weights, config), strict=False)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from omar_rq import gin
 from omar_rq.config import (
@@ -27,21 +26,6 @@ GOLDENS = Path(__file__).parent / "goldens"
 NET = ConformerConfig(embed_dim=16, depth=1, num_heads=2)
 MEL_24K = MelFrontendConfig(sample_rate=24000, hop_length=320, patch_size=(96, 3))
 CQT = CQTConfig(patch_size=(188, 3))
-
-
-@pytest.fixture(scope="module")
-def encodec(tmp_path_factory) -> str:
-    """A directory with the small recorded EnCodec encoder."""
-    transformers = pytest.importorskip("transformers")
-    stored = load_file(GOLDENS / "frontend_encodec_tiny" / "weights.safetensors")
-    with torch.random.fork_rng():
-        model = transformers.EncodecModel(
-            transformers.EncodecConfig(num_filters=2, hidden_size=128, codebook_dim=128)
-        )
-    model.encoder.load_state_dict({key.removeprefix("net.encoder."): value for key, value in stored.items()})
-    directory = tmp_path_factory.mktemp("encodec")
-    model.save_pretrained(directory)
-    return str(directory)
 
 
 def tokenizer_for(config: ModelConfig) -> Tokenizer:
