@@ -70,7 +70,7 @@ def token_chroma(notes: list[list[float]], tokens: int, eps: float) -> np.ndarra
 def read_clips(folder: Path, models: dict[str, OmarRQ], seconds: float) -> list[Clip]:
     clips = []
     some = next(iter(models.values()))
-    layers = range(some.config.net.depth)
+    depth = some.config.net.depth
     for described in sorted(folder.glob("*.json")):
         record = json.loads(described.read_text())
         sound = audio.load(
@@ -80,9 +80,12 @@ def read_clips(folder: Path, models: dict[str, OmarRQ], seconds: float) -> list[
         )
         features: dict[str, np.ndarray] = {}
         for name, model in models.items():
-            embeddings = model.extract_embeddings(sound.samples, layers, sample_rate=sound.sample_rate)
+            patches = patchify(model.frontend(sound.samples), model.patch_size)
+            features[f"{name}, patch embedding"] = model.embed(patches)[0].numpy()
+            asked = range(depth) if name == "trained" else [depth - 1]  # untrained layers hardly differ
+            embeddings = model.extract_embeddings(sound.samples, asked, sample_rate=sound.sample_rate)
             features |= {
-                f"{name}, layer {i}": e.numpy() for i, e in zip(layers, embeddings[:, 0], strict=True)
+                f"{name}, layer {i}": e.numpy() for i, e in zip(asked, embeddings[:, 0], strict=True)
             }
         bands, frames = some.patch_size
         patches = patchify(some.frontend(sound.samples), some.patch_size)[0]

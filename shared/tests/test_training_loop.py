@@ -526,6 +526,9 @@ def server() -> BaseContext:
     """Makes processes that have the slow imports behind them, and none of this process's threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch._dynamo", "accelerate", "pytest", "pentatonic.training"])
+    process = context.Process(target=int)  # does nothing, but waits for the imports
+    process.start()
+    process.join()
     return context
 
 
