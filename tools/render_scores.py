@@ -37,8 +37,6 @@ COLLECTIONS = {
     "corelli": "**/*.xml",
     "handel": "**/*.mxl",
     "joplin": "*.mxl",
-    "schumann_robert": "**/*.mxl",
-    "cpebach": "*.mxl",
 }
 # General MIDI programs, 0-based, by family; the family is the label of the instrument probe.
 FAMILIES = {

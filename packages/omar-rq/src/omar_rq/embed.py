@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from omar_rq.batch import MADE_BY, Spooled, mirrored, run_batch, write_npz
-from omar_rq.model import OmarRQ, _layer_indices
+from omar_rq.model import OmarRQ, layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S, stream_embeddings
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
@@ -80,7 +80,7 @@ def embed_file(
     _check_choice("pool", pool, Pool)
     _check_choice("store", store, Store)
     out, dtype = Path(out), np.dtype(store)
-    indices = sorted(set(_layer_indices(layers, len(model.trunk.blocks))))
+    indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     blocks = _Counted(audio.stream(path, sample_rate=model.sample_rate, strict=strict))
     pieces = stream_embeddings(model, blocks, indices, context_s=context_s)
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ def embed_folder(
     _check_choice("format", format, Format)
     if format == "parquet":
         _pyarrow()  # missing? better known before the work than after
-    indices = sorted(set(_layer_indices(layers, len(model.trunk.blocks))))
+    indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     settings = {
         "command": "embed",
         "model": fingerprint(model),

@@ -153,7 +153,7 @@ class OmarRQ(nn.Module):
             LayerIndexError: A layer is out of range.
             AudioTooShort: A row does not fill one patch.
         """
-        blocks = sorted(set(_layer_indices(layers, len(self.trunk.blocks))))
+        blocks = sorted(set(layer_indices(layers, len(self.trunk.blocks))))
         return torch.stack(self._encode(audio, blocks, lengths))
 
     def _encode(self, audio: Tensor, blocks: Sequence[int], lengths: Tensor | None) -> list[Tensor]:
@@ -226,7 +226,7 @@ class OmarRQ(nn.Module):
         """
         if order not in ("ascending", "as_given"):
             raise UsageError(f"order is {order!r}; allowed: 'ascending', 'as_given'")
-        asked = _layer_indices(layers, len(self.trunk.blocks))
+        asked = layer_indices(layers, len(self.trunk.blocks))
         blocks = sorted(set(asked))
         listed = isinstance(audio, (list, tuple))
         rows = prepare_audio(
@@ -312,8 +312,17 @@ def prepare_audio(
     return [signal.to(device) for signal in signals]
 
 
-def _layer_indices(layers: int | Iterable[int] | None, depth: int) -> list[int]:
-    """Return block indices 0 to ``depth - 1``, in the order asked."""
+def layer_indices(layers: int | Iterable[int] | None, depth: int) -> list[int]:
+    """Return block indices 0 to ``depth - 1``, in the order asked.
+
+    Args:
+        layers: One index or several, negative ones from the end; ``None``: the last.
+        depth: Number of blocks.
+
+    Raises:
+        UsageError: No layer, or something that is no whole number.
+        LayerIndexError: A layer is out of range.
+    """
     if layers is None:
         return [depth - 1]
     try:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from omar_rq.conformer import CONV_CONTEXT, Conformer, ConformerBlock, Rotary
 from omar_rq.frontends import patchify
-from omar_rq.model import OmarRQ, _layer_indices
+from omar_rq.model import OmarRQ, layer_indices
 from pentatonic.attention import Causal, KVCache, SlidingWindow
 from pentatonic.errors import NonFiniteAudio, UsageError
 
@@ -63,7 +63,7 @@ def stream_embeddings(
     """
     if context_s is not None and not (math.isfinite(context_s) and context_s > 0):
         raise UsageError(f"context_s is {context_s}; allowed: positive seconds, or None for everything")
-    indices = sorted(set(_layer_indices(layers, len(model.trunk.blocks))))
+    indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     patches = _patches(model, _checked(blocks, model.embed.weight.device))
     if isinstance(model.trunk, Conformer) and model.trunk.config.causal:
         context_tokens = None if context_s is None else math.ceil(context_s * model.eps)
