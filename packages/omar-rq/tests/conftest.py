@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pentatonic import audio
+
 GOLDENS = Path(__file__).parent / "goldens"
 
 
@@ -60,3 +62,19 @@ def encodec(tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp("encodec")
     model.save_pretrained(directory)
     return str(directory)
+
+
+@pytest.fixture
+def decode_here(monkeypatch) -> None:
+    """Decode in this process: starting a decoder process for every call takes longer than the tests."""
+
+    class InThisProcess:
+        stream = staticmethod(audio.stream)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+    monkeypatch.setattr(audio, "DecodingProcess", InThisProcess)

@@ -19,6 +19,8 @@ from omar_rq.model import OmarRQ
 from omar_rq.weights import load_directory
 from pentatonic import audio
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 CONFIG = ModelConfig(
     input=MelFrontendConfig(),
     targets=(MelFrontendConfig(),),

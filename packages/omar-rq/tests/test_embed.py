@@ -25,6 +25,8 @@ from omar_rq.weights import load_directory
 from pentatonic import audio
 from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 CONFIG = ModelConfig(
     input=MelFrontendConfig(),
     targets=(MelFrontendConfig(),),

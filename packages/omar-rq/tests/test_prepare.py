@@ -19,6 +19,8 @@ from omar_rq.stats import RunningMoments, StatsConfig, frontend_stats
 from pentatonic.errors import ConfigError, UsageError
 from pentatonic.training import ItemKey
 
+pytestmark = pytest.mark.usefixtures("decode_here")
+
 RATE = 16000
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,9 @@ from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport
 from pentatonic.errors import ConfigError, InputError, MissingExtra, UsageError
+
+Stream = Callable[..., Iterator[Tensor]]
+"""Reads a file as :func:`pentatonic.audio.stream` does."""
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
@@ -48,6 +51,7 @@ def embed_file(
     strict: bool = True,
     model_name: str = "",
     made_by: str = "",
+    stream: Stream = audio.stream,
 ) -> dict[str, Any]:
     """Embed one audio file of any length, with memory that does not grow with it.
 
@@ -66,6 +70,7 @@ def embed_file(
         strict: Damaged audio is an error; else what precedes the damage is embedded, with a ``UserWarning``.
         model_name: Stored as ``model``.
         made_by: Stored as ``made_by``.
+        stream: Reads the audio; that of a :class:`pentatonic.audio.DecodingProcess` survives crashes of decoders.
 
     Returns:
         ``tokens``, N, and ``duration_s``.
@@ -81,7 +86,7 @@ def embed_file(
     _check_choice("store", store, Store)
     out, dtype = Path(out), np.dtype(store)
     indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
-    blocks = _Counted(audio.stream(path, sample_rate=model.sample_rate, strict=strict))
+    blocks = _Counted(stream(path, sample_rate=model.sample_rate, strict=strict))
     pieces = stream_embeddings(model, blocks, indices, context_s=context_s)
     with ExitStack() as stack:
         if pool == "mean":
@@ -160,17 +165,19 @@ def embed_folder(
         "store": store,
         "strict": strict,
     }
-    work = partial(
-        _embed_one,
-        model,
-        layers=indices,
-        context_s=context_s,
-        pool=pool,
-        store=store,
-        strict=strict,
-        model_name=model_name,
-    )
-    report = run_batch(paths, Path(out), settings, work, overwrite=overwrite, description="embedding")
+    with audio.DecodingProcess() as decoder:
+        work = partial(
+            _embed_one,
+            model,
+            layers=indices,
+            context_s=context_s,
+            pool=pool,
+            store=store,
+            strict=strict,
+            model_name=model_name,
+            stream=decoder.stream,
+        )
+        report = run_batch(paths, Path(out), settings, work, overwrite=overwrite, description="embedding")
     if format == "parquet":
         good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
         parts = {name: Path(out, f"{name}.npz") for path, name in mirrored(paths) if str(path) in good}
@@ -218,7 +225,7 @@ def tokenize_folder(
     }
 
     def work(source: Path, target: Path, made_by: str) -> dict[str, Any]:
-        blocks = audio.stream(source, sample_rate=model.sample_rate, strict=strict)
+        blocks = decoder.stream(source, sample_rate=model.sample_rate, strict=strict)
         samples = torch.cat([torch.zeros(0), *blocks])
         tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
         assert isinstance(tokens, Tensor)
@@ -232,7 +239,8 @@ def tokenize_folder(
         write_npz(target, arrays)
         return {"tokens": tokens.shape[1], "duration_s": round(duration_s, 3)}
 
-    return run_batch(paths, Path(out), settings, work, overwrite=overwrite, description="tokenizing")
+    with audio.DecodingProcess() as decoder:
+        return run_batch(paths, Path(out), settings, work, overwrite=overwrite, description="tokenizing")
 
 
 def write_parquet(path: Path, parts: Mapping[str, Path]) -> None:

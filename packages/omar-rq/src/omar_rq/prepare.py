@@ -10,9 +10,11 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ class PrepareConfig:
         dtype: ``float16`` (as the original) or ``int16``.
         val_fraction: Share of tracks in the validation split, by a hash of the path and ``seed``.
         seed: Changes the split.
-        workers: Processes that decode.
+        workers: Decoder processes.
     """
 
     input: str = MISSING
@@ -101,27 +103,34 @@ def prepare(config: PrepareConfig) -> BatchReport:
 def _convert_all(
     jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
 ) -> Iterator[int | PentatonicError]:
-    with ProcessPoolExecutor(max(1, config.workers)) as pool:
-        outcomes = pool.map(
-            convert,
-            [job[0] for job in jobs],
-            [job[1] for job in jobs],
-            [config.sample_rate] * len(jobs),
-            [config.dtype] * len(jobs),
-        )
+    """Yield the outcome of each job in order. Threads only wait: every one has a decoder process of its own."""
+    decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
+    with ExitStack() as stack, ThreadPoolExecutor(max(1, config.workers)) as pool:
+        for _ in range(max(1, config.workers)):
+            decoders.put(stack.enter_context(audio.DecodingProcess()))
+
+        def run(job: tuple[Path, Path, str]) -> int | PentatonicError:
+            decoder = decoders.get()
+            try:
+                return convert(job[0], job[1], config.sample_rate, config.dtype, decoder)
+            finally:
+                decoders.put(decoder)
+
         with progress(len(jobs), "preparing") as bar:
-            for job, outcome in zip(jobs, outcomes, strict=True):
+            for job, outcome in zip(jobs, pool.map(run, jobs), strict=True):
                 bar.advance(1, note=job[0].name)
                 yield outcome
 
 
-def convert(source: Path, target: Path, sample_rate: int, dtype: str) -> int | PentatonicError:
+def convert(
+    source: Path, target: Path, sample_rate: int, dtype: str, decoder: audio.DecodingProcess
+) -> int | PentatonicError:
     """Write one track; return its samples, or the error when it cannot be read."""
     target.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     try:
         with atomic_file(target) as file:
-            for block in audio.stream(source, sample_rate=sample_rate):
+            for block in decoder.stream(source, sample_rate=sample_rate):
                 samples = block.numpy()
                 if dtype == "int16":
                     samples = np.rint(np.clip(samples, -1.0, 32767 / 32768) * 32768)

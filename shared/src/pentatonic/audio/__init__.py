@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pentatonic.audio.decode import Audio, AudioInfo, info, load, stream
 from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
+from pentatonic.audio.isolation import DecodingProcess
 from pentatonic.audio.limits import AudioLimits
 from pentatonic.audio.resample import StreamResampler, resample
 
@@ -17,6 +18,7 @@ __all__ = [
     "Audio",
     "AudioInfo",
     "AudioLimits",
+    "DecodingProcess",
     "StreamResampler",
     "find_files",
     "info",

@@ -1,0 +1,111 @@
+"""Decoding in a process of its own: the same blocks and errors, and a crash that costs one file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pentatonic import audio
+from pentatonic.audio import DecodingProcess
+from pentatonic.errors import (
+    AudioFileNotFound,
+    CorruptAudio,
+    EmptyAudio,
+    TruncatedAudio,
+    UnsupportedFormat,
+    UsageError,
+)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    with DecodingProcess() as process:
+        yield process
+
+
+def noise(path, seconds: float, rate: int = 8000):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (int(seconds * rate), 2))
+    soundfile.write(path, samples, rate)
+    return path
+
+
+def test_blocks_equal_those_of_this_process(decoder, tmp_path):
+    path = noise(tmp_path / "ä b\n.wav", 70.0)
+    for rate in (None, 16000):
+        own, theirs = (list(source.stream(path, sample_rate=rate)) for source in (audio, decoder))
+        assert [len(block) for block in own] == [len(block) for block in theirs]
+        assert all(torch.equal(one, other) for one, other in zip(own, theirs, strict=True))
+
+
+def test_errors_are_the_same(decoder, tmp_path):
+    (tmp_path / "text.mp3").write_text("no audio")
+    noise(tmp_path / "cut.wav", 2.0)
+    data = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(data[: len(data) // 2])
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    for name, kind in (
+        ("gone.wav", AudioFileNotFound),
+        ("text.mp3", UnsupportedFormat),
+        ("cut.wav", TruncatedAudio),
+        ("empty.wav", EmptyAudio),
+    ):
+        messages = []
+        for source in (audio, decoder):
+            with pytest.raises(kind) as caught:
+                list(source.stream(tmp_path / name))
+            messages.append((str(caught.value), getattr(caught.value, "samples_decoded", None)))
+        assert messages[0] == messages[1]
+    with pytest.raises(UsageError):
+        list(decoder.stream(noise(tmp_path / "a.wav", 1.0), sample_rate=-1))
+
+
+def test_warnings_come_through(decoder, tmp_path):
+    path = noise(tmp_path / "cut.wav", 2.0)
+    path.write_bytes(path.read_bytes()[:9000])
+    texts = []
+    for source in (audio, decoder):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            list(source.stream(path, strict=False))
+        texts.append([str(warning.message) for warning in caught])
+    assert texts[0] == texts[1] != []
+
+
+def test_a_crash_costs_one_file(decoder, tmp_path):
+    long, short = noise(tmp_path / "long.wav", 200.0), noise(tmp_path / "short.wav", 1.0)
+    blocks = decoder.stream(long)
+    first = next(blocks)
+    os.kill(decoder.pid, signal.SIGSEGV)
+    with pytest.raises(CorruptAudio, match=r"long\.wav: the decoder ended with status -11"):
+        list(blocks)
+    assert len(first) == 30 * 8000
+    assert sum(map(len, decoder.stream(short))) == 8000
+
+
+def test_a_file_that_is_left_early_does_not_answer_for_the_next(decoder, tmp_path):
+    long, short = noise(tmp_path / "long.wav", 200.0), noise(tmp_path / "short.wav", 1.0)
+    blocks = decoder.stream(long)
+    next(blocks)
+    blocks.close()
+    assert sum(map(len, decoder.stream(short))) == 8000
+
+
+def test_a_decoder_that_hangs_is_stopped(tmp_path):
+    path = noise(tmp_path / "long.wav", 60.0)
+    with DecodingProcess(block_limit_s=0.01) as decoder, pytest.raises(CorruptAudio, match="stopped after"):
+        list(decoder.stream(path))  # starting the process alone takes longer
+
+
+def test_the_process_ends_with_its_owner(tmp_path):
+    with DecodingProcess() as decoder:
+        list(decoder.stream(noise(tmp_path / "a.wav", 1.0)))
+        pid = decoder.pid
+    assert decoder.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
