@@ -3,7 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PACKAGES := omar-rq
+PACKAGES := omar-rq notagen
+# Those with a trainer.
+TRAINED := omar-rq
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
@@ -68,8 +70,8 @@ typecheck: setup ## pyright
 	$(RUN) pyright
 
 # One process without accelerate's launcher, more through it; SLURM through a job script.
-.PHONY: $(PACKAGES:%=train-%)
-$(PACKAGES:%=train-%): train-%: setup
+.PHONY: $(TRAINED:%=train-%)
+$(TRAINED:%=train-%): train-%: setup
 ifeq ($(LAUNCHER),slurm)
 	sbatch --nodes=$(NODES) --gpus-per-node=$(GPUS) configs/launcher/slurm.sbatch $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
 else ifeq ($(NODES)-$(GPUS),1-1)

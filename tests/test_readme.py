@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 GIVEN = "import torch\naudio = 0.1 * torch.randn(88200)\n"
 
 
-@pytest.mark.parametrize("name", ["README.md", "packages/omar-rq/README.md", "shared/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "packages/omar-rq/README.md", "packages/notagen/README.md", "shared/README.md"]
+)
 def test_python_blocks_run_in_order(name: str, tmp_path: Path) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

@@ -193,6 +193,13 @@ def test_both_layouts_of_state_dicts_are_read(tmp_path: Path, content, as_zip: b
     assert_equal(read_legacy(tmp_path / "model.ckpt"), STATE)
 
 
+def test_another_project_may_keep_its_tensors_under_another_name(tmp_path: Path) -> None:
+    torch.save({"model": STATE, "epoch": 3}, tmp_path / "a.pth")
+    assert_equal(read_legacy(tmp_path / "a.pth", key="model"), STATE)
+    with pytest.raises(CheckpointError, match="'model' is a dict"):
+        read_legacy(tmp_path / "a.pth")
+
+
 def test_parameters_and_module_state_dicts_are_read(tmp_path: Path) -> None:
     module = torch.nn.Linear(2, 3)
     torch.save(module.state_dict(), tmp_path / "a.pth")

@@ -108,12 +108,15 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def read_legacy(path: str | Path, *, max_bytes: int = 8 * 2**30) -> dict[str, Tensor]:
+def read_legacy(
+    path: str | Path, *, key: str = "state_dict", max_bytes: int = 8 * 2**30
+) -> dict[str, Tensor]:
     """Read a state dict that another project saved with ``torch.save``, without running what is in it.
 
     Args:
-        path: A ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file that holds tensors by name, either directly or under the
-            key ``state_dict`` (what lies beside that key is left out).
+        path: A ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file that holds tensors by name, either directly or under
+            ``key``.
+        key: Where a training state keeps the tensors; what lies beside it is left out.
         max_bytes: Largest file that is read.
 
     Returns:
@@ -133,8 +136,8 @@ def read_legacy(path: str | Path, *, max_bytes: int = 8 * 2**30) -> dict[str, Te
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a parser says to hostile bytes
         raise CheckpointError(f"{path}: {_refusal(error)}") from error
-    wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
-    return _named_tensors(path, content["state_dict"] if wrapped else content)
+    wrapped = isinstance(content, dict) and isinstance(content.get(key), dict)
+    return _named_tensors(path, content[key] if wrapped else content)
 
 
 def _check_writable(path: str | Path, name: str, tensor: Tensor) -> None:

@@ -1,0 +1,57 @@
+"""NotaGen: sheet music in ABC notation, read, checked and written. Names are loaded when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notagen.abc import parse_tune, print_tune
+    from notagen.generate import Limits, Request, stream
+    from notagen.model import NotaGen, NotaGenConfig
+    from notagen.prompts import find_prompt
+    from notagen.sampling import Sampling
+    from notagen.weights import from_pretrained, save_pretrained
+
+__all__ = [
+    "Limits",
+    "NotaGen",
+    "NotaGenConfig",
+    "Request",
+    "Sampling",
+    "__version__",
+    "find_prompt",
+    "from_pretrained",
+    "parse_tune",
+    "print_tune",
+    "save_pretrained",
+    "stream",
+]
+
+__version__ = version("notagen")
+
+# `generate` and `prompts` are modules, which a name of the package would hide.
+_MODULES = {
+    "Limits": "notagen.generate",
+    "NotaGen": "notagen.model",
+    "NotaGenConfig": "notagen.model",
+    "Request": "notagen.generate",
+    "Sampling": "notagen.sampling",
+    "find_prompt": "notagen.prompts",
+    "from_pretrained": "notagen.weights",
+    "parse_tune": "notagen.abc",
+    "print_tune": "notagen.abc",
+    "save_pretrained": "notagen.weights",
+    "stream": "notagen.generate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

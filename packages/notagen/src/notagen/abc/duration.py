@@ -1,0 +1,279 @@
+"""Exact durations of bars, and the fields they depend on: meter, unit note length and key.
+
+Durations are fractions in units of the note length that ``L:`` sets. Rules follow the ABC standard 2.1 and, where that
+leaves a choice, the program that the released models' data was checked with, so that both agree on every bar that the
+other one understands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from notagen.abc.parser import parse_bar
+from notagen.abc.printer import print_bar
+from notagen.abc.syntax import Bar, Broken, Chord, Element, Note, Overlay, Rest, Tuplet
+from pentatonic.errors import FormatError
+
+MAX_TUPLET_NESTING = 8
+MAX_BROKEN_SIGNS = 4
+TUPLET_ROUNDING = Fraction(1, 64)  # converters write rounded lengths such as 21/64 into tuplets
+
+_METER = re.compile(r"\(?([0-9]{1,3}(?:\+[0-9]{1,3}){0,9})\)?/([0-9]{1,3})")
+_KEY = re.compile(r"([A-G])([#b]?)[ \t]*+([A-Za-z]*+)")
+_NATURALS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
+_MODES = {"lyd": 1, "maj": 0, "ion": 0, "mix": -1, "dor": -2, "min": -3, "aeo": -3, "phr": -4, "loc": -5}
+_TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A time signature; ``Meter(6, 8)`` is six eighths."""
+
+    beats: int
+    unit: int
+
+    @property
+    def length(self) -> Fraction:
+        """Length of a bar in whole notes."""
+        return Fraction(self.beats, self.unit)
+
+    @property
+    def compound(self) -> bool:
+        """Whether beats come in threes, as in 6/8, 9/8 and 12/8."""
+        return self.beats in (6, 9, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key.
+
+    Args:
+        tonic: Letter and ``#``, ``b`` or nothing; empty for ``none``.
+        mode: ``maj min dor phr lyd mix loc aeo ion``; empty for ``none``.
+        fifths: Sharps of its signature; flats are negative. 0 for ``none``.
+    """
+
+    tonic: str
+    mode: str
+    fifths: int
+
+
+def parse_meter(value: str, *, line: int | None = None, column: int | None = None) -> Meter | None:
+    """Read the value of an ``M:`` field.
+
+    Args:
+        value: ``n/d``, ``a+b/d``, ``C`` (4/4), ``C|`` (2/2), or ``none`` or nothing for free meter.
+        line: Line of the field, for messages.
+        column: Column of the field.
+
+    Returns:
+        The meter; ``None`` for free meter.
+
+    Raises:
+        FormatError: ``value`` is none of these.
+    """
+    text = "".join(value.partition("%")[0].split())
+    if text in ("", "none"):
+        return None
+    if text in ("C", "C|"):
+        return Meter(4, 4) if text == "C" else Meter(2, 2)
+    match = _METER.fullmatch(text)
+    beats = sum(map(int, match[1].split("+"))) if match else 0
+    if match is None or beats == 0 or int(match[2]) == 0:
+        raise FormatError(f"meter {value[:40]!r} is not n/d, C, C| or none", line=line, column=column)
+    return Meter(beats, int(match[2]))
+
+
+def parse_unit_length(value: str, *, line: int | None = None, column: int | None = None) -> Fraction:
+    """Read the value of an ``L:`` field, such as ``1/8``: a fraction of a whole note.
+
+    Raises:
+        FormatError: ``value`` is not a positive fraction with numbers of at most three digits.
+    """
+    over, slash, under = (part.strip() for part in value.partition("%")[0].partition("/"))
+    numbers = (over, under or "1") if not slash or under else (over, "")
+    if all(number.isascii() and number.isdigit() and 0 < len(number) < 4 for number in numbers):
+        numerator, denominator = map(int, numbers)
+        if numerator and denominator:
+            return Fraction(numerator, denominator)
+    raise FormatError(f"note length {value[:40]!r} is not a fraction such as 1/8", line=line, column=column)
+
+
+def default_unit_length(meter: Meter | None) -> Fraction:
+    """Return the unit note length of a tune without ``L:``: 1/16 in meters shorter than 3/4, else 1/8."""
+    return Fraction(1, 16) if meter is not None and meter.length < Fraction(3, 4) else Fraction(1, 8)
+
+
+def parse_key(value: str, *, line: int | None = None, column: int | None = None) -> Key:
+    """Read the value of a ``K:`` field: ``tonic[mode]``, in any case, and perhaps a clef or accidentals after it.
+
+    Args:
+        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key.
+        line: Line of the field, for messages.
+        column: Column of the field.
+
+    Raises:
+        FormatError: There is no such tonic or mode.
+    """
+    text = value.partition("%")[0].strip()
+    if not text or text.split()[0].lower() == "none":
+        return Key("", "", 0)
+    match = _KEY.match(text[0].upper() + text[1:])
+    if match is None:
+        raise FormatError(f"key {value[:40]!r} does not start with A to G or none", line=line, column=column)
+    letter, sign, word = match.groups()
+    mode = _mode(word)
+    if mode is None and match.end(2) < match.start(3):
+        mode = "maj"  # the word after a blank is a clef or an attribute, as in "G treble"
+    if mode is None:
+        known = ", ".join(_MODES)
+        raise FormatError(f"mode {word[:40]!r} is not one of m, {known}", line=line, column=column)
+    fifths = _NATURALS[letter] + 7 * ((sign == "#") - (sign == "b")) + _MODES[mode]
+    return Key(letter + sign, mode, fifths)
+
+
+def _mode(word: str) -> str | None:
+    word = word.lower()
+    if word in ("", "m"):
+        return "min" if word else "maj"
+    return word[:3] if word[:3] in _MODES else None
+
+
+def bar_duration(
+    text: str, *, meter: Meter | None = None, bar_length: Fraction = Fraction(1)
+) -> Fraction | None:
+    """Return the duration of a bar given as text, ``None`` where the text is not understood.
+
+    Args:
+        text: One bar of one voice; see :func:`notagen.abc.parser.parse_bar`.
+        meter: As in :func:`total_duration`.
+        bar_length: What a whole-bar rest ``Z`` counts, in units of the note length.
+    """
+    try:
+        return total_duration(parse_bar(text), meter=meter, bar_length=bar_length)
+    except FormatError:
+        return None
+
+
+def total_duration(bar: Bar, *, meter: Meter | None = None, bar_length: Fraction | None = None) -> Fraction:
+    """Return the duration of a bar, in units of the note length.
+
+    Args:
+        bar: The bar. Fields in it are not looked into, so ``L:`` must not change between its notes.
+        meter: The meter in force; it decides what ``(5``, ``(7`` and ``(9`` mean.
+        bar_length: What a whole-bar rest ``Z`` counts: ``meter.length / unit_length``.
+
+    Returns:
+        The sum over the notes, tuplets rounded to an integer within 1/64; of the layers of an overlay the common
+        one. Broken rhythm between notes of different length keeps their sum.
+
+    Raises:
+        FormatError: A tuplet lacks notes, broken rhythm has no note on a side, the layers disagree, or there is a
+            ``Z`` and no ``bar_length``; with the line and column in the source.
+    """
+    reader = _Durations(bar, meter, bar_length)
+    totals = [(start, reader.total(start, end)) for start, end in _layers(bar.elements)]
+    for start, total in totals[1:]:
+        if total != totals[0][1]:
+            raise reader.error(start, f"this layer lasts {total}, the first one {totals[0][1]}")
+    return totals[0][1]
+
+
+def durations(
+    bar: Bar, *, meter: Meter | None = None, bar_length: Fraction | None = None
+) -> tuple[Fraction, ...]:
+    """Return the duration of each element of a bar, 0 for what takes no time; nothing is rounded.
+
+    Arguments and errors as in :func:`total_duration`, but layers may disagree.
+    """
+    reader = _Durations(bar, meter, bar_length)
+    for start, end in _layers(bar.elements):
+        reader.total(start, end)
+    return tuple(reader.lengths)
+
+
+def _layers(elements: Sequence[Element]) -> list[tuple[int, int]]:
+    cuts = [index for index, element in enumerate(elements) if isinstance(element, Overlay)]
+    return list(zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(elements)], strict=True))
+
+
+class _Durations:
+    """Lengths of the elements of one bar, as written, then inside their tuplets, then with broken rhythm."""
+
+    def __init__(self, bar: Bar, meter: Meter | None, bar_length: Fraction | None) -> None:
+        self.bar, self.meter, self.bar_length = bar, meter, bar_length
+        self.timed = [isinstance(element, (Note, Chord, Rest)) for element in bar.elements]
+        self.lengths = [self._written(index) for index in range(len(bar.elements))]
+
+    def error(self, index: int, reason: str) -> FormatError:
+        before = Bar(self.bar.elements[:index], None, self.bar.prefix, self.bar.left)
+        column = self.bar.column + len(print_bar(before))
+        return FormatError(reason, line=self.bar.line, column=column)
+
+    def _written(self, index: int) -> Fraction:
+        element = self.bar.elements[index]
+        if not isinstance(element, (Note, Chord, Rest)):
+            return Fraction(0)
+        if isinstance(element, Rest) and element.whole_bars:
+            if self.bar_length is None:
+                raise self.error(index, f"{element.letter} counts bars, and the meter is free or unknown")
+            return element.length * self.bar_length
+        return element.length
+
+    def total(self, start: int, end: int) -> Fraction:
+        """Return the duration of the elements from ``start`` to before ``end``."""
+        total, index = Fraction(0), start
+        while index < end:
+            duration, _, index = self._item(index, end, 0)
+            total += duration
+        self._break(start, end)  # after the tuplets, so that the sum stays where a pair straddles their end
+        return total
+
+    def _break(self, start: int, end: int) -> None:
+        """Apply broken rhythm: the note on the short side gives half (3/4, 7/8, …) of its length to the other."""
+        last: int | None = None
+        signs, sign_at = "", start
+        for index in range(start, end):
+            element = self.bar.elements[index]
+            if isinstance(element, Broken):
+                if last is None or signs or len(element.text) > MAX_BROKEN_SIGNS:
+                    raise self.error(index, f"{element.text[:9]!r} has to stand between two notes")
+                signs, sign_at = element.text, index
+            elif self.timed[index]:
+                if signs and last is not None:
+                    self._lengthen(*((last, index) if signs[0] == ">" else (index, last)), len(signs))
+                last, signs = index, ""
+        if signs:
+            raise self.error(sign_at, "broken rhythm without a note after it")
+
+    def _lengthen(self, longer: int, shorter: int, signs: int) -> None:
+        kept = self.lengths[shorter] / 2**signs
+        self.lengths[longer] += self.lengths[shorter] - kept
+        self.lengths[shorter] = kept
+
+    def _item(self, index: int, end: int, depth: int) -> tuple[Fraction, int, int]:
+        """Return duration and number of notes of the element at ``index``, and the index after it."""
+        element = self.bar.elements[index]
+        if not isinstance(element, Tuplet):
+            return self.lengths[index], int(self.timed[index]), index + 1
+        if depth == MAX_TUPLET_NESTING:
+            raise self.error(index, f"tuplets are nested deeper than {MAX_TUPLET_NESTING}")
+        needed = element.r or element.p
+        total, count, after = Fraction(0), 0, index + 1
+        while count < needed:
+            if after >= end:
+                raise self.error(index, f"a tuplet of {needed} notes has only {count}")
+            duration, notes, after = self._item(after, end, depth + 1)
+            total, count = total + duration, count + notes
+        factor = Fraction(element.q or self._time_of(element.p), element.p)
+        for inside in range(index + 1, after):
+            self.lengths[inside] *= factor
+        total *= factor
+        whole = Fraction(round(total))
+        return (whole if abs(total - whole) <= TUPLET_ROUNDING else total), count, after
+
+    def _time_of(self, p: int) -> int:
+        return _TUPLET_TIMES.get(p) or (3 if self.meter is not None and self.meter.compound else 2)

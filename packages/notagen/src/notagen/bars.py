@@ -1,0 +1,326 @@
+"""Bars of a tune as text: where the barlines are, and which bars the voices share.
+
+Nothing below the bar is read here. Quoted strings, inline fields and tuplet marks are opaque, so a barline
+sign inside them does not count. A tune comes in one of two layouts, and :func:`read_tune` takes both:
+
+- *standard*: one block per voice, opened by a line ``V:n``;
+- *interleaved*: one text line per bar, with ``[V:n]`` before the bar of each voice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from notagen.abc.duration import bar_duration
+from pentatonic.errors import FormatError
+
+#: Barlines in the order in which they are tried at a position.
+BARLINES = ("||:", ":||", "[|:", ":|]", "|]:", ":[|", "|:", "::", ":|", "[|", "||", "|]", "|")
+
+_OPAQUE = r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|\(\d+(?:::?\d+)*'
+_BARLINE = re.compile(f"{_OPAQUE}|({'|'.join(map(re.escape, BARLINES))})")
+_INLINE_FIELDS = re.compile(r"(?:\s*\[[A-Za-z]:[^\[\]\n]*\])+\s*")
+# A separator belongs to the volta when a number or nothing follows: in `|1.a` the dot is the note's.
+_VOLTA = re.compile(r"[:\d][:\d]*(?:[,.\-](?=\d|\s|$)[:\d]*)*")
+_VOICE_MARK = re.compile(r"\[V:[ \t]*(\w+)(?:[ \t][^\[\]\n]*)?\]")
+_VOICE_LINE = re.compile(r"V:[ \t]*(\w+)(?!\S)")
+_STREAM_MARK = re.compile(r"\s*\[r:[^\[\]\n]*\]")
+_FIELD = re.compile(r"(?![A-GXZa-gxz]:[|:])[A-Za-z]:")
+_INLINE_KINDS = "KLMQ"
+_NO_MUSIC = "there is no music: every line is a field, a comment or a bar count"
+
+
+@dataclass(frozen=True)
+class VoiceBars:
+    """The bars of one voice.
+
+    Args:
+        prefix: Inline fields before the first barline, such as ``[K:D]``; often empty.
+        bars: The text of each bar, without barlines and outer blanks.
+        barlines: One more than there are bars: the barline before the first bar (often empty), then the one
+            after each bar. Volta numbers are part of the barline they follow: ``|1``, ``:|2``.
+    """
+
+    prefix: str
+    bars: tuple[str, ...]
+    barlines: tuple[str, ...]
+
+    @property
+    def left_barlines(self) -> tuple[str, ...]:
+        """The barline before each bar."""
+        return self.barlines[:-1]
+
+    @property
+    def right_barlines(self) -> tuple[str, ...]:
+        """The barline after each bar."""
+        return self.barlines[1:]
+
+
+@dataclass(frozen=True)
+class BarTable:
+    """A tune cut in voices and bars.
+
+    Args:
+        header: The lines before the music, without line ends; every voice has its ``V:`` line here.
+        voices: Voice name -> bars, in the order of the file. Names are mostly ``"1"``, ``"2"``, ….
+    """
+
+    header: tuple[str, ...]
+    voices: Mapping[str, VoiceBars]
+
+    @property
+    def bar_count(self) -> int:
+        """The number of bars that every voice has.
+
+        Raises:
+            FormatError: The voices differ; the message has the number of each.
+        """
+        counts = {name: len(voice.bars) for name, voice in self.voices.items()}
+        if len(set(counts.values())) > 1:
+            listing = ", ".join(f"V:{name} {count}" for name, count in counts.items())
+            raise FormatError(f"voices have different numbers of bars ({listing}); they must be equal")
+        return next(iter(counts.values()))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one voice has on one line of an interleaved tune: ``prefix left text right``.
+
+    ``text`` still contains barlines where the line holds several bars of the voice; ``right`` is empty where
+    the line breaks off.
+    """
+
+    prefix: str
+    left: str
+    text: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How far the voices of a tune agree with its first voice.
+
+    Args:
+        barlines: The left and the right barlines are the same.
+        counts: The numbers of bars are the same.
+        durations: Each bar lasts as long as that of the first voice, and all durations are known.
+    """
+
+    barlines: bool
+    counts: bool
+    durations: bool
+
+
+def split_voice(text: str) -> VoiceBars:
+    """Cut the music of one voice in bars.
+
+    Text after the last barline is dropped: it is no complete bar. Of neighbouring barlines one remains.
+
+    Args:
+        text: Music of one voice, of any number of lines.
+
+    Returns:
+        The bars; none when there is no barline.
+    """
+    texts, barlines = _pieces(text)
+    if not barlines:
+        return VoiceBars("", (), ("",))
+    prefix, first = "", texts[0]
+    if first and _INLINE_FIELDS.fullmatch(first):
+        prefix, first = first, ""
+    if first:
+        return VoiceBars("", tuple(texts[:-1]), ("", *barlines))
+    return VoiceBars(prefix, tuple(texts[1:-1]), tuple(barlines))
+
+
+def split_segment(text: str) -> Segment:
+    """Cut what follows one ``[V:n]`` of an interleaved line.
+
+    Args:
+        text: The content up to the next ``[V:n]`` or the line end.
+
+    Returns:
+        The four parts; joined they are ``text`` without outer blanks.
+    """
+    text = text.strip()
+    marks = [match.span(1) for match in _BARLINE.finditer(text) if match[1]]
+    prefix = left = right = ""
+    if marks and _is_volta(text[marks[-1][1] :]):
+        right, text = text[marks[-1][0] :], text[: marks.pop()[0]].strip()
+    if marks:
+        start, end = marks[0]
+        head = text[:start].strip()
+        if not head or _INLINE_FIELDS.fullmatch(head):
+            if volta := _VOLTA.match(text, end):
+                end = volta.end()
+            prefix, left, text = head, text[start:end], text[end:].strip()
+    return Segment(prefix, left, text, right)
+
+
+def voice_segments(line: str) -> list[tuple[str, str]]:
+    """Cut one line of an interleaved tune at its ``[V:n]``.
+
+    Args:
+        line: One line; a leading ``[r:done/left]`` is dropped.
+
+    Returns:
+        Pairs of voice name and content, in the order of the line; empty when there is no ``[V:n]``. Text
+        before the first ``[V:n]`` is dropped.
+    """
+    pieces = _VOICE_MARK.split(line.strip())
+    return list(zip(pieces[1::2], pieces[2::2], strict=True))
+
+
+def read_tune(text: str) -> BarTable:
+    """Read a tune in standard or interleaved layout.
+
+    The music begins at the first line that is neither a field nor a comment, or at the ``V:`` line before
+    it. In the music, field lines ``K: L: M: Q:`` become inline fields; comments and other fields are dropped,
+    as are marks ``[r:done/left]``. A voice that the header does not declare gets a ``V:`` line there; music
+    without any ``V:`` is voice 1.
+
+    Args:
+        text: The tune.
+
+    Returns:
+        The tune. Voices may have different numbers of bars.
+
+    Raises:
+        FormatError: There is no music, a ``V:`` line has no name of letters and digits, or a voice has no
+            complete bar.
+    """
+    lines = [(number, line.lstrip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    start = _music_start(lines)
+    header = [line for _, line in lines[:start]]
+    declared = {_voice_name(line, number) for number, line in lines[:start] if line.startswith("V:")}
+    parts: dict[str, list[str]] = {}
+    current = "1"
+    for number, line in lines[start:]:
+        if line.startswith("V:"):
+            current = _voice_name(line, number)
+            if current not in declared:
+                declared.add(current)
+                header.append(line)
+        elif is_field(line):
+            if line[0] in _INLINE_KINDS:
+                parts.setdefault(current, []).append(f"[{line}]")
+        elif not line.startswith("%"):
+            content = strip_stream_mark(line)
+            before = content[: mark.start()] if (mark := _VOICE_MARK.search(content)) else content
+            if before.strip():
+                parts.setdefault(current, []).append(before)
+            for name, segment in voice_segments(content):
+                parts.setdefault(name, []).append(segment)
+                current = name
+    header += [f"V:{name}" for name in parts if name not in declared]
+    voices = {name: split_voice("\n".join(part)) for name, part in parts.items()}
+    if not voices:
+        raise FormatError(_NO_MUSIC)
+    for name, voice in voices.items():
+        if not voice.bars:
+            raise FormatError(f"voice {name} has no complete bar; every bar ends with a barline")
+    return BarTable(tuple(header), voices)
+
+
+def alignment(tune: BarTable, *, duration: Callable[[str], Fraction | None] = bar_duration) -> Alignment:
+    """Compare every voice with the first one, bar by bar.
+
+    Args:
+        tune: The tune.
+        duration: Text of a bar -> its length in units of ``L:``, None when unknown.
+
+    Returns:
+        Three flags; ``durations`` is False when the counts differ.
+    """
+    first, *others = tune.voices.values()
+    counts = all(len(voice.bars) == len(first.bars) for voice in others)
+    lengths = [duration(bar) for bar in first.bars] if counts else []
+    return Alignment(
+        barlines=all(voice.barlines == first.barlines for voice in others),
+        counts=counts,
+        durations=counts
+        and None not in lengths
+        and all([duration(bar) for bar in voice.bars] == lengths for voice in others),
+    )
+
+
+def is_field(line: str) -> bool:
+    """Whether a line is a field such as ``K:D``; ``C:|`` is a note before a repeat sign."""
+    return _FIELD.match(line) is not None
+
+
+def strip_stream_mark(line: str) -> str:
+    """Drop the ``[r:done/left]`` that a line of a generated tune begins with."""
+    mark = _STREAM_MARK.match(line)
+    return line[mark.end() :] if mark else line
+
+
+def declared_voice(line: str) -> str | None:
+    """Return the name, of letters and digits, in a line ``V:name …``; None for any other line."""
+    match = _VOICE_LINE.match(line)
+    return match[1] if match else None
+
+
+def _pieces(text: str) -> tuple[list[str], list[str]]:
+    """Return n + 1 texts and the n barlines between them."""
+    texts: list[str] = []
+    barlines: list[str] = []
+    position = 0
+    for match in _BARLINE.finditer(text):
+        if not match[1]:
+            continue
+        piece, position = text[position : match.start()], match.end()
+        if barlines and not piece.strip():
+            barlines[-1] = _joined(barlines[-1], match[1])
+        else:
+            texts.append(_bar_text(piece, barlines))
+            barlines.append(match[1])
+    texts.append(_bar_text(text[position:], barlines))
+    return texts, barlines
+
+
+def _bar_text(piece: str, barlines: list[str]) -> str:
+    """Return the text of a bar, after moving the volta number it starts with to the last barline."""
+    if barlines and (volta := _VOLTA.match(piece)):
+        barlines[-1] += volta.group()
+        piece = piece[volta.end() :]
+    return piece.replace("\n", "").strip()
+
+
+def _joined(before: str, after: str) -> str:
+    """The one barline that stands for two with nothing between them."""
+    if before == after:
+        return before
+    if before.startswith(":") and after.endswith(":") and not before.endswith(":"):
+        return before + after
+    return max(before, after, key=lambda barline: (barline.count(":"), len(barline)))
+
+
+def _is_volta(text: str) -> bool:
+    volta = _VOLTA.match(text)
+    return text == (volta.group() if volta else "")
+
+
+def _music_start(lines: list[tuple[int, str]]) -> int:
+    """The index of the first line of music, or of the ``V:`` line that opens it."""
+    start = next(
+        (i for i, (_, line) in enumerate(lines) if not is_field(line) and not line.startswith("%")),
+        len(lines),
+    )
+    if start == len(lines):
+        raise FormatError(_NO_MUSIC)
+    if _VOICE_MARK.search(lines[start][1]):
+        return start
+    opening = next((i for i in range(start - 1, -1, -1) if lines[i][1].startswith("V:")), start)
+    # With the key after the only `V:` line, that line is part of the header.
+    return opening if any(line.startswith("K:") for _, line in lines[:opening]) else start
+
+
+def _voice_name(line: str, number: int) -> str:
+    name = declared_voice(line)
+    if name is None:
+        raise FormatError("V: needs a name of letters and digits, such as V:1", line=number)
+    return name

@@ -1,0 +1,209 @@
+"""Text to patches and back: the codec of NotaGen (arXiv 2502.18008).
+
+Interleaved ABC text is cut into patches of 16 characters, whose ids are the characters' code points. Header lines
+and, in the tune body, the bars of each voice are cut separately, so that no patch holds two of them. A patch that
+is not full ends with :data:`EOS` and is padded with :data:`PAD`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from pentatonic.errors import FormatError, UsageError
+
+PATCH_SIZE = 16
+VOCABULARY_SIZE = 128
+PAD, BOS, EOS = 0, 1, 2
+START_PATCH = (BOS,) * (PATCH_SIZE - 1) + (EOS,)
+END_PATCH = (BOS,) + (EOS,) * (PATCH_SIZE - 1)
+
+Patch = list[int]
+
+# Barlines side by side, such as `:||`, count as one.
+_BARLINE = re.compile(r"((?:\|:|::|:\||\[\||\|\||\|\]|\|)+)")
+_FOREIGN = re.compile(r"[^\x03-\x7f]")
+_BODY_STARTS = ("[V:", "[r:")
+_NEWLINE = ord("\n")
+
+
+def cut(text: str, *, last_open: bool = False) -> list[Patch]:
+    """Cut a text every 16 characters.
+
+    Args:
+        text: Characters with code points 3 to 127.
+        last_open: The text goes on: a last patch that is not full stays short, to be continued. Otherwise it gets the
+            end character and padding; a full one gets neither.
+
+    Returns:
+        Patches of 16 ids, in [0, 128); only an open one is shorter. The empty text has none.
+    """
+    patches = [[ord(c) for c in text[i : i + PATCH_SIZE]] for i in range(0, len(text), PATCH_SIZE)]
+    if patches and not last_open and len(patches[-1]) < PATCH_SIZE:
+        patches[-1] = padded([*patches[-1], EOS])
+    return patches
+
+
+def padded(ids: Sequence[int]) -> Patch:
+    """Return at most 16 ids as a full patch: what follows the first :data:`EOS` is :data:`PAD`."""
+    end = ids.index(EOS) + 1 if EOS in ids else len(ids)
+    return [*ids[:end], *[PAD] * (PATCH_SIZE - end)]
+
+
+def bar_units(line: str) -> list[str]:
+    """Split one line of the tune body into the units that are cut separately.
+
+    The first unit is what stands before the first barline; each further one starts with the barline that closes
+    the bar of the voice before it. A last unit that names no voice, mostly the final barline, belongs to the unit
+    before it.
+    """
+    first, *rest = _BARLINE.split(line)
+    units = [first] if first else []
+    units += [barline + content for barline, content in zip(rest[::2], rest[1::2], strict=True)]
+    if len(units) > 1 and "V" not in units[-1]:
+        units[-2:] = ["".join(units[-2:])]
+    return units
+
+
+def encode_train(
+    text: str,
+    patch_length: int,
+    *,
+    stream: bool = True,
+    special: bool = True,
+    truncate: bool = True,
+    rng: random.Random | None = None,
+) -> list[Patch]:
+    """Encode a piece for training.
+
+    Args:
+        text: Interleaved ABC. A body that already has its ``[r:done/left]`` tags keeps them.
+        patch_length: Most patches that the model sees, at least 1.
+        stream: Tag each body line with the number of bars before and after it, and start a piece that is too long
+            at its head, at a middle line or so that its tail fits, each equally likely.
+        special: Put the start patch before and the end patch after the piece.
+        truncate: Drop patches beyond ``patch_length``.
+        rng: Source of that choice; the global one of :mod:`random` if not given.
+
+    Returns:
+        Patches of 16 ids.
+
+    Raises:
+        FormatError: There is no tune body, or a character has no id.
+    """
+    metadata, body = _sections(text)
+    if not body:
+        raise FormatError("there is no tune body; at least one line must start with '[V:' or '[r:'")
+    if stream and not body[0].startswith("[r:"):
+        body = [f"[r:{k}/{len(body) - 1 - k}]{line}" for k, line in enumerate(body)]
+    head = [list(START_PATCH)] if special else []
+    head += [patch for line in metadata for patch in cut(line)]
+    lines = [[patch for unit in bar_units(line) for patch in cut(unit)] for line in body]
+    tail = [list(END_PATCH)] if special else []
+    excess = len(head) + sum(map(len, lines)) + len(tail) - patch_length
+    if stream and excess > 0:
+        lines = lines[_first_line(lines, excess, rng) :]
+    patches = [*head, *(patch for line in lines for patch in line), *tail]
+    return patches[:patch_length] if truncate else patches
+
+
+def encode_generate(text: str, patch_length: int | None = None) -> list[Patch]:
+    """Encode the text so far, for the model to continue.
+
+    Args:
+        text: Header lines, which are taken as complete, and body lines, the last of which may end anywhere.
+        patch_length: Most patches returned: older bars make way for newer ones, see :func:`keep_newest`. ``None``: all.
+
+    Returns:
+        The start patch and those of the text. The last one is shorter than 16 ids where the text ends inside it.
+
+    Raises:
+        FormatError: A character has no id.
+        UsageError: The header and the last line do not fit into ``patch_length``.
+    """
+    metadata, body = _sections(text)
+    if body and not text.endswith("\n"):
+        body[-1] = body[-1].removesuffix("\n")
+    patches = [list(START_PATCH), *(patch for line in metadata for patch in cut(line))]
+    units = [unit for line in body for unit in bar_units(line)]
+    for i, unit in enumerate(units):
+        patches += cut(unit, last_open=i == len(units) - 1)
+    return patches if patch_length is None else keep_newest(patches, patch_length)
+
+
+def keep_newest(patches: Sequence[Patch], patch_length: int) -> list[Patch]:
+    """Shorten a context: header, as many of the newest complete lines as fit, and the unfinished line.
+
+    Args:
+        patches: Start patch, header and tune body, at a point where whole patches follow or the last is open.
+        patch_length: Most patches to keep.
+
+    Returns:
+        The patches themselves if they fit, else a shorter list of them.
+
+    Raises:
+        UsageError: The header and the unfinished line (after a line's end: the header) do not fit.
+    """
+    if len(patches) <= patch_length:
+        return list(patches)
+    starts = line_starts(patches)
+    header = starts[0]
+    for start in [*starts, len(patches)]:
+        # The list's end is a start only where the last line is complete.
+        if start == len(patches) and _NEWLINE not in patches[-1]:
+            break
+        if header + len(patches) - start <= patch_length:
+            return [*patches[:header], *patches[start:]]
+    raise UsageError(
+        f"header ({header} patches) and unfinished line do not fit into {patch_length} patches of context"
+    )
+
+
+def line_starts(patches: Sequence[Patch]) -> list[int]:
+    """Return where the lines of the tune body start; without a body, only the number of patches."""
+    markers = [[ord(c) for c in start] for start in _BODY_STARTS]
+    first = next((i for i, patch in enumerate(patches) if patch[:3] in markers), len(patches))
+    return [first, *(i + 1 for i in range(first, len(patches) - 1) if _NEWLINE in patches[i])]
+
+
+def decode(patches: Iterable[Sequence[int]]) -> str:
+    """Return the text of patches: each is read up to its first :data:`EOS`, special ids are left out."""
+    characters = []
+    for patch in patches:
+        for i in patch:
+            if i == EOS:
+                break
+            if i > EOS:
+                characters.append(chr(i))
+    return "".join(characters)
+
+
+def _sections(text: str) -> tuple[list[str], list[str]]:
+    """Split into the lines of the header and those of the tune body, each with its newline."""
+    lines = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if foreign := _FOREIGN.search(line):
+            raise FormatError(
+                f"the character {foreign[0]!r} has no id; allowed: code points 3 to 127",
+                line=number,
+                column=foreign.start() + 1,
+            )
+        if line:
+            lines.append(line + "\n")
+    first = next((i for i, line in enumerate(lines) if line.startswith(_BODY_STARTS)), len(lines))
+    return lines[:first], lines[first:]
+
+
+def _first_line(lines: Sequence[Sequence[Patch]], excess: int, rng: random.Random | None) -> int:
+    """Choose the body line that a piece with ``excess`` patches too many starts with."""
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    candidates = min(bisect_left(starts, excess) + 1, len(starts))
+    choose = random.choice if rng is None else rng.choice
+    where = choose(["head", "tail", "middle"][: min(candidates, 3)])
+    if where == "head":
+        return 0
+    return candidates - 1 if where == "tail" else choose(range(1, candidates - 1))

@@ -1,0 +1,103 @@
+"""Keys on the line of fifths, and the choice of a key for each reading of a piece in fine-tuning.
+
+Fifths count from C: F is -1, G is 1; also the number of sharps (or minus that of flats) of a major key. Every
+key stands for the major key with its signature, and a piece is stored once for each of the 15 in
+:data:`MAJOR_KEYS`.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import accumulate
+
+from notagen.abc.duration import parse_key
+
+#: The 15 major keys, from seven flats to seven sharps.
+MAJOR_KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
+
+# How often a piece is moved by -3, …, 3 semitones.
+_WEIGHTS = (1, 2, 3, 4, 3, 2, 1)
+# Two names of one pitch class: the first is taken with this probability.
+_ENHARMONIC = {1: ("Db", "C#", 0.8), 6: ("F#", "Gb", 0.5), 11: ("B", "Cb", 0.8)}
+
+
+def fifths(name: str) -> int:
+    """Return the fifths of a note name, or of the major key on it: a letter and signs ``#`` or ``b``."""
+    return "FCGDAEB".index(name[0]) - 1 + 7 * (name.count("#") - name[1:].count("b"))
+
+
+def pitch_class(name: str) -> int:
+    """Return the semitones of a note name above C, 0..11."""
+    return fifths(name) * 7 % 12
+
+
+def key_with_fifths(count: int) -> str:
+    """Return the major key of that many fifths; beyond -7..7 its enharmonic: Ab for 8."""
+    while count > 7:
+        count -= 12
+    while count < -7:
+        count += 12
+    return MAJOR_KEYS[count + 7]
+
+
+def major_key(key: str) -> str:
+    """Return the major key with the signature of a key: C for ``Amin``, and for ``none``.
+
+    Args:
+        key: The value of a ``K:`` field.
+
+    Returns:
+        One of :data:`MAJOR_KEYS`. A signature of more than seven signs is replaced by its enharmonic.
+
+    Raises:
+        FormatError: It is no key.
+    """
+    return key_with_fifths(parse_key(key).fifths)
+
+
+def move_key(key: str, steps: int) -> str:
+    """Move a key along the line of fifths; its mode, and what else the field says, stay as written.
+
+    Args:
+        key: The value of a ``K:`` field.
+        steps: Fifths to go up.
+
+    Returns:
+        The new value. The tonic is one of :data:`MAJOR_KEYS` (of a tonic beyond them the enharmonic).
+
+    Raises:
+        FormatError: It is no key.
+    """
+    tonic = parse_key(key).tonic
+    return key_with_fifths(fifths(tonic) + steps) + key.strip()[len(tonic) :] if tonic else key
+
+
+def global_key(text: str) -> str:
+    """Return the value of the first ``K:`` line of a tune; ``C`` for ``none``, and without such a line."""
+    for line in text.splitlines():
+        if line.startswith("K:"):
+            value = line[2:].strip()
+            return "C" if value.lower() in ("none", "") else value
+    return "C"
+
+
+def choose_key(key: str, rng: random.Random) -> str:
+    """Choose the key a piece is read in: at most three semitones from its own, far ones less often.
+
+    Args:
+        key: The key of the piece, any mode.
+        rng: Source of one uniform number, and of a second one where the pitch class has two names.
+
+    Returns:
+        One of :data:`MAJOR_KEYS`.
+
+    Raises:
+        FormatError: It is no key.
+    """
+    draw = rng.random() * sum(_WEIGHTS)
+    offset = next(index for index, bound in enumerate(accumulate(_WEIGHTS)) if draw < bound) - 3
+    target = (pitch_class(major_key(key)) + offset) % 12
+    if target in _ENHARMONIC:
+        first, second, probability = _ENHARMONIC[target]
+        return first if rng.random() < probability else second
+    return next(name for name in MAJOR_KEYS if pitch_class(name) == target)

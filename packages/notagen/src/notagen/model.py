@@ -1,0 +1,379 @@
+"""The two-level language model of NotaGen (arXiv 2502.18008): GPT-2 over patches, GPT-2 over their characters.
+
+The patch decoder turns the patches so far into one vector per patch; the character decoder turns the vector of a
+patch into the characters of the next.
+
+Shape legend: B pieces, N patches, S = 16 characters of a patch, M target patches, C width, H heads, D head width,
+V = 128 characters, T longest context, L layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
+from pentatonic.attention import Causal, attention, decode_attention
+from pentatonic.errors import ConfigError, UsageError
+
+# Tokens of each row that a fresh cache has room for.
+_FIRST_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class NotaGenConfig:
+    """Sizes of a model.
+
+    Args:
+        patch_layers: Layers of the patch decoder.
+        char_layers: Layers of the character decoder.
+        width: C, a multiple of ``heads``.
+        heads: Of both decoders; released models have ``width / 64``.
+        patch_length: T, most patches of a context.
+        dropout: On embeddings, attention weights and residual branches, in training.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    patch_layers: int
+    char_layers: int
+    width: int
+    heads: int
+    patch_length: int
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("patch_layers", "char_layers", "width", "heads", "patch_length"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a positive integer, got {value!r}")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout!r}")
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Return the values as plain JSON numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> NotaGenConfig:
+        """Build from what :meth:`to_dict` gives.
+
+        Raises:
+            ConfigError: Keys are missing or unknown, or a value is out of its range.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"a configuration is an object, got a {type(values).__name__}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            names = ", ".join(cls.__dataclass_fields__)
+            raise ConfigError(f"wrong keys {sorted(map(str, values))}; allowed: {names}") from error
+
+
+class DecoderCache:
+    """Keys and values of all layers of a decoder; rows may hold contexts of different lengths.
+
+    Memory grows with the longest row.
+
+    Args:
+        trunk: The decoder.
+        rows: B.
+
+    Attributes:
+        capacity: Most tokens of a row, the positions of the decoder.
+        keys: ``(L, B, H, n, D)`` with n of at most ``capacity``; zero where nothing has been written.
+        values: As ``keys``.
+        lengths: Tokens held, for each row.
+    """
+
+    def __init__(self, trunk: Trunk, rows: int) -> None:
+        weight = trunk.positions.weight
+        self.capacity = weight.shape[0]
+        tokens = min(_FIRST_TOKENS, self.capacity)
+        shape = (len(trunk.blocks), rows, trunk.heads, tokens, weight.shape[1] // trunk.heads)
+        # Zeros, not garbage: 0 * NaN behind a mask would still be NaN.
+        self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.values = torch.zeros_like(self.keys)
+        self.lengths = [0] * rows
+
+    def row(self, index: int, tokens: int) -> DecoderCache:
+        """Return an empty cache that writes up to ``tokens`` tokens into row ``index`` of this one."""
+        self._reserve(tokens)
+        view = copy.copy(self)
+        view.keys, view.values = self.keys[:, index : index + 1], self.values[:, index : index + 1]
+        view.lengths = [0]
+        return view
+
+    def drop(self, index: int) -> None:
+        """Remove row ``index``; the last row takes its place and number."""
+        self.keys[:, index], self.values[:, index] = self.keys[:, -1], self.values[:, -1]
+        self.keys, self.values = self.keys[:, :-1], self.values[:, :-1]
+        self.lengths[index] = self.lengths[-1]
+        self.lengths.pop()
+
+    def positions(self, tokens: int) -> Tensor:
+        """Make room for the next tokens of each row, and return their positions ``(B, tokens)`` int64."""
+        self._reserve(max(self.lengths) + tokens)
+        starts = torch.tensor(self.lengths, device=self.keys.device)
+        return starts[:, None] + torch.arange(tokens, device=self.keys.device)
+
+    def _reserve(self, tokens: int) -> None:
+        if tokens > (held := self.keys.shape[3]):
+            more = (0, 0, 0, min(max(tokens, 2 * held), self.capacity) - held)
+            self.keys, self.values = F.pad(self.keys, more), F.pad(self.values, more)
+
+    def attend(self, layer: int, positions: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store the next tokens of a layer, and attend from them to all tokens so far.
+
+        Args:
+            layer: Index of the layer.
+            positions: ``(B, n)`` of the tokens.
+            q: ``(B, H, n, D)``; so are k and v.
+            k: Keys.
+            v: Values.
+
+        Returns:
+            ``(B, H, n, D)``.
+        """
+        keys, values, n = self.keys[layer], self.values[layer], q.shape[2]
+        stop = max(self.lengths) + n
+        if min(self.lengths) + n == stop:
+            keys[:, :, stop - n : stop], values[:, :, stop - n : stop] = k, v
+            return decode_attention(q, keys, values, stop)
+        rows = torch.arange(len(self.lengths), device=q.device)[:, None]
+        keys[rows, :, positions], values[rows, :, positions] = k.transpose(1, 2), v.transpose(1, 2)
+        return decode_attention(q, keys[:, :, :stop], values[:, :, :stop], positions[:, -1] + 1)
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: NotaGenConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: DecoderCache | None) -> Tensor:
+        """``(B, N, C) -> (B, N, C)``."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            heads = cache.attend(layer, positions, q, k, v)
+        else:
+            heads = attention(q, k, v, mask=Causal(), dropout_p=self.dropout if self.training else 0.0)
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """``C -> 4C``, GELU by its tanh approximation, back to ``C``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, N, C) -> (B, N, C)``."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on the normalised input and added to it."""
+
+    def __init__(self, config: NotaGenConfig) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(config.width)
+        self.attention = SelfAttention(config)
+        self.norm_mlp = nn.LayerNorm(config.width)
+        self.mlp = MLP(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: DecoderCache | None) -> Tensor:
+        """``(B, N, C) -> (B, N, C)``."""
+        x = x + self.dropout(self.attention(self.norm_attention(x), layer, positions, cache))
+        return x + self.dropout(self.mlp(self.norm_mlp(x)))
+
+
+class Trunk(nn.Module):
+    """GPT-2 without token embedding and output layer.
+
+    Args:
+        config: Sizes.
+        layers: L.
+        capacity: Rows of the position table, and so the most tokens.
+    """
+
+    def __init__(self, config: NotaGenConfig, layers: int, capacity: int) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.positions = nn.Embedding(capacity, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, x: Tensor, cache: DecoderCache | None = None) -> Tensor:
+        """Run the decoder.
+
+        Args:
+            x: ``(B, N, C)`` embedded tokens.
+            cache: Earlier tokens of each row; extended in place (inference only).
+
+        Returns:
+            ``(B, N, C)``.
+
+        Raises:
+            UsageError: There are more tokens than positions.
+        """
+        n, capacity = x.shape[1], self.positions.num_embeddings
+        if (length := n + max(cache.lengths) if cache is not None else n) > capacity:
+            raise UsageError(f"{length} tokens are more than the {capacity} positions of the model")
+        positions = cache.positions(n) if cache is not None else torch.arange(n, device=x.device)[None]
+        x = self.dropout(x + self.positions(positions))
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, positions, cache)
+        if cache is not None:
+            cache.lengths = [length + n for length in cache.lengths]
+        return self.norm(x)
+
+
+class PatchDecoder(nn.Module):
+    """Patches to one vector per patch."""
+
+    def __init__(self, config: NotaGenConfig) -> None:
+        super().__init__()
+        # A patch is embedded by the sum of one row for each of its (place, character) pairs.
+        self.embed = nn.EmbeddingBag(PATCH_SIZE * VOCABULARY_SIZE, config.width, mode="sum")
+        self.embed_bias = nn.Parameter(torch.zeros(config.width))
+        self.trunk = Trunk(config, config.patch_layers, config.patch_length)
+
+    def forward(self, patches: Tensor, cache: DecoderCache | None = None) -> Tensor:
+        """Run the decoder.
+
+        Args:
+            patches: ``(B, N, S)`` int64 in [0, V). Padding patches on the right change nothing before them.
+            cache: Earlier patches of each row; extended in place (inference only).
+
+        Returns:
+            ``(B, N, C)``: what each patch and those before it say about the next.
+        """
+        places = torch.arange(PATCH_SIZE, device=patches.device) * VOCABULARY_SIZE
+        x = self.embed((patches + places).flatten(0, 1)).unflatten(0, patches.shape[:2])
+        return self.trunk(x + self.embed_bias, cache)
+
+
+class CharDecoder(nn.Module):
+    """The vector of a patch to the characters of the next."""
+
+    def __init__(self, config: NotaGenConfig) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY_SIZE, config.width)
+        self.trunk = Trunk(config, config.char_layers, PATCH_SIZE + 1)
+
+    def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """Predict each character of the next patches from the vector and the characters before it.
+
+        Args:
+            vectors: ``(M, C)`` from the patch decoder.
+            targets: ``(M, n)`` int64, the first n characters, n up to S.
+
+        Returns:
+            Logits ``(M, n + 1, V)``; row k is for character k, the last row for what follows the n.
+        """
+        return self.logits(self.trunk(torch.cat((vectors[:, None], self.embed(targets)), dim=1)))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``(..., C) -> (..., V)``; the output layer shares its weights with the embedding."""
+        return F.linear(hidden, self.embed.weight)
+
+
+class NotaGen(nn.Module):
+    """The language model.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: NotaGenConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_decoder = PatchDecoder(config)
+        self.char_decoder = CharDecoder(config)
+        self.apply(_initialise)
+        for trunk in (self.patch_decoder.trunk, self.char_decoder.trunk):
+            for name, weight in trunk.named_parameters():
+                if name.endswith(("attention.out.weight", "mlp.down.weight")):
+                    nn.init.normal_(weight, std=0.02 / math.sqrt(2 * len(trunk.blocks)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.patch_decoder.embed_bias.device
+
+    def log_probabilities(self, patches: Tensor, mask: Tensor) -> Tensor:
+        """How likely the model finds each piece, given its first patch.
+
+        Args:
+            patches: ``(B, N, S)`` int64 in [0, V), padded on the right.
+            mask: ``(B, N)`` bool or 0 and 1: real patches.
+
+        Returns:
+            ``(B,)`` float32: sums of the natural log-probabilities of all characters but padding.
+        """
+        piece, vectors, targets = self._pairs(patches, mask)
+        losses = self._losses(vectors, targets, "none").view_as(targets).sum(1)
+        return torch.zeros(len(patches), device=losses.device).index_add(0, piece, -losses)
+
+    def loss(
+        self,
+        patches: Tensor,
+        mask: Tensor,
+        *,
+        sampled_patches: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy over the characters of all patches of the batch but the first of each piece.
+
+        Args:
+            patches: ``(B, N, S)`` int64 in [0, V), padded on the right.
+            mask: ``(B, N)`` bool or 0 and 1: real patches.
+            sampled_patches: Most target patches that are counted, a random subset, which bounds the memory of the
+                character decoder; 0: all.
+            generator: Source of that subset, on the CPU.
+
+        Returns:
+            Scalar float32. NaN where no piece has two patches.
+        """
+        _, vectors, targets = self._pairs(patches, mask)
+        if 0 < sampled_patches < len(targets):
+            chosen = torch.randperm(len(targets), generator=generator)[:sampled_patches].to(targets.device)
+            vectors, targets = vectors[chosen], targets[chosen]
+        return self._losses(vectors, targets, "mean")
+
+    def _pairs(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return piece number ``(M,)``, vector ``(M, C)`` and next patch ``(M, S)`` of all neighbours."""
+        if patches.dim() != 3 or patches.shape[2] != PATCH_SIZE or mask.shape != patches.shape[:2]:
+            raise UsageError(
+                f"patches must be (B, N, {PATCH_SIZE}) and mask (B, N), got {tuple(patches.shape)} and "
+                f"{tuple(mask.shape)}"
+            )
+        real = mask[:, 1:].bool()
+        return real.nonzero()[:, 0], self.patch_decoder(patches)[:, :-1][real], patches[:, 1:][real]
+
+    def _losses(self, vectors: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        logits = self.char_decoder(vectors, targets[:, :-1]).float()
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction=reduction)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

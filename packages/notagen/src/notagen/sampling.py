@@ -1,0 +1,120 @@
+"""From logits to one character: top-k, then top-p, then temperature, in this order (arXiv 2502.18008's generator).
+
+Shapes: V characters; leading dimensions ``...`` are independent draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pentatonic.errors import UsageError
+
+# What the original adds to every probability, also to those that a filter has removed.
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next character is chosen.
+
+    Args:
+        top_k: Only the k likeliest characters are kept; 0: all.
+        top_p: Of these, the likeliest are kept until their probabilities exceed p, in (0, 1]; 1: all.
+        temperature: Positive; the kept probabilities are raised to its inverse.
+        compat: Follow the original to the last digit: characters that a filter removed keep a probability near
+            1e-12 before temperature, which becomes noticeable at temperatures near 2.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    top_k: int = 9
+    top_p: float = 0.9
+    temperature: float = 1.2
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise UsageError(f"top_k must be 0 (all) or more, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be in (0, 1], got {self.top_p}")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise UsageError(f"temperature must be positive, got {self.temperature}")
+
+
+def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Return what to draw the next character from.
+
+    Args:
+        logits: ``(..., V)`` floating; NaN counts as minus infinity.
+        sampling: Filters and temperature.
+
+    Returns:
+        ``(..., V)`` float64, each row with sum 1. Removed characters are exactly 0 unless ``sampling.compat``.
+    """
+    if sampling.compat:
+        return compat_probabilities(logits.float().softmax(-1), sampling)
+    lowest, highest = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
+    logits = torch.nan_to_num(logits.double(), nan=lowest, posinf=highest, neginf=lowest)
+    if 0 < sampling.top_k < logits.shape[-1]:
+        kept = logits.topk(sampling.top_k).indices
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))
+    if sampling.top_p < 1:
+        logits = logits.masked_fill(~_nucleus(logits.softmax(-1), sampling.top_p), -torch.inf)
+    return (logits / sampling.temperature).softmax(-1)
+
+
+def compat_probabilities(p: Tensor, sampling: Sampling) -> Tensor:
+    """Return the original's distribution, with its floor after every step.
+
+    Args:
+        p: ``(..., V)`` probabilities; NaN and negative values count as 0.
+        sampling: Filters and temperature.
+
+    Returns:
+        ``(..., V)`` float64, each row with sum 1.
+    """
+    p = _floored(p)
+    if 0 < sampling.top_k < p.shape[-1]:
+        kept = p.topk(sampling.top_k).indices
+        p = torch.zeros_like(p).scatter(-1, kept, p.gather(-1, kept))
+        p = p / p.sum(-1, keepdim=True)
+    p = _floored(p)
+    if sampling.top_p < 1:
+        p = p.masked_fill(~_nucleus(p, sampling.top_p), 0.0)
+        p = p / p.sum(-1, keepdim=True)
+    p = _floored(p)
+    if sampling.temperature != 1:
+        p = p ** (1 / sampling.temperature)
+        p = p / p.sum(-1, keepdim=True)
+    return p
+
+
+def draw(p: Tensor, uniforms: Tensor) -> Tensor:
+    """Choose a character: the first whose cumulative probability exceeds a uniform number.
+
+    Args:
+        p: ``(..., V)`` float64, not negative, with a positive sum.
+        uniforms: ``(...)`` float64 in [0, 1).
+
+    Returns:
+        ``(...)`` int64; never a character of probability 0.
+    """
+    cumulative = p.cumsum(-1)
+    return (cumulative / cumulative[..., -1:] <= uniforms[..., None]).sum(-1)
+
+
+def _floored(p: Tensor) -> Tensor:
+    p = torch.nan_to_num(p.double(), nan=0.0).clamp_min(0.0) + FLOOR
+    return p / p.sum(-1, keepdim=True)
+
+
+def _nucleus(p: Tensor, top_p: float) -> Tensor:
+    """Mark the likeliest characters: all before which the sum is at most ``top_p``."""
+    ordered, index = p.sort(-1, descending=True)
+    before = torch.cat((torch.zeros_like(ordered[..., :1]), ordered.cumsum(-1)[..., :-1]), -1)
+    return torch.zeros_like(p, dtype=torch.bool).scatter(-1, index, before <= top_p)

@@ -1,0 +1,249 @@
+"""Where weights come from and go to: our format, and the released files as downloaded. Nothing is executed.
+
+Our format is ``config.json`` with ``model.safetensors``. A released file is a ``.pth`` with the tensors under
+``model`` (beside a training state, which is left out), or bare; or a ``.safetensors`` of the same names. Its
+configuration follows from the shapes of its tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
+from notagen.model import NotaGen, NotaGenConfig
+from pentatonic.checkpoint import atomic_directory, load_tensors, read_legacy, save_tensors
+from pentatonic.errors import CheckpointError, ConfigError, WeightsError
+from pentatonic.hub import KeyMap, Released, load_state, resolve
+
+_PRETRAINED = (
+    "weights_notagen_pretrain_p_size_16_p_length_{}_p_layers_{}_c_layers_{}_h_size_{}_lr_{}_batch_{}.pth"
+)
+RELEASED_FILES: Mapping[str, str] = {
+    "notagen-small": _PRETRAINED.format(2048, 12, 3, 768, 0.0002, 8),
+    "notagen-medium": _PRETRAINED.format(2048, 16, 3, 1024, 0.0001, 4),
+    "notagen-large": _PRETRAINED.format(1024, 20, 6, 1280, 0.0001, 4),
+    "notagen-large-finetuned": "weights_notagen_pretrain-finetune_p_size_16_p_length_1024_p_layers_c_layers_6_20_"
+    "h_size_1280_lr_1e-05_batch_1.pth",
+    "notagen-large-rl3": "weights_notagen_pretrain-finetune-RL3_beta_0.1_lambda_10_p_size_16_p_length_1024_"
+    "p_layers_20_c_layers_6_h_size_1280_lr_1e-06_batch_1.pth",
+    "notagen-x": "weights_notagenx_p_size_16_p_length_1024_p_layers_20_h_size_1280.pth",
+}
+_LICENCE = "not stated (the original's code is MIT)"
+# The hub's repository is taken to be named like the project, and its commit hash is not known here, so these follow
+# the main branch.
+RELEASED: Mapping[str, Released] = {
+    name: Released("ElectricAlexis/NotaGen", revision="main", licence=_LICENCE, files={file: None})
+    for name, file in RELEASED_FILES.items()
+}
+
+_MAX_BYTES = 16 * 2**30
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+_UNUSED = "patch_level_decoder.base.wte.weight"  # a token table of one row, which no computation reads
+_TABLE, _TIED = "char_level_decoder.base.transformer.wte.weight", "char_level_decoder.base.lm_head.weight"
+_TRUNKS = (
+    ("patch_decoder.trunk", "patch_level_decoder.base"),
+    ("char_decoder.trunk", "char_level_decoder.base.transformer"),
+)
+_KEY_MAP = KeyMap(
+    [
+        ("patch_decoder.embed.weight", "patch_level_decoder.patch_embedding.weight"),
+        ("patch_decoder.embed_bias", "patch_level_decoder.patch_embedding.bias"),
+        ("char_decoder.embed.weight", _TABLE),
+        *(
+            (f"{ours}.{ours_rest}", f"{theirs}.{theirs_rest}")
+            for ours, theirs in _TRUNKS
+            for ours_rest, theirs_rest in (
+                ("positions.weight", "wpe.weight"),
+                ("blocks.{i}.norm_attention.{p}", "h.{i}.ln_1.{p}"),
+                ("blocks.{i}.attention.qkv.{p}", "h.{i}.attn.c_attn.{p}"),
+                ("blocks.{i}.attention.out.{p}", "h.{i}.attn.c_proj.{p}"),
+                ("blocks.{i}.norm_mlp.{p}", "h.{i}.ln_2.{p}"),
+                ("blocks.{i}.mlp.up.{p}", "h.{i}.mlp.c_fc.{p}"),
+                ("blocks.{i}.mlp.down.{p}", "h.{i}.mlp.c_proj.{p}"),
+                ("norm.{p}", "ln_f.{p}"),
+            )
+        ),
+    ],
+    # The causal masks are buffers of older files.
+    drop=[_UNUSED, _TIED, "*.attn.bias", "*.attn.masked_bias"],
+)
+# Matrices that one side stores as [in, out] and the other as [out, in].
+_TRANSPOSED = re.compile(r".*\.(c_attn|c_proj|c_fc|patch_embedding)\.weight")
+
+
+def config_from_tensors(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> NotaGenConfig:
+    """Read a configuration off the shapes of a released state dict.
+
+    Args:
+        tensors: Their names, without a leading ``module.``.
+        heads: Attention heads, which no shape shows; width / 64 if not given, as in all released models.
+
+    Raises:
+        WeightsError: The names or shapes are not those of this family.
+    """
+    table = tensors.get("patch_level_decoder.patch_embedding.weight")
+    positions = tensors.get("patch_level_decoder.base.wpe.weight")
+    if table is None or positions is None or table.dim() != 2 or positions.dim() != 2:
+        raise WeightsError("not a NotaGen state dict: it lacks the patch embedding or the patch positions")
+    width, columns = table.shape
+    if columns != PATCH_SIZE * VOCABULARY_SIZE:
+        raise WeightsError(
+            f"patches of {columns} = size x characters; allowed: {PATCH_SIZE} x {VOCABULARY_SIZE}"
+        )
+    if heads is None and width % 64:
+        raise WeightsError(f"width {width} is no multiple of 64, so the number of heads must be given")
+    layers = [
+        {key[len(theirs) + 3 :].split(".")[0] for key in tensors if key.startswith(f"{theirs}.h.")}
+        for _, theirs in _TRUNKS
+    ]
+    try:
+        return NotaGenConfig(
+            patch_layers=len(layers[0]),
+            char_layers=len(layers[1]),
+            width=width,
+            heads=heads or width // 64,
+            patch_length=positions.shape[0],
+        )
+    except ConfigError as error:
+        raise WeightsError(f"not a NotaGen state dict: {error}") from error
+
+
+def from_upstream(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate a released state dict: our names, and all matrices in our orientation (as views).
+
+    Raises:
+        WeightsError: A name is unknown, or the output layer differs from the character table that it should share.
+    """
+    if _TIED in tensors and (_TABLE not in tensors or not torch.equal(tensors[_TIED], tensors[_TABLE])):
+        raise WeightsError(f"{_TIED} differs from {_TABLE}; in this family they are one")
+    return _KEY_MAP.to_ours(_transposed(tensors))
+
+
+def to_upstream(model: NotaGen) -> dict[str, Tensor]:
+    """Return the tensors in the released layout; the token table that nothing reads is zero."""
+    theirs = _transposed(_KEY_MAP.to_theirs(model.state_dict()))
+    theirs[_UNUSED] = torch.zeros_like(theirs[_TABLE][:1])
+    return {**theirs, _TIED: theirs[_TABLE]}
+
+
+def read_released(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint of the original project: tensors by their names, without a leading ``module.``.
+
+    Args:
+        path: ``.safetensors``, or a file of ``torch.save`` with the tensors under ``model`` or bare.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds Python objects other than tensors and plain values.
+    """
+    if path.suffix == ".safetensors":
+        tensors = load_tensors(path)
+    else:
+        tensors = read_legacy(path, key="model", max_bytes=_MAX_BYTES)
+    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+
+
+def load_file(path: str | Path, *, heads: int | None = None) -> NotaGen:
+    """Load a model from one checkpoint file of the original project; see :func:`read_released`.
+
+    Args:
+        path: The file.
+        heads: Attention heads; width / 64 if not given, as in all released models.
+
+    Returns:
+        The model on the CPU, float32, in evaluation mode.
+
+    Raises:
+        CheckpointError, WeightsError: The file cannot be used.
+    """
+    path = Path(path)
+    tensors = read_released(path)
+    return _loaded(config_from_tensors(tensors, heads=heads), from_upstream(tensors), path)
+
+
+def from_pretrained(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> NotaGen:
+    """Load a model by name or path.
+
+    Args:
+        name_or_path: A key of :data:`RELEASED`, the hub id of a model in our format, a checkpoint file of the original
+            project, or a directory with one of those or with ``config.json`` and ``model.safetensors``.
+        revision: Branch, tag or commit of the hub.
+        device: Where the model goes.
+        dtype: Of the weights; ``None``: float32.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        HubError: The name leads nowhere.
+        CheckpointError, ConfigError, WeightsError: The files cannot be used.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        wanted = RELEASED_FILES.get(str(name_or_path))
+        patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS]
+        path = resolve(name_or_path, released=RELEASED, allow_patterns=patterns, revision=revision)
+        if wanted and (path / wanted).is_file():
+            path = path / wanted
+    model = load_file(path) if path.is_file() else _load_directory(path)
+    return model.to(device=device, dtype=dtype)
+
+
+def save_pretrained(model: NotaGen, directory: str | Path) -> None:
+    """Write ``config.json`` and ``model.safetensors``, both or neither.
+
+    Raises:
+        CheckpointError: The directory cannot be written.
+    """
+    with atomic_directory(Path(directory)) as partial:
+        text = json.dumps(model.config.to_dict(), indent=2)
+        (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_tensors(partial / _WEIGHTS, model.state_dict())
+
+
+def _load_directory(directory: Path) -> NotaGen:
+    if (directory / _CONFIG).is_file():
+        path = directory / _WEIGHTS
+        return _loaded(_read_config(directory / _CONFIG), load_tensors(path), path)
+    found = sorted(directory.glob("*.pth")) or sorted(directory.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise CheckpointError(
+            f"{directory}: expected {_CONFIG} with {_WEIGHTS}, or one checkpoint; found: {names}"
+        )
+    return load_file(found[0])
+
+
+def _read_config(path: Path) -> NotaGenConfig:
+    try:
+        return NotaGenConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from error
+
+
+def _loaded(config: NotaGenConfig, tensors: Mapping[str, Tensor], path: Path) -> NotaGen:
+    with torch.device("meta"):  # no time or memory for weights that are replaced at once
+        model = NotaGen(config)
+    load_state(model, {name: tensor.contiguous() for name, tensor in tensors.items()}, what=str(path))
+    return model.eval()
+
+
+def _transposed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the matrices that the two layouts store differently; keys are theirs."""
+    return {
+        key: tensor.t() if tensor.dim() == 2 and _TRANSPOSED.fullmatch(key) else tensor
+        for key, tensor in tensors.items()
+    }

@@ -1,0 +1,136 @@
+"""Rests left out of training text, and put back in generated text."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notagen.abc.duration import bar_duration
+from notagen.bars import read_tune
+from notagen.clean import clean
+from notagen.interleave import interleaved
+from notagen.keys import global_key, major_key
+from notagen.rests import complete_rests, complete_score_brackets, final_text, omit_rests
+
+GOLDENS = Path(__file__).parent / "goldens"
+COMPLETION = json.loads((GOLDENS / "rest_completion.json").read_text())
+PREPROCESS = [
+    case for case in json.loads((GOLDENS / "preprocess.json").read_text())["cases"] if case["augmented"]
+]
+COMPLETED = {case["name"]: case for case in COMPLETION["cases"] if case["error"] is None}
+HEADER = "%%score ( 1 2 ) 3\nL:1/8\nM:3/4\nK:C\nV:1\nV:2\nV:3\n"
+
+
+def known_to_the_original(bar):
+    return None if "//" in bar or "(2" in bar else bar_duration(bar)
+
+
+@pytest.mark.parametrize("name", COMPLETED)
+def test_golden_completion(name):
+    expected = COMPLETED[name]["completed"]
+    if name == "anacrusis_C":  # the original gives restored voices no barline on the left
+        expected = expected.replace("[V:2]z1|", "[V:2]|:z1|")
+    completion = complete_rests(COMPLETED[name]["input"], duration=known_to_the_original)
+    assert completion.text == expected
+    assert completion.undeclared == ()
+
+
+@pytest.mark.parametrize("name", COMPLETED)
+def test_golden_final_text(name):
+    expected = COMPLETED[name]["gradio_final"]
+    expected = expected.replace("[V:2]z1|", "[V:2]|:z1|").replace("\n}L:", "}\nL:")
+    assert final_text(COMPLETED[name]["input"], duration=known_to_the_original) == expected
+
+
+def test_without_score_line_every_rest_is_visible():
+    case = next(case for case in COMPLETION["cases"] if case["name"] == "no_score_line")
+    grouped = COMPLETED["piano_C"]["completed"].split("\n", 1)[1]
+    written = case["input"]
+    assert complete_rests(written).text == "".join(
+        line.replace("]x8", "]z8") if line.startswith("[V:") else line for line in grouped.splitlines(True)
+    )
+
+
+@pytest.mark.parametrize("case", COMPLETION["complete_brackets"], ids=lambda case: case["input"])
+def test_golden_score_brackets(case):
+    assert complete_score_brackets(case["input"]) == case["output"]
+
+
+def test_brackets_come_before_the_line_end():
+    assert complete_score_brackets("%%score { ( 1 2 ) [ 3\n") == "%%score { ( 1 2 ) [ 3]}\n"
+
+
+@pytest.mark.parametrize("case", PREPROCESS, ids=[case["name"] for case in PREPROCESS])
+def test_golden_omission(case):
+    tune = read_tune(clean(case["input"]))
+    expected = case["augmented"][major_key(global_key(case["input"]))]
+    assert omit_rests(tune, keep_silent_bars=False) == expected
+
+
+def test_silent_bars_keep_one_voice():
+    tune = read_tune("K:C\nV:1\nV:2\n[V:1]z4|[V:2]x4|\n[V:1]z4|[V:2]!p!z4|\n")
+    assert omit_rests(tune).splitlines()[3:] == ["[V:1]z4|", "[V:2]!p!z4|"]
+    assert omit_rests(tune, keep_silent_bars=False).splitlines()[3:] == ["", "[V:2]!p!z4|"]
+
+
+@pytest.mark.parametrize("case", PREPROCESS, ids=[case["name"] for case in PREPROCESS])
+def test_completion_inverts_omission(case):
+    tune = read_tune(case["interleaved"])
+    # The prefix of a voice that rests in the first bar is lost, and a rest comes back with its length.
+    expected = interleaved(tune).replace("[V:2][K:F#min]|:z|", "[V:2]|:z1|")
+    assert complete_rests(omit_rests(tune)).text == expected
+
+
+def test_undeclared_voices_are_reported():
+    completion = complete_rests(HEADER + "[V:1]C6|[V:9]D6|\n\n[r:1/0][V:8]E6|\n")
+    assert completion.undeclared == ((8, "9"), (10, "8"))
+    assert completion.text == HEADER + "[V:1]C6|[V:2]x6|[V:3]z6|\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "rest"),
+    [
+        ("[V:1]C4|[V:2]D4|[V:4]E2|", "z4|"),
+        ("[V:1]C4|[V:2]D2|", "z4|"),  # a tie: the first
+        ("[V:1]C7/2:|2", "z7/2:|2"),
+        ("[V:1]?|", "z6|"),  # unknown: the meter
+        ("[V:1]|:C2|", "|:z2|"),
+    ],
+)
+def test_restored_bar(line, rest):
+    lengths = {"C4": 4, "D4": 4, "D2": 2, "C2": 2, "C7/2": Fraction(7, 2)}
+
+    def duration(bar):
+        return Fraction(lengths[bar]) if bar in lengths else None
+
+    text = complete_rests(f"{HEADER}{line}\n", duration=duration).text
+    assert text.splitlines()[-1].endswith(f"[V:3]{rest}")
+
+
+def test_unknown_length_takes_that_of_the_line_before():
+    text = complete_rests(
+        HEADER + "[V:1]C5|\n[V:1]?|\n", duration=lambda bar: {"C5": Fraction(5)}.get(bar)
+    ).text
+    assert text.splitlines()[-1] == "[V:1]?|[V:2]x5|[V:3]z5|"
+
+
+@pytest.mark.parametrize(
+    ("meter", "length"), [("C", 8), ("C|", 8), ("6/8", 6), ("none", 8), ("0/4", 8), ("3/0", 8)]
+)
+def test_length_from_the_meter(meter, length):
+    text = complete_rests(f"M:{meter}\nV:1\nV:2\n[V:1]?|\n", duration=lambda bar: None).text
+    assert text.endswith(f"[V:2]z{length}|\n")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet='VKr:[]()|"!12/AbZz^,.-% \n', max_size=120))
+def test_any_text_is_completed(text):
+    completed = complete_rests(HEADER + text).text
+    lines = [line for line in completed.splitlines()[7:] if line.startswith("[V:")]
+    assert all(f"[V:{name}]" in line for line in lines for name in "123")
+    assert final_text(HEADER + text).startswith("X:1\n%%score")
