@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pentatonic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from notagen.abc import parse_tune, print_tune
@@ -32,26 +33,19 @@ __all__ = [
 __version__ = version("notagen")
 
 # `generate` and `prompts` are modules, which a name of the package would hide.
-_MODULES = {
-    "Limits": "notagen.generate",
-    "NotaGen": "notagen.model",
-    "NotaGenConfig": "notagen.model",
-    "Request": "notagen.generate",
-    "Sampling": "notagen.sampling",
-    "find_prompt": "notagen.prompts",
-    "from_pretrained": "notagen.weights",
-    "parse_tune": "notagen.abc",
-    "print_tune": "notagen.abc",
-    "save_pretrained": "notagen.weights",
-    "stream": "notagen.generate",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Limits": "notagen.generate",
+        "NotaGen": "notagen.model",
+        "NotaGenConfig": "notagen.model",
+        "Request": "notagen.generate",
+        "Sampling": "notagen.sampling",
+        "find_prompt": "notagen.prompts",
+        "from_pretrained": "notagen.weights",
+        "parse_tune": "notagen.abc",
+        "print_tune": "notagen.abc",
+        "save_pretrained": "notagen.weights",
+        "stream": "notagen.generate",
+    },
+)

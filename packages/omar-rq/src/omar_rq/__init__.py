@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pentatonic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from omar_rq.config import ModelConfig
@@ -29,24 +30,17 @@ __all__ = [
 
 __version__ = version("omar-rq")
 
-_MODULES = {
-    "ModelConfig": "omar_rq.config",
-    "OmarRQ": "omar_rq.model",
-    "Tokenizer": "omar_rq.tokens",
-    "embed_file": "omar_rq.embed",
-    "embed_folder": "omar_rq.embed",
-    "from_pretrained": "omar_rq.weights",
-    "get_model": "omar_rq.weights",
-    "stream_embeddings": "omar_rq.streaming",
-    "tokenize_folder": "omar_rq.embed",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ModelConfig": "omar_rq.config",
+        "OmarRQ": "omar_rq.model",
+        "Tokenizer": "omar_rq.tokens",
+        "embed_file": "omar_rq.embed",
+        "embed_folder": "omar_rq.embed",
+        "from_pretrained": "omar_rq.weights",
+        "get_model": "omar_rq.weights",
+        "stream_embeddings": "omar_rq.streaming",
+        "tokenize_folder": "omar_rq.embed",
+    },
+)
