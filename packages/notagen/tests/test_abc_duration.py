@@ -109,7 +109,7 @@ def test_each_element():
         (">c", 5, "between two notes"),
         ("c>>d><e", 10, "between two notes"),
         ("c>>>>>d", 6, "between two notes"),
-        ("c4 & d2", 9, "layer lasts 2"),
+        ("c4 & d2", 9, "layer is shorter"),
         ("(3" * 9 + "c" * 9, 21, "deeper than 8"),
     ],
 )
@@ -206,3 +206,11 @@ def test_wrong_keys(value):
     with pytest.raises(FormatError) as caught:
         parse_key(value, line=2, column=3)
     assert (caught.value.line, caught.value.column) == (2, 3)
+
+
+def test_layers_with_lengths_of_many_digits_disagree_with_a_place():
+    primes = [p for p in range(2, 9999) if all(p % q for q in range(2, 100) if q < p)]
+    bar = " ".join(f"C/{p}" for p in primes) + "C/8192C/6561" + "(97:96:1" * 3 + "(89:88:1" * 3 + "C/9409"
+    with pytest.raises(FormatError, match="than the first one"):
+        total_duration(parse_bar(f"{bar}&C"))
+    assert bar_duration(f"{bar}&C") is None

@@ -178,7 +178,9 @@ def total_duration(bar: Bar, *, meter: Meter | None = None, bar_length: Fraction
     totals = [(start, reader.total(start, end)) for start, end in _layers(bar.elements)]
     for start, total in totals[1:]:
         if total != totals[0][1]:
-            raise reader.error(start, f"this layer lasts {total}, the first one {totals[0][1]}")
+            longer = "longer" if total > totals[0][1] else "shorter"
+            # Without the lengths: a fraction can have more digits than Python agrees to print.
+            raise reader.error(start, f"this layer is {longer} than the first one")
     return totals[0][1]
 
 
