@@ -135,3 +135,9 @@ def test_any_text_is_completed(text):
     lines = [line for line in completed.splitlines()[7:] if voice_segments(line)]
     assert all(f"[V:{name}]" in line for line in lines for name in "123")
     assert final_text(HEADER + text).startswith("X:1\n%%score")
+
+
+def test_a_length_that_cannot_be_written_is_not_given_to_a_rest():
+    bar = " ".join(f"C/{p}" for p in (97, 89, 83, 79, 73))  # the sum has a denominator of ten digits
+    text = complete_rests(f"M:4/4\nL:1/8\nV:1\nV:2\n[V:1]{bar}|\n").text
+    assert text.endswith("[V:2]z8|\n")

@@ -25,6 +25,7 @@ from notagen.interleave import bar_text, by_number
 from pentatonic.errors import FormatError
 
 _SOUND = re.compile("[A-WYa-wy]")
+_MAX_NUMBER = 9999  # of a length
 _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 Duration = Callable[[str], Fraction | None]
@@ -155,7 +156,9 @@ def _rest_letters(header: Iterable[str]) -> dict[str, str]:
 
 
 def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:
-    lengths = Counter(length for segment in segments if (length := duration(segment.text)))
+    known = [length for segment in segments if (length := duration(segment.text))]
+    # A rest cannot be written with longer numbers than ABC is read with.
+    lengths = Counter(length for length in known if max(length.as_integer_ratio()) <= _MAX_NUMBER)
     return max(lengths, key=lengths.__getitem__) if lengths else None
 
 
