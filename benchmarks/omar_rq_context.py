@@ -1,0 +1,56 @@
+"""What streaming and a limited context change, beside one pass over the whole recording.
+
+    python benchmarks/omar_rq_context.py
+
+Ten minutes made of the demo recordings, through `omar-rq-tiny`. No times: only how far the numbers are apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from machine import markdown_table, write_results
+
+from omar_rq import from_pretrained, stream_embeddings
+from pentatonic import audio
+
+DEMO = Path(__file__).parents[1] / "packages" / "omar-rq" / "demo"
+SECONDS, RATE = 600, 16000
+
+
+def row(name: str, ours: torch.Tensor, whole: torch.Tensor) -> dict[str, object]:
+    difference = ours - whole
+    return {
+        "against float32 in one pass": name,
+        "max, of the largest value": float(difference.abs().max() / whole.abs().max()),
+        "relative RMS": float(difference.norm() / whole.norm()),
+        "least cosine": float(torch.cosine_similarity(ours, whole, dim=1).min()),
+    }
+
+
+def main() -> None:
+    recordings = [audio.load(path, sample_rate=RATE).samples[0] for path in sorted(DEMO.glob("*.ogg"))]
+    samples = torch.cat(recordings * 7)[: SECONDS * RATE]
+    model = from_pretrained("omar-rq-tiny")
+    whole = model.extract_embeddings(samples, sample_rate=RATE)[0, 0]
+    rows = []
+    for context_s in (None, 300, 120, 60, 30, 10):
+        pieces = stream_embeddings(model, samples.split(10 * RATE), context_s=context_s)
+        name = "streamed, " + ("unlimited context" if context_s is None else f"context {context_s} s")
+        rows.append(row(name, torch.cat([piece[0] for piece in pieces]), whole))
+    half = from_pretrained("omar-rq-tiny", dtype=torch.bfloat16)
+    start = samples[: 30 * RATE]
+    rows.append(
+        row(
+            "bfloat16, 30 s",
+            half.extract_embeddings(start, sample_rate=RATE)[0, 0],
+            model.extract_embeddings(start, sample_rate=RATE)[0, 0],
+        )
+    )
+    print(write_results("omar_rq_context", rows, command="python benchmarks/omar_rq_context.py"))
+    print(markdown_table(rows))
+
+
+if __name__ == "__main__":
+    main()
