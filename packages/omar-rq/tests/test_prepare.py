@@ -16,6 +16,8 @@ from omar_rq.data import CropDataset, open_tracks
 from omar_rq.frontends import build_frontend
 from omar_rq.prepare import PrepareConfig, prepare
 from omar_rq.stats import RunningMoments, StatsConfig, frontend_stats
+from omar_rq.stats import main as stats_main
+from pentatonic.cli import PartialFailure
 from pentatonic.errors import ConfigError, UsageError
 from pentatonic.training import ItemKey
 
@@ -135,3 +137,10 @@ def test_stats_leave_normalisation_out_and_name_skipped_tracks(music, tmp_path):
     assert len(good) == 4
     assert joined.mean().item() == pytest.approx(0, abs=1e-4)
     assert joined.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_stats_end_with_partial_failure_and_still_write(music, tmp_path):
+    (music / "broken.wav").write_text("no audio")
+    with pytest.raises(PartialFailure, match=r"broken\.wav"):
+        stats_main(["model=debug", f"root={music}", "crop_s=0.2", f"output={tmp_path / 's.json'}"])
+    assert json.loads((tmp_path / "s.json").read_text())["mel"]["frames"] > 0

@@ -170,7 +170,7 @@ def stream(
             model is in training mode.
     """
     if model.training:
-        raise UsageError("the model is in training mode; call its eval() first")
+        raise UsageError("the model is in training mode; put it into evaluation mode first")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
     waiting = [_Job(i, request, model.config.patch_length) for i, request in enumerate(requests)][::-1]

@@ -22,7 +22,7 @@ from omar_rq.config import FrontendConfig, ModelConfig
 from omar_rq.data import CropDataset, open_tracks
 from omar_rq.frontends import build_frontend
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import emit_json, progress
+from pentatonic.cli import PartialFailure, emit_json, progress
 from pentatonic.errors import InputError
 from pentatonic.training import ItemKey
 
@@ -132,6 +132,9 @@ def main(overrides: Sequence[str]) -> None:
             file.write(json.dumps(stats, indent=1).encode())
     else:
         emit_json(stats)
+    if stats["skipped"]:
+        reasons = "\n  ".join(stats["skipped"].values())
+        raise PartialFailure(f"{len(stats['skipped'])} tracks were left out:\n  {reasons}")
 
 
 if __name__ == "__main__":
