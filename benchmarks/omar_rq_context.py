@@ -7,6 +7,7 @@ Ten minutes made of the demo recordings, through `omar-rq-tiny`. No times: only 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,6 +49,17 @@ def main() -> None:
             model.extract_embeddings(start, sample_rate=RATE)[0, 0],
         )
     )
+    for seconds in (30, SECONDS):
+        rounded = from_pretrained("omar-rq-tiny")
+        rounded.trunk.config = replace(rounded.trunk.config, rope_positions="bf16")
+        start = samples[: seconds * RATE]
+        rows.append(
+            row(
+                f"positions rounded to bfloat16, {seconds} s",
+                rounded.extract_embeddings(start, sample_rate=RATE)[0, 0],
+                model.extract_embeddings(start, sample_rate=RATE)[0, 0],
+            )
+        )
     print(write_results("omar_rq_context", rows, command="python benchmarks/omar_rq_context.py"))
     print(markdown_table(rows))
 

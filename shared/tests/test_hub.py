@@ -10,7 +10,7 @@ from torch import nn
 
 from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
-from pentatonic.hub import KeyMap, Released, load_state, resolve
+from pentatonic.hub import KeyMap, Released, load_state, push, resolve
 
 PATTERNS = ("config.json", "*.safetensors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -391,3 +391,44 @@ def test_tied_parameters_stay_tied(device: str) -> None:
     load_state(model, {"embed.weight": table, "head.weight": table.clone()}, what="x")
     assert model["head"].weight is model["embed"].weight
     assert torch.equal(model["head"].weight, table)
+
+
+class FakeHub:
+    """The two calls of the hub's client that an upload makes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict]] = []
+
+    def create_repo(self, repo_id, **options):
+        self.calls.append((repo_id, options))
+        return f"the address of {repo_id}"
+
+    def upload_folder(self, **options):
+        self.calls.append(("upload", options))
+
+
+def test_push_makes_a_private_repository_and_uploads_the_folder(monkeypatch, tmp_path):
+    hub = FakeHub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    assert push(tmp_path, "me/my-model") == "the address of me/my-model"
+    assert hub.calls[0] == ("me/my-model", {"private": True, "exist_ok": True})
+    assert hub.calls[1][0] == "upload"
+    assert (hub.calls[1][1]["repo_id"], hub.calls[1][1]["folder_path"]) == ("me/my-model", str(tmp_path))
+
+
+def test_push_says_what_is_wrong(monkeypatch, tmp_path):
+    hub = FakeHub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    for name in ("my-model", "../secret", "a/b/c"):
+        with pytest.raises(HubError, match="owner/name"):
+            push(tmp_path, name)
+    with pytest.raises(HubError, match="no such directory"):
+        push(tmp_path / "nowhere", "me/my-model")
+    assert hub.calls == []
+
+    def refuse(**_):
+        raise RuntimeError("401 who are you?")
+
+    monkeypatch.setattr(hub, "upload_folder", refuse)
+    with pytest.raises(HubError, match=r"me/my-model.*401 who are you"):
+        push(tmp_path, "me/my-model")

@@ -123,6 +123,18 @@ def test_presets_stream_and_batch_bit_for_bit(preset: str):
         assert torch.equal(torch.cat(list(model.stream(signal.split(10_007))), dim=-1), single)
 
 
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_the_two_halves_make_the_whole(preset: str):
+    mel = MelFrontend.preset(preset)
+    audio = 0.3 * torch.randn(2, mel.config.sample_rate * 2, generator=torch.Generator().manual_seed(3))
+    power = mel.power_spectrogram(audio)
+    assert power.shape == (2, mel.config.n_fft // 2 + 1, mel.frames(audio.shape[1]))
+    torch.testing.assert_close(mel.from_power(power), mel(audio), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mel.power_spectrogram(audio[0]), power[0])
+    with pytest.raises(EmptyAudio):
+        mel.power_spectrogram(audio[:, :0])
+
+
 def test_bands_between_two_bins_are_zero():
     mel = MelFrontend(replace(SMALL, f_min=10.0, f_max=100.0))(noise(500))
     assert torch.equal(mel, torch.zeros(6, 26))

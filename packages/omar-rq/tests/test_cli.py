@@ -18,6 +18,8 @@ from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, Quan
 from omar_rq.model import OmarRQ
 from omar_rq.weights import load_directory
 from pentatonic import audio
+from pentatonic.cli import BatchReport
+from pentatonic.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -239,20 +241,28 @@ def test_convert_there_and_back_keeps_every_bit(omar, model, tmp_path):
 
 
 def test_export_passes_everything_on(omar, monkeypatch, tmp_path):
-    calls = []
+    calls, pushed = [], []
     monkeypatch.setattr("omar_rq.export.export", lambda *a, **k: calls.append((a, k)) or a[1])
+    monkeypatch.setattr("pentatonic.hub.push", lambda *a: pushed.append(a) or "the address")
     words = ["export", tmp_path, "--out", tmp_path / "o", "--format", "upstream", "--dtype", "fp16"]
     assert omar(*words)[0] == 0
     assert calls == [((tmp_path, tmp_path / "o"), {"format": "upstream", "dtype": torch.float16})]
+    assert pushed == []
+    code, stdout, _ = omar(*words, "--push", "me/my-model")
+    assert code == 0 and pushed == [(tmp_path / "o", "me/my-model")] and "the address" in stdout
     monkeypatch.undo()
 
 
 def test_demo_passes_everything_on(omar, monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr("omar_rq.demo.write_demo", lambda *a: calls.append(a) or "page.html")
-    code, stdout, _ = omar("demo", "a.wav", "b.wav", "--out", tmp_path, "--model", "some")
+    calls, outcome = [], BatchReport()
+    monkeypatch.setattr("omar_rq.demo.write_demo", lambda *a: calls.append(a) or ("page.html", outcome))
+    words = ["demo", "a.wav", "b.wav", "--out", tmp_path, "--model", "some"]
+    code, stdout, _ = omar(*words)
     assert (code, stdout) == (0, "page.html\n")
     assert calls == [("some", [Path("a.wav"), Path("b.wav")], tmp_path)]
+    outcome.failed("b.wav", InputError("b.wav: this is no audio"))
+    code, stdout, stderr = omar(*words)
+    assert (code, stdout) == (3, "page.html\n") and "b.wav" in stderr and "no audio" in stderr
 
 
 @pytest.mark.parametrize("verb", ["train", "prepare", "stats"])

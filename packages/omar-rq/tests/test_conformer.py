@@ -12,6 +12,7 @@ from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig
 from omar_rq.conformer import BRANCH_NORM_EPS, CONV_CONTEXT, Conformer, Rotary, sinusoidal_table
 from omar_rq.weights import key_map
 from pentatonic.attention import Causal, KVCache
+from pentatonic.errors import ConfigError
 from pentatonic.rope import apply_rope, rope_frequencies, rope_table
 
 TINY = ConformerConfig(embed_dim=16, depth=1, num_heads=2)
@@ -179,6 +180,19 @@ def test_positions_are_exact_in_bfloat16():
     trunk = random_trunk().bfloat16()
     out, _ = trunk(torch.randn(1, 300, 16, dtype=torch.bfloat16))
     assert out.dtype == torch.bfloat16 and out.isfinite().all()
+
+
+def test_rounded_positions_are_those_of_the_original_under_autocast():
+    config = ConformerConfig(embed_dim=16, depth=1, num_heads=2)
+    rounded = Conformer(dataclasses.replace(config, rope_positions="bf16"))
+    positions = torch.tensor([0, 255, 256, 257, 259, 260, 511, 512, 748, 749, 759, 760])
+    heard = torch.tensor([0, 255, 256, 256, 260, 260, 512, 512, 748, 748, 760, 760])
+    code, exact = rounded.position_code(positions), Conformer(config).position_code(heard)
+    assert isinstance(code, Rotary) and isinstance(exact, Rotary)
+    assert code.cos.dtype == torch.float32
+    assert torch.equal(code.cos, exact.cos) and torch.equal(code.sin, exact.sin)
+    with pytest.raises(ConfigError, match="rope_positions"):
+        dataclasses.replace(config, rope_positions="fp16")
 
 
 def test_init_scales_what_deepnorm_scales():

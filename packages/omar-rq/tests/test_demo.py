@@ -67,7 +67,8 @@ def test_the_bundled_checkpoint_infers_hidden_patches_from_their_context():
 
 
 def test_demo_page_has_a_player_and_a_figure_for_each_recording(tmp_path):
-    page = write_demo(MODEL, [DEMO], tmp_path / "out")
+    page, outcome = write_demo(MODEL, [DEMO], tmp_path / "out")
+    assert (outcome.count("done"), outcome.exit_code) == (3, 0)
     html = page.read_text(encoding="utf-8")
     assert page == tmp_path / "out" / "index.html"
     assert len(re.findall(r"<audio[ >]", html)) == 3
@@ -102,6 +103,18 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(UsageError, match="no audio files"):
         write_demo(MODEL, [tmp_path], tmp_path / "out")
     (tmp_path / "noise.wav").write_text("this is no audio")
-    with pytest.raises(InputError, match=r"noise\.wav"):
+    with pytest.raises(InputError, match=r"none of the recordings.*noise\.wav"):
         write_demo(MODEL, [tmp_path], tmp_path / "out")
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_a_bad_file_among_good_ones_is_named_and_left_out(tmp_path):
+    bad, good = tmp_path / "noise.wav", DEMO / "durangs_hornpipe_flute.ogg"
+    bad.write_text("this is no audio")
+    page, outcome = write_demo(MODEL, [bad, good], tmp_path / "out")
+    assert len(re.findall(r"<audio[ >]", page.read_text(encoding="utf-8"))) == 1
+    assert [(entry["status"], entry["path"]) for entry in outcome.entries] == [
+        ("failed", str(bad)),
+        ("done", str(good)),
+    ]
+    assert outcome.exit_code == 3

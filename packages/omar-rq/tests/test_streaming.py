@@ -162,13 +162,14 @@ def test_bfloat16_is_close_to_float32():
     [
         (CQTConfig(n_bins=24, f_min=500.0, patch_size=(24, 4)), NET, 24000),
         (WAVEFORM, dataclasses.replace(NET, causal=False), 320 * 40),
+        (WAVEFORM, dataclasses.replace(NET, rope_positions="bf16"), 320 * 300),
         (
             WAVEFORM,
             TransformerConfig(patch_size=(1, 320), embed_dim=16, depth=2, num_heads=2, num_patches=40),
             320 * 50,
         ),
     ],
-    ids=["cqt", "bidirectional", "transformer"],
+    ids=["cqt", "bidirectional", "rounded positions", "transformer"],
 )
 def test_what_cannot_stream_gives_the_same_in_one_pass(frontend, net, n_samples):
     model, audio = random_model(frontend, net), noise(n_samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,30 @@ def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
     half = export(finished, tmp_path / "half", dtype=torch.float16)
     stored = load_file(half / "model.safetensors")
     assert stored["embed.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("format", ["safetensors", "upstream"])
+def test_export_writes_a_card_of_what_the_run_left(finished, tmp_path, format):
+    out = export(finished, tmp_path / "my-model", format=format, dtype=torch.float16)
+    card = (out / "README.md").read_text()
+    state = json.loads((find_checkpoint(finished) / "state.json").read_text())
+    model = OmarRQ.from_pretrained(out)
+    assert card.startswith("---\nlibrary_name: omar-rq\n") and "# my-model" in card
+    assert f"| steps | {state['step']} |" in card
+    assert f"| parameters | {sum(p.numel() for p in model.parameters()):,} |" in card
+    assert "| weights | float16 |" in card and "16000 Hz" in card
+    losses = [json.loads(line).get("loss") for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert f"| loss | {[loss for loss in losses if loss is not None][-1]:.4g} |" in card
+
+
+def test_a_card_says_that_it_knows_nothing(finished, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(find_checkpoint(finished), alone)
+    (alone / "state.json").unlink()
+    assert "Nothing is known" in (export(alone, tmp_path / "out") / "README.md").read_text()
+    (alone / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match="no JSON"):
+        export(alone, tmp_path / "out")
 
 
 def test_export_refuses_what_is_no_checkpoint(finished, tmp_path):

@@ -98,6 +98,38 @@ def resolve(
     )
 
 
+def push(directory: str | Path, repo_id: str, *, private: bool = True) -> str:
+    """Upload a model directory to the hub, in one commit; the repository is made when it does not exist.
+
+    The login is that of the hub's own client (``hf auth login`` or the variable ``HF_TOKEN``).
+
+    Args:
+        directory: What to upload, with all its files.
+        repo_id: ``owner/name``.
+        private: Who may see a repository that this call makes; an existing one stays as it is.
+
+    Returns:
+        Address of the repository.
+
+    Raises:
+        HubError: ``repo_id`` has another form, there is no such directory, or the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    if not _is_hub_id(repo_id) or "/" not in repo_id:
+        raise HubError(f"{repo_id!r} is no name of a repository; allowed: owner/name")
+    if not Path(directory).is_dir():
+        raise HubError(f"{directory}: no such directory")
+    try:
+        api = HfApi()
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=str(directory), commit_message="Upload model")
+    except Exception as error:  # the client passes on what any layer below it raises
+        reason = " ".join(str(error).split())[:300]
+        raise HubError(f"cannot push to {repo_id} ({type(error).__name__}: {reason})") from error
+    return str(address)
+
+
 def _local_directory(name_or_path: str | Path) -> Path | None:
     if not str(name_or_path):  # which Path takes for the working directory
         return None

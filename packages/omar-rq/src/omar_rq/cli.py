@@ -141,14 +141,20 @@ def export(
         typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
     ] = "safetensors",
     dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
+    push: Annotated[
+        str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
+    ] = None,
 ) -> None:
-    """Turn a training checkpoint into a model directory."""
+    """Turn a training checkpoint into a model directory with a model card."""
     import torch
 
     from omar_rq.export import export as export_checkpoint
+    from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
     print(export_checkpoint(checkpoint, out, format=format, dtype=number_type))
+    if push is not None:
+        print(push_directory(out, push))
 
 
 @app.command()
@@ -170,10 +176,17 @@ def demo(
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
 ) -> None:
-    """Write a page to hear and see what the embeddings of some recordings say."""
+    """Write a page to hear and see what the embeddings of some recordings say.
+
+    Exit status 3: some files could not be read; the page shows the others.
+    """
     from omar_rq.demo import write_demo
 
-    print(write_demo(model, inputs, out))
+    page, report = write_demo(model, inputs, out)
+    print(page)
+    if report.count("failed"):
+        report.print_summary()
+    report.raise_for_failures()
 
 
 def _experiments() -> str:

@@ -20,7 +20,16 @@ CONV_KERNEL_SIZE = 31
 
 @dataclass(frozen=True)
 class MelFrontendConfig:
-    """Log-mel spectrogram: ``log10(1 + 10000 mel)``, then mean and standard deviation when both are given."""
+    """Log-mel spectrogram: ``log10(1 + 10000 mel)``, then mean and standard deviation when both are given.
+
+    The last three settings are SpecAugment, which acts in pre-training only and is off by default
+    (:mod:`omar_rq.spec_augment`).
+
+    Args:
+        stretch_factor: Each item is played at a speed between this and its inverse; 1: as it is.
+        freq_mask_param: Most bins of the spectrum that are silenced in an item.
+        time_mask_param: Most frames that are silenced in an item.
+    """
 
     name: ClassVar[str] = "mel"
     sample_rate: int = 16000
@@ -34,6 +43,21 @@ class MelFrontendConfig:
     norm_mean: float | None = 2.06755686098554
     norm_std: float | None = 1.268292820667291
     patch_size: tuple[int, int] = (96, 4)
+    stretch_factor: float = 1.0
+    freq_mask_param: int = 0
+    time_mask_param: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stretch_factor <= 0:
+            raise ConfigError(f"mel.stretch_factor is {self.stretch_factor}; a positive speed, 1 for none")
+        for key, value, most in (
+            ("freq_mask_param", self.freq_mask_param, self.n_fft // 2 + 1),
+            ("time_mask_param", self.time_mask_param, None),
+        ):
+            if value < 0 or (most is not None and value > most):
+                raise ConfigError(
+                    f"mel.{key} is {value}; allowed: 0 (off) and more{f', at most {most}' if most else ''}"
+                )
 
     @property
     def frame_rate(self) -> float:
@@ -44,6 +68,11 @@ class MelFrontendConfig:
     def rep_dims(self) -> int:
         """Values per frame."""
         return self.n_mels
+
+    @property
+    def augmented(self) -> bool:
+        """Whether SpecAugment is on."""
+        return self.stretch_factor != 1 or self.freq_mask_param > 0 or self.time_mask_param > 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,11 @@ FrontendConfig = MelFrontendConfig | CQTConfig | WaveformConfig | EncodecConfig
 
 @dataclass(frozen=True)
 class ConformerConfig:
-    """The conformer trunk. ``causal`` is how every released checkpoint was trained."""
+    """The conformer trunk. ``causal`` is how every released checkpoint was trained.
+
+    ``rope_positions="bf16"`` is an experiment: token positions are rounded to bfloat16 (above 256: to steps of 2, 4,
+    …), as probably happened in the mixed-precision training of the released checkpoints.
+    """
 
     name: ClassVar[str] = "conformer"
     embed_dim: int = 1024
@@ -127,9 +160,12 @@ class ConformerConfig:
     beta_deepnorm: float = 0.022386873579657126
     use_rope: bool = True
     causal: bool = True
+    rope_positions: str = "exact"
 
     def __post_init__(self) -> None:
         _check_heads(self)
+        if self.rope_positions not in ("exact", "bf16"):
+            raise ConfigError(f"net.rope_positions is {self.rope_positions!r}; allowed: exact, bf16")
         if (self.embed_dim // self.num_heads) % 2:
             raise ConfigError(
                 f"net.embed_dim / net.num_heads is {self.embed_dim // self.num_heads}; "

@@ -247,8 +247,10 @@ class Conformer(nn.Module):
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.depth))
 
     def position_code(self, positions: Tensor) -> PositionCode:
-        """Return the code of ``positions`` ``(N,)``, exact in float32; all blocks use the same."""
+        """Return the code of ``positions`` ``(N,)``, in float32; all blocks use the same."""
         head_width = self.config.embed_dim // self.config.num_heads
+        if self.config.rope_positions == "bf16":
+            positions = positions.bfloat16()
         if self.config.use_rope:
             return Rotary(*rope_table(positions, head_width))
         return Sinusoidal(sinusoidal_table(positions, head_width))

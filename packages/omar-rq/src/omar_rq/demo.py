@@ -18,8 +18,8 @@ from torch import Tensor
 
 from omar_rq.model import OmarRQ
 from pentatonic import audio
-from pentatonic.cli import progress, run_manifest
-from pentatonic.errors import MissingExtra, UsageError
+from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.errors import InputError, MissingExtra, UsageError
 from pentatonic.mel import MelFrontend
 from pentatonic.report import Report
 
@@ -48,7 +48,7 @@ class Recording:
         return F.normalize(torch.stack([part.mean(0) for part in self.embeddings.tensor_split(whole)]), dim=1)
 
 
-def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> Path:
+def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path, BatchReport]:
     """Embed recordings and write ``out/index.html``, one self-contained page.
 
     Args:
@@ -57,11 +57,11 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> Path:
         out: Folder to write to.
 
     Returns:
-        The page.
+        The page, and what became of each file. One that cannot be read is named there, and the page is of the others.
 
     Raises:
         UsageError: There is no audio file.
-        AudioError: A file cannot be read.
+        InputError: No file can be read.
         MissingExtra: ``omar-rq[report]`` is not installed.
     """
     files = audio.find_files(paths)
@@ -72,19 +72,31 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> Path:
         "OMAR-RQ: hear what the embeddings say", command=manifest["command"], versions=manifest["versions"]
     )
     model = OmarRQ.from_pretrained(model_name)
+    embedded, outcome = {}, BatchReport()
+    for file in progress(files, "embedding"):
+        try:
+            embedded[file] = embed(model, file)
+            outcome.done(file)
+        except InputError as error:
+            outcome.failed(file, error)
+    if not embedded:
+        reasons = "; ".join(f"{entry['path']}: {entry['reason']}" for entry in outcome.entries)
+        raise InputError(f"none of the recordings can be read: {reasons}")
     # What all recordings share (silence, loudness, the soundfont) would make everything look alike.
-    recordings = centred([embed(model, file) for file in progress(files, "embedding")])
+    recordings = centred(list(embedded.values()))
     report.text(
         f"Each recording was cut into {model.eps:.4g} tokens per second by the model {model_name}, which turned every "
         f"token into a vector of {model.config.net.embed_dim} numbers. The squares show how similar any two moments "
         "of a recording are: bright blocks are sections, bright diagonals are repetitions."
     )
-    players = [_describe(report, recording, path) for recording, path in zip(recordings, files, strict=True)]
+    players = [
+        _describe(report, recording, path) for recording, path in zip(recordings, embedded, strict=True)
+    ]
     if len(recordings) > 1:
         _nearest(report, recordings, players)
     page = out / "index.html"
     report.write(page)
-    return page
+    return page, outcome
 
 
 def embed(model: OmarRQ, path: Path) -> Recording:

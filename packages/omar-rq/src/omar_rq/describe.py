@@ -46,24 +46,27 @@ def describe_model(name: str) -> dict[str, Any]:
         else:
             config = from_pretrained(name, device="meta", load_weights=False).config
             source = "configuration of the model"
-        n_parameters = _count_parameters(config)
-    quantizer = config.quantizer
     licence = (
         RELEASED[name].licence if name in RELEASED else _OWN_LICENCE if name in BUNDLED else "not stated"
     )
+    return {"model": name, **describe(config), "licence": licence, "source": source}
+
+
+def describe(config: ModelConfig) -> dict[str, Any]:
+    """Return what :func:`describe_model` says of any model with this configuration, from ``input`` to ``codebooks``."""
+    quantizer = config.quantizer
+    with torch.device("meta"):
+        parameters = _count_parameters(config)
     return {
-        "model": name,
         "input": config.input.name,
         "sample_rate": config.sample_rate,
         "hop_length": config.input.hop_length,
         "eps": config.eps,
         "layers": config.net.depth,
         "width": config.net.embed_dim,
-        "parameters": n_parameters,
+        "parameters": parameters,
         "targets": [target.name for target in config.targets],
         "codebooks": [] if quantizer is None else [quantizer.codebook_size] * quantizer.num_codebooks,
-        "licence": licence,
-        "source": source,
     }
 
 

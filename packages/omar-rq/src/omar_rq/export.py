@@ -1,7 +1,7 @@
 """``omar-rq export``: a training checkpoint becomes a model that can be loaded anywhere.
 
 Two formats: ours (``config.json`` and ``model.safetensors``) and the original's (``config.gin`` and ``model.ckpt``
-with the original's tensor names), which the original project's loader reads.
+with the original's tensor names), which the original project's loader reads. Both get a model card.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from omar_rq.card import model_card, read_training
 from omar_rq.config import ModelConfig
 from omar_rq.gin import write_gin
 from omar_rq.model import OmarRQ
@@ -70,21 +71,34 @@ def export(
         UsageError: Unknown format.
         CheckpointError: There is no usable checkpoint.
     """
-    write_model(load_trained(find_checkpoint(checkpoint)), out, format=format, dtype=dtype)
+    found = find_checkpoint(checkpoint)
+    model = load_trained(found)
+    card = model_card(model, read_training(found), name=out.name, dtype=dtype)
+    write_model(model, out, format=format, dtype=dtype, card=card)
     return out
 
 
 def write_model(
-    model: OmarRQ, out: Path, *, format: str = "safetensors", dtype: torch.dtype = torch.float32
+    model: OmarRQ,
+    out: Path,
+    *,
+    format: str = "safetensors",
+    dtype: torch.dtype = torch.float32,
+    card: str | None = None,
 ) -> None:
-    """Write a model in either format, and load it again as a check; arguments as :func:`export`."""
+    """Write a model in either format, and load it again as a check; arguments as :func:`export`.
+
+    ``card`` is the text of the model card; ``None``: there is none.
+    """
     if format not in FORMATS:
         raise UsageError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
     model = model.to(dtype)
     if format == "safetensors":
-        save_pretrained(model, out)
+        save_pretrained(model, out, card=card)
     else:
         with atomic_directory(out) as folder:
             (folder / "config.gin").write_text(write_gin(model.config))
             torch.save(to_upstream(model), folder / "model.ckpt")
+            if card is not None:
+                (folder / "README.md").write_text(card, encoding="utf-8")
     load_directory(out)

@@ -257,7 +257,8 @@ _FRONTENDS: dict[str, tuple[str, dict[str, str], tuple[int, int] | None]] = {
     "melspectrogram": (
         "mel",
         {"sr": "sample_rate", "win_len": "win_length", "hop_len": "hop_length", "power": "power"}
-        | {"n_mel": "n_mels", "norm": "norm", "mel_scale": "mel_scale"},
+        | {"n_mel": "n_mels", "norm": "norm", "mel_scale": "mel_scale"}
+        | {key: key for key in ("stretch_factor", "freq_mask_param", "time_mask_param")},
         (96, 4),
     ),
     "cqt": (

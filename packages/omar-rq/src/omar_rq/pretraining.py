@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omar_rq.config import ModelConfig
-from omar_rq.frontends import patchify
+from omar_rq.frontends import Mel, patchify
 from omar_rq.masking import mask_patches, mask_window_tokens
 from omar_rq.model import OmarRQ
+from omar_rq.spec_augment import draw
 from omar_rq.tokens import Tokenizer
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
@@ -44,6 +45,10 @@ class MaskedPrediction(nn.Module):
             raise ConfigError(
                 "pre-training needs model.targets and model.quantizer; this model has no targets"
             )
+        if getattr(config.input, "stretch_factor", 1) != 1 and set(config.targets) != {config.input}:
+            raise ConfigError(
+                "mel.stretch_factor changes the time of the input alone, so the input must be the only target"
+            )
         self.config = config
         self.encoder = OmarRQ(config) if encoder is None else encoder
         self.tokenizer = Tokenizer(config, self.encoder.frontend)
@@ -70,8 +75,8 @@ class MaskedPrediction(nn.Module):
             each stream, ``masked``, and for each stream ``perplexity`` of all tokens seen so far and ``used``,
             the share of codes that occurred.
         """
-        patches, tokens = self.patches_and_tokens(audio)
         generator = None if context is None else context.generator()
+        patches, tokens = self.patches_and_tokens(audio, generator)
         window = mask_window_tokens(self.config.masking, self.config.input)
         masked_patches, mask = mask_patches(patches, self.config.masking, window=window, generator=generator)
         hidden, _ = self.encoder.trunk(self.encoder.embed(masked_patches))
@@ -81,10 +86,22 @@ class MaskedPrediction(nn.Module):
         return metrics
 
     @torch.no_grad()
-    def patches_and_tokens(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return input patches (B, N, P) and target tokens (B, N, K), cut to the same N."""
-        patches = patchify(self.encoder.frontend(audio), self.config.input.patch_size)
-        tokens = self.tokenizer(audio)
+    def patches_and_tokens(
+        self, audio: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return input patches (B, N, P) and target tokens (B, N, K), cut to the same N.
+
+        In training mode, a mel input with SpecAugment draws from ``generator``.
+        """
+        frontend, augmentation = self.encoder.frontend, None
+        if self.training and isinstance(frontend, Mel) and frontend.config.augmented:
+            shape = (len(audio), frontend.frames(audio.shape[1]))
+            augmentation = draw(frontend.config, shape, generator)
+            spectrogram = frontend.augmented(audio, augmentation)
+        else:
+            spectrogram = frontend(audio)
+        patches = patchify(spectrogram, self.config.input.patch_size)
+        tokens = self.tokenizer(audio, None if augmentation is None else augmentation.speed_only)
         length = min(patches.shape[1], tokens.shape[1])
         return patches[:, :length], tokens[:, :length]
 

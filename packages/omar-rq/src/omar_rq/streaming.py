@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omar_rq.config import ConformerConfig
 from omar_rq.conformer import CONV_CONTEXT, Conformer, ConformerBlock, Rotary
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ, layer_indices
@@ -43,7 +44,8 @@ def stream_embeddings(
 
     Memory is bounded for mel and waveform models with a causal conformer; with ``context_s=None`` keys and values of
     all tokens are kept. The CQT and EnCodec front ends collect the signal. Transformers and bidirectional conformers
-    see the whole signal by their nature: they run in one pass, and ``context_s`` does not concern them.
+    see the whole signal by their nature, and rounded positions (``rope_positions="bf16"``) count from its start: they
+    run in one pass, and ``context_s`` does not concern them.
 
     Args:
         model: The model, in evaluation mode.
@@ -65,10 +67,15 @@ def stream_embeddings(
         raise UsageError(f"context_s is {context_s}; allowed: positive seconds, or None for everything")
     indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     patches = _patches(model, _checked(blocks, model.embed.weight.device))
-    if isinstance(model.trunk, Conformer) and model.trunk.config.causal:
+    if isinstance(model.trunk, Conformer) and _streams(model.trunk.config):
         context_tokens = None if context_s is None else math.ceil(context_s * model.eps)
         return _in_pieces(model, patches, StreamingConformer(model.trunk, indices, context_tokens))
     return _in_one_pass(model, patches, indices)
+
+
+def _streams(config: ConformerConfig) -> bool:
+    """Whether tokens depend on nothing but earlier ones and their distance."""
+    return config.causal and config.rope_positions == "exact"
 
 
 class StreamingConformer:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from omar_rq.config import ModelConfig
-from omar_rq.frontends import Frontend, build_frontend, patchify
+from omar_rq.frontends import Frontend, Mel, build_frontend, patchify
 from omar_rq.model import Signal, prepare_audio
 from omar_rq.quantizers import FiniteScalarQuantizer, RandomProjectionQuantizer, build_quantizers
+from omar_rq.spec_augment import SpecAugmentation
 from pentatonic.errors import ConfigError, InputError, UsageError
 
 # Front ends round frame counts differently; streams further apart than this do not describe the same audio.
@@ -79,11 +80,12 @@ class Tokenizer(nn.Module):
         return max(cast(Frontend, frontend).min_samples for frontend in frontends)
 
     @torch.no_grad()
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, augmentation: SpecAugmentation | None = None) -> Tensor:
         """Tokenise a batch.
 
         Args:
             audio: ``(B, n)`` floating, at the model's sample rate.
+            augmentation: What the model's own front end, where it is a target, is to hear.
 
         Returns:
             ``(B, N, K)`` int64, every stream cut to the shortest.
@@ -96,7 +98,11 @@ class Tokenizer(nn.Module):
         counts = {"input": self.input_frontend.frames(audio.shape[1]) // self.input_frontend.patch_size[1]}
         for frontend, quantizers in zip(self.frontends, self.quantizers, strict=True):
             frontend = cast(Frontend, frontend)
-            patches = patchify(frontend(audio), frontend.patch_size)
+            if augmentation is not None and frontend is self.input_frontend:
+                spectrogram = cast(Mel, frontend).augmented(audio, augmentation)
+            else:
+                spectrogram = frontend(audio)
+            patches = patchify(spectrogram, frontend.patch_size)
             counts[frontend.config.name] = patches.shape[1]
             streams += [quantizer(patches) for quantizer in cast(nn.ModuleList, quantizers)]
         n_tokens = shortest(counts)

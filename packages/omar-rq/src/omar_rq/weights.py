@@ -283,8 +283,13 @@ def get_model(
     )
 
 
-def save_pretrained(model: OmarRQ, directory: str | Path) -> None:
+def save_pretrained(model: OmarRQ, directory: str | Path, *, card: str | None = None) -> None:
     """Write ``config.json`` and ``model.safetensors``, both or neither.
+
+    Args:
+        model: The model.
+        directory: Replaced as a whole.
+        card: Text of a model card, which becomes ``README.md``.
 
     Raises:
         CheckpointError: The directory cannot be written.
@@ -293,6 +298,8 @@ def save_pretrained(model: OmarRQ, directory: str | Path) -> None:
         text = json.dumps(model.config.to_dict(), indent=2)
         (partial / "config.json").write_text(text + "\n", encoding="utf-8")
         save_tensors(partial / "model.safetensors", _saved_parts(model).state_dict())
+        if card is not None:
+            (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def _saved_parts(model: OmarRQ) -> nn.ModuleDict:

@@ -180,6 +180,39 @@ class MelFrontend(nn.Module):
         for mel in mels:
             yield mel[0]
 
+    def power_spectrogram(self, audio: Tensor) -> Tensor:
+        """What the mel bands are sums of, for those who change it before :meth:`from_power`.
+
+        ``from_power(power_spectrogram(audio))`` is :meth:`forward` of ``audio``, but keeps the whole spectrogram.
+
+        Args:
+            audio: As for :meth:`forward`.
+
+        Returns:
+            ``(..., n_fft // 2 + 1, frames(n))`` float32: magnitudes to the configured power.
+
+        Raises:
+            PentatonicError: As :meth:`forward`.
+        """
+        self._check(audio)
+        *batch, n = audio.shape
+        self.frames(n)  # raises for a signal that is too short
+        pieces = segments(clipped(finite([audio.reshape(-1, n)]), self.config), self.config, n)
+        power = torch.cat([self._power(piece) for piece in pieces], dim=-2).mT
+        return power.reshape(*batch, *power.shape[-2:])
+
+    def from_power(self, power: Tensor) -> Tensor:
+        """Mel spectrogram of a power spectrogram.
+
+        Args:
+            power: ``(..., n_fft // 2 + 1, f)`` float32, as :meth:`power_spectrogram` gives it.
+
+        Returns:
+            ``(..., n_mels, f)`` float32.
+        """
+        mel = self._bands(power.mT)
+        return self._finish(mel, mel.amax(dim=(-2, -1), keepdim=True)) if self._needs_peak else mel
+
     def _check(self, audio: Tensor) -> None:
         if not isinstance(audio, Tensor) or audio.dim() == 0:
             raise UsageError(f"audio is {audio!r:.80}; a tensor (..., samples) is allowed")
@@ -213,16 +246,23 @@ class MelFrontend(nn.Module):
             yield self._mel(segment)
 
     def _mel(self, segment: Tensor) -> Tensor:
+        return self._bands(self._power(segment))
+
+    def _power(self, segment: Tensor) -> Tensor:
+        """Frames ``(S, f, n_fft // 2 + 1)`` of a piece ``(S, n)``."""
         config = self.config
         with torch.autocast(device_type=segment.device.type, enabled=False):
             spectrum = torch.fft.rfft(segment.unfold(-1, config.n_fft, config.hop_length) * self.window)
             if config.power == 2:
-                power = spectrum.real.square() + spectrum.imag.square()
-            else:
-                power = spectrum.abs().pow(config.power)
+                return spectrum.real.square() + spectrum.imag.square()
+            return spectrum.abs().pow(config.power)
+
+    def _bands(self, power: Tensor) -> Tensor:
+        """``(S, M, f)`` of frames ``(S, f, n_fft // 2 + 1)``, finished but for the maximum."""
+        with torch.autocast(device_type=power.device.type, enabled=False):
             groups = zip(self.filterbank.chunk(_GROUPS), self._bins, strict=True)
             mel = torch.cat([_matmul(group[:, bins], power[..., bins].mT) for group, bins in groups], dim=-2)
-            mel = compress(mel, config.log)
+            mel = compress(mel, self.config.log)
         return mel if self._needs_peak else self._normalise(mel)
 
     def _fill(self, out: Tensor, blocks: Iterable[Tensor]) -> None:

@@ -74,12 +74,16 @@ class Frontend(Float32Module, ABC):
             UsageError: ``audio`` has no batch axis, or too many axes.
             AudioTooShort: Fewer than ``min_samples`` samples.
         """
+        self.check(audio)
+        with float32_arithmetic(audio.device):
+            return self._transform(audio.float())
+
+    def check(self, audio: Tensor) -> None:
+        """Raise what :meth:`forward` raises for signals that it cannot analyse."""
         if audio.ndim != 2:
             raise UsageError(f"audio has shape {tuple(audio.shape)}; allowed: (batch, samples)")
         if audio.shape[1] < self.min_samples:
             raise self._too_short(audio.shape[1])
-        with float32_arithmetic(audio.device):
-            return self._transform(audio.float())
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Analyse one signal that arrives in blocks.

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from omar_rq.config import MelFrontendConfig
 from omar_rq.frontends.base import Frontend
+from omar_rq.precision import float32_arithmetic
+from omar_rq.spec_augment import SpecAugmentation
 from pentatonic.mel import MelConfig, MelFrontend
 from pentatonic.mel.config import MelScale, Norm
 
@@ -51,6 +53,12 @@ class Mel(Frontend):
     def frames(self, n_samples: int) -> int:
         """Return ``1 + n_samples // hop_length``."""
         return self.mel.frames(n_samples)
+
+    def augmented(self, audio: Tensor, augmentation: SpecAugmentation) -> Tensor:
+        """Analyse signals and change what is heard of each; arguments and result otherwise as :meth:`forward`."""
+        self.check(audio)
+        with float32_arithmetic(audio.device):
+            return self.mel.from_power(augmentation(self.mel.power_spectrogram(audio.float())))
 
     def _transform(self, audio: Tensor) -> Tensor:
         return self.mel(audio)
