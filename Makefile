@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PACKAGES := omar-rq notagen
 # Those with a trainer.
-TRAINED := omar-rq
+TRAINED := omar-rq notagen
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
@@ -33,13 +33,21 @@ help: ## list the verbs
 setup: $(filter .tools/bin/uv,$(UV)) ## install all packages with all extras into .venv
 	$(SYNC)
 
-.PHONY: demo
-demo: setup ## embed three short recordings; writes out/demo/index.html
-	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
+# Eight pieces, two for each of the model's prompts.
+GENERATE = notagen generate --number 8 --formats abc,musicxml,midi --max-patches 400
 
-.PHONY: demo-omar-rq
-demo-omar-rq: setup ## the demo of one package
+.PHONY: demo
+demo: setup ## embed three recordings, write eight pieces of music; writes out/demo/index.html
+	rm -rf out/demo
+	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
+	$(RUN) $(GENERATE) --out out/demo/pieces --page out/demo/index.html
+
+.PHONY: demo-omar-rq demo-notagen
+demo-omar-rq: setup ## the demo of one package, such as demo-notagen
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
+demo-notagen: setup
+	rm -rf out/notagen
+	$(RUN) $(GENERATE) --out out/notagen/pieces --page out/notagen/index.html
 
 .PHONY: test
 test: setup ## all fast tests

@@ -25,6 +25,7 @@ from pentatonic.errors import (
     AudioFileNotFound,
     AudioLimitExceeded,
     CheckpointError,
+    FormatError,
     MissingExtra,
     NonFiniteAudio,
     UnsupportedFormat,
@@ -82,6 +83,10 @@ def tone(seconds: float) -> np.ndarray:
     return 0.1 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
 
 
+def svg(size: str, *, namespace: str = "http://www.w3.org/2000/svg") -> str:
+    return f'<svg xmlns="{namespace}" {size}><rect width="9" height="9"/></svg>'
+
+
 def written(report: Report, folder: Path) -> str:
     report.write(folder / "report.html")
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -108,6 +113,7 @@ def full_report() -> Report:
     player = report.audio(tone(0.1), HOSTILE, sample_rate=SAMPLE_RATE)
     report.links([(HOSTILE, player, 0.05)])
     report.figure(figure, HOSTILE)
+    report.listing(HOSTILE, HOSTILE)
     return report
 
 
@@ -346,6 +352,132 @@ def test_links_to_nowhere_are_refused(player: str, time_s: float) -> None:
         report.links([("label", player, time_s)])
 
 
+def test_pages_of_svg_are_images_of_their_size(tmp_path: Path) -> None:
+    report = new_report()
+    report.svg([svg('viewBox="0 0 2100 600"'), svg('width="30px" height="19.6"')], "Two bars")
+    page = page_of(report, tmp_path)
+    shown = [(i.attrs["alt"], i.attrs["width"], i.attrs["height"]) for i in page.all("img")]
+    assert shown == [("Two bars, page 1 of 2", "2100", "600"), ("Two bars, page 2 of 2", "30", "20")]
+    head, _, body = page.all("img")[0].attrs["src"].partition(";base64,")
+    assert (head, base64.b64decode(body).decode()) == ("data:image/svg+xml", svg('viewBox="0 0 2100 600"'))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "<svg",
+        svg("", namespace="http://example.org"),
+        svg(""),
+        svg('viewBox="0 0 1"'),
+        svg('viewBox="0 0 9 0"'),
+        svg('viewBox="0 0 9 nan"'),
+        "<!DOCTYPE svg>" + svg('viewBox="0 0 9 9"'),
+    ],
+)
+def test_what_is_no_svg_is_refused(page: str) -> None:
+    with pytest.raises(UsageError, match="page 1"):
+        new_report().svg([page], "A page")
+
+
+def test_listing_is_folded_and_escaped(tmp_path: Path) -> None:
+    report = new_report()
+    report.listing(f"X:1\n  {HOSTILE}", HOSTILE)
+    page = page_of(report, tmp_path)
+    assert page.one("summary").text == HOSTILE
+    assert page.all("pre")[0].text == f"X:1\n  {HOSTILE}"
+    assert "open" not in page.one("details").attrs
+
+
+# --- sections ---------------------------------------------------------------------------------------------
+
+
+def section(name: str, title: str = HOSTILE, *, command: str = "omar-rq embed") -> Report:
+    report = Report(title, command=command, versions={"torch": "2.11.0"}, section=name)
+    player = report.audio(tone(0.01), "tone", sample_rate=SAMPLE_RATE)
+    report.links([("start", player, 0)])
+    report.table([{"n": 1}], HOSTILE)
+    return report
+
+
+def test_sections_share_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "index.html"
+    section("").write(path)
+    section("notagen", "Pieces", command="notagen demo").add_to(path)
+    page = Page(path.read_text())
+    assert [h.text for h in page.all("h1")] == [HOSTILE, "Pieces"]
+    assert page.one("title").text == f"{HOSTILE} \N{EN DASH} Pieces"
+    assert [code.text for code in page.all("code")] == ["omar-rq embed", "notagen demo"]
+    ids = [element.attrs["id"] for element in page.elements if "id" in element.attrs]
+    assert len(set(ids)) == len(ids) == 6
+    assert [a.attrs["href"] for a in page.all("a")] == [
+        *("#section", "#notagen-section"),
+        *("#player-1", "#notagen-player-1"),
+    ]
+    assert all(a.attrs["href"][1:] in ids for a in page.all("a"))
+    data = [json.loads(s.text)["title"] for s in page.all("script") if "type" in s.attrs]
+    assert data == [HOSTILE, "Pieces"]
+
+
+def test_a_section_alone_is_a_page(tmp_path: Path) -> None:
+    section("notagen").add_to(tmp_path / "new" / "a.html")
+    page = Page((tmp_path / "new" / "a.html").read_text())
+    assert page.one("h1").text == page.one("title").text == HOSTILE
+    assert page.all("nav") == []
+
+
+def test_a_section_replaces_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    for name in ("a", "b", "c"):
+        section(name, f"old {name}").add_to(path)
+    before = path.read_text()
+    section("b", "old b").add_to(path)
+    assert path.read_text() == before
+    section("b", "new b").add_to(path)
+    assert [h.text for h in Page(path.read_text()).all("h1")] == ["old a", "new b", "old c"]
+    assert path.read_text() == before.replace("old b", "new b")
+    section("", "alone").write(path)
+    assert [h.text for h in Page(path.read_text()).all("h1")] == ["alone"]
+
+
+def test_titles_of_other_sections_keep_their_characters(tmp_path: Path) -> None:
+    title = 'a "b" <!-- section: x --> & \x00\udcff <!-- end of section -->\n'
+    section("one", title).add_to(tmp_path / "a.html")
+    section("two", "second").add_to(tmp_path / "a.html")
+    section("two", "third").add_to(tmp_path / "a.html")
+    page = Page((tmp_path / "a.html").read_text())
+    expected = title.replace("\x00\udcff", "\ufffd\ufffd")
+    assert [h.text for h in page.all("h1")] == [expected, "third"]
+    assert page.one("title").text == f"{expected} \N{EN DASH} third"
+
+
+@pytest.mark.parametrize("harm", ["empty", "other", "cut", "edited", "grown", "bytes", "unclosed"])
+def test_files_that_no_report_wrote_are_left_alone(harm: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    section("a").add_to(path)
+    page = path.read_bytes()
+    harmed = {
+        "empty": b"",
+        "other": b"<!doctype html><title>mine</title>",
+        "cut": page[:-20],
+        "edited": page.replace(b"default-src", b"script-src *; default-src"),
+        "grown": page + b"<script>alert(1)</script>",
+        "bytes": b"\xff\xfe" + page,
+        "unclosed": page.replace(b"<!-- end of section -->", b""),
+    }[harm]
+    path.write_bytes(harmed)
+    with pytest.raises(FormatError, match=r"index\.html: is no report"):
+        section("b").add_to(path)
+    assert path.read_bytes() == harmed
+
+
+def test_section_names_are_plain(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="section"):
+        section('a"b')
+    with pytest.raises(UsageError, match="needs a name"):
+        section("").add_to(tmp_path / "a.html")
+
+
 # --- files and extras -------------------------------------------------------------------------------------
 
 
@@ -358,12 +490,12 @@ def test_write_replaces_the_old_page_or_leaves_it(tmp_path: Path, monkeypatch: p
     new_report("first").write(path)
     assert "first" in path.read_text()
 
-    def full_disk(_: Report) -> str:
+    def full_disk(*_: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     broken = new_report("second")
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "_html", full_disk)
+        patch.setattr(Path, "replace", full_disk)
         with pytest.raises(CheckpointError, match=r"report\.html: No space left on device"):
             broken.write(path)
     assert "first" in path.read_text()
@@ -399,6 +531,15 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition; `wait_for_function` may need `eval`, which the policy of the page forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
 def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_path: Path) -> None:
     player = full_report.audio(tone(20), "long", sample_rate=SAMPLE_RATE)
     full_report.links([("late", player, 12.5)])
@@ -415,11 +556,11 @@ def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_p
     audio = page.locator(f"#{player}")
     assert audio.evaluate("player => player.currentTime") == 0
     page.get_by_role("link", name="late").click()
-    page.wait_for_function(f"document.getElementById('{player}').currentTime >= 12.5")
+    until(page, f"document.getElementById('{player}').currentTime >= 12.5")
     assert audio.evaluate("player => player.currentTime < 15 && !player.paused")
     # The style sheet was let in by its hash, and another player silences this one.
     assert page.locator("body").evaluate("body => getComputedStyle(body).overflowWrap") == "anywhere"
     page.locator("audio").first.evaluate("player => { player.loop = true; return player.play(); }")
-    page.wait_for_function(f"document.getElementById('{player}').paused")
+    until(page, f"document.getElementById('{player}').paused")
     assert said == []
     assert set(requested) <= {"file", "data"}

@@ -201,7 +201,12 @@ def test_keys(value, key):
     assert parse_key(value) == key
 
 
-@pytest.mark.parametrize("value", ["H", "Gfoo", "#", "é", "1"])
+@pytest.mark.parametrize(("value", "fifths"), [("HP", 0), ("Hp", 2), ("Hp % pipes", 2)])
+def test_keys_of_the_pipes(value, fifths):
+    assert parse_key(value) == Key("", "", fifths)
+
+
+@pytest.mark.parametrize("value", ["H", "hp", "Gfoo", "#", "é", "1"])
 def test_wrong_keys(value):
     with pytest.raises(FormatError) as caught:
         parse_key(value, line=2, column=3)

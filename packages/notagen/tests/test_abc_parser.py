@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notagen.abc import parse_bar, parse_tune, print_bar, print_elements, print_tune
+from notagen.abc import parse_bar, parse_tune, print_bar, print_elements, print_tune, total_duration
 from notagen.abc.parser import MAX_LINE_CHARACTERS, MAX_TUNE_CHARACTERS
 from notagen.abc.syntax import (
     Annotation,
@@ -24,6 +24,7 @@ from notagen.abc.syntax import (
     Field,
     Grace,
     InlineField,
+    LineBreak,
     MusicLine,
     Note,
     Overlay,
@@ -296,3 +297,32 @@ def test_lines_without_notes_are_kept_unless_blank():
 
 def test_detached_tie():
     assert parse_bar("c) -").elements[-1] == Tie()
+
+
+@pytest.mark.parametrize("line", ["c2 d2|!", "c2 d2 !", "c2|!d2 e2|", "c2 d2|]*", "c2 | *"])
+def test_line_breaks_of_old_tunes(line):
+    tune = parse_tune(f"K:C\n{line}\n")
+    [music] = tune.body
+    elements = [element for bar in music.voices[0].bars for element in bar.elements]
+    assert LineBreak(line[line.index("!" if "!" in line else "*")]) in elements
+    assert parse_tune(print_tune(tune)) == tune
+
+
+@pytest.mark.parametrize("line", ["!p c4|", "c2 !d2|", "c2 * d2|"])
+def test_a_lone_mark_between_notes_is_no_line_break(line):
+    with pytest.raises(FormatError):
+        parse_tune(f"K:C\n{line}\n")
+
+
+def test_many_lone_marks_take_linear_time():
+    with pytest.raises(FormatError):
+        parse_bar("c" + "!" * 60000 + "c")
+
+
+def test_rests_inside_chords_have_no_effect():
+    bar = parse_bar("[C2z2] [zE]3|")
+    assert [note.letter for chord in (bar.elements[0], bar.elements[2]) for note in chord.notes] == ["C", "E"]
+    assert total_duration(bar) == 5
+    assert print_bar(bar) == "[C2z2] [zE]3|"
+    with pytest.raises(FormatError, match="a chord without notes"):
+        parse_bar("[z2]")

@@ -56,8 +56,8 @@ def test_recorded_runs(case, trained, monkeypatch):
         context = 16 * len(jobs[0].context)
         return inner_vectors(model, cache, jobs)
 
-    def sample(model, vectors, known, rngs, sampling):
-        patches = inner_sample(model, vectors, known, rngs, sampling)
+    def sample(model, vectors, known, rngs, sampling, grammars=()):
+        patches = inner_sample(model, vectors, known, rngs, sampling, grammars)
         calls.append((context + len(known[0]), patches[0][len(known[0]) :]))
         return patches
 

@@ -1,4 +1,4 @@
-"""The prompts the models were trained on."""
+"""The prompts that models were trained on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from notagen.prompts import Prompt, find_prompt, prompts
-from pentatonic.errors import UsageError
+from notagen.prompts import Prompt, find_prompt, model_prompts, prompts
+from pentatonic.errors import ConfigError, UsageError
 
 TRIPLES = json.loads((Path(__file__).parent / "goldens" / "prompts.json").read_text())["prompts"]
+OWN = {"Folk": {"Irish": ["Fiddle", "Flute"]}, "Baroque": {"Bach, Johann Sebastian": ["Choral"]}}
 
 
 def test_the_list():
@@ -30,6 +31,12 @@ def test_names_in_any_case(triple):
     assert [found.period, found.composer, found.instrumentation] == triple
 
 
+def test_some_names_are_enough_where_they_leave_one_combination():
+    assert find_prompt(composer="chaminade, cecile") == Prompt("Romantic", "Chaminade, Cecile", "Art Song")
+    found = find_prompt(composer="chopin, frederic", instrumentation="keyboard")
+    assert found == Prompt("Romantic", "Chopin, Frederic", "Keyboard")
+
+
 @pytest.mark.parametrize(
     ("triple", "message"),
     [
@@ -38,12 +45,52 @@ def test_names_in_any_case(triple):
         (("Romantic", "Schumann", "Keyboard"), "did you mean 'Schumann, Clara' or 'Schumann, Robert'"),
         (("Romantic", "Chopin, Frederic", "Keybord"), "did you mean 'Keyboard'"),
         (("Renaissance", "Chopin, Frederic", "x"), "known: Baroque; Classical; Romantic"),
-        (("Romantic", "Bach, Johann Sebastian", "Choral"), "allowed: Baroque, Chamber; Baroque, Choral"),
-        (("Romantic", "Chopin, Frederic", "Choral"), "allowed: Romantic, Art Song; Romantic, Keyboard"),
+        (
+            ("Romantic", "Bach, Johann Sebastian", "Choral"),
+            "is no prompt of this model; allowed: Chamber; Ch",
+        ),
+        (("Romantic", "Chopin, Frederic", "Choral"), "allowed: Art Song; Keyboard"),
+        (("Baroque", None, "Art Song"), "allowed: Bach, Johann Sebastian, Chamber; "),
         (("", "Chopin, Frederic", "Keyboard"), "unknown period ''"),
+        ((None, "Chopin, Frederic", None), "is not enough for a prompt; allowed: Art Song; Keyboard"),
+        (("Romantic",), "Berlioz, Hector, Choral; Bizet"),
+        ((), "no name is not enough for a prompt; allowed: Baroque, Bach, Johann Sebastian, Chamber; "),
     ],
 )
 def test_refusals(triple, message):
     with pytest.raises(UsageError) as caught:
         find_prompt(*triple)
     assert message in str(caught.value)
+
+
+def test_many_combinations_are_not_all_named():
+    with pytest.raises(UsageError, match=r"; and 60 more$"):
+        find_prompt(period="Romantic")
+
+
+@pytest.mark.parametrize("place", [".", "model.safetensors"])
+def test_a_model_directory_has_its_own_prompts(tmp_path, place):
+    (tmp_path / "prompts.json").write_text(json.dumps(OWN))
+    (tmp_path / "model.safetensors").touch()
+    known = model_prompts(str(tmp_path / place))
+    assert known[1] == Prompt("Folk", "Irish", "Flute") and len(known) == 3
+    assert find_prompt(period="baroque", known=known).instrumentation == "Choral"
+    with pytest.raises(UsageError, match="unknown composer 'Haydn'; known: Irish; Bach, Johann Sebastian"):
+        find_prompt(composer="Haydn", known=known)
+
+
+def test_models_without_such_a_file(tmp_path):
+    assert model_prompts(tmp_path) == model_prompts("notagen-x") == prompts()
+    assert model_prompts("notagen-large") == ()
+    with pytest.raises(UsageError, match="knows no prompts"):
+        find_prompt("Romantic", known=())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", "[" * 100_000, '{"a": 3}', '{"a": {"b": [1]}}', '{"a": {"b": 1}}', '{"a": {"b": "c"}}'],
+)
+def test_a_wrong_table_is_named(tmp_path, text):
+    (tmp_path / "prompts.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"prompts\.json: not an object"):
+        model_prompts(tmp_path)

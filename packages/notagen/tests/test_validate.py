@@ -55,6 +55,18 @@ def test_tags_and_left_out_voices_are_optional(text):
     assert validate(text).issues == ()
 
 
+def test_one_voice_needs_no_score_line():
+    text = "L:1/8\nM:4/4\nK:C\nV:1 treble\n[V:1]c8|]\n"
+    assert validate(text).issues == ()
+    assert [issue.kind for issue in validate(text.replace("V:1 treble", "V:1\nV:2")).issues] == ["score"]
+
+
+def test_a_clef_may_change_in_one_voice_but_not_the_key():
+    at = GOOD.index("[V:1]", GOOD.index("[r:2/4]")) + len("[V:1]")
+    assert validate(f"{GOOD[:at]}[K:C clef=bass]{GOOD[at:]}").issues == ()
+    assert [issue.kind for issue in validate(f"{GOOD[:at]}[K:D]{GOOD[at:]}").issues] == ["change"]
+
+
 RULES = [
     ("%%score { 1 | ( 2 3 ) }\n", "", [("score", None, None, None)]),
     ("( 2 3 ) }", "( 2 3 )", [("score-brackets", 1, None, None)]),

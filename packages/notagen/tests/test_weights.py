@@ -134,7 +134,7 @@ def test_tensors_that_do_not_fit(tmp_path, tensors):
 
 
 def test_a_released_name_leads_to_its_file(tmp_path, tensors, monkeypatch):
-    def fetched(name, *, released, allow_patterns, revision):
+    def fetched(name, *, bundled, released, allow_patterns, revision):
         assert allow_patterns == [*released[name].files] == [RELEASED_FILES["notagen-x"]]
         return tmp_path
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from notagen.codec import (
     BOS,
     EOS,
     PATCH_SIZE,
+    VOCABULARY_SIZE,
     Patch,
     decode,
     encode_generate,
@@ -27,6 +29,7 @@ from notagen.codec import (
     line_starts,
     padded,
 )
+from notagen.grammar import Grammar
 from notagen.model import DecoderCache, NotaGen
 from notagen.sampling import Sampling, draw, probabilities
 from pentatonic.errors import UsageError
@@ -34,6 +37,7 @@ from pentatonic.errors import UsageError
 Status = Literal["finished", "characters", "patches", "seconds", "context", "cancelled"]
 _TAG = "[r:"
 _MOST_BARS = 10**9  # its tag leaves room in the first patch
+_ANYTHING = (1 << VOCABULARY_SIZE) - 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Request:
             ``[r:done/left]`` tags, the last line of which may be unfinished.
         seed: Of the piece's own random stream, 0 to 2^32 - 1.
         bars: Bars that the first tag announces, 1 to 10^9; ``None``: the model decides. Without effect where the
-            prompt has music.
+            prompt has music. A constrained piece has exactly as many.
 
     Raises:
         UsageError: A value is out of its range.
@@ -65,6 +69,9 @@ class Request:
 @dataclass(frozen=True)
 class Limits:
     """Where an unfinished piece is given up; what there is of it is kept.
+
+    A constrained piece is brought to its end by then, so the model stops somewhat earlier; only where the limit is too
+    small for any proper ending, the text goes beyond it.
 
     Args:
         characters: Of the whole text, prompt included.
@@ -89,11 +96,14 @@ class Update:
         text: What was added; the texts of all updates of a piece make up what follows its prompt.
         status: ``None`` while the piece goes on, else why it ended: ``"finished"`` by the model, one of the limits,
             ``"context"`` (header and unfinished line leave no room), or ``"cancelled"``.
+        closing: The last part of ``text``: what brought a constrained piece, ended by a limit, to its end without the
+            model.
     """
 
     index: int
     text: str
     status: Status | None
+    closing: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,11 +114,13 @@ class Piece:
         text: Interleaved ABC with ``[r:done/left]`` tags; starts with the prompt, of which empty lines are left out.
         status: As in :class:`Update`.
         seed: Of the request.
+        closing: As in :class:`Update`.
     """
 
     text: str
     status: Status
     seed: int
+    closing: str = ""
 
 
 def generate(
@@ -119,6 +131,7 @@ def generate(
     limits: Limits = _LIMITS,
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
+    constrained: bool = False,
 ) -> list[Piece]:
     """Write pieces; the arguments are those of :func:`stream`.
 
@@ -129,13 +142,16 @@ def generate(
         FormatError, UsageError: As :func:`stream`.
     """
     texts = [[decode(encode_generate(request.prompt))] for request in requests]
-    statuses: dict[int, Status] = {}
-    updates = stream(model, requests, sampling=sampling, limits=limits, batch_size=batch_size, cancel=cancel)
-    for update in updates:
+    ends: dict[int, tuple[Status, str]] = {}
+    options = {"sampling": sampling, "limits": limits, "batch_size": batch_size, "cancel": cancel}
+    for update in stream(model, requests, constrained=constrained, **options):
         texts[update.index].append(update.text)
         if update.status is not None:
-            statuses[update.index] = update.status
-    return [Piece("".join(texts[i]), statuses[i], request.seed) for i, request in enumerate(requests)]
+            ends[update.index] = (update.status, update.closing)
+    return [
+        Piece("".join(texts[i]), status, requests[i].seed, closing)
+        for i, (status, closing) in sorted(ends.items())
+    ]
 
 
 def stream(
@@ -146,6 +162,7 @@ def stream(
     limits: Limits = _LIMITS,
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
+    constrained: bool = False,
 ) -> Iterator[Update]:
     """Write pieces, and report each patch as soon as it is there.
 
@@ -160,25 +177,67 @@ def stream(
         limits: Where to give up.
         batch_size: Most pieces written at the same time, at least 1; decides memory and speed only.
         cancel: Asked before each patch; once it answers true, all open pieces end.
+        constrained: Draw only characters after which the piece can still become well-formed by the rules of
+            :func:`notagen.validate.validate`, and bring pieces that a limit ends to a proper end.
 
     Yields:
         Updates; the last one of each piece has a status.
 
     Raises:
-        FormatError: A prompt has a character without an id.
-        UsageError: A prompt's header and last line do not fit into the context, ``batch_size`` is less than 1, or the
-            model is in training mode.
+        FormatError: A prompt has a character without an id, or, constrained, no well-formed piece starts with it.
+        UsageError: A prompt's header and last line do not fit into the context, ``batch_size`` is less than 1,
+            the model is in training mode, or ``constrained`` goes with ``sampling.compat``.
+    """
+    if constrained and sampling.compat:
+        raise UsageError(
+            "constrained generation is not what the original does; leave out compat or constrained"
+        )
+    grammars = [Grammar(request.prompt, bars=request.bars) if constrained else None for request in requests]
+    yield from run(
+        model, requests, grammars, sampling=sampling, limits=limits, batch_size=batch_size, cancel=cancel
+    )
+
+
+def run(
+    model: NotaGen,
+    requests: Sequence[Request],
+    grammars: Sequence[Grammar | None],
+    *,
+    sampling: Sampling,
+    limits: Limits,
+    batch_size: int,
+    cancel: Callable[[], bool],
+) -> Iterator[Update]:
+    """Write pieces under grammars of their own, which may end before the piece does; the rest is as in :func:`stream`.
+
+    Args:
+        model: The model.
+        requests: What to write.
+        grammars: One for each request, which has followed its prompt; ``None``: the piece is not constrained.
+        sampling: See there.
+        limits: See there.
+        batch_size: See there.
+        cancel: See there.
+
+    Yields:
+        Updates.
+
+    Raises:
+        FormatError, UsageError: As :func:`stream`.
     """
     if model.training:
         raise UsageError("the model is in training mode; put it into evaluation mode first")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
-    waiting = [_Job(i, request, model.config.patch_length) for i, request in enumerate(requests)][::-1]
+    waiting = [
+        _Job(i, request, model.config.patch_length, grammar)
+        for i, (request, grammar) in enumerate(zip(requests, grammars, strict=True))
+    ][::-1]
     jobs = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     cache = DecoderCache(model.patch_decoder.trunk, len(jobs))
     while jobs:
         if cancel():
-            yield from (Update(job.index, "", "cancelled") for job in [*jobs, *waiting[::-1]])
+            yield from (job.end("", "cancelled") for job in [*jobs, *waiting[::-1]])
             return
         updates = _advance(model, cache, jobs, sampling, limits)
         for slot in reversed(range(len(jobs))):
@@ -198,6 +257,7 @@ class _Job:
     """A piece in the making.
 
     Attributes:
+        grammar: What may come next; ``None``: anything.
         context: Patches that the model sees, all full.
         known: Ids of the patch to write that are already there.
         cached: Whether all of the context but its last patch is in the cache.
@@ -210,6 +270,7 @@ class _Job:
     index: int
     request: Request
     patch_length: int
+    grammar: Grammar | None
     context: list[Patch] = field(init=False)
     known: list[int] = field(init=False, default_factory=list)
     cached: bool = False
@@ -240,13 +301,22 @@ class _Job:
         self.written += 1
         self.context.append(padded(patch))
         self.known = []
-        return Update(self.index, added, self._exceeded(limits) or self._slide(compat))
+        if self.grammar is not None and self.grammar.ended:
+            return Update(self.index, added, "finished")
+        status = self._exceeded(limits) or self._slide(compat)
+        return self.end(added, status) if status else Update(self.index, added, None)
+
+    def end(self, added: str, status: Status) -> Update:
+        """Give the piece up after what was added last; close it where the model has written any of it."""
+        closing = self.grammar.close() if self.grammar is not None and self.written else ""
+        return Update(self.index, added + closing, status, closing)
 
     def _exceeded(self, limits: Limits) -> Status | None:
         assert self.started is not None
-        if len(self.text) > limits.characters:
+        reserve = 0 if self.grammar is None else self.grammar.patches_to_close
+        if len(self.text) + PATCH_SIZE * reserve > limits.characters:
             return "characters"
-        if limits.patches is not None and self.written >= limits.patches:
+        if limits.patches is not None and self.written + reserve >= limits.patches:
             return "patches"
         if limits.seconds is not None and time.monotonic() - self.started >= limits.seconds:
             return "seconds"
@@ -290,8 +360,15 @@ def _advance(
 ) -> list[Update]:
     """Write one patch of each job; row i of the cache belongs to job i."""
     vectors = _next_vectors(model, cache, jobs)
-    patches = sample_patches(model, vectors, [job.known for job in jobs], [job.rng for job in jobs], sampling)
-    begun = [i for i, job in enumerate(jobs) if not job.tagged and decode([patches[i]]).startswith(_TAG)]
+    grammars = [job.grammar for job in jobs]
+    patches = sample_patches(
+        model, vectors, [job.known for job in jobs], [job.rng for job in jobs], sampling, grammars
+    )
+    begun = [
+        i
+        for i, job in enumerate(jobs)
+        if not job.tagged and job.grammar is None and decode([patches[i]]).startswith(_TAG)
+    ]
     if begun:  # write these again, from a well-formed first tag on
         again = [jobs[i] for i in begun]
         known, rngs = [job.first_tag for job in again], [job.rng for job in again]
@@ -324,6 +401,7 @@ def sample_patches(
     known: Sequence[Sequence[int]],
     rngs: Sequence[np.random.RandomState],
     sampling: Sampling,
+    grammars: Sequence[Grammar | None] = (),
 ) -> list[Patch]:
     """Draw the characters of one patch of each piece.
 
@@ -334,6 +412,8 @@ def sample_patches(
         rngs: Random stream of each piece. One number is taken for each of the 16 places that is not known, also for
             those after the end, so that a stream does not depend on where patches end.
         sampling: How characters are chosen.
+        grammars: What may follow in each piece, its known ids included; each goes on with what is drawn. None given,
+            or ``None`` for a piece: anything may follow.
 
     Returns:
         Patches, known ids included, each up to its first end character or 16 ids long.
@@ -346,15 +426,35 @@ def sample_patches(
     )
     chosen = torch.zeros_like(given)
     inputs, ended = vectors, torch.zeros(len(vectors), dtype=torch.bool, device=device)
+    constrained = [(row, grammar) for row, grammar in enumerate(grammars) if grammar is not None]
     for place in range(PATCH_SIZE):
         logits = decoder.logits(decoder.trunk(inputs[:, None], cache)[:, 0])
-        drawn = draw(probabilities(logits, sampling), uniforms[:, place])
+        followed = [(row, grammar) for row, grammar in constrained if place >= len(known[row])]
+        allowed = _allowed(followed, len(vectors)).to(device) if followed else None
+        drawn = draw(probabilities(logits, sampling, allowed), uniforms[:, place])
         chosen[:, place] = torch.where(given[:, place] < 0, drawn, given[:, place])
+        ids = chosen[:, place].tolist() if followed else []
+        for row, grammar in followed:
+            grammar.feed(ids[row])
+        constrained = [(row, grammar) for row, grammar in constrained if not ids or ids[row] != EOS]
         ended |= chosen[:, place] == EOS
         if ended.all():
             break
         inputs = decoder.embed(chosen[:, place])
     return [ids[: ids.index(EOS) + 1] if EOS in ids else ids for ids in chosen.tolist()]
+
+
+def _allowed(followed: Sequence[tuple[int, Grammar]], rows: int) -> Tensor:
+    """Return ``(B, V)`` bool: what the grammars of some rows allow, and everything in the others."""
+    sets = [_ANYTHING] * rows
+    for row, grammar in followed:
+        sets[row] = grammar.allowed
+    return torch.stack([_mask(allowed) for allowed in sets])
+
+
+@lru_cache(maxsize=4096)
+def _mask(allowed: int) -> Tensor:
+    return torch.tensor([bool(allowed >> i & 1) for i in range(VOCABULARY_SIZE)])
 
 
 def _uniforms(rng: np.random.RandomState, known: int) -> np.ndarray:

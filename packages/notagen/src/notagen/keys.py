@@ -8,6 +8,7 @@ key stands for the major key with its signature, and a piece is stored once for 
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from itertools import accumulate
 
 from notagen.abc.duration import parse_key
@@ -21,11 +22,13 @@ _WEIGHTS = (1, 2, 3, 4, 3, 2, 1)
 _ENHARMONIC = {1: ("Db", "C#", 0.8), 6: ("F#", "Gb", 0.5), 11: ("B", "Cb", 0.8)}
 
 
+@lru_cache(maxsize=256)
 def fifths(name: str) -> int:
     """Return the fifths of a note name, or of the major key on it: a letter and signs ``#`` or ``b``."""
     return "FCGDAEB".index(name[0]) - 1 + 7 * (name.count("#") - name[1:].count("b"))
 
 
+@lru_cache(maxsize=256)
 def pitch_class(name: str) -> int:
     """Return the semitones of a note name above C, 0..11."""
     return fifths(name) * 7 % 12

@@ -1,19 +1,26 @@
 """Prompts: the period, composer and instrumentation that a fine-tuned model is asked for.
 
-The models were trained on 112 combinations only, listed in ``prompts.json``; on any other, such as a Romantic
-piece by Bach, they do badly, so it is refused.
+A model knows the combinations it was trained on and does badly on any other, such as a Romantic piece by Bach, so
+others are refused. Those of the released models are the 112 of ``prompts.json``; a model directory may hold a file
+of that name with its own.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
-from pentatonic.errors import UsageError
+from pentatonic.errors import ConfigError, UsageError
+
+PROMPTS_FILE = "prompts.json"
+
+# These released models have read no prompts: they go on from a header, or start from nothing.
+_WITHOUT_PROMPTS = ("notagen-small", "notagen-medium", "notagen-large")
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,9 @@ class Prompt:
     """One combination, by the names the models know.
 
     Args:
-        period: ``Baroque``, ``Classical`` or ``Romantic``.
+        period: Of the released models ``Baroque``, ``Classical`` or ``Romantic``.
         composer: Family name, comma, given names, in ASCII: ``Chopin, Frederic``.
-        instrumentation: ``Art Song``, ``Chamber``, ``Choral``, ``Keyboard``, ``Orchestral`` or
+        instrumentation: Of the released models ``Art Song``, ``Chamber``, ``Choral``, ``Keyboard``, ``Orchestral`` or
             ``Vocal-Orchestral``.
     """
 
@@ -39,46 +46,104 @@ class Prompt:
 
 @cache
 def prompts() -> tuple[Prompt, ...]:
-    """Return all combinations the models were trained on, by period, composer and instrumentation."""
-    table = json.loads(files("notagen").joinpath("prompts.json").read_text(encoding="utf-8"))
-    return tuple(
-        Prompt(period, composer, instrumentation)
-        for period, composers in table.items()
-        for composer, instrumentations in composers.items()
-        for instrumentation in instrumentations
-    )
+    """Return the combinations that the released models were trained on, by period, composer and instrumentation."""
+    return _combinations(json.loads(files("notagen").joinpath(PROMPTS_FILE).read_text(encoding="utf-8")))
 
 
-def find_prompt(period: str, composer: str, instrumentation: str) -> Prompt:
-    """Return the combination of three names.
+def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
+    """Return the combinations that a model was trained on; nothing is loaded or fetched.
 
     Args:
-        period: A period, in any case.
-        composer: A composer, in any case.
-        instrumentation: An instrumentation, in any case.
+        model: Bundled name, model directory or file, or any other name of a model.
+
+    Returns:
+        Those of ``prompts.json`` in the model's directory; without such a file those of the released models, which
+        their pre-trained stages lack.
+
+    Raises:
+        ConfigError: ``prompts.json`` is not a table of periods, composers and instrumentations.
+    """
+    bundled = Path(str(files("notagen"))) / "checkpoints" / model
+    path = bundled if bundled.is_dir() else Path(model).expanduser()
+    table = (path.parent if path.is_file() else path) / PROMPTS_FILE
+    if table.is_file():
+        try:
+            return _combinations(json.loads(table.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ConfigError(
+                f"{table}: not an object of periods, each an object of composers, each a list of instrumentations"
+            ) from error
+    return () if str(model) in _WITHOUT_PROMPTS else prompts()
+
+
+def find_prompt(
+    period: str | None = None,
+    composer: str | None = None,
+    instrumentation: str | None = None,
+    *,
+    known: Sequence[Prompt] | None = None,
+) -> Prompt:
+    """Return the one combination that has the given names.
+
+    Args:
+        period: A period, in any case; None: any.
+        composer: A composer, in any case; None: any.
+        instrumentation: An instrumentation, in any case; None: any.
+        known: What to choose from, as :func:`model_prompts` gives it; None: the prompts of the released models.
 
     Returns:
         The combination, spelt as the models know it.
 
     Raises:
         UsageError: A name is unknown (the message has the closest ones), or the combination was not in the
-            training data (the message has what is allowed instead).
+            training data, or there are several (the message has what is allowed).
     """
-    wanted = Prompt(
-        _known("period", period, (prompt.period for prompt in prompts())),
-        _known("composer", composer, (prompt.composer for prompt in prompts())),
-        _known("instrumentation", instrumentation, (prompt.instrumentation for prompt in prompts())),
-    )
-    if wanted in prompts():
-        return wanted
-    allowed = [prompt for prompt in prompts() if prompt.composer == wanted.composer]
-    listing = "; ".join(f"{prompt.period}, {prompt.instrumentation}" for prompt in allowed)
-    raise UsageError(
-        f"{wanted.period}, {wanted.instrumentation} is no prompt for {wanted.composer}; allowed: {listing}"
-    )
+    known = prompts() if known is None else known
+    if not known:
+        raise UsageError("this model knows no prompts; allowed: header lines, or music to go on with")
+    names = {"period": period, "composer": composer, "instrumentation": instrumentation}
+    wanted = {
+        kind: _known(kind, name, [getattr(prompt, kind) for prompt in known])
+        for kind, name in names.items()
+        if name is not None
+    }
+    fitting = [prompt for prompt in known if _has(prompt, wanted)]
+    if len(fitting) == 1:
+        return fitting[0]
+    said = ", ".join(wanted.values())
+    if fitting:
+        raise UsageError(f"{said or 'no name'} is not enough for a prompt; allowed: {_listing(fitting)}")
+    near = "composer" if "composer" in wanted else "period"
+    allowed = [prompt for prompt in known if _has(prompt, {near: wanted[near]})]
+    raise UsageError(f"{said} is no prompt of this model; allowed: {_listing(allowed)}")
 
 
-def _known(kind: str, name: str, names: Iterable[str]) -> str:
+def _combinations(table: dict[str, dict[str, list[str]]]) -> tuple[Prompt, ...]:
+    found = tuple(
+        Prompt(period, composer, instrumentation)
+        for period, composers in table.items()
+        for composer, instrumentations in composers.items()
+        for instrumentation in instrumentations
+    )
+    lists = [names for composers in table.values() for names in composers.values()]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise TypeError("instrumentations must be a list of texts")
+    return found
+
+
+def _has(prompt: Prompt, names: dict[str, str]) -> bool:
+    return all(getattr(prompt, kind) == name for kind, name in names.items())
+
+
+def _listing(allowed: Sequence[Prompt], most: int = 20) -> str:
+    """Name combinations; what they all have in common is said by the sentence around it, and left out."""
+    kinds = [kind.name for kind in fields(Prompt) if len({getattr(each, kind.name) for each in allowed}) > 1]
+    lines = [", ".join(getattr(each, kind) for kind in kinds or ["instrumentation"]) for each in allowed]
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + more
+
+
+def _known(kind: str, name: str, names: Sequence[str]) -> str:
     known = {each.lower(): each for each in names}
     wanted = name.strip().lower()
     if wanted in known:

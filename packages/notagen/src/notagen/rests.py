@@ -89,7 +89,7 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if voice_segments(line)), len(lines))
     header = [line for _, line in lines[:start]]
-    rests = _rest_letters(header)
+    rests = rest_letters(header)
     voices = sorted(rests, key=by_number)
     length = _bar_length(header)
     completed = list(header)
@@ -147,7 +147,7 @@ def final_text(text: str, *, duration: Duration = bar_duration) -> str:
     return "".join(f"{line}\n" for line in ("X:1", *closed))
 
 
-def _rest_letters(header: Iterable[str]) -> dict[str, str]:
+def rest_letters(header: Iterable[str]) -> dict[str, str]:
     """Return for each declared voice the rest it is silent with."""
     score = next((line for line in header if line.startswith("%%score")), "")
     later = {name for group in re.findall(r"\(([^()]*)", score) for name in group.split()[1:]}

@@ -46,12 +46,15 @@ class Sampling:
             raise UsageError(f"temperature must be positive, got {self.temperature}")
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+def probabilities(logits: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:
     """Return what to draw the next character from.
 
     Args:
         logits: ``(..., V)`` floating; NaN counts as minus infinity.
-        sampling: Filters and temperature.
+        sampling: Filters and temperature; not ``compat`` where only some characters are allowed.
+        allowed: ``(..., V)`` bool with at least one true value a row; ``None``: all characters. The others are removed
+            before the filters, which could otherwise leave none that is allowed. Where the model gives none of them
+            any probability, their logits still decide; where these are all minus infinity, all are equally likely.
 
     Returns:
         ``(..., V)`` float64, each row with sum 1. Removed characters are exactly 0 unless ``sampling.compat``.
@@ -60,6 +63,8 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
         return compat_probabilities(logits.float().softmax(-1), sampling)
     lowest, highest = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
     logits = torch.nan_to_num(logits.double(), nan=lowest, posinf=highest, neginf=lowest)
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
     if 0 < sampling.top_k < logits.shape[-1]:
         kept = logits.topk(sampling.top_k).indices
         logits = torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))

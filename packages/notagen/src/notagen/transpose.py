@@ -10,11 +10,12 @@ semitones from the C of octave 0, so that middle C (``C``) is 60 and ``c`` is 72
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from notagen.abc.duration import parse_key
 from notagen.bars import BarTable, VoiceBars, declared_voice
-from notagen.keys import fifths, major_key, move_key, pitch_class
+from notagen.keys import MAJOR_KEYS, fifths, major_key, move_key, pitch_class
 
 _LETTERS = "CDEFGAB"
 _NATURALS = (0, 2, 4, 5, 7, 9, 11)
@@ -56,13 +57,13 @@ class Move:
     source: str
     target: str
 
-    @property
+    @cached_property
     def interval(self) -> int:
         """Semitones to go up."""
         semitones = (pitch_class(self.target) - pitch_class(self.source)) % 12
         return semitones if semitones <= _HIGHEST_INTERVAL else semitones - 12
 
-    @property
+    @cached_property
     def letters(self) -> int:
         """Letters to go up, 0..6."""
         return (_LETTERS.index(self.target[0]) - _LETTERS.index(self.source[0])) % 7
@@ -151,20 +152,23 @@ def _moved_voice(voice: VoiceBars, key: str, steps: int) -> VoiceBars:
     )
 
 
-@dataclass
+@lru_cache(maxsize=len(MAJOR_KEYS))
+def _signature(key: str) -> tuple[int, ...]:
+    """Return the alteration of each letter in a major key."""
+    count = fifths(key)
+    altered = _SHARPS[:count] if count > 0 else _SHARPS[7 + count :]
+    return tuple((1 if count > 0 else -1) if letter in altered else 0 for letter in _LETTERS)
+
+
 class _Accidentals:
-    """The alterations in force in one bar of a major key."""
+    """The alterations in force in one bar of a major key; a place is letter and octave."""
 
-    key: str
-    written: dict[tuple[int, int], int] = field(default_factory=dict)
+    def __init__(self, key: str) -> None:
+        self.signature = _signature(key)
+        self.written: dict[tuple[int, int], int] = {}
 
-    def __post_init__(self) -> None:
-        count = fifths(self.key)
-        altered = _SHARPS[:count] if count > 0 else _SHARPS[7 + count :]
-        self.signature = {_LETTERS.index(letter): 1 if count > 0 else -1 for letter in altered}
-
-    def at(self, letter: int, octave: int) -> int:
-        return self.written.get((letter, octave), self.signature.get(letter, 0))
+    def at(self, place: tuple[int, int]) -> int:
+        return self.written.get(place, self.signature[place[0]])
 
 
 class _Scanner:
@@ -178,6 +182,7 @@ class _Scanner:
         """Enter a key, and return it moved; in ``none`` nothing moves."""
         moved = move_key(key, self.steps)
         self.move = Move(major_key(key), major_key(moved)) if parse_key(key).tonic else None
+        self.moved: dict[tuple[tuple[int, int], int], Pitch] = {}
         self.bar()
         return moved
 
@@ -204,24 +209,32 @@ class _Scanner:
         return opaque
 
     def _note(self, move: Move, sign: str | None, name: str, marks: str) -> str:
-        letter = _LETTERS.index(name.upper())
-        octave = 5 + name.islower() + marks.count("'") - marks.count(",")
-        alteration = _ALTERATIONS[sign] if sign else self.before.at(letter, octave)
-        self.before.written[letter, octave] = alteration
-        moved = move.pitch(Pitch(letter, alteration, octave))
-        in_force = self.after.at(moved.letter, moved.octave)
-        self.after.written[moved.letter, moved.octave] = moved.alteration
-        return ("" if moved.alteration == in_force else _SIGNS[moved.alteration]) + _note_name(moved)
+        place = _place(name, marks)
+        alteration = _ALTERATIONS[sign] if sign else self.before.at(place)
+        self.before.written[place] = alteration
+        # Few different notes make up a voice.
+        moved = self.moved.get((place, alteration)) or move.pitch(Pitch(place[0], alteration, place[1]))
+        self.moved[place, alteration] = moved
+        place = moved.letter, moved.octave
+        in_force = self.after.at(place)
+        self.after.written[place] = moved.alteration
+        return ("" if moved.alteration == in_force else _SIGNS[moved.alteration]) + _note_name(*place)
+
+
+@lru_cache(maxsize=1024)
+def _place(name: str, marks: str) -> tuple[int, int]:
+    return _LETTERS.index(name.upper()), 5 + name.islower() + marks.count("'") - marks.count(",")
+
+
+@lru_cache(maxsize=1024)
+def _note_name(letter: int, octave: int) -> str:
+    name = _LETTERS[letter]
+    return name.lower() + "'" * (octave - 6) if octave > 5 else name + "," * (5 - octave)
 
 
 def _alteration(semitones: int, letter: int) -> int:
     """The signs, -6..5, with which a letter has the pitch class of a pitch."""
     return (semitones - _NATURALS[letter] + 6) % 12 - 6
-
-
-def _note_name(pitch: Pitch) -> str:
-    name = _LETTERS[pitch.letter]
-    return name.lower() + "'" * (pitch.octave - 6) if pitch.octave > 5 else name + "," * (5 - pitch.octave)
 
 
 def _is_percussion(line: str) -> bool:

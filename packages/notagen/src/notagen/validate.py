@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -26,6 +26,7 @@ from notagen.abc.lexer import kind_of, split_tokens
 from notagen.abc.parser import MAX_TUNE_CHARACTERS, parse_bar
 from notagen.abc.syntax import Bar, Barline
 from notagen.bars import declared_voice, is_field, split_segment, strip_stream_mark, voice_segments
+from notagen.repeats import sign_of, unbalanced_repeats
 from pentatonic.errors import FormatError
 
 #: Kinds of issues that leave a piece valid.
@@ -34,7 +35,6 @@ WARNINGS = frozenset({"tag"})
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _SCORE_NAME = re.compile(r"[^\s()\[\]{}|*]+")
 _TAG = re.compile(r"\[r:([0-9]{1,9})/([0-9]{1,9})\]")
-_SIGN = re.compile(r"[|:\[\]]*")
 _TIMED = frozenset({"note", "chord", "rest", "bar_rest"})
 _CHANGES = {"K": parse_key, "L": parse_unit_length, "M": parse_meter}
 _SHOWN_DENOMINATOR = 10**6
@@ -130,13 +130,13 @@ def validate(text: str) -> Report:
         reason = f"{len(text)} characters; a piece has at most {MAX_TUNE_CHARACTERS}"
         return Report((Issue(None, None, None, "size", reason),), 0, 0, 0)
     lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    start = next((i for i, (_, line) in enumerate(lines) if _is_music(line)), len(lines))
+    start = next((i for i, (_, line) in enumerate(lines) if is_music(line)), len(lines))
     check = _Check()
     check.header(lines[:start])
     for number, line in lines[start:]:
         if line.startswith("%"):
             continue
-        if _is_music(line):
+        if is_music(line):
             check.bar(number, line)
         else:
             check.issue(
@@ -148,8 +148,22 @@ def validate(text: str) -> Report:
     return Report(tuple(issues), len(check.rows), unparsable, sum(row.misaligned for row in check.rows))
 
 
-def _is_music(line: str) -> bool:
+def is_music(line: str) -> bool:
+    """Whether a line, without blanks around it, has a ``[V:n]``."""
     return not line.startswith("%") and not is_field(line) and bool(voice_segments(line))
+
+
+def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
+    """Whether a bar inside a piece may differ from its meter.
+
+    Args:
+        barlines: The one before the bar (as written at the end of the bar before, and as written at its own start)
+            and the one after it, likewise.
+        shorter: Whether the bar is shorter than the meter asks for.
+    """
+    signs = [sign_of(barline) for barline in barlines]
+    pick_up = shorter and any(sign in ("||", "|]") for sign in signs)
+    return pick_up or any(":" in sign for sign in signs)
 
 
 @dataclass(frozen=True)
@@ -214,10 +228,10 @@ class _Check:
             self.issue("header-field", f"the header has no {name}:", None)
         self.meter = fields.get("M")
         self.unit = fields.get("L") or default_unit_length(self.meter)
-        if score is None:
-            self.issue("score", "the header has no %%score", None)
-        else:
+        if score is not None:
             self._score(*score)
+        elif len(self.voices) > 1:
+            self.issue("score", "the header has no %%score, which several voices need", None)
 
     def _declare(self, voice: str | None, line: int) -> None:
         if voice is None:
@@ -326,6 +340,8 @@ class _Check:
             # Text without silent voices leaves them out of the first bar even where they have a change there.
             present = {voice for voice, _ in segments if voice in self.voices}
             needed = len(present - exempt) if bar == 1 else len(self.voices) - len(exempt)
+            if name == "K" and all("clef" in text for texts in of_voices.values() for text in texts):
+                continue  # a voice may change its clef alone
             if sum(voice in self.voices and voice not in exempt for voice in of_voices) < needed:
                 which = " ".join(of_voices)
                 self.issue("change", f"[{name}:] is only in voice {which}; {needed} need it", line, bar)
@@ -338,7 +354,7 @@ class _Check:
         length = None
         try:
             parsed = parse_bar(content.strip())
-            left, right = _barlines(parsed)
+            left, right = barlines_of(parsed)
             length = total_duration(parsed, meter=self.meter, bar_length=expected)
         except FormatError as error:
             segment = split_segment(content)
@@ -375,7 +391,7 @@ class _Check:
         self._fills()
         self._repeats()
         last = self.rows[-1]
-        sign = _sign(last.right)
+        sign = sign_of(last.right)
         if sign != "|]" and (not sign.startswith(":|") or sign.endswith(":")):
             reason = f"the piece ends with {sign[:9]!r}, not with '|]' or ':|'"
             self.issue("ending", reason, last.line, len(self.rows))
@@ -384,41 +400,23 @@ class _Check:
         for index, row in enumerate(self.rows[1:-1], 1):
             if row.length is None or row.expected in (None, row.length):
                 continue
-            around = [self.rows[index - 1].right, row.left, row.right, self.rows[index + 1].left]
-            signs = [_sign(barline) for barline in around]
-            pick_up = row.length < row.expected and any(sign in ("||", "|]") for sign in signs)
-            if not pick_up and not any(":" in sign for sign in signs):
+            around = (self.rows[index - 1].right, row.left, row.right, self.rows[index + 1].left)
+            if not allows_other_length(around, shorter=row.length < row.expected):
                 reason = f"the bar lasts {_shown(row.length)}, the meter asks for {_shown(row.expected)}"
                 self.issue("meter", reason, row.line, index + 1)
 
     def _repeats(self) -> None:
-        opened: int | None = 1  # the bar where the repeated music starts
-        explicit = False
-        for line, bar, barline in self._repeat_signs():
-            sign = _sign(barline)
-            if sign.startswith(":"):
-                if opened is None:
-                    self.issue("repeat", "a :| without a |: before it", line, bar)
-                if barline == sign:  # with a number after it, an ending of the same repeat follows
-                    opened = None
-                explicit = False
-            if sign.endswith(":"):
-                if explicit:
-                    self.issue("repeat", f"a |: in the repeat that starts in bar {opened}", line, bar)
-                opened, explicit = bar, True
-        if explicit:
-            self.issue("repeat", f"the repeat of bar {opened} has no end", self.rows[-1].line, len(self.rows))
-
-    def _repeat_signs(self) -> Iterator[tuple[int, int, str]]:
-        before = ""
-        for bar, row in enumerate(self.rows, 1):
-            # Some write the sign at the end of a bar and at the start of the next one.
-            same = row.left == before or (_sign(before).endswith(":") and not row.left.startswith(":"))
-            if ":" in row.left and not same:
-                yield row.line, bar, row.left
-            if ":" in row.right:
-                yield row.line, bar, row.right
-            before = row.right
+        for sign in unbalanced_repeats([(row.left, row.right) for row in self.rows]):
+            row, bar = self.rows[sign.bar], sign.bar + 1
+            if sign.end:
+                self.issue("repeat", "a :| without a |: before it", row.line, bar)
+            elif sign.opened is not None:
+                reason = f"a |: in the repeat that starts in bar {sign.opened + 1}"
+                self.issue("repeat", reason, row.line, bar)
+            else:
+                self.issue(
+                    "repeat", f"the repeat of bar {bar} has no end", self.rows[-1].line, len(self.rows)
+                )
 
 
 def _fields(content: str) -> list[tuple[str, str, bool]]:
@@ -435,19 +433,17 @@ def _fields(content: str) -> list[tuple[str, str, bool]]:
     return found
 
 
-def _barlines(bar: Bar) -> tuple[str, str]:
+def barlines_of(bar: Bar) -> tuple[str, str]:
+    """Return the barlines before and after a bar, without blanks; empty where there is none."""
     left, right = (_spelled(barline) for barline in (bar.left, bar.right))
     # The only barline of an empty bar is the one at its end.
     return (left, right) if bar.elements or right else ("", left)
 
 
 def _spelled(barline: Barline | None) -> str:
-    return barline.sign + barline.volta if barline else ""
-
-
-def _sign(barline: str) -> str:
-    match = _SIGN.match(barline)
-    return match[0] if match else ""
+    if barline is None:
+        return ""
+    return (barline.sign or "[") + barline.volta
 
 
 def _shown(length: Fraction) -> str:

@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.model import NotaGen, NotaGenConfig
-from pentatonic.checkpoint import atomic_directory, load_tensors, read_legacy, save_tensors
+from pentatonic.checkpoint import atomic_directory, load_tensors, newest_verified, read_legacy, save_tensors
 from pentatonic.errors import CheckpointError, ConfigError, WeightsError
 from pentatonic.hub import KeyMap, Released, load_state, resolve
 
@@ -43,7 +44,9 @@ RELEASED: Mapping[str, Released] = {
 }
 
 _MAX_BYTES = 16 * 2**30
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_CONFIG, _WEIGHTS, _CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
+# Small trained models that come with the package.
+BUNDLED: Mapping[str, Path] = {"notagen-tiny": Path(__file__).parent / "checkpoints" / "notagen-tiny"}
 
 _UNUSED = "patch_level_decoder.base.wte.weight"  # a token table of one row, which no computation reads
 _TABLE, _TIED = "char_level_decoder.base.transformer.wte.weight", "char_level_decoder.base.lm_head.weight"
@@ -176,8 +179,10 @@ def from_pretrained(
     """Load a model by name or path.
 
     Args:
-        name_or_path: A key of :data:`RELEASED`, the hub id of a model in our format, a checkpoint file of the original
-            project, or a directory with one of those or with ``config.json`` and ``model.safetensors``.
+        name_or_path: A key of :data:`BUNDLED` or :data:`RELEASED`, the hub id of a model in our format, a checkpoint
+            file of the original project, a directory with one of those or with ``config.json`` and
+            ``model.safetensors``, such as a checkpoint of ``notagen train``, or the folder of such a run (its newest
+            checkpoint).
         revision: Branch, tag or commit of the hub.
         device: Where the model goes.
         dtype: Of the weights; ``None``: float32.
@@ -193,26 +198,50 @@ def from_pretrained(
     if not path.is_file():
         wanted = RELEASED_FILES.get(str(name_or_path))
         patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS]
-        path = resolve(name_or_path, released=RELEASED, allow_patterns=patterns, revision=revision)
+        path = resolve(
+            name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=patterns, revision=revision
+        )
         if wanted and (path / wanted).is_file():
             path = path / wanted
     model = load_file(path) if path.is_file() else _load_directory(path)
     return model.to(device=device, dtype=dtype)
 
 
-def save_pretrained(model: NotaGen, directory: str | Path) -> None:
+def save_pretrained(
+    model: NotaGen,
+    directory: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    notes: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Write ``config.json`` and ``model.safetensors``, both or neither.
+
+    Args:
+        model: The model; it stays as it is.
+        directory: Where to.
+        dtype: Of the stored tensors; ``None``: as they are.
+        notes: Further JSON files, by name.
 
     Raises:
         CheckpointError: The directory cannot be written.
     """
     with atomic_directory(Path(directory)) as partial:
-        text = json.dumps(model.config.to_dict(), indent=2)
-        (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
-        save_tensors(partial / _WEIGHTS, model.state_dict())
+        write_config(model.config, partial)
+        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+        save_tensors(partial / _WEIGHTS, tensors)
+        for name, note in notes.items():
+            (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+
+
+def write_config(config: NotaGenConfig, directory: Path) -> None:
+    """Write ``config.json``, which a directory with ``model.safetensors`` needs to be loadable."""
+    text = json.dumps(config.to_dict(), indent=2)
+    (directory / _CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def _load_directory(directory: Path) -> NotaGen:
+    if (directory / _CHECKPOINTS).is_dir():
+        directory = _newest(directory / _CHECKPOINTS)
     if (directory / _CONFIG).is_file():
         path = directory / _WEIGHTS
         return _loaded(_read_config(directory / _CONFIG), load_tensors(path), path)
@@ -223,6 +252,14 @@ def _load_directory(directory: Path) -> NotaGen:
             f"{directory}: expected {_CONFIG} with {_WEIGHTS}, or one checkpoint; found: {names}"
         )
     return load_file(found[0])
+
+
+def _newest(checkpoints: Path) -> Path:
+    newest, rejected = newest_verified(checkpoints)
+    if newest is None:
+        reasons = "".join(f"; {error}" for error in rejected)
+        raise CheckpointError(f"{checkpoints} has no complete checkpoint{reasons}")
+    return newest
 
 
 def _read_config(path: Path) -> NotaGenConfig:

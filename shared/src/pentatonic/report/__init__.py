@@ -1,24 +1,23 @@
 """Reports as one self-contained HTML file: players, plots, tables, the exact command and the versions.
 
 The file needs no network and refuses any: its content security policy allows nothing but the style sheet and
-the script in it, by their SHA-256, and images and sound from ``data:`` addresses. All text is escaped.
+the script in it, by their SHA-256, and images and sound from ``data:`` addresses. All text is escaped. Several
+programs can share one file: each adds a section with its own command and versions, and replaces only that one.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import math
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import soundfile
 
-from pentatonic.cli import json_text
 from pentatonic.errors import (
     AudioError,
     AudioFileNotFound,
@@ -28,9 +27,10 @@ from pentatonic.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from pentatonic.report.cells import is_number, plain_value, shown
+from pentatonic.report.page import PageTemplates, Section
 
 if TYPE_CHECKING:
-    import jinja2
     import numpy as np
     from matplotlib.figure import Figure
     from torch import Tensor
@@ -43,24 +43,31 @@ MAX_AUDIO_BYTES = 64 * 2**20
 _FIGURE_DPI = 192  # twice the 96 of a CSS pixel: sharp on dense screens
 _MAX_CHANNELS = 8
 _MEDIA_TYPES = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_SECTION_NAME = re.compile("[a-z0-9-]*")
+_SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
 
 class Report:
-    """One HTML page that is filled from top to bottom and then written.
+    """One HTML page, or a section of one, that is filled from top to bottom and then written.
 
     Args:
         title: What the report is about.
         command: The command line that made it, as ``run_manifest()["command"]`` gives it (without secrets).
         versions: Name -> version of the software behind the results.
+        section: Name of the section in a page of several, such as that of the package: lower-case letters,
+            digits and ``-``. Ids in the section start with it.
 
     Raises:
         MissingExtra: jinja2 is not installed.
+        UsageError: ``section`` has other characters.
     """
 
-    def __init__(self, title: str, *, command: str, versions: Mapping[str, str]) -> None:
-        self._template = _load_template()  # here, so that a missing extra is known before the work, not after
+    def __init__(self, title: str, *, command: str, versions: Mapping[str, str], section: str = "") -> None:
+        if not _SECTION_NAME.fullmatch(section):
+            raise UsageError(f"section: {section!r} may have lower-case letters, digits and '-' only")
+        self._templates = PageTemplates()  # here, so that a missing extra is known before the work, not after
         self._title, self._command, self._versions = title, command, dict(versions)
+        self._name = section
         self._blocks: list[dict[str, Any]] = []
         self._tables: list[dict[str, Any]] = []
         self._players: set[str] = set()
@@ -74,6 +81,10 @@ class Report:
         paragraphs = [paragraph for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
         self._blocks.append({"kind": "text", "paragraphs": paragraphs})
 
+    def listing(self, text: str, summary: str) -> None:
+        """Add text as it stands, such as source code, folded away under a summary."""
+        self._blocks.append({"kind": "listing", "text": text, "summary": summary})
+
     def table(self, rows: Sequence[Mapping[str, object]], caption: str) -> None:
         """Add a table; the page also holds its values in full precision, as JSON in ``#report-data``.
 
@@ -83,12 +94,12 @@ class Report:
             caption: What the table shows.
         """
         names = list(dict.fromkeys(name for row in rows for name in row))
-        values = [[_plain_value(row.get(name)) for name in names] for row in rows]
+        values = [[plain_value(row.get(name)) for name in names] for row in rows]
         columns = [
-            {"name": name, "is_number": all(_is_number(row[i]) or row[i] is None for row in values)}
+            {"name": name, "is_number": all(is_number(row[i]) or row[i] is None for row in values)}
             for i, name in enumerate(names)
         ]
-        cells = [[_shown(value) for value in row] for row in values]
+        cells = [[shown(value) for value in row] for row in values]
         self._blocks.append({"kind": "table", "caption": caption, "columns": columns, "rows": cells})
         self._tables.append(
             {"caption": caption, "rows": [dict(zip(names, row, strict=True)) for row in values]}
@@ -119,7 +130,7 @@ class Report:
             raise UsageError("sample_rate: samples need one, in Hz")
         else:
             media_type, data = "audio/wav", _encode_samples(path_or_samples, label, sample_rate)
-        player = f"player-{len(self._players) + 1}"
+        player = f"{self._name}{'-' if self._name else ''}player-{len(self._players) + 1}"
         self._players.add(player)
         self._blocks.append(
             {"kind": "audio", "label": label, "player": player, "uri": _data_uri(media_type, data)}
@@ -148,8 +159,29 @@ class Report:
         png = buffer.getvalue()
         # The header holds the size in pixels; stating it keeps the page from jumping while it loads.
         width, height = (int.from_bytes(png[at : at + 4], "big") * 96 // _FIGURE_DPI for at in (16, 20))
-        uri = _data_uri("image/png", png)
-        self._blocks.append({"kind": "figure", "uri": uri, "alt": alt, "width": width, "height": height})
+        image = {"uri": _data_uri("image/png", png), "alt": alt, "width": width, "height": height}
+        self._blocks.append({"kind": "figure", "images": [image]})
+
+    def svg(self, pages: Sequence[str], alt: str) -> None:
+        """Add drawings, such as engraved pages, below each other.
+
+        They are embedded as images, so nothing in them can run or load anything, and their ids and styles
+        cannot clash with others.
+
+        Args:
+            pages: SVG documents, each with a ``viewBox`` or a ``width`` and ``height``.
+            alt: What they show; with several, the number of the page follows.
+
+        Raises:
+            UsageError: A page is no SVG document, or has no size.
+        """
+        images = []
+        for number, page in enumerate(pages, 1):
+            width, height = _svg_size(page, number)
+            name = f"{alt}, page {number} of {len(pages)}" if len(pages) > 1 else alt
+            uri = _data_uri("image/svg+xml", page.encode())
+            images.append({"uri": uri, "alt": name, "width": width, "height": height})
+        self._blocks.append({"kind": "figure", "images": images})
 
     def links(self, links: Sequence[tuple[str, str, float]]) -> None:
         """Add time links: a click moves the player to that time and starts it.
@@ -174,65 +206,64 @@ class Report:
         """Write the page, whole or not at all, and make the folder for it where there is none.
 
         Args:
-            path: The HTML file.
+            path: The HTML file; what it held before is gone.
 
         Raises:
             CheckpointError: The file cannot be written.
         """
-        from pentatonic.checkpoint import atomic_file
+        _write_page(Path(path), self._html([]))
 
+    def add_to(self, path: str | Path) -> None:
+        """Write this as one section of a page that has or will have others.
+
+        Args:
+            path: An HTML file that :meth:`write` or this method wrote; a section of the same name in it is
+                replaced where it stands, the others stay as they are. Where there is none, it is made.
+
+        Raises:
+            UsageError: This report has no section name.
+            FormatError: There is such a file, but no report wrote it, or it was edited.
+            CheckpointError: The file cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            file.write(self._html().encode())
+        if not self._name:
+            raise UsageError("section: a report that is added to a page needs a name for its section")
+        _write_page(path, self._html(self._templates.sections_of(path) if path.exists() else []))
 
-    def _html(self) -> str:
-        style, script = _package_text("style.css"), _package_text("script.js")
-        policy = (
-            "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
-            f"style-src {_source_hash(style)}; script-src {_source_hash(script)}"
-        )
-        data = {
-            "title": self._title,
-            "command": self._command,
-            "versions": self._versions,
-            "tables": self._tables,
-        }
-        html = self._template.render(
-            title=self._title,
+    def _html(self, others: Sequence[Section]) -> str:
+        own = self._templates.section(
+            self._name,
+            self._title,
+            self._blocks,
             command=self._command,
             versions=self._versions,
-            blocks=self._blocks,
-            policy=policy,
-            style=style,
-            script=script,
-            data=_script_safe(json_text(data)),
+            tables=self._tables,
         )
-        return _UNPRINTABLE.sub("\ufffd", html)
+        sections = {section.name: section for section in others} | {own.name: own}
+        return self._templates.page(list(sections.values()))
 
 
-def _load_template() -> jinja2.Template:
+def _write_page(path: Path, html: str) -> None:
+    from pentatonic.checkpoint import atomic_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        file.write(html.encode())
+
+
+def _svg_size(page: str, number: int) -> tuple[int, int]:
+    """Return width and height of an SVG document, in units of its own."""
+    if "<!DOCTYPE" in page:
+        raise UsageError(f"pages: page {number} has a document type, which may define entities; leave it out")
     try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("An HTML report", "pentatonic[report]") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_package_text("template.html.j2"))
-
-
-def _package_text(name: str) -> str:
-    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _source_hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _script_safe(text: str) -> str:
-    # Inside a script element only "<" can end the JSON or open a comment.
-    return text.replace("<", "\\u003c")
+        root = ET.fromstring(page)  # noqa: S314 - without a document type there are no entities to expand
+        box = root.get("viewBox", f"0 0 {root.get('width')} {root.get('height')}").replace(",", " ").split()
+        width, height = (float(side.removesuffix("px")) for side in box[2:])
+    except (ET.ParseError, ValueError) as error:
+        raise UsageError(f"pages: page {number} is no SVG document with a size: {error}") from error
+    if root.tag != _SVG_ROOT or not (0 < width < math.inf and 0 < height < math.inf):
+        raise UsageError(f"pages: page {number} is no SVG document with a size")
+    return max(1, round(width)), max(1, round(height))
 
 
 def _data_uri(media_type: str, data: bytes) -> str:
@@ -273,26 +304,6 @@ def _check_size(what: str | Path, n_bytes: int) -> None:
     if n_bytes > MAX_AUDIO_BYTES:
         limit = f"at most {MAX_AUDIO_BYTES} bytes fit into a report"
         raise AudioLimitExceeded(what, f"{n_bytes} bytes of sound; {limit}: cut or compress it")
-
-
-def _plain_value(value: Any) -> str | int | float | None:
-    if hasattr(value, "item"):  # NumPy and torch scalars
-        value = value.item()
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
-
-
-def _shown(value: str | int | float | None) -> str:
-    if value is None:
-        return "\N{EN DASH}"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _clock(time_s: float) -> str:

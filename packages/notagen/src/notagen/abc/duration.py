@@ -25,6 +25,7 @@ _METER = re.compile(r"\(?([0-9]{1,3}(?:\+[0-9]{1,3}){0,9})\)?/([0-9]{1,3})")
 _KEY = re.compile(r"([A-G])([#b]?)[ \t]*+([A-Za-z]*+)")
 _NATURALS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 _MODES = {"lyd": 1, "maj": 0, "ion": 0, "mix": -1, "dor": -2, "min": -3, "aeo": -3, "phr": -4, "loc": -5}
+_PIPES = {"HP": 0, "Hp": 2}  # the highland bagpipe has one scale; Hp writes its sharps
 _TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 
 
@@ -51,8 +52,8 @@ class Key:
     """A key.
 
     Args:
-        tonic: Letter and ``#``, ``b`` or nothing; empty for ``none``.
-        mode: ``maj min dor phr lyd mix loc aeo ion``; empty for ``none``.
+        tonic: Letter and ``#``, ``b`` or nothing; empty for ``none`` and for the pipes' ``HP`` and ``Hp``.
+        mode: ``maj min dor phr lyd mix loc aeo ion``; empty where there is no tonic.
         fifths: Sharps of its signature; flats are negative. 0 for ``none``.
     """
 
@@ -111,7 +112,8 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
     """Read the value of a ``K:`` field: ``tonic[mode]``, in any case, and perhaps a clef or accidentals after it.
 
     Args:
-        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key.
+        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key; ``HP`` or
+            ``Hp`` for the highland bagpipe.
         line: Line of the field, for messages.
         column: Column of the field.
 
@@ -119,8 +121,9 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
         FormatError: There is no such tonic or mode.
     """
     text = value.partition("%")[0].strip()
-    if not text or text.split()[0].lower() == "none":
-        return Key("", "", 0)
+    word = (text.split() or ["none"])[0]
+    if word.lower() == "none" or word in _PIPES:
+        return Key("", "", _PIPES.get(word, 0))
     match = _KEY.match(text[0].upper() + text[1:])
     if match is None:
         raise FormatError(f"key {value[:40]!r} does not start with A to G or none", line=line, column=column)
@@ -197,6 +200,35 @@ def durations(
     return tuple(reader.lengths)
 
 
+def uncut_runs(
+    bar: Bar, *, meter: Meter | None = None, bar_length: Fraction | None = None
+) -> tuple[tuple[int, Fraction], ...]:
+    """Return where a bar can be cut off without changing the durations before: not in a tuplet or broken rhythm.
+
+    Arguments and errors as in :func:`total_duration`, but broken rhythm and later layers are not checked.
+
+    Returns:
+        Of each run of elements of the first layer the index after it, and its duration.
+    """
+    reader = _Durations(bar, meter, bar_length)
+    index, end = _layers(bar.elements)[0]
+    runs: list[tuple[int, Fraction]] = []
+    notes_of: list[int] = []
+    waiting: Fraction | None = None  # before broken rhythm whose second note is still to come
+    while index < end:
+        broken = isinstance(bar.elements[index], Broken)
+        duration, notes, index = reader.item(index, end, 0)
+        if broken:
+            waiting = waiting or Fraction(0)
+            while runs and not notes:
+                waiting, notes = waiting + runs.pop()[1], notes_of.pop()
+        elif waiting is None or notes:
+            runs.append((index, duration + (waiting or 0)))
+            notes_of.append(notes)
+            waiting = None
+    return tuple(runs)
+
+
 def _layers(elements: Sequence[Element]) -> list[tuple[int, int]]:
     cuts = [index for index, element in enumerate(elements) if isinstance(element, Overlay)]
     return list(zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(elements)], strict=True))
@@ -229,7 +261,7 @@ class _Durations:
         """Return the duration of the elements from ``start`` to before ``end``."""
         total, index = Fraction(0), start
         while index < end:
-            duration, _, index = self._item(index, end, 0)
+            duration, _, index = self.item(index, end, 0)
             total += duration
         self._break(start, end)  # after the tuplets, so that the sum stays where a pair straddles their end
         return total
@@ -256,7 +288,7 @@ class _Durations:
         self.lengths[longer] += self.lengths[shorter] - kept
         self.lengths[shorter] = kept
 
-    def _item(self, index: int, end: int, depth: int) -> tuple[Fraction, int, int]:
+    def item(self, index: int, end: int, depth: int) -> tuple[Fraction, int, int]:
         """Return duration and number of notes of the element at ``index``, and the index after it."""
         element = self.bar.elements[index]
         if not isinstance(element, Tuplet):
@@ -268,7 +300,7 @@ class _Durations:
         while count < needed:
             if after >= end:
                 raise self.error(index, f"a tuplet of {needed} notes has only {count}")
-            duration, notes, after = self._item(after, end, depth + 1)
+            duration, notes, after = self.item(after, end, depth + 1)
             total, count = total + duration, count + notes
         factor = Fraction(element.q or self._time_of(element.p), element.p)
         for inside in range(index + 1, after):

@@ -50,6 +50,7 @@ MAX_SHARED_CHARACTERS = 32
 _FIELD = re.compile(r"(?:[H-WYh-wy+]|[A-GXZa-gxz](?!:[|:])):")
 _NOTE = re.compile(r"([\^_=]*+)([A-Ga-g])([',]*+)([0-9/]*+)(-?+)")
 _BARLINE = re.compile(r"([|:\]]*+(?:\[(?=\|)[|:\]]*+)*+)([ ]*+\[?+)([0-9.,-]*+)")
+_OLD_LINE_BREAKS = frozenset("!*")
 _MISSING_END = {'"': 'a closing "', "!": "a closing !", "{": "a closing }", "[": "a closing ]"}
 
 
@@ -183,7 +184,7 @@ def _music(text: str, line: int, column: int = 1) -> MusicLine:
     index, counted = 0, 0  # the tokens before ``counted`` end at ``column``
     try:
         for index, token in enumerate(tokens):
-            node = _node(token)
+            node = _node(token) if token not in _OLD_LINE_BREAKS else _line_break(tokens, index)
             if node.__class__ is Barline:
                 column, counted = column_of(tokens[counted : index + 1], column), index + 1
                 reader.barline(node, column)
@@ -204,6 +205,14 @@ def _music(text: str, line: int, column: int = 1) -> MusicLine:
         raise FormatError(error.reason, line=line, column=start + (error.column or 1) - 1) from None
     reader.end_voice()
     return MusicLine(tuple(reader.voices), progress, comment, line)
+
+
+def _line_break(tokens: list[str], index: int) -> Any:
+    """Return the node of a lone ``!`` or ``*``, which old tunes have after a barline or at the end of a line."""
+    at_end = not "".join(tokens[index + 1 : index + 3]).strip()
+    if at_end or (index and kind_of(tokens[index - 1]) == "barline"):
+        return LineBreak(tokens[index])
+    return _node(tokens[index])
 
 
 def _node(token: str) -> Any:
@@ -293,8 +302,8 @@ def _unknown(token: str) -> Element:
     raise FormatError(f"{token!r} has no meaning here", column=1)
 
 
-_IN_CHORD = (Note, Decoration, Annotation, Slur, Space, Tie)
-_IN_GRACE = (*_IN_CHORD, Chord, Rest, Tuplet, Broken)
+_IN_CHORD = (Note, Rest, Decoration, Annotation, Slur, Space, Tie)
+_IN_GRACE = (*_IN_CHORD, Chord, Tuplet, Broken)
 _BUILDERS: dict[str, Callable[[str], Any]] = {
     "note": _note,
     "space": Space,

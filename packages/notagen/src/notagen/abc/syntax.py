@@ -108,7 +108,7 @@ class Spacer:
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """``[CEG]2-``: notes, perhaps with decorations and other marks between them."""
+    """``[CEG]2-``: notes, perhaps with decorations, other marks and rests of no effect between them."""
 
     elements: tuple[Element, ...]
     length_text: str = ""
@@ -194,7 +194,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class LineBreak:
-    r"""``$`` (break the line here) or ``\`` (do not)."""
+    r"""``$`` (break the line here), ``!`` or ``*`` (the same, in old tunes) or ``\`` (do not)."""
 
     text: str
 

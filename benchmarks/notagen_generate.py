@@ -1,0 +1,204 @@
+"""What a patch of 16 characters costs NotaGen on one CPU thread, beside the original's way of writing.
+
+    python benchmarks/notagen_generate.py
+
+The model has the sizes of the released small one, random weights, and an output that never ends a patch early, so that
+every patch is 16 steps of the character decoder. The original's way is written plainly: no keys and values are kept, so
+each patch runs the patch decoder over the whole context (patches as one-hot vectors, all attention weights in memory)
+and each character runs the character decoder over all characters before it. It writes one piece at a time.
+
+- CPU seconds per patch and piece at contexts of 1 to 2,000 patches: the original's way, ours in float32 and with int8
+  weights, alone and eight pieces at a time. All float32 ways must write the same text.
+- Peak memory above that of the loaded model, each in a process of its own.
+
+Times are medians over patches; the pass over a given context, which comes once, is not in them but in a row of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from machine import markdown_table, write_results
+from torch import Tensor
+
+from notagen.codec import BOS, EOS, PAD, PATCH_SIZE, VOCABULARY_SIZE, decode, encode_generate
+from notagen.generate import Limits, Request, stream
+from notagen.model import NotaGen, NotaGenConfig, Trunk
+from notagen.quantize import quantize
+from notagen.sampling import Sampling, draw, probabilities
+
+CONTEXTS = (1, 64, 1024, 2000)
+MEMORY_CONTEXTS = (1024, 2000)
+BATCH = 8
+SMALL = NotaGenConfig(patch_layers=12, char_layers=3, width=768, heads=12, patch_length=2048)
+SAMPLING = Sampling()
+
+
+def random_model() -> NotaGen:
+    torch.manual_seed(0)
+    model = NotaGen(SMALL).eval()
+    with torch.no_grad():  # logits of 0 are never among the nine largest
+        model.char_decoder.embed.weight[[PAD, BOS, EOS]] = 0
+    return model
+
+
+def prompt_of(context: int) -> str:
+    """A prompt of so many patches, the start patch included."""
+    return "".join(f"%{number:014}\n" for number in range(context - 1))
+
+
+def plain_trunk(trunk: Trunk, x: Tensor) -> Tensor:
+    """A GPT-2 decoder by nothing but PyTorch's own functions."""
+    n, width = x.shape[1:]
+    hidden = torch.full((n, n), -torch.inf).triu(1)
+    x = x + trunk.positions.weight[:n]
+    for block in trunk.blocks:
+        normed = F.layer_norm(x, (width,), block.norm_attention.weight, block.norm_attention.bias)
+        q, k, v = (
+            part.unflatten(-1, (trunk.heads, -1)).transpose(1, 2)
+            for part in block.attention.qkv(normed).chunk(3, -1)
+        )
+        weights = (q @ k.transpose(-1, -2) / (width // trunk.heads) ** 0.5 + hidden).softmax(-1)
+        x = x + block.attention.out((weights @ v).transpose(1, 2).flatten(2))
+        normed = F.layer_norm(x, (width,), block.norm_mlp.weight, block.norm_mlp.bias)
+        x = x + block.mlp.down(F.gelu(block.mlp.up(normed), approximate="tanh"))
+    return F.layer_norm(x, (width,), trunk.norm.weight, trunk.norm.bias)
+
+
+@torch.no_grad()
+def original_patch(model: NotaGen, context: list[list[int]], rng: np.random.RandomState) -> list[int]:
+    """One patch, as the original writes it."""
+    patches = model.patch_decoder
+    one_hot = F.one_hot(torch.tensor([context]), VOCABULARY_SIZE).flatten(2).float()
+    vector = plain_trunk(patches.trunk, one_hot @ patches.embed.weight + patches.embed_bias)[:, -1:]
+    table, written = model.char_decoder.embed.weight, []
+    for _ in range(PATCH_SIZE):
+        x = torch.cat((vector, table[torch.tensor([written], dtype=torch.long)]), dim=1)
+        logits = plain_trunk(model.char_decoder.trunk, x)[:, -1] @ table.T
+        uniform = torch.tensor([rng.random_sample()], dtype=torch.float64)
+        written.append(int(draw(probabilities(logits, SAMPLING), uniform)))
+    return written
+
+
+def original(model: NotaGen, context: int, patches: int) -> tuple[list[float], str]:
+    """CPU seconds of each patch, and the text."""
+    given, rng = encode_generate(prompt_of(context)), np.random.RandomState(0)
+    seconds, written = [], []
+    for _ in range(patches):
+        start_s = time.process_time()
+        written.append(original_patch(model, given + written, rng))
+        seconds.append(time.process_time() - start_s)
+    return seconds, decode(written)
+
+
+def ours(model: NotaGen, context: int, patches: int, batch: int) -> tuple[list[float], list[str]]:
+    """CPU seconds of each round of patches, and the texts."""
+    requests = [Request(prompt_of(context), seed=seed) for seed in range(batch)]
+    texts = [""] * batch
+    seconds: list[float] = []
+    start_s = time.process_time()
+    for number, update in enumerate(
+        stream(model, requests, sampling=SAMPLING, limits=Limits(patches=patches), batch_size=batch), 1
+    ):
+        texts[update.index] += update.text
+        if number % batch == 0:
+            seconds.append(time.process_time() - start_s)
+            start_s = time.process_time()
+    return seconds, texts
+
+
+def row(way: str, context: int, batch: int, seconds: float | None, **more: Any) -> dict[str, Any]:
+    names = ("original / this", "pass over the context, s", "peak above model, MB")
+    return {
+        "way": way,
+        "context": context,
+        "batch": batch,
+        "CPU s per patch": seconds,
+        **dict.fromkeys(names),
+        **more,
+    }
+
+
+def speed(repeats: int) -> Iterator[dict[str, Any]]:
+    models = {"float32": random_model()}
+    models["int8"] = quantize(models["float32"])
+    for context in CONTEXTS:
+        patches = max(2, repeats if context < 1000 else repeats // 4)
+        taken, expected = original(models["float32"], context, patches)
+        slow = statistics.median(taken)
+        yield row("original's", context, 1, slow)
+        for name, model in models.items():
+            for batch in (1, BATCH):
+                seconds, texts = ours(model, context, 2 * repeats + 1, batch)
+                if name == "float32" and not texts[0].startswith(expected):
+                    raise SystemExit(f"context {context}, batch {batch}: the text is not the original's")
+                each = statistics.median(seconds[1:]) / batch
+                first = max(0.0, seconds[0] - seconds[1]) / batch
+                yield row(
+                    name,
+                    context,
+                    batch,
+                    each,
+                    **{"original / this": slow / each, "pass over the context, s": first},
+                )
+
+
+def memory() -> Iterator[dict[str, Any]]:
+    for context in MEMORY_CONTEXTS:
+        for way in ("original's", "float32", "int8"):
+            command = [sys.executable, __file__, "--memory-of", way, "--context", str(context)]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            megabytes = json.loads(output.splitlines()[-1])
+            yield row(way, context, 1, None, **{"peak above model, MB": megabytes})
+
+
+def peak_above_model(way: str, context: int) -> float:
+    """Write one patch; how far memory rose above that of the process with the model, in MB."""
+    model = random_model()
+    if way == "int8":
+        model = quantize(model)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is in use now
+    before = status_megabytes("VmRSS")
+    if way == "original's":
+        original(model, context, 1)
+    else:
+        ours(model, context, 1, 1)
+    return status_megabytes("VmHWM") - before
+
+
+def status_megabytes(name: str) -> float:
+    return int(re.search(rf"{name}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=6, help="timed patches; decides how long it takes")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--context", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.memory_of:
+        print(peak_above_model(arguments.memory_of, arguments.context))
+        return
+    rows = [*speed(arguments.repeats), *memory()]
+    print(markdown_table(rows))
+    command = f"python benchmarks/notagen_generate.py --repeats {arguments.repeats}"
+    print(f"\nwritten: {write_results('notagen_generate', rows, command=command)}")
+
+
+if __name__ == "__main__":
+    main()

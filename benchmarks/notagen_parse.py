@@ -1,0 +1,143 @@
+"""How fast NotaGen's ABC code reads, on one thread: real tunes, and the multi-voice pieces that models see.
+
+    python benchmarks/notagen_parse.py
+
+- Tunes: all ABC files of the corpus that the music21 package carries (some 13,000 tunes); every piece that is ABC.
+- Pieces: MusicXML scores of that corpus as interleaved text with rests left out (every 20th file).
+
+For each: text to syntax tree, tree to text, and what is built on it: durations of all bars, the check of a piece, its
+repair, completed rests, encoding to patches. Megabytes are 10^6 characters; times are CPU seconds, the best of the
+rounds, because other programs can only add to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from machine import markdown_table, write_results
+
+from notagen.abc import parse_tune, print_tune, total_duration
+from notagen.abc.duration import Meter
+from notagen.abc.syntax import MusicLine, Tune
+from notagen.bars import read_tune
+from notagen.clean import clean
+from notagen.codec import encode_train
+from notagen.musicxml.reader import musicxml_to_abc
+from notagen.repair import repair
+from notagen.rests import complete_rests, omit_rests
+from notagen.tunebook import split_tunes, standard_tune
+from notagen.validate import validate
+from pentatonic.errors import InputError
+
+SCORE_SUFFIXES = (".mxl", ".xml", ".musicxml")
+
+
+def corpus_paths(suffixes: Sequence[str]) -> list[Path]:
+    from music21 import corpus
+
+    return sorted(path for path in corpus.getCorePaths() if path.suffix in suffixes)
+
+
+def tunes() -> Iterator[str]:
+    for path in corpus_paths([".abc"]):
+        for _, text in split_tunes(path.read_bytes().decode("utf-8", errors="replace")):
+            try:
+                parse_tune(text)
+            except InputError:
+                continue
+            yield text
+
+
+def pieces(every: int) -> Iterator[str]:
+    for path in corpus_paths(SCORE_SUFFIXES)[::every]:
+        try:
+            text = omit_rests(read_tune(clean(standard_tune(musicxml_to_abc(path)))))
+            parse_tune(text)
+        except InputError:
+            continue
+        yield text
+
+
+def durations(tunes: Sequence[Tune]) -> None:
+    meter, length = Meter(4, 4), Meter(4, 4).length * 8
+    for tune in tunes:
+        for line in tune.body:
+            for voice in line.voices if isinstance(line, MusicLine) else ():
+                for bar in voice.bars:
+                    try:
+                        total_duration(bar, meter=meter, bar_length=length)
+                    except InputError:
+                        continue
+
+
+def over(work: Callable[[str], Any]) -> Callable[[Sequence[str]], None]:
+    def all_of(texts: Sequence[str]) -> None:
+        for text in texts:
+            work(text)
+
+    return all_of
+
+
+def rows(
+    material: str, texts: Sequence[str], steps: dict[str, Callable[[], Any]], rounds: int
+) -> Iterator[dict]:
+    megabytes = sum(map(len, texts)) / 1e6
+    for name, work in steps.items():
+        taken = []
+        for _ in range(rounds):
+            start_s = time.process_time()
+            work()
+            taken.append(time.process_time() - start_s)
+        yield {
+            "material": material,
+            "pieces": len(texts),
+            "MB": megabytes,
+            "step": name,
+            "CPU s": min(taken),
+            "MB per s": megabytes / min(taken),
+        }
+
+
+def steps_of(texts: Sequence[str], *, interleaved: bool) -> dict[str, Callable[[], Any]]:
+    trees = [parse_tune(text) for text in texts]
+    steps: dict[str, Callable[[], Any]] = {
+        "text to tree": lambda: over(parse_tune)(texts),
+        "tree to text": lambda: [print_tune(tree) for tree in trees],
+        "durations": lambda: durations(trees),
+    }
+    if interleaved:
+        on_text = {
+            "check": validate,
+            "repair": repair,
+            "complete rests": complete_rests,
+            "encode": lambda text: encode_train(text, 1024),
+        }
+        steps |= {name: lambda work=work: over(work)(texts) for name, work in on_text.items()}
+    return steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=20, help="take one MusicXML file in so many")
+    arguments = parser.parse_args()
+    if find_spec("music21") is None:
+        parser.error("this needs the corpus of music21: pip install music21")
+    results = []
+    for material, texts in (("tunes", list(tunes())), ("pieces", list(pieces(arguments.every)))):
+        steps = steps_of(texts, interleaved=material == "pieces")
+        results += rows(material, texts, steps, arguments.rounds)
+    print(markdown_table(results))
+    command = f"python benchmarks/notagen_parse.py --rounds {arguments.rounds} --every {arguments.every}"
+    print(f"\nwritten: {write_results('notagen_parse', results, command=command)}")
+
+
+if __name__ == "__main__":
+    main()

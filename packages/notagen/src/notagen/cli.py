@@ -1,0 +1,453 @@
+"""The command line ``notagen``. No torch until a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pentatonic.cli import EXIT_INTERRUPTED, JsonFlag, emit_json, make_app, run
+from pentatonic.errors import FormatError, MissingExtra, UsageError
+from pentatonic.progress import printable
+
+if TYPE_CHECKING:
+    from notagen.generate import Update
+    from notagen.model import NotaGen
+
+app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked and generated.")
+
+DEFAULT_MODEL = "notagen-tiny"
+
+ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, weights file or hub id.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+]
+DType = Annotated[
+    Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random choices.")]
+TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
+TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
+Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
+]
+
+
+@app.command()
+def generate(
+    out: OutFolder,
+    model: ModelOption = DEFAULT_MODEL,
+    period: Annotated[
+        str | None, typer.Option(help="With --composer and --instrumentation: what to write.")
+    ] = None,
+    composer: Annotated[str | None, typer.Option(help="Such as 'Bach, Johann Sebastian'.")] = None,
+    instrumentation: Annotated[str | None, typer.Option(help="Such as Choral.")] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="Text to start from as it is, such as header lines.")
+    ] = None,
+    continue_file: Annotated[
+        Path | None, typer.Option("--continue", help="Go on with this piece, ABC or MusicXML.")
+    ] = None,
+    bars: Annotated[
+        int | None, typer.Option(min=1, help="Length to aim at; none: the model decides.")
+    ] = None,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pieces to write.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first piece; each further one adds 1.")] = 0,
+    top_k: TopK = 9,
+    top_p: TopP = 0.9,
+    temperature: Temperature = 1.2,
+    constrained: Annotated[
+        bool, typer.Option("--constrained/--free", help="Only what keeps the piece well-formed, or anything.")
+    ] = True,
+    max_patches: Annotated[int | None, typer.Option(min=1, help="Give up after so many patches.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Give up after so many seconds.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pieces at a time.")] = 16,
+    device: Device = "auto",
+    dtype: DType = "fp32",
+    formats: Annotated[
+        str, typer.Option(help="Files of each piece: abc, musicxml, midi, svg, pdf, wav, by commas.")
+    ] = "abc,musicxml,midi",
+    page: Annotated[Path | None, typer.Option(help="Also write a page to see and hear all pieces.")] = None,
+    upstream_layout: Annotated[
+        bool,
+        typer.Option("--upstream-layout", help="Also write the two files of the original, by its names."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write pieces; continue where a stopped run ended.
+
+    Without a prompt those of the model take turns. Each piece is <seed>.abc and so on, with its text as generated
+    and its validity report in <seed>.json. Exit status 3: a piece could not be written in some format.
+    """
+    wanted = _format_names(formats)
+    starts = _prompts(model, (period, composer, instrumentation), prompt_file, continue_file, bars)
+    from notagen.batch import write_pieces
+    from notagen.generate import Limits, Request
+    from notagen.sampling import Sampling
+
+    announced = None if continue_file else bars
+    requests = [Request(starts[i % len(starts)], seed=i, bars=announced) for i in range(seed, seed + number)]
+    with _in_file(continue_file or prompt_file):
+        pieces, report = write_pieces(
+            _load(model, device, dtype),
+            requests,
+            out,
+            model_name=model,
+            formats=wanted,
+            sampling=Sampling(top_k=top_k, top_p=top_p, temperature=temperature),
+            limits=Limits(patches=max_patches, seconds=max_seconds),
+            constrained=constrained,
+            batch_size=batch_size,
+            upstream_layout=upstream_layout,
+            watch=_show_text if number == 1 and sys.stderr.isatty() else None,
+        )
+    if page is not None:
+        _write_page(pieces, page, model)
+    report.print_summary()
+    _show({"pieces": pieces}, as_json, lambda: [_piece_line(out, piece) for piece in pieces])
+    report.raise_for_failures()
+
+
+@app.command()
+def infill(
+    piece: Annotated[Path, typer.Argument(metavar="FILE", help="ABC or MusicXML.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, interleaved ABC.")],
+    bars: Annotated[str | None, typer.Option(help="Bars to write anew, such as 5-8; none: all.")] = None,
+    voices: Annotated[
+        str | None, typer.Option(help="Voices to write anew, such as 2 or 1,3; none: all.")
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    seed: Seed = 0,
+    top_k: TopK = 9,
+    top_p: TopP = 0.9,
+    temperature: Temperature = 1.2,
+    device: Device = "auto",
+    dtype: DType = "fp32",
+) -> None:
+    """Write some bars or voices of a piece anew; all else stays as it is."""
+    if bars is None and voices is None:
+        raise UsageError("nothing to write anew; give --bars, --voices, or both")
+    wanted = None if bars is None else _bar_range(bars)
+    from notagen.infill import infill as rewrite
+    from notagen.sampling import Sampling
+    from notagen.sources import read_piece
+    from pentatonic.checkpoint import atomic_file
+
+    text = rewrite(
+        _load(model, device, dtype),
+        read_piece(piece),
+        bars=wanted,
+        voices=None if voices is None else [name.strip() for name in voices.split(",")],
+        seed=seed,
+        sampling=Sampling(top_k=top_k, top_p=top_p, temperature=temperature),
+    )
+    with atomic_file(out) as file:
+        file.write(text.encode())
+    print(out)
+
+
+@app.command()
+def convert(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
+    ],
+    to: Annotated[
+        Literal["abc", "musicxml", "midi", "svg", "pdf", "wav"], typer.Option(help="What to write.")
+    ],
+    out: OutFolder,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="For abc and musicxml: processes at a time; 0: one per core.")
+    ] = 0,
+    timeout_s: Annotated[float, typer.Option(help="For abc and musicxml: most seconds for a file.")] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert MusicXML to ABC and back, or write pages, MIDI or sound; folders are mirrored.
+
+    Exit status 3: some files could not be converted; each one is named.
+    """
+    if to in ("abc", "musicxml"):
+        from notagen.convert import convert as convert_files
+
+        report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
+    else:
+        _require_engraving([to])
+        from notagen.render import render
+
+        report = render(sources, out, to=to)
+    report.print_summary()
+    outputs = [entry["output"] for entry in report.entries if entry["status"] == "done"]
+    _show({"inputs": report.entries}, as_json, lambda: [_words(output) for output in outputs])
+    report.raise_for_failures()
+
+
+@app.command()
+def validate(
+    inputs: Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Write corrected copies into the folder --out.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for corrected copies.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check pieces bar by bar: header, voices, barlines, durations, repeats.
+
+    Exit status 3: some files cannot be read, or have errors and were not repaired; each one is named.
+    """
+    if repair != (out is not None):
+        raise UsageError("--repair and --out go together")
+    from notagen.proofread import proofread
+
+    results, report = proofread(inputs, out)
+    report.print_summary()
+    _show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
+    report.raise_for_failures()
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="Bundled name, directory, file or hub id; none: list the models.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a model is: sizes, layers, context, and the prompts it knows."""
+    from notagen.describe import describe_model, list_models
+
+    if model is not None:
+        about = describe_model(model)
+        _show(about, as_json, lambda: list(_about_lines(about)))
+        return
+    models = list_models()
+    _show(
+        models,
+        as_json,
+        lambda: [f"{each['model']:<26}{each['kind']:<10}{each['licence']}" for each in models],
+    )
+
+
+@app.command()
+def demo(
+    model: ModelOption = DEFAULT_MODEL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine need a login.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 7861,
+    user: Annotated[str | None, typer.Option(help="Name to log in with.")] = None,
+    password: Annotated[
+        str | None, typer.Option(envvar="NOTAGEN_PASSWORD", help="Password to log in with.")
+    ] = None,
+    device: Device = "auto",
+    dtype: DType = "fp32",
+) -> None:
+    """Open a page in the browser to write, see, hear and change pieces."""
+    from notagen.login import check_login
+    from notagen.prompts import model_prompts
+
+    check_login(host, user, password)
+    from notagen.app import serve
+
+    known = model_prompts(model)
+    serve(_load(model, device, dtype), known, host=host, port=port, user=user, password=password)
+
+
+def _experiments() -> str:
+    """Names of the files of conf/experiment, for the help page."""
+    folder = resources.files("notagen.conf") / "experiment"
+    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+
+
+@app.command()
+def preprocess(overrides: Overrides = None) -> None:
+    """Turn folders of ABC and MusicXML into training data in 15 keys.
+
+    Takes Hydra overrides: notagen preprocess data.source=scores data.out=data/scores
+    """
+    with _train_extra("Preparing data"):
+        from notagen.preprocess import main as preprocess_main
+    preprocess_main(overrides or [])
+
+
+@app.command(
+    help=(
+        "Pre-train or fine-tune a model; the same command continues a stopped run.\n\n"
+        "Takes Hydra overrides: notagen train experiment=finetune data.train=augmented_train.jsonl optim.lr=1e-5\n\n"
+        f"Experiments: {_experiments()}."
+    )
+)
+def train(overrides: Overrides = None) -> None:
+    """Pre-train or fine-tune a model."""
+    with _train_extra("Training"):
+        from notagen.train import main as train_main
+    if train_main(overrides or []).interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def evaluate(overrides: Overrides = None) -> None:
+    """Measure a model: loss, validity of its pieces, novelty against its training data.
+
+    Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl
+    """
+    with _train_extra("Evaluating"):
+        from notagen.evaluate import main as evaluate_main
+    evaluate_main(overrides or [])
+
+
+@contextmanager
+def _train_extra(feature: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
+            raise
+        raise MissingExtra(feature, "notagen[train]") from error
+
+
+def _load(name: str, device: str, dtype: str) -> NotaGen:
+    import torch
+
+    from notagen.quantize import quantize
+    from notagen.weights import from_pretrained
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() and dtype != "int8" else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
+    number_type = torch.bfloat16 if dtype == "bf16" else torch.float32
+    model = from_pretrained(name, device=device, dtype=number_type)
+    return quantize(model) if dtype == "int8" else model
+
+
+def _prompts(
+    model: str,
+    names: Sequence[str | None],
+    prompt_file: Path | None,
+    continue_file: Path | None,
+    bars: int | None,
+) -> list[str]:
+    """Return the texts that pieces start with, which they take in turn."""
+    from notagen.prompts import find_prompt, model_prompts
+
+    if prompt_file is not None and continue_file is not None:
+        raise UsageError("--prompt-file and --continue exclude each other")
+    prompt = ""
+    if any(name is not None for name in names):
+        prompt = find_prompt(*names, known=model_prompts(model)).text
+    if continue_file is not None:
+        from notagen.continuation import continuation
+        from notagen.sources import read_piece
+
+        with _in_file(continue_file):
+            return [prompt + continuation(read_piece(continue_file), bars=bars)]
+    if prompt_file is not None:
+        from notagen.sources import read_piece
+
+        return [prompt + read_piece(prompt_file)]
+    return [prompt] if prompt else [each.text for each in model_prompts(model)] or [""]
+
+
+@contextmanager
+def _in_file(path: Path | None) -> Iterator[None]:
+    """Say of which file a prompt is that cannot be used; its lines are other ones by then."""
+    try:
+        yield
+    except FormatError as error:
+        if path is None or error.path is not None:
+            raise
+        raise FormatError(error.reason, path=path) from error
+
+
+def _format_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    from notagen.export import FORMATS
+
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise UsageError(f"--formats has {unknown[0]!r}; allowed: {', '.join(FORMATS)}")
+    if {"svg", "pdf"} & set(names) and find_spec(
+        "verovio"
+    ) is None:  # better known before the work than after
+        raise MissingExtra("Engraving", "notagen[engrave]")
+    return list(dict.fromkeys(names))
+
+
+def _require_engraving(formats: Sequence[str]) -> None:
+    """Look for what pages need: better known before the work than after."""
+    if {"svg", "pdf"} & set(formats) and find_spec("verovio") is None:
+        raise MissingExtra("Engraving", "notagen[engrave]")
+
+
+def _bar_range(text: str) -> range:
+    first, _, last = text.partition("-")
+    try:
+        numbers = range(int(first), int(last or first) + 1)
+    except ValueError:
+        numbers = range(0)
+    if not numbers or numbers[0] < 1:
+        raise UsageError(f"--bars is {text!r}; allowed: one bar such as 5, or the first and last such as 5-8")
+    return numbers
+
+
+def _show_text(update: Update) -> None:
+    """Print a piece while it is written."""
+    print(printable(update.text), end="", file=sys.stderr, flush=True)
+
+
+def _piece_line(out: Path, piece: dict[str, Any]) -> str:
+    report = piece["report"]
+    errors = sum(not issue["warning"] for issue in report["issues"])
+    state = "valid" if report["valid"] else f"{errors} errors"
+    names = " ".join(name for names in piece["files"].values() for name in names)
+    return f"{out / str(piece['seed'])}: {piece['status']}, {report['bars']} bars, {state}: {names}"
+
+
+def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:
+    from notagen.gallery import GalleryPiece, write_gallery
+
+    shown = [GalleryPiece(piece["text"], piece["seed"], piece["prompt"], piece["status"]) for piece in pieces]
+    write_gallery(shown, page, introduction=f"Written by the model {model}.")
+
+
+def _findings(result: dict[str, Any]) -> Iterator[str]:
+    """Lines about one checked file."""
+    state = "valid" if result["valid"] else "not valid"
+    yield f"{printable(result['path'])}: {state}, {result['bars']} bars"
+    for issue in result["issues"]:
+        where = ", ".join(
+            f"{name} {issue[name]}" for name in ("line", "bar", "voice") if issue[name] is not None
+        )
+        kind = "warning" if issue["warning"] else issue["kind"]
+        yield f"  {where or 'piece'}: {kind}: {printable(issue['message'])}"
+    for change in result.get("changes", ()):
+        yield f"  repaired: {printable(change)}"
+
+
+def _about_lines(about: dict[str, Any]) -> Iterator[str]:
+    for key, value in about.items():
+        if key != "prompts":
+            yield f"{key:<14}{value}"
+    yield f"prompts       {len(about['prompts']) or 'none'}"
+    yield from (f"  {', '.join(names)}" for names in about["prompts"])
+
+
+def _show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
+    if as_json:
+        emit_json(result)
+    else:
+        print("\n".join(lines()))
+
+
+def _words(value: object) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app, sys.argv[1:])

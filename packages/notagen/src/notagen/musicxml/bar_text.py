@@ -1,0 +1,189 @@
+"""One bar of a voice as ABC text. Accidentals hold for the same letter in the same octave, up to the barline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+from notagen.musicxml.measures import Change, Event, GraceChord, Mark, Tone
+from notagen.musicxml.values import Key, Meter
+from notagen.musicxml.voices import VoiceMeasure
+from pentatonic.errors import FormatError
+
+MAX_BAR_CHARACTERS = 60_000
+MAX_LENGTH_NUMBER = 9999  # of an ABC length
+
+_EIGHTHS_PER_QUARTER = 2  # the unit of all lengths is L:1/8
+_SHARPS = "FCGDAEB"
+_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
+_TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # of the marks that mean the same in every meter
+_MAX_TUPLET_NOTES = 99
+
+
+class BarWriter:
+    """Writes the bars of one voice, one after the other; keeps the key, the meter and the clef in force.
+
+    Args:
+        key: The key at the start; None in percussion, which has no keys and no accidentals.
+        meter: The meter at the start.
+        clef: The clef at the start.
+    """
+
+    def __init__(self, key: Key | None, meter: Meter, clef: str) -> None:
+        self.key, self.meter, self.clef = key, meter, clef
+        self._written: dict[tuple[str, int], int] = {}
+
+    def change(self, change: Change) -> str:
+        """Put a change in force; return its inline field, empty where nothing changes."""
+        value = change.value
+        if isinstance(value, Meter):
+            changed, self.meter = value.name != self.meter.name, value
+            return f"[M:{value.name}]" if changed else ""
+        if self.key is None:
+            return ""
+        if isinstance(value, Key):
+            changed = value.fifths != self.key.fifths
+            self.key = value
+        else:
+            changed, self.clef = value != self.clef, value
+        if not changed:
+            return ""
+        self._written = {}  # any K: field ends what accidentals were in force
+        return f"[K:{self.key.name}]" if isinstance(value, Key) else f"[K:{self.key.name} clef={value}]"
+
+    def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
+        """Return the text of one bar, without barlines.
+
+        Args:
+            measure: The bar. Changes and marks in the middle of an event go to the next one.
+            tempos: Onsets and values of ``Q:`` fields.
+
+        Raises:
+            FormatError: The bar is too long, or has a length that ABC cannot write.
+        """
+        self._written = {}
+        pending: list[tuple[Fraction, int, Change | Mark | str]] = [
+            *((change.onset, 0, change) for change in measure.changes),
+            *((onset, 0, f"[Q:{beats}]") for onset, beats in tempos),
+            *((mark.onset, 1 if mark.text.startswith('"') else 2, mark) for mark in measure.marks),
+        ]
+        pending.sort(key=lambda item: item[0])
+        pending.reverse()
+        tuplets = _tuplet_marks(measure.events)
+        parts: list[str] = []
+        for index, event in enumerate(measure.events):
+            due: list[tuple[int, Change | Mark | str]] = []
+            last = index == len(measure.events) - 1
+            while pending and (last or pending[-1][0] <= event.onset):
+                due.append(pending.pop()[1:])
+            due.sort(key=lambda item: item[0])
+            parts += [self._moment(item) for _, item in due]
+            parts += [tuplets.get(index, ""), self._event(event)]
+            if not last and not (event.joined and measure.events[index + 1].tones):
+                parts.append(" ")
+        parts += [self._grace(measure.late_grace)]
+        text = "".join(parts)
+        if len(text) > MAX_BAR_CHARACTERS:
+            raise FormatError(f"a bar of {len(text)} characters; at most {MAX_BAR_CHARACTERS} can be written")
+        return text
+
+    def _moment(self, item: Change | Mark | str) -> str:
+        if isinstance(item, str):
+            return item
+        return item.text if isinstance(item, Mark) else self.change(item)
+
+    def _event(self, event: Event) -> str:
+        length = _length(event.length, event.ratio)
+        opening = "(" * event.slurs_opened
+        grace = self._grace(event.grace)
+        marks = "".join(event.marks)
+        if not event.tones:
+            body = f"{'x' if event.hidden else 'z'}{length}"
+        elif len(event.tones) == 1:
+            body = f"{self._tone(event.tones[0])}{length}{'-' if event.tones[0].tied else ''}"
+        else:
+            body = self._chord(event.tones, length)
+        return f"{opening}{grace}{marks}{body}{')' * event.slurs_closed}"
+
+    def _chord(self, tones: Sequence[Tone], length: str) -> str:
+        if all(tone.tied for tone in tones):
+            return f"[{''.join(map(self._tone, tones))}]{length}-"
+        inner = "".join(f"{self._tone(tone)}{'-' if tone.tied else ''}" for tone in tones)
+        return f"[{inner}]{length}"
+
+    def _grace(self, chords: Sequence[GraceChord]) -> str:
+        if not chords:
+            return ""
+        inner = "".join(
+            self._tone(chord.tones[0]) if len(chord.tones) == 1 else self._chord(chord.tones, "")
+            for chord in chords
+        )
+        return f"{{{'/' if chords[0].slash else ''}{inner}}}"
+
+    def _tone(self, tone: Tone) -> str:
+        place = (tone.letter, tone.octave)
+        in_force = self._written.get(
+            place, _signature(self.key.fifths if self.key else 0).get(tone.letter, 0)
+        )
+        name = _tone_name(tone.letter, tone.octave)
+        if tone.alteration == in_force:
+            return name
+        self._written[place] = tone.alteration
+        return _SIGNS[tone.alteration] + name
+
+
+def _tuplet_marks(events: Sequence[Event]) -> dict[int, str]:
+    """Return the tuplet marks of a bar, by the index of the event they stand before.
+
+    A tuplet ends where the source says so, or, where that says nothing, as soon as its time is a binary fraction.
+    """
+    marks: dict[int, str] = {}
+    start, total = 0, Fraction(0)
+    ratio: tuple[int, int] | None = None
+    for index, event in enumerate(events):
+        if ratio and (event.ratio != ratio or event.tuplet_starts or index - start == _MAX_TUPLET_NOTES):
+            marks[start] = _tuplet_mark(ratio, index - start)
+            ratio = None
+        if event.ratio and not ratio:
+            start, total, ratio = index, Fraction(0), event.ratio
+        if ratio:
+            total += event.length
+            marked = events[start].tuplet_starts
+            if event.tuplet_stops or (not marked and total.denominator & (total.denominator - 1) == 0):
+                marks[start] = _tuplet_mark(ratio, index + 1 - start)
+                ratio = None
+    if ratio:
+        marks[start] = _tuplet_mark(ratio, len(events) - start)
+    return marks
+
+
+def _tuplet_mark(ratio: tuple[int, int], notes: int) -> str:
+    p, q = ratio
+    return f"({p}" if notes == p and _TUPLET_TIMES.get(p) == q else f"({p}:{q}:{notes}"
+
+
+@lru_cache(maxsize=4096)
+def _length(quarters: Fraction, ratio: tuple[int, int] | None) -> str:
+    """Return the length of a note as ABC writes it: ``""``, ``2``, ``/``, ``3/2``."""
+    length = quarters * _EIGHTHS_PER_QUARTER
+    if ratio:
+        length *= Fraction(*ratio)
+    over, under = length.as_integer_ratio()
+    if max(over, under) > MAX_LENGTH_NUMBER:
+        raise FormatError("a note has a length of more than four digits, which ABC cannot write")
+    if under == 1:
+        return "" if over == 1 else str(over)
+    return f"{'' if over == 1 else over}/{'' if (over, under) == (1, 2) else under}"
+
+
+@lru_cache(maxsize=16)
+def _signature(fifths: int) -> dict[str, int]:
+    """Return the alterations of a key signature, by letter."""
+    altered = _SHARPS[:fifths] if fifths >= 0 else _SHARPS[fifths:]
+    return dict.fromkeys(altered, 1 if fifths > 0 else -1)
+
+
+@lru_cache(maxsize=128)
+def _tone_name(letter: str, octave: int) -> str:
+    return letter.lower() + "'" * (octave - 5) if octave > 4 else letter + "," * (4 - octave)

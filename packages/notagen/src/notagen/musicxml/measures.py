@@ -1,0 +1,393 @@
+"""The measures of one MusicXML part as timed events. All times are exact, in quarter notes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from xml.etree.ElementTree import Element
+
+from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
+from notagen.musicxml.values import (
+    Key,
+    Meter,
+    decimal,
+    integer,
+    optional_integer,
+    read_clef,
+    read_key,
+    read_meter,
+)
+from pentatonic.errors import FormatError
+
+MAX_STAVES = 16
+MAX_CHANGES = 64  # of key, meter and clef in one measure of a part
+MAX_TUPLET = 99
+
+_VOLTA = re.compile(r"[0-9]{1,2}(?:[,.-][0-9]{1,2}){0,9}")
+_STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy-light": "[|"}
+
+
+@dataclass(slots=True)
+class Tone:
+    """One pitch: a letter ``C``-``B``, an alteration -2..2, an octave where 4 starts at middle C."""
+
+    letter: str
+    alteration: int
+    octave: int
+    tied: bool = False
+
+
+@dataclass(slots=True)
+class GraceChord:
+    """Grace notes that sound together."""
+
+    tones: list[Tone]
+    slash: bool
+
+
+@dataclass(slots=True)
+class Event:
+    """A note, a chord, or, without tones, a rest."""
+
+    onset: Fraction
+    length: Fraction
+    tones: list[Tone] = field(default_factory=list)
+    hidden: bool = False
+    fills_measure: bool = False
+    joined: bool = False  # by a beam to the next event
+    ratio: tuple[int, int] | None = None  # so many notes in the time of so many
+    tuplet_starts: bool = False
+    tuplet_stops: bool = False
+    grace: list[GraceChord] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    slur_starts: list[str] = field(default_factory=list)
+    slur_stops: list[str] = field(default_factory=list)
+    slurs_opened: int = 0  # how many of the starts have an end in the same voice
+    slurs_closed: int = 0
+
+    @property
+    def end(self) -> Fraction:
+        """The onset of what follows."""
+        return self.onset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new key, meter or clef (a clef as ABC names it); ``staff`` None means all."""
+
+    onset: Fraction
+    staff: int | None
+    value: Key | Meter | str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A decoration or quoted text that belongs to a moment rather than to a note."""
+
+    onset: Fraction
+    staff: int
+    voice: str | None
+    text: str
+
+
+@dataclass(slots=True)
+class Measure:
+    """One measure of a part; events with their voice and staff, in the order of the file."""
+
+    events: list[tuple[str, int, Event]] = field(default_factory=list)
+    late_grace: list[tuple[str, int, list[GraceChord]]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    tempos: list[tuple[Fraction, str]] = field(default_factory=list)
+    left: str = ""
+    right: str = ""
+    volta: str = ""
+    filled_to: Fraction = Fraction(0)  # the end of what is stepped over without a note
+    continues: bool = False  # by its number, the measure before it
+
+    @property
+    def new_meter(self) -> Meter | None:
+        """The meter that it begins with, if it states one."""
+        return next((change.value for change in self.changes if isinstance(change.value, Meter)), None)
+
+
+@dataclass(slots=True)
+class Part:
+    """One part: its measures, and what holds for all of it."""
+
+    measures: list[Measure]
+    staves: int = 1
+    transpose: int = 0  # semitones from what is written to what sounds
+    percussion: bool = False
+    staff_lines: dict[int, int] = field(default_factory=dict)
+
+
+def read_part(name: str, measures: list[Element]) -> Part:
+    """Read one part.
+
+    Args:
+        name: Its identifier, for messages.
+        measures: Its measures.
+
+    Raises:
+        FormatError: A value is absent or out of range; the message names part and measure.
+    """
+    reader = _PartReader(Part([]))
+    for number, measure in enumerate(measures, 1):
+        try:
+            reader.measure(measure)
+        except FormatError as error:
+            raise FormatError(f"part {name[:40]!r}, measure {number}: {error.reason}") from None
+    return reader.part
+
+
+class _PartReader:
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.divisions = Fraction(1)
+        self.directions = Directions()
+
+    def measure(self, element: Element) -> None:
+        numbered = element.get("number", "0").strip().isdecimal() and element.get("implicit") != "yes"
+        self.current = Measure(continues=not numbered)
+        self.part.measures.append(self.current)
+        self.at = self.counted = Fraction(0)
+        self.exact: dict[Fraction, Fraction] = {}
+        self.last: Event | None = None
+        self.grace: dict[tuple[str, int], list[GraceChord]] = {}
+        for child in element:
+            if (handler := _HANDLERS.get(child.tag)) is not None:
+                handler(self, child)
+        self.current.late_grace += [(voice, staff, grace) for (voice, staff), grace in self.grace.items()]
+
+    def note(self, note: Element) -> None:
+        voice, staff = note.findtext("voice", "1").strip(), self.staff(note)
+        tone = _tone(note)
+        if note.find("unpitched") is not None:
+            self.part.percussion = True
+        follows = note.find("chord") is not None
+        grace = note.find("grace")
+        if grace is not None:
+            if tone and note.find("cue") is None:
+                self._grace(self.grace.setdefault((voice, staff), []), tone, grace, follows)
+            return
+        if follows and self.last is not None:
+            if tone and self.last.tones:
+                self.last.tones.append(tone)
+                _add_notations(self.last, note)
+            return
+        onset, counted = self.at, self._time(note, "duration")
+        length = _exact(note, counted, 1 / self.divisions)
+        self._advance(counted, length)
+        self.last = _event(note, onset, length, tone)
+        if note.find("cue") is not None:  # it only shows what another part plays
+            self.current.filled_to = max(self.current.filled_to, self.at)
+        elif length:
+            self.last.grace = self.grace.pop((voice, staff), [])
+            self.current.events.append((voice, staff, self.last))
+
+    def _grace(self, group: list[GraceChord], tone: Tone, grace: Element, follows: bool) -> None:
+        tone.tied = False
+        if follows and group:
+            group[-1].tones.append(tone)
+        else:
+            group.append(GraceChord([tone], grace.get("slash") == "yes"))
+
+    def backup(self, element: Element) -> None:
+        self._move(-self._time(element, "duration"))
+
+    def forward(self, element: Element) -> None:
+        self._move(self._time(element, "duration"))
+        self.current.filled_to = max(self.current.filled_to, self.at)
+
+    def _advance(self, counted: Fraction, length: Fraction) -> None:
+        """Go behind a note: ``counted`` as the file counts, where the notes of a tuplet may be rounded."""
+        self.counted += counted
+        self.at += length
+        self.exact.setdefault(self.counted, self.at)
+
+    def _move(self, counted: Fraction) -> None:
+        self.counted = max(Fraction(0), self.counted + counted)
+        self.at = (
+            self.exact.get(self.counted, max(Fraction(0), self.at + counted)) if self.counted else Fraction(0)
+        )
+        self.last = None
+
+    def attributes(self, attributes: Element) -> None:
+        divisions = attributes.find("divisions")
+        if divisions is not None:
+            self.divisions = decimal(divisions, "divisions")
+            if self.divisions <= 0:
+                raise FormatError("divisions must be positive")
+        if (staves := attributes.find("staves")) is not None:
+            self.part.staves = max(self.part.staves, integer(staves, "staves", 1, MAX_STAVES))
+        for key in attributes.findall("key"):
+            self._change(key, read_key(key), None)
+        if (time := attributes.find("time")) is not None:
+            self.current.changes.append(Change(self.at, None, read_meter(time)))
+        for clef in attributes.findall("clef"):
+            word = read_clef(clef)
+            self.part.percussion |= word == "perc"
+            self._change(clef, word, 1)
+        if len(self.part.measures) == 1:
+            self._declare(attributes)
+        if len(self.current.changes) > MAX_CHANGES:
+            raise FormatError(f"more than {MAX_CHANGES} changes of key, meter and clef")
+
+    def _declare(self, attributes: Element) -> None:
+        """Read what ABC states once for each voice."""
+        if (transpose := attributes.find("transpose")) is not None:
+            chromatic = optional_integer(transpose, "chromatic", -99, 99)
+            self.part.transpose = chromatic + 12 * optional_integer(transpose, "octave-change", -5, 5)
+        for details in attributes.findall("staff-details"):
+            if (lines := details.find("staff-lines")) is not None:
+                staff = _number_attribute(details, 1)
+                self.part.staff_lines[staff or 1] = integer(lines, "staff-lines", 0, 20)
+
+    def _change(self, element: Element, value: Key | str, staff: int | None) -> None:
+        self.current.changes.append(Change(self.at, _number_attribute(element, staff), value))
+
+    def direction(self, direction: Element) -> None:
+        onset = max(Fraction(0), self.at + self._offset(direction))
+        staff, voice = self.staff(direction), direction.findtext("voice")
+        for text in self.directions.marks(direction):
+            self.current.marks.append(Mark(onset, staff, voice.strip() if voice else None, text))
+        self._tempo(direction, onset)
+
+    def sound(self, sound: Element) -> None:
+        self._tempo(sound, self.at)
+
+    def _tempo(self, element: Element, onset: Fraction) -> None:
+        if beats := tempo(element):
+            self.current.tempos.append((onset, beats))
+
+    def harmony(self, harmony: Element) -> None:
+        onset = max(Fraction(0), self.at + self._offset(harmony))
+        if symbol := chord_symbol(harmony):
+            self.current.marks.append(Mark(onset, self.staff(harmony), None, f'"{symbol}"'))
+
+    def barline(self, barline: Element) -> None:
+        sign = _STYLES.get(barline.findtext("bar-style", "").strip(), "")
+        repeat = barline.find("repeat")
+        side = barline.get("location", "right")
+        ending = barline.find("ending")
+        if ending is not None and ending.get("type") == "start":
+            number = re.sub(r"\s", "", ending.get("number", ""))
+            self.current.volta = number if _VOLTA.fullmatch(number) else ""
+        if repeat is not None and repeat.get("direction") in ("forward", "backward"):
+            sign = "|:" if repeat.get("direction") == "forward" else ":|"
+        if side == "left":
+            self.current.left = sign
+        elif side == "right":
+            self.current.right = sign
+
+    def staff(self, element: Element) -> int:
+        staff = optional_integer(element, "staff", 1, MAX_STAVES, default=1)
+        self.part.staves = max(self.part.staves, staff)
+        return staff
+
+    def _time(self, element: Element, name: str) -> Fraction:
+        child = element.find(name)
+        if child is None:
+            raise FormatError(f"{element.tag} without {name}")
+        length = decimal(child, name)
+        if length < 0:
+            raise FormatError(f"{name} must not be negative")
+        return _quarters(length, self.divisions)
+
+    def _offset(self, element: Element) -> Fraction:
+        offset = element.find("offset")
+        return Fraction(0) if offset is None else decimal(offset, "offset") / self.divisions
+
+
+_HANDLERS = {
+    "note": _PartReader.note,
+    "backup": _PartReader.backup,
+    "forward": _PartReader.forward,
+    "attributes": _PartReader.attributes,
+    "direction": _PartReader.direction,
+    "sound": _PartReader.sound,
+    "harmony": _PartReader.harmony,
+    "barline": _PartReader.barline,
+}
+
+
+def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> Event:
+    event = Event(onset, length, [tone] if tone else [])
+    rest = note.find("rest")
+    if tone is None and rest is not None:
+        # Before version 2 of the format, a rest without a type is what fills the measure.
+        event.fills_measure = rest.get("measure") == "yes" or note.find("type") is None
+        event.hidden = note.get("print-object") == "no"
+    elif tone is None:
+        raise FormatError("a note has neither pitch nor rest")
+    first_beam = note.find("beam")
+    event.joined = first_beam is not None and (first_beam.text or "").strip() in ("begin", "continue")
+    event.ratio = _ratio(note)
+    _add_notations(event, note)
+    return event
+
+
+def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
+    """Return the length that type, dots and tuplet of a note state, where the counted one is that one rounded."""
+    value = NOTE_VALUES.get(note.findtext("type", "").strip())
+    if value is None:
+        return counted
+    dots = min(len(note.findall("dot")), 4)
+    actual, normal = _ratio(note) or (1, 1)
+    stated = value * 4 * (2 - Fraction(1, 2**dots)) * Fraction(normal, actual)
+    return stated if abs(stated - counted) < division else counted
+
+
+def _add_notations(event: Event, note: Element) -> None:
+    for notations in note.findall("notations"):
+        event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
+        for slur in notations.findall("slur"):
+            number = slur.get("number", "1")
+            if slur.get("type") == "start":
+                event.slur_starts.append(number)
+            elif slur.get("type") == "stop":
+                event.slur_stops.append(number)
+        for tuplet in notations.findall("tuplet"):
+            event.tuplet_starts |= tuplet.get("type") == "start"
+            event.tuplet_stops |= tuplet.get("type") == "stop"
+
+
+def _tone(note: Element) -> Tone | None:
+    for kind, prefix in (("pitch", ""), ("unpitched", "display-")):
+        if (pitch := note.find(kind)) is None:
+            continue
+        letter = pitch.findtext(f"{prefix}step", "B" if prefix else "").strip()
+        if len(letter) != 1 or letter not in "ABCDEFG":
+            raise FormatError(f"step {letter[:9]!r} is not one of A to G")
+        alter = pitch.find("alter")
+        # Quarter tones are rounded towards the natural: ABC data have none.
+        alteration = 0 if alter is None else int(decimal(alter, "alter"))
+        if abs(alteration) > 2:
+            raise FormatError(f"alter is {alteration}; -2 to 2 can be written")
+        octave = optional_integer(pitch, f"{prefix}octave", 0, 9, default=4)
+        tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
+        return Tone(letter, alteration, octave, tied)
+    return None
+
+
+def _ratio(note: Element) -> tuple[int, int] | None:
+    modification = note.find("time-modification")
+    if modification is None:
+        return None
+    actual, normal = (
+        optional_integer(modification, f"{name}-notes", 1, 999, default=1) for name in ("actual", "normal")
+    )
+    return (actual, normal) if actual != normal and max(actual, normal) <= MAX_TUPLET else None
+
+
+def _number_attribute(element: Element, default: int | None) -> int | None:
+    text = element.get("number", "").strip()
+    return int(text) if re.fullmatch("[0-9]{1,2}", text) else default
+
+
+@lru_cache(maxsize=4096)
+def _quarters(length: Fraction, divisions: Fraction) -> Fraction:
+    return length / divisions

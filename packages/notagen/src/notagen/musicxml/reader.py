@@ -1,0 +1,274 @@
+"""MusicXML to ABC in standard layout: the form in which the models' data were before cleaning.
+
+What ABC data do not have is left out: lyrics, layout, playback details, fingering, tremolo, cue notes and
+ottava lines (the notes have their sounding octave).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from notagen.musicxml.bar_text import BarWriter
+from notagen.musicxml.document import Document, read_document
+from notagen.musicxml.marks import plain_text
+from notagen.musicxml.measures import Part, read_part
+from notagen.musicxml.values import Key, Meter
+from notagen.musicxml.voices import Voice, build_voices
+from pentatonic.errors import FormatError
+
+#: Longest line of music, in characters, unless a single bar is longer.
+LINE_CHARACTERS = 100
+MAX_ABC_CHARACTERS = 1 << 24
+
+MAX_COMPOSERS = 10
+MAX_GROUPS = 256
+
+_BRACKETS = {"bracket": "[]", "square": "[]", "brace": "{}"}
+_NO_METER = Meter("none", None)
+_C_MAJOR = Key("C", 0)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Parts ``first`` to ``last`` (indices) that a bracket joins; empty without one."""
+
+    first: int
+    last: int
+    brackets: str
+    barlines: bool
+
+
+def musicxml_to_abc(source: Path | bytes) -> str:
+    """Read a MusicXML score as ABC in standard layout, with ``L:1/8``.
+
+    Every voice has every bar, and a bar has the same length and barlines in all voices. Pitches are as written:
+    a transposing instrument has ``transpose=`` on its ``V:`` line.
+
+    Args:
+        source: A ``.musicxml``, ``.xml`` or ``.mxl`` file, or its content.
+
+    Returns:
+        The header; then, for each voice, a line ``V:n`` and its bars, the number of the last one as a comment
+        at the end of each line. A title or a name may have any Unicode text.
+
+    Raises:
+        FormatError: It is no MusicXML, damaged, beyond a limit, or has what ABC cannot write; with the path
+            where ``source`` is one.
+    """
+    try:
+        return _abc(read_document(source))
+    except FormatError as error:
+        if error.path is not None or not isinstance(source, Path):
+            raise
+        raise FormatError(error.reason, path=source, line=error.line, column=error.column) from None
+
+
+def _abc(document: Document) -> str:
+    names = [name for name in _listed_parts(document.root) if name in document.parts]
+    names += [name for name in document.parts if name not in set(names)]
+    parts = [read_part(name, document.parts[name]) for name in names]
+    voices = build_voices(parts)
+    barlines = _barlines(parts)
+    tempo, tempos = _tempos(parts)
+    key, meter = _initial_key(voices[0], parts), _initial_meter(voices[0])
+    lines = ["X:1", *_titles(document.root)]
+    if len(voices) > 1:
+        lines.append(f"%%score {_score(document.root, names, voices)}")
+    lines += ["L:1/8", *([f"Q:{tempo}"] if tempo else []), f"M:{meter.name}", f"K:{(key or _C_MAJOR).name}"]
+    lines += _declarations(document.root, names, parts, voices)
+    characters = 0
+    for number, voice in enumerate(voices, 1):
+        lines.append(f"V:{number}")
+        for line in _music(voice, parts, key or _C_MAJOR, meter, barlines, tempos if number == 1 else {}):
+            characters += len(line)
+            if characters > MAX_ABC_CHARACTERS:
+                raise FormatError(f"the score needs more than {MAX_ABC_CHARACTERS} characters of ABC")
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _music(
+    voice: Voice,
+    parts: Sequence[Part],
+    key: Key,
+    meter: Meter,
+    barlines: Sequence[str],
+    tempos: dict[int, list[tuple[Fraction, str]]],
+) -> Iterator[str]:
+    """Yield the lines of a voice: bars, and the number of the last one."""
+    own = _initial_key(voice, parts)
+    writer = BarWriter(own, meter, _initial_clef(voice, parts))
+    prefix = f"[K:{own.name}]" if own and own.fifths != key.fifths else ""
+    line = prefix + barlines[0]
+    for index, measure in enumerate(voice.measures):
+        try:
+            bar = f" {writer.bar(measure, tempos.get(index, ()))} {barlines[index + 1]}"
+        except FormatError as error:
+            raise FormatError(f"measure {index + 1}: {error.reason}") from None
+        if index and len(line) + len(bar) > LINE_CHARACTERS:
+            yield f"{line} %{index}"
+            line = ""
+        line += bar
+    yield f"{line} %{len(voice.measures)}"
+
+
+def _initial_key(voice: Voice, parts: Sequence[Part]) -> Key | None:
+    if parts[voice.part].percussion:
+        return None
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Key)), _C_MAJOR)
+
+
+def _initial_meter(voice: Voice) -> Meter:
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Meter)), _NO_METER)
+
+
+def _initial_clef(voice: Voice, parts: Sequence[Part]) -> str:
+    if parts[voice.part].percussion:
+        return "perc"
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, str)), "treble")
+
+
+def _first_changes(voice: Voice) -> list:
+    return [change for change in voice.measures[0].changes if not change.onset]
+
+
+def _barlines(parts: Sequence[Part]) -> list[str]:
+    """The barline before the first measure, then the one after each: what any part has, with its ending."""
+    count = len(parts[0].measures)
+    signs = [["", ""] for _ in range(count + 1)]  # of the measure before, of the measure after
+    voltas = [""] * (count + 1)
+    for part in parts:
+        for index, measure in enumerate(part.measures):
+            signs[index + 1][0] = _stronger(signs[index + 1][0], measure.right)
+            signs[index][1] = _stronger(signs[index][1], measure.left)
+            voltas[index] = voltas[index] or measure.volta
+    barlines = [signs[0][1] if signs[0][1] == "|:" else ""]
+    for (before, after), volta in zip(signs[1:], voltas[1:], strict=True):
+        both = "::" if (before, after) == (":|", "|:") else _stronger(before, after) or "|"
+        barlines.append(both + volta)
+    if not barlines[-1].startswith(":"):
+        barlines[-1] = "|]"
+    return barlines
+
+
+def _stronger(one: str, other: str) -> str:
+    """The barline that says more; of two that say as much, the first."""
+    order = ("", "[|", "||", "|]", "|:", ":|")
+    return max(one, other, key=order.index)
+
+
+def _tempos(parts: Sequence[Part]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
+    """Return the tempo at the start, and the changes by measure; the same one in several parts counts once."""
+    found: dict[tuple[int, Fraction], str] = {}
+    for part in parts:
+        for index, measure in enumerate(part.measures):
+            for onset, beats in measure.tempos:
+                found.setdefault((index, onset), beats)
+    initial = current = found.pop((0, Fraction(0)), None)
+    changes: dict[int, list[tuple[Fraction, str]]] = {}
+    for (index, onset), beats in sorted(found.items()):
+        if beats != current:
+            changes.setdefault(index, []).append((onset, beats))
+        current = beats
+    return initial, changes
+
+
+def _titles(root: Element) -> Iterator[str]:
+    for path in ("work/work-title", "movement-title"):
+        if title := plain_text(root.findtext(path)):
+            yield f"T:{title}"
+    creators = root.findall("identification/creator")
+    for creator in [each for each in creators if each.get("type") == "composer"][:MAX_COMPOSERS]:
+        if name := plain_text(creator.text):
+            yield f"C:{name}"
+
+
+def _listed_parts(root: Element) -> dict[str, Element]:
+    """The ``<score-part>`` elements, by identifier."""
+    return {part.get("id", ""): part for part in root.findall("part-list/score-part")}
+
+
+def _declarations(
+    root: Element, names: Sequence[str], parts: Sequence[Part], voices: Sequence[Voice]
+) -> Iterator[str]:
+    """Yield the ``V:`` lines; the first voice of a part has its name and abbreviation."""
+    listed = _listed_parts(root)
+    named: set[int] = set()
+    for number, voice in enumerate(voices, 1):
+        part = parts[voice.part]
+        line = f"V:{number} {_initial_clef(voice, parts)}"
+        if part.transpose:
+            line += f" transpose={part.transpose}"
+        if (staff_lines := part.staff_lines.get(voice.staff, 5)) != 5:
+            line += f" stafflines={staff_lines}"
+        line += " "
+        entry = listed.get(names[voice.part])
+        if voice.part not in named and entry is not None:
+            line += _names(entry)
+        named.add(voice.part)
+        yield line
+        if part.percussion:
+            yield "K:none"
+
+
+def _names(entry: Element) -> str:
+    name, short = (plain_text(entry.findtext(tag)) for tag in ("part-name", "part-abbreviation"))
+    return " ".join(f'{field}="{text}"' for field, text in (("nm", name), ("snm", short)) if text)
+
+
+def _score(root: Element, names: Sequence[str], voices: Sequence[Voice]) -> str:
+    """Return the grouping of voices to staves, parts and groups."""
+    groups = _groups(root, {name: index for index, name in enumerate(names)})
+    tokens: list[str] = []
+    for index in range(len(names)):
+        if index and any(g.barlines and g.first < index <= g.last for g in groups):
+            tokens.append("|")
+        tokens += [g.brackets[0] for g in groups if g.brackets and g.first == index]
+        tokens += _part_score([(n, voice) for n, voice in enumerate(voices, 1) if voice.part == index])
+        tokens += [g.brackets[1] for g in reversed(groups) if g.brackets and g.last == index]
+    return " ".join(tokens)
+
+
+def _part_score(voices: Sequence[tuple[int, Voice]]) -> list[str]:
+    staves: dict[int, list[str]] = {}
+    for number, voice in voices:
+        staves.setdefault(voice.staff, []).append(str(number))
+    listed = [" ".join(names) if len(names) == 1 else f"( {' '.join(names)} )" for names in staves.values()]
+    return listed if len(listed) == 1 else [f"{{ {' | '.join(listed)} }}"]
+
+
+def _groups(root: Element, order: dict[str, int]) -> list[_Group]:
+    """Return the groups of parts, outer ones first; of two that cross, the second has no brackets."""
+    opened: dict[str, tuple[int, str, bool]] = {}
+    groups: list[_Group] = []
+    last = -1
+    for element in root.findall("part-list/*"):
+        if element.tag == "score-part":
+            last = order.get(element.get("id", ""), last)
+        elif element.tag == "part-group":
+            number = element.get("number", "1")
+            if element.get("type") == "start":
+                symbol = _BRACKETS.get(element.findtext("group-symbol", "").strip(), "")
+                barlines = element.findtext("group-barline", "").strip() == "yes"
+                opened[number] = (last + 1, symbol, barlines)
+            elif number in opened:
+                first, symbol, barlines = opened.pop(number)
+                if first <= last:
+                    groups.append(_Group(first, last, symbol, barlines))
+    if len(groups) > MAX_GROUPS:
+        raise FormatError(f"{len(groups)} groups of parts; at most {MAX_GROUPS} are allowed")
+    groups.sort(key=lambda group: (group.first, -group.last))
+    nested: list[_Group] = []
+    ends: list[int] = []
+    for group in groups:
+        while ends and ends[-1] < group.first:
+            ends.pop()
+        crosses = bool(ends) and ends[-1] < group.last
+        nested.append(_Group(group.first, group.last, "" if crosses else group.brackets, group.barlines))
+        if not crosses:
+            ends.append(group.last)
+    return nested

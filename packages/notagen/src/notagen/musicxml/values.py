@@ -1,0 +1,112 @@
+"""Numbers, keys, meters and clefs of MusicXML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from xml.etree.ElementTree import Element
+
+from pentatonic.errors import FormatError
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?")
+_BEATS = re.compile(r"[0-9]{1,3}(?:\+[0-9]{1,3}){0,9}")
+_CLEFS = {
+    ("G", 2): "treble", ("F", 4): "bass", ("C", 3): "alto", ("C", 4): "tenor",
+    ("G", 1): "treble1", ("F", 3): "bass3", ("F", 5): "bass5",
+    ("C", 1): "alto1", ("C", 2): "alto2", ("C", 5): "alto5",
+}  # fmt: skip
+_OCTAVES = {-2: "-15", -1: "-8", 1: "+8", 2: "+15"}
+_TONICS = (  # by fifths, from -8
+    "Fb", "Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G",
+    "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#", "E#", "B#",
+)  # fmt: skip
+_MODES = {
+    "lydian": ("lyd", -1), "mixolydian": ("mix", 1), "dorian": ("dor", 2), "minor": ("min", 3), "aeolian": ("min", 3),
+    "phrygian": ("phr", 4), "locrian": ("loc", 5),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as ABC writes it, and the sharps (or minus the flats) of its signature."""
+
+    name: str
+    fifths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A meter as ABC writes it, and the length of its measure; None for free meter."""
+
+    name: str
+    length: Fraction | None
+
+
+def read_key(key: Element) -> Key:
+    """Read a ``<key>``; C where the signature is of freely chosen accidentals."""
+    if key.find("fifths") is None:
+        return Key("C", 0)
+    fifths = optional_integer(key, "fifths", -7, 7)
+    mode, steps = _MODES.get(key.findtext("mode", "").strip().lower(), ("", 0))
+    return Key(_TONICS[fifths + steps + 8] + mode, fifths)
+
+
+def read_meter(time: Element) -> Meter:
+    """Read a ``<time>``; of several meters in one, their sum."""
+    pairs = list(zip(time.findall("beats"), time.findall("beat-type"), strict=False))
+    if not pairs:
+        return Meter("none", None)
+    parts: list[tuple[str, int]] = []
+    for beats, unit in pairs[:9]:
+        count = "".join((beats.text or "").split())
+        if not _BEATS.fullmatch(count) or not any(map(int, count.split("+"))):
+            raise FormatError(f"beats {count[:20]!r} is not a number or a sum such as 3+2")
+        parts.append((count, integer(unit, "beat-type", 1, 999)))
+    length = sum((Fraction(sum(map(int, count.split("+"))), unit) for count, unit in parts), Fraction(0))
+    if len(parts) == 1:
+        return Meter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
+    unit = max(unit for _, unit in parts)
+    total = length * unit
+    if total.denominator != 1 or total > 999:
+        raise FormatError("the meters of this measure have no common unit")
+    return Meter(f"{total}/{unit}", length * 4)
+
+
+def read_clef(clef: Element) -> str:
+    """Return the word that ABC has for a ``<clef>``; ``treble`` where it has none."""
+    sign = clef.findtext("sign", "").strip()
+    if sign == "percussion":
+        return "perc"
+    usual = {"G": 2, "F": 4, "C": 3}.get(sign, 2)
+    line = optional_integer(clef, "line", -99, 99, default=usual)
+    octave = optional_integer(clef, "clef-octave-change", -99, 99)
+    return _CLEFS.get((sign, line), "treble") + _OCTAVES.get(octave, "")
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Fraction | None:
+    return Fraction(text) if _DECIMAL.fullmatch(text) else None
+
+
+def decimal(element: Element, name: str) -> Fraction:
+    """Read the number in an element; ``name`` is for the message."""
+    text = (element.text or "").strip()
+    if len(text) > 20 or (number := _parsed(text)) is None:
+        raise FormatError(f"{name} {text[:20]!r} is not a number of at most 9 digits")
+    return number
+
+
+def integer(element: Element, name: str, low: int, high: int) -> int:
+    """Read the whole number in an element, which has to lie between two bounds."""
+    number = decimal(element, name)
+    if number.denominator != 1 or not low <= number <= high:
+        raise FormatError(f"{name} is {(element.text or '').strip()[:20]!r}; allowed are {low} to {high}")
+    return int(number)
+
+
+def optional_integer(parent: Element, name: str, low: int, high: int, *, default: int = 0) -> int:
+    """Read the whole number in a child element; ``default`` without that child."""
+    element = parent.find(name)
+    return default if element is None else integer(element, name, low, high)

@@ -1,0 +1,94 @@
+"""A piece in ABC written as MusicXML 4.0, for notation programs and engravers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from math import lcm
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from notagen.musicxml.writer_elements import add
+from notagen.musicxml.writer_notes import pieces
+from notagen.musicxml.writer_part import PartWriter
+from notagen.score import Group, Part, Score, read_score
+from pentatonic.errors import FormatError
+
+#: Units of duration in a quarter note at most.
+MAX_DIVISIONS = 1 << 24
+
+
+def abc_to_musicxml(text: str, *, title: str | None = None) -> bytes:
+    """Write a piece as MusicXML.
+
+    A voice, or the voices of a ``( )`` of ``%%score``, is a staff. A ``{ }`` is one part of several staves where only
+    the first has a name. Rests as long as the bar are left out where they are invisible and the part has other
+    voices, and below the first staff of a part.
+
+    Args:
+        text: One tune in any layout; see :func:`notagen.score.read_score`.
+        title: Title of the score; that of the tune by default.
+
+    Returns:
+        A ``score-partwise`` document in UTF-8, the same for the same text.
+
+    Raises:
+        FormatError: The text is no piece, or a length or a pitch in it cannot be written; with the line, and in
+            the message the voice and the bar.
+    """
+    score = read_score(text)
+    document = Element("score-partwise", {"version": "4.0"})
+    title = score.title if title is None else title
+    if title:
+        add(add(document, "work"), "work-title", title)
+    identification = SubElement(document, "identification")
+    if score.composer:
+        add(identification, "creator", score.composer, {"type": "composer"})
+    add(add(identification, "encoding"), "software", "notagen")
+    parts = score.parts
+    names = {part: f"P{number}" for number, part in enumerate(parts, 1)}
+    _part_list(SubElement(document, "part-list"), score, score.layout, names, count(1))
+    divisions = _divisions(score)
+    for part in parts:
+        element = add(document, "part", None, {"id": names[part]})
+        PartWriter(score, part, divisions, leads=part is parts[0]).write(element)
+    indent(document, " ")
+    return tostring(document, encoding="UTF-8", xml_declaration=True) + b"\n"
+
+
+def _part_list(
+    parent: Element, score: Score, layout: Sequence[Part | Group], names: dict[Part, str], numbers: count[int]
+) -> None:
+    for node in layout:
+        if isinstance(node, Part):
+            voice = score.voices[node.voices[0]]
+            part = add(parent, "score-part", None, {"id": names[node]})
+            add(part, "part-name", voice.full_name)
+            if voice.abbreviation:
+                add(part, "part-abbreviation", voice.abbreviation)
+            continue
+        number = str(next(numbers))
+        group = add(parent, "part-group", None, {"type": "start", "number": number})
+        add(group, "group-symbol", node.symbol)
+        add(group, "group-barline", "yes" if node.joined else "no")
+        _part_list(parent, score, node.members, names, numbers)
+        add(parent, "part-group", None, {"type": "stop", "number": number})
+
+
+def _divisions(score: Score) -> int:
+    """The number of units in a quarter note with which every duration is a whole number."""
+    divisions = 1
+    for voice in score.voices.values():
+        for index, measure in enumerate(voice.measures, 1):
+            try:
+                for layer in measure.layers:
+                    for event in layer.events:
+                        divisions = lcm(divisions, *((4 * piece[0]).denominator for piece in pieces(event)))
+            except FormatError as error:
+                reason = f"voice {voice.name}, bar {index}: {error.reason}"
+                raise FormatError(reason, line=measure.line) from None
+            if divisions > MAX_DIVISIONS:
+                reason = (
+                    f"voice {voice.name}, bar {index}: the lengths have no common unit that can be written"
+                )
+                raise FormatError(reason, line=measure.line)
+    return divisions

@@ -1,0 +1,267 @@
+"""Marks at the notes: decorations, texts, chord symbols and tempos as MusicXML writes them.
+
+Decorations that MusicXML has no element for, and hairpins, pedals and trill lines without their other end, are
+left out. Jumps such as ``D.C.alfine`` are words with the instruction for players.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from xml.etree.ElementTree import Element, SubElement
+
+from notagen.musicxml.writer_elements import add, value_name
+from notagen.score import Annotation, Layer, Marks, Tempo, Voice
+
+#: Decoration -> group (a child of ``<notations>``, or empty), element, attributes, text.
+_NOTATIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
+    **{name: ("articulations", tag, {}, "") for name, tag in {
+        "staccato": "staccato", "accent": "accent", ">": "accent", "emphasis": "accent",
+        "^": "strong-accent", "marcato": "strong-accent", "tenuto": "tenuto", "wedge": "staccatissimo",
+        "breath": "breath-mark", "slide": "scoop", "shortphrase": "caesura", "mediumphrase": "caesura",
+        "longphrase": "caesura",
+    }.items()},
+    **{name: ("ornaments", tag, {}, "") for name, tag in {
+        "trill": "trill-mark", "lowermordent": "mordent", "mordent": "mordent",
+        "uppermordent": "inverted-mordent", "pralltriller": "inverted-mordent", "turn": "turn",
+        "roll": "turn", "invertedturn": "inverted-turn",
+    }.items()},
+    "turnx": ("ornaments", "turn", {"slash": "yes"}, ""),
+    "invertedturnx": ("ornaments", "inverted-turn", {"slash": "yes"}, ""),
+    **{"/" * n: ("ornaments", "tremolo", {"type": "single"}, str(n)) for n in (1, 2, 3, 4)},
+    **{name: ("technical", tag, {}, "") for name, tag in {
+        "upbow": "up-bow", "downbow": "down-bow", "open": "open-string", "plus": "stopped", "+": "stopped",
+        "snap": "snap-pizzicato", "thumb": "thumb-position",
+    }.items()},
+    **{str(finger): ("technical", "fingering", {}, str(finger)) for finger in range(6)},
+    "fermata": ("", "fermata", {"type": "upright"}, ""),
+    "invertedfermata": ("", "fermata", {"type": "inverted"}, ""),
+    "arpeggio": ("", "arpeggiate", {}, ""),
+}  # fmt: skip
+_GROUPS = ("ornaments", "technical", "articulations", "")
+_DYNAMICS = frozenset(
+    ("p", "pp", "ppp", "pppp", "f", "ff", "fff", "ffff", "mp", "mf", "sf", "sfp", "sfpp", "fp", "rf", "rfz", "sfz",
+     "sffz", "fz")
+)  # fmt: skip
+_NOTEHEADS = {"x": "x", "harmonic": "diamond", "rhythm": "slash", "triangle": "triangle", "normal": "normal"}
+#: Jump -> words and the attribute of ``<sound>``.
+_JUMPS = {
+    "D.C.": ("D.C.", "dacapo", "yes"), "dacapo": ("D.C.", "dacapo", "yes"),
+    "D.C.alfine": ("D.C. al Fine", "dacapo", "yes"), "D.C.alcoda": ("D.C. al Coda", "dacapo", "yes"),
+    "D.S.": ("D.S.", "dalsegno", "segno"), "D.S.alfine": ("D.S. al Fine", "dalsegno", "segno"),
+    "D.S.alcoda": ("D.S. al Coda", "dalsegno", "segno"), "dacoda": ("To Coda", "tocoda", "coda"),
+    "fine": ("Fine", "fine", "yes"),
+}  # fmt: skip
+#: Sign of one end -> kind of line, and its type at this end.
+_LINES = {
+    "<(": ("crescendo", "crescendo"), "<)": ("crescendo", "stop"),
+    ">(": ("diminuendo", "diminuendo"), ">)": ("diminuendo", "stop"),
+    "ped": ("pedal", "start"), "ped-up": ("pedal", "stop"),
+    "trill(": ("trill", "start"), "trill)": ("trill", "stop"),
+}  # fmt: skip
+_SYNONYMS = {"crescendo(": "<(", "crescendo)": "<)", "diminuendo(": ">(", "diminuendo)": ">)"}
+
+_CHORD = re.compile(
+    r"([A-G])(##|bb|[#b])?((?:maj|min|dim|aug|sus|add|omit|no|alt|[Mm0-9+\-°ø()#b, ])*+)"
+    r"(?:/([A-G])(##|bb|[#b])?)?"
+)
+_KINDS = {
+    "": "major", "maj": "major", "M": "major", "m": "minor", "min": "minor", "-": "minor",
+    "7": "dominant", "maj7": "major-seventh", "M7": "major-seventh", "m7": "minor-seventh",
+    "min7": "minor-seventh", "-7": "minor-seventh", "dim": "diminished", "°": "diminished",
+    "dim7": "diminished-seventh", "°7": "diminished-seventh", "aug": "augmented", "+": "augmented",
+    "aug7": "augmented-seventh", "+7": "augmented-seventh", "7+": "augmented-seventh", "6": "major-sixth",
+    "m6": "minor-sixth", "min6": "minor-sixth", "9": "dominant-ninth", "maj9": "major-ninth",
+    "M9": "major-ninth", "m9": "minor-ninth", "min9": "minor-ninth", "11": "dominant-11th",
+    "maj11": "major-11th", "m11": "minor-11th", "13": "dominant-13th", "maj13": "major-13th",
+    "m13": "minor-13th", "sus": "suspended-fourth", "sus4": "suspended-fourth", "sus2": "suspended-second",
+    "m7b5": "half-diminished", "ø": "half-diminished", "ø7": "half-diminished", "5": "power",
+    "mMaj7": "major-minor", "mmaj7": "major-minor", "mM7": "major-minor",
+}  # fmt: skip
+_ALTERS = {"": "", None: "", "#": "1", "##": "2", "b": "-1", "bb": "-2"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a voice stands in its part.
+
+    Args:
+        voice: Its number, from 1.
+        staff: The number of its staff, from 1; None in a part of one staff.
+        percussion: Whether its notes have no pitch.
+    """
+
+    voice: int
+    staff: int | None = None
+    percussion: bool = False
+
+    def number(self, index: int) -> str:
+        """A number, 1..16, that tells lines of this voice from those of the others."""
+        return str((4 * (self.voice - 1) + index - 1) % 16 + 1)
+
+
+#: Position of a decoration in a voice: measure, layer, event (one more than there are: after the last), place.
+Position = tuple[int, int, int, int]
+
+
+def line_ends(voice: Voice) -> frozenset[Position]:
+    """Return the positions of the signs of hairpins, pedals and trill lines that have their other end."""
+    found: set[Position] = set()
+    opened: dict[tuple[int, str], Position] = {}
+    for index, measure in enumerate(voice.measures):
+        for layer_index, layer in enumerate(measure.layers):
+            for event_index, marks in enumerate(_all_marks(layer)):
+                for place, name in enumerate(marks.decorations):
+                    kind, end = _LINES.get(_SYNONYMS.get(name, name), ("", ""))
+                    position = (index, layer_index, event_index, place)
+                    if kind == "trill" and event_index == len(layer.events):
+                        continue  # it stands at a note
+                    if kind and end != "stop":
+                        opened[layer_index, kind] = position
+                    elif kind and (start := opened.pop((layer_index, kind), None)):
+                        found |= {start, position}
+    return frozenset(found)
+
+
+def _all_marks(layer: Layer) -> Iterator[Marks]:
+    yield from (event.marks for event in layer.events)
+    yield layer.trailing
+
+
+def is_line_end(decoration: str) -> bool:
+    """Whether it is one end of a hairpin, a pedal or a trill line."""
+    return _SYNONYMS.get(decoration, decoration) in _LINES
+
+
+def write_notations(notations: Element, decorations: Sequence[str]) -> None:
+    """Append the ornaments, articulations and other signs of a note to its ``<notations>``."""
+    found: dict[str, list[tuple[str, dict[str, str], str]]] = {}
+    for name in dict.fromkeys(decorations):
+        if name in _NOTATIONS:
+            group, tag, attributes, text = _NOTATIONS[name]
+            found.setdefault(group, []).append((tag, attributes, text))
+        elif name in ("trill(", "trill)"):
+            signs = found.setdefault("ornaments", [])
+            if name == "trill(":
+                signs.append(("trill-mark", {}, ""))
+            signs.append(("wavy-line", {"type": "start" if name == "trill(" else "stop", "number": "1"}, ""))
+    for group in _GROUPS:
+        if group in found:
+            parent = SubElement(notations, group) if group else notations
+            for tag, attributes, text in found[group]:
+                add(parent, tag, text or None, attributes)
+
+
+def notehead(decorations: Iterable[str]) -> str | None:
+    """Return the form of the note head that ``!style=…!`` asks for."""
+    styles = (name.removeprefix("style=") for name in decorations if name.startswith("style="))
+    return next((_NOTEHEADS[style] for style in styles if style in _NOTEHEADS), None)
+
+
+def write_directions(measure: Element, marks: Marks, place: Place) -> None:
+    """Write what stands before a note beside the staff: dynamics, hairpins, texts, chord symbols and jumps.
+
+    Args:
+        measure: Where it goes.
+        marks: With only those line ends that are to be written.
+        place: Of the voice.
+    """
+    for symbol in marks.chord_symbols:
+        _write_chord_symbol(measure, symbol, place)
+    for annotation in marks.annotations:
+        _write_words(measure, annotation, place)
+    for decoration in marks.decorations:
+        name = _SYNONYMS.get(decoration, decoration)
+        kind, end = _LINES.get(name, ("", ""))
+        sound: dict[str, str] = {}
+        if name in _DYNAMICS:
+            add(add(_direction(measure, "below"), "dynamics"), name)
+        elif name in _JUMPS:
+            words, attribute, value = _JUMPS[name]
+            add(_direction(measure, "above"), "words", words)
+            sound = {attribute: value}
+        elif name in ("segno", "coda"):
+            add(_direction(measure, "above"), name)
+            sound = {name: name}
+        elif kind == "pedal":
+            add(_direction(measure, "below"), "pedal", None, {"type": end, "line": "no", "sign": "yes"})
+        elif kind in ("crescendo", "diminuendo"):
+            number = place.number(1 if kind == "crescendo" else 2)
+            add(_direction(measure, "below"), "wedge", None, {"type": end, "number": number})
+        else:
+            continue  # it stands at the note, or MusicXML has no sign for it
+        _finish(measure[-1], place, sound)
+
+
+def write_tempo(measure: Element, tempo: Tempo, place: Place) -> None:
+    """Write a tempo as its words, its metronome mark and the speed for players."""
+    direction = add(measure, "direction", None, {"placement": "above"})
+    if tempo.text:
+        add(add(direction, "direction-type"), "words", tempo.text)
+    if tempo.beat is None or tempo.per_minute is None:
+        _finish(direction, place)
+        return
+    if beat := value_name(tempo.beat):
+        metronome = add(add(direction, "direction-type"), "metronome")
+        add(metronome, "beat-unit", beat[0])
+        for _ in range(beat[1]):
+            add(metronome, "beat-unit-dot")
+        add(metronome, "per-minute", _decimal(tempo.per_minute))
+    elif not tempo.text:
+        add(add(direction, "direction-type"), "words", f"{tempo.beat} = {_decimal(tempo.per_minute)}")
+    _finish(direction, place, {"tempo": _decimal(4 * tempo.beat * tempo.per_minute)})
+
+
+def write_label(measure: Element, text: str, place: Place) -> None:
+    """Write the name of a section."""
+    add(_direction(measure, "above"), "rehearsal", text)
+    _finish(measure[-1], place)
+
+
+def _direction(measure: Element, placement: str) -> Element:
+    """Begin a ``<direction>`` and return its first ``<direction-type>``."""
+    direction = add(measure, "direction", None, {"placement": placement} if placement else {})
+    return add(direction, "direction-type")
+
+
+def _finish(direction: Element, place: Place, sound: dict[str, str] | None = None) -> None:
+    add(direction, "voice", place.voice)
+    if place.staff is not None:
+        add(direction, "staff", place.staff)
+    if sound:
+        add(direction, "sound", None, sound)
+
+
+def _write_words(measure: Element, annotation: Annotation, place: Place) -> None:
+    if annotation.text:
+        placement = annotation.placement if annotation.placement in ("above", "below") else "above"
+        add(_direction(measure, placement), "words", annotation.text)
+        _finish(measure[-1], place)
+
+
+def _write_chord_symbol(measure: Element, symbol: str, place: Place) -> None:
+    match = _CHORD.fullmatch(symbol)
+    if match is None:
+        _write_words(measure, Annotation(symbol, "above"), place)
+        return
+    root, sign, kind, bass, bass_sign = match.groups()
+    harmony = add(measure, "harmony")
+    _write_root(harmony, "root", root, sign)
+    add(harmony, "kind", _KINDS.get(kind.strip(), "other"), {"text": kind.strip()} if kind.strip() else {})
+    if bass:
+        _write_root(harmony, "bass", bass, bass_sign)
+    if place.staff is not None:
+        add(harmony, "staff", place.staff)
+
+
+def _write_root(harmony: Element, name: str, step: str, sign: str | None) -> None:
+    root = add(harmony, name)
+    add(root, f"{name}-step", step)
+    if alter := _ALTERS[sign]:
+        add(root, f"{name}-alter", alter)
+
+
+def _decimal(value: Fraction) -> str:
+    return f"{float(value):.6f}".rstrip("0").rstrip(".")

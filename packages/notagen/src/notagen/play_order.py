@@ -1,0 +1,96 @@
+"""In which order the measures of a piece are played: repeats and endings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from notagen.score import Measure, Score
+from pentatonic.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the barlines of one measure say.
+
+    Args:
+        starts: Repeated music starts with it.
+        stops: Repeated music stops with it.
+        ending: Numbers of the ending that it belongs to; empty outside of endings.
+        ending_stops: It is the last measure of its ending.
+    """
+
+    starts: bool = False
+    stops: bool = False
+    ending: tuple[int, ...] = ()
+    ending_stops: bool = False
+
+
+def signs_of(score: Score) -> list[Signs]:
+    """Read the barlines of a piece; what one voice has, all have."""
+    voices = [voice.measures for voice in score.voices.values()]
+    return [_joined(row) for row in zip_longest(*voices)]
+
+
+def _joined(row: Sequence[Measure | None]) -> Signs:
+    measures = [measure for measure in row if measure is not None]
+    in_ending = next((measure for measure in measures if measure.ending), measures[0])
+    return Signs(
+        any(measure.repeat_starts for measure in measures),
+        any(measure.repeat_stops for measure in measures),
+        in_ending.ending,
+        in_ending.ending_stops,
+    )
+
+
+def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
+    """Return the indices of the measures in the order in which they are played.
+
+    A repeat goes back to the last ``|:``, else to where the last repeat ended, else to the start. Music is played
+    twice, or as often as its endings count; an ending is played in the passes it numbers. Where the signs make no
+    sense, such as a second ending without a first one, nothing is left out in the first pass.
+
+    Args:
+        signs: Of every measure.
+        limit: Measures that may be played.
+
+    Raises:
+        InputError: More measures would be played.
+    """
+    passes = _passes(signs)
+    order: list[int] = []
+    start, turn, index = 0, 1, 0
+    while index < len(signs):
+        sign = signs[index]
+        if sign.starts and index != start:
+            start, turn = index, 1
+        if turn > 1 and sign.ending and turn not in sign.ending:
+            index = _after_ending(signs, index)
+            continue
+        order.append(index)
+        if len(order) > limit:
+            raise InputError(f"with its repeats, the piece has more than {limit} bars")
+        if sign.stops and turn < passes[index]:
+            index, turn = start, turn + 1
+            continue
+        index += 1
+        if sign.stops or (sign.ending_stops and turn > 1):
+            start, turn = index, 1
+    return order
+
+
+def _passes(signs: Sequence[Signs]) -> list[int]:
+    """How often the music before each measure is played, by the endings that follow each other there."""
+    passes = [2] * (len(signs) + 1)
+    for index in range(len(signs) - 1, -1, -1):
+        if signs[index].ending:
+            passes[index] = max(*signs[index].ending, passes[index + 1])
+    return passes
+
+
+def _after_ending(signs: Sequence[Signs], index: int) -> int:
+    index += 1
+    while index < len(signs) and signs[index].ending and not signs[index - 1].ending_stops:
+        index += 1
+    return index

@@ -1,0 +1,45 @@
+"""A piece in musical time, read from ABC in any layout; what the exporters, the player and the repair work on."""
+
+from notagen.score.model import (
+    Annotation,
+    Change,
+    Clef,
+    Event,
+    GraceNote,
+    Group,
+    Head,
+    Layer,
+    Marks,
+    Measure,
+    Part,
+    Pitch,
+    Score,
+    SlurEnd,
+    Tempo,
+    TimeSignature,
+    TupletMark,
+    Voice,
+)
+from notagen.score.reader import read_score
+
+__all__ = [
+    "Annotation",
+    "Change",
+    "Clef",
+    "Event",
+    "GraceNote",
+    "Group",
+    "Head",
+    "Layer",
+    "Marks",
+    "Measure",
+    "Part",
+    "Pitch",
+    "Score",
+    "SlurEnd",
+    "Tempo",
+    "TimeSignature",
+    "TupletMark",
+    "Voice",
+    "read_score",
+]

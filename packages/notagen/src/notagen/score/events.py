@@ -1,0 +1,289 @@
+"""Bars of syntax to measures of events: exact times, resolved pitches, ties, slurs and tuplets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+
+from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
+from notagen.abc.syntax import Annotation as QuotedText
+from notagen.abc.syntax import (
+    Bar,
+    Chord,
+    Decoration,
+    Element,
+    Grace,
+    InlineField,
+    Note,
+    Overlay,
+    Rest,
+    Slur,
+    Space,
+    Tie,
+)
+from notagen.score.layout import read_clef, read_tempo, read_time
+from notagen.score.lines import Line
+from notagen.score.model import (
+    NO_MARKS,
+    Annotation,
+    Change,
+    Clef,
+    Event,
+    GraceNote,
+    Head,
+    Layer,
+    Marks,
+    Measure,
+    Pitch,
+    TimeSignature,
+    TupletMark,
+)
+from notagen.score.tuplets import stretched, tuplet_marks
+from pentatonic.errors import FormatError
+
+MAX_LAYERS = 4
+#: Of times in a measure, as fractions of a whole note.
+MAX_DENOMINATOR = 1 << 24
+
+_SHARPS = "FCGDAEB"
+_ALTERATIONS = {"__": -2, "_": -1, "=": 0, "^": 1, "^^": 2}
+_PLACEMENTS = {"^": "above", "_": "below", "<": "left", ">": "right", "@": ""}
+_SHORTHAND = {
+    ".": "staccato", "~": "roll", "H": "fermata", "L": "accent", "M": "lowermordent", "O": "coda",
+    "P": "uppermordent", "S": "segno", "T": "trill", "u": "upbow", "v": "downbow",
+}  # fmt: skip
+
+
+@dataclass
+class _Pending:
+    """What stands before the next event."""
+
+    decorations: list[str] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
+    chord_symbols: list[str] = field(default_factory=list)
+    grace: list[GraceNote] = field(default_factory=list)
+
+    def marks(self) -> Marks:
+        return Marks(
+            tuple(self.decorations), tuple(self.annotations), tuple(self.chord_symbols), tuple(self.grace)
+        )
+
+    def text(self, quoted: str) -> None:
+        content = quoted[1:-1]
+        if content[:1] in _PLACEMENTS and content:
+            self.annotations.append(Annotation(content[1:].strip(), _PLACEMENTS[content[0]]))
+        elif content[:1] in "ABCDEFG" and content:
+            self.chord_symbols.append(content.strip())
+        elif content.strip():
+            self.annotations.append(Annotation(content.strip(), "above"))
+
+
+@dataclass(frozen=True)
+class OpenMeasure:
+    """A measure without barlines; ``layers`` are lists that later measures may still change: ties, slurs."""
+
+    key: Key
+    time: TimeSignature
+    clef: Clef
+    layers: tuple[tuple[list[Event], Marks], ...]
+    changes: tuple[Change, ...]
+    line: int | None
+
+    @property
+    def duration(self) -> Fraction:
+        """How long its longest layer lasts."""
+        return max(events[-1].end if events else Fraction(0) for events, _ in self.layers)
+
+    def close(self, left: str, right: str) -> Measure:
+        """Return the measure with the barlines before and after it."""
+        layers = tuple(Layer(tuple(events), trailing) for events, trailing in self.layers)
+        return Measure(self.key, self.time, self.clef, layers, self.changes, left, right, line=self.line)
+
+
+class VoiceReader:
+    """Reads the bars of one voice in their order.
+
+    Args:
+        key: The key at the start.
+        time: The time signature at the start.
+        clef: The clef at the start.
+        unit_length: The note length at the start, in whole notes.
+    """
+
+    def __init__(self, key: Key, time: TimeSignature, clef: Clef, unit_length: Fraction) -> None:
+        self.key, self.time, self.clef, self.unit = key, time, clef, unit_length
+        self.lines = [Line()]
+        self.pending = _Pending()
+
+    def bar(self, bar: Bar) -> OpenMeasure:
+        """Read a bar.
+
+        Raises:
+            FormatError: A duration, a key, a meter or a note length in it is wrong.
+        """
+        self.accidentals: dict[tuple[str, int], int] = {}
+        self.changes: list[Change] = []
+        self.onset, self.layer, self.joined = Fraction(0), 0, False
+        elements = bar.elements
+        first = next((i for i, element in enumerate(elements) if isinstance(element, (Note, Chord, Rest))), 0)
+        for element in elements[:first]:
+            if isinstance(element, InlineField):
+                self._field(element)
+        key, time, clef = self.key, self.time, self.clef
+        for line in self.lines:
+            line.events = []
+        meter = self.time.meter
+        lengths = durations(bar, meter=meter, bar_length=meter.length / self.unit if meter else None)
+        lengths = stretched(elements, lengths)
+        tuplets = tuplet_marks(elements, meter)
+        trailing: dict[int, Marks] = {}
+        for index, element in enumerate(elements):
+            if isinstance(element, (Note, Chord, Rest)):
+                self._event(element, lengths[index], tuplets.get(index, ()))
+            elif isinstance(element, Overlay):
+                trailing[self.layer] = self._take()
+                self._overlay(bar)
+            elif index >= first or not isinstance(element, InlineField):
+                self._mark(element)
+        trailing[self.layer] = self._take()
+        for line in self.lines[self.layer + 1 :]:
+            line.tied = {}
+        layers = tuple((line.events, trailing[i]) for i, line in enumerate(self.lines[: self.layer + 1]))
+        return OpenMeasure(key, time, clef, layers, tuple(self.changes), bar.line)
+
+    def rest(self, length: Fraction, invisible: bool) -> OpenMeasure:
+        """Read a bar that the source leaves out."""
+        for line in self.lines:
+            line.events, line.tied = [], {}
+        self.lines[0].add(Event(Fraction(0), length, invisible=invisible))
+        return OpenMeasure(self.key, self.time, self.clef, ((self.lines[0].events, NO_MARKS),), (), None)
+
+    def _take(self) -> Marks:
+        """Return what stands before the next event, and begin anew."""
+        pending, self.pending = self.pending, _Pending()
+        return pending.marks() or NO_MARKS
+
+    def _overlay(self, bar: Bar) -> None:
+        self.layer += 1
+        if self.layer == MAX_LAYERS:
+            raise FormatError(f"more than {MAX_LAYERS} layers in a bar", line=bar.line, column=bar.column)
+        if self.layer == len(self.lines):
+            self.lines.append(Line())
+        self.onset, self.joined = Fraction(0), False
+
+    def _event(self, element: Note | Chord | Rest, length: Fraction, tuplets: tuple[TupletMark, ...]) -> None:
+        line = self.lines[self.layer]
+        inner = element.elements if isinstance(element, Chord) else ()
+        for mark in inner:
+            if isinstance(mark, Slur) and mark.text == ")":
+                continue
+            self._mark(mark, skip=(Note, Tie, Space))
+        notes = element.notes if isinstance(element, Chord) else (element,)
+        heads = tuple(self._head(note, line) for note in notes if isinstance(note, Note))
+        duration = length * self.unit
+        invisible = isinstance(element, Rest) and element.letter in "xX"
+        if not duration:
+            raise FormatError("a note or rest of no length")
+        line.add(Event(self.onset, duration, heads, invisible, self._take(), tuplets, (), self.joined))
+        self.joined = True
+        self.onset += duration
+        if max(duration.denominator, self.onset.denominator) > MAX_DENOMINATOR:
+            raise FormatError("the lengths have no common unit that can be written")
+        if isinstance(element, Chord):
+            line.tie([element.tie or tie for tie in _tied(element)])
+        elif isinstance(element, Note) and element.tie:
+            line.tie()
+        for mark in inner:
+            if isinstance(mark, Slur) and mark.text == ")":
+                line.close_slur()
+
+    def _mark(self, element: Element, skip: tuple[type, ...] = ()) -> None:
+        line = self.lines[self.layer]
+        if isinstance(element, skip):
+            return
+        if isinstance(element, Space):
+            self.joined = False
+        elif isinstance(element, Decoration):
+            if name := _decoration_name(element.text):
+                self.pending.decorations.append(name)
+        elif isinstance(element, QuotedText):
+            self.pending.text(element.text)
+        elif isinstance(element, Grace):
+            self.pending.grace += self._grace(element)
+        elif isinstance(element, Slur) and element.text == ")":
+            line.close_slur()
+        elif isinstance(element, Slur):
+            line.opening.append(element.text.startswith("."))
+        elif isinstance(element, Tie):
+            line.tie()
+        elif isinstance(element, InlineField):
+            self._field(element)
+
+    def _head(self, note: Note, line: Line | None = None) -> Head:
+        step, octave = note.letter.upper(), note.octave
+        if note.accidental:
+            alter = self.accidentals[step, octave] = _ALTERATIONS[note.accidental]
+        elif (step, octave) in self.accidentals:
+            alter = self.accidentals[step, octave]
+        elif line is not None and (step, octave) in line.tied:
+            alter = line.tied[step, octave]  # a tie carries the alteration over the barline
+        else:
+            alter = _signature(self.key.fifths, step)
+        return Head(Pitch(step, alter, octave), note.accidental)
+
+    def _grace(self, grace: Grace) -> Iterable[GraceNote]:
+        for element in grace.elements:
+            if isinstance(element, (Note, Chord)):
+                notes = element.notes if isinstance(element, Chord) else (element,)
+                heads = tuple(self._head(note) for note in notes)
+                yield GraceNote(heads, element.length * self.unit, grace.slash)
+
+    def _field(self, element: InlineField) -> None:
+        value = element.value.strip()
+        change = None
+        if element.name == "K":
+            before, self.key = self.key, parse_key(value)
+            change = self.key if self.key != before else None
+            self.accidentals = {}
+            self._set_clef(read_clef(value))
+        elif element.name == "M":
+            change = self.time = read_time(value)
+        elif element.name == "L":
+            self.unit = parse_unit_length(value)
+        elif element.name == "Q":
+            change = read_tempo(value, self.unit)
+        elif element.name == "P":
+            change = value
+        if change and (self.onset or element.name in "QP"):
+            self.changes.append(Change(self.onset, change))
+
+    def _set_clef(self, word: str) -> None:
+        if word and word != self.clef.word:
+            self.clef = Clef(word)
+            if self.onset:
+                self.changes.append(Change(self.onset, self.clef))
+
+
+@lru_cache(maxsize=256)
+def _signature(fifths: int, step: str) -> int:
+    """The alteration of a letter in a key signature."""
+    return (fifths + 6 - _SHARPS.index(step)) // 7
+
+
+def _decoration_name(text: str) -> str:
+    if len(text) > 2 and text[0] in "!+":
+        return text[1:-1].strip()
+    return _SHORTHAND.get(text[0], "")
+
+
+def _tied(chord: Chord) -> list[bool]:
+    """Whether each note of a chord has a tie of its own."""
+    tied: list[bool] = []
+    for element in chord.elements:
+        if isinstance(element, Note):
+            tied.append(element.tie)
+        elif isinstance(element, Tie) and tied:
+            tied[-1] = True
+    return tied

@@ -1,0 +1,153 @@
+"""The header of a tune: how its voices are declared, and how ``%%score`` puts them on staves and in parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from notagen.abc.duration import parse_meter
+from notagen.score.model import Group, Part, Tempo, TimeSignature
+
+_CLEF = re.compile(
+    r"(?:clef=)?\"?((?:treble|alto|tenor|bass|perc|soprano|mezzosoprano|baritone|none|[GFC](?=\d))\d?(?:[+-](?:8|15))?)\"?"
+)
+_ATTRIBUTE = re.compile(r"(?<!\w)(\w++)=(?:\"([^\"]*)\"|(\S+))")
+_NUMBER = re.compile(r"[+-]?\d{1,3}")
+_TEMPO = re.compile(r"(?:((?:\d{1,3}/\d{1,3}\s*+)++)=\s*+)?(\d{1,4}(?:\.\d{1,3})?)")
+_SCORE_ITEM = re.compile(r"[()\[\]{}|]|[^\s()\[\]{}|*]+")
+_CLOSING = {"}": "{", "]": "[", ")": "("}
+_SYMBOLS: dict[str, Literal["brace", "bracket"]] = {"{": "brace", "[": "bracket"}
+_MAX_STAFF_LINES = 9
+_MAX_TRANSPOSE = 127
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a ``V:`` line says of its voice; ``clef`` is empty where it says nothing."""
+
+    clef: str = ""
+    full_name: str = ""
+    abbreviation: str = ""
+    transpose: int = 0
+    staff_lines: int | None = None
+
+
+def read_declaration(value: str) -> Declaration:
+    """Read what follows the name in a ``V:`` field: a clef and attributes, in any order; others are ignored."""
+    attributes = {match[1]: match[2] or match[3] or "" for match in _ATTRIBUTE.finditer(value)}
+    lines = _number(attributes.get("stafflines", ""), _MAX_STAFF_LINES)
+    return Declaration(
+        read_clef(value),
+        (attributes.get("nm") or attributes.get("name") or "").strip(),
+        (attributes.get("snm") or attributes.get("sname") or attributes.get("subname") or "").strip(),
+        _number(attributes.get("transpose", ""), _MAX_TRANSPOSE) or 0,
+        lines if lines is None or lines >= 0 else None,
+    )
+
+
+def read_clef(value: str) -> str:
+    """Return the clef word in a ``V:`` or ``K:`` value, with or without ``clef=``; empty for none."""
+    words = re.sub(r'(?<!clef=)"[^"]*"', "", value).split()
+    return next((match[1] for word in words if (match := _CLEF.fullmatch(word))), "")
+
+
+def read_time(value: str, *, line: int | None = None, column: int | None = None) -> TimeSignature:
+    """Read the value of an ``M:`` field.
+
+    Raises:
+        FormatError: It is no meter.
+    """
+    text = "".join(value.partition("%")[0].split())
+    return TimeSignature(parse_meter(text, line=line, column=column), text)
+
+
+def read_tempo(value: str, unit_length: Fraction) -> Tempo | None:
+    """Read the value of a ``Q:`` field, such as ``"Allegro" 1/4=120``.
+
+    Args:
+        value: Text in quotes, a beat and a number in any order; a number alone counts unit lengths a minute.
+        unit_length: In whole notes.
+
+    Returns:
+        The tempo; None where nothing of it is understood.
+    """
+    text = " ".join(part.strip() for part in re.findall(r'"([^"]*)"', value)).strip()
+    match = _TEMPO.fullmatch(re.sub(r'"[^"]*"', " ", value.partition("%")[0]).strip())
+    if match and (match[1] is None or not re.search("/0+(?![0-9])", match[1])):
+        beat = sum(map(Fraction, match[1].split())) if match[1] else unit_length
+        per_minute = Fraction(match[2])
+        if beat and per_minute:
+            return Tempo(Fraction(beat), per_minute, text)
+    return Tempo(None, None, text) if text else None
+
+
+@dataclass
+class _Frame:
+    """An open bracket of ``%%score`` and what stands in it."""
+
+    sign: str
+    members: list[Part | Group] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    joined: bool = False
+
+
+def read_layout(value: str, named: Mapping[str, bool]) -> tuple[Part | Group, ...]:
+    """Read the value of ``%%score``.
+
+    Voices in ``( )`` share a staff. Staves in ``{ }`` are one part, unless a lower one has a name of its own:
+    then they are parts under a brace. A closing bracket that does not match the
+    last open one is ignored, and what stays open ends with the line.
+
+    Args:
+        value: Such as ``1 { ( 2 3 ) | 4 }``; names that are no voice or come again are left out.
+        named: All voices -> whether they have a name.
+
+    Returns:
+        The layout of all voices; those that the value lacks come last, each as a part.
+    """
+    left = dict(named)
+    frames = [_Frame("")]
+    for item in _SCORE_ITEM.findall(value):
+        if item in _CLOSING.values():
+            frames.append(_Frame(item))
+        elif item in _CLOSING:
+            if frames[-1].sign == _CLOSING[item]:
+                _close(frames, named)
+        elif item == "|":
+            frames[-1].joined = True
+        elif item in left:
+            del left[item]
+            if frames[-1].sign == "(":
+                frames[-1].names.append(item)
+            else:
+                frames[-1].members.append(Part(((item,),)))
+    while len(frames) > 1:
+        _close(frames, named)
+    return (*frames[0].members, *(Part(((name,),)) for name in left))
+
+
+def _close(frames: list[_Frame], named: Mapping[str, bool]) -> None:
+    """Close the innermost bracket into the one around it."""
+    frame = frames.pop()
+    members = frame.members
+    if frame.names:
+        members = [Part((tuple(frame.names),)), *members]
+    if frame.sign in _SYMBOLS and len(members) > 1:
+        members = [_grouped(frame, members, named)]
+    frames[-1].members += members
+
+
+def _grouped(frame: _Frame, members: Sequence[Part | Group], named: Mapping[str, bool]) -> Part | Group:
+    staves = [member for member in members if isinstance(member, Part)]
+    named_below = any(named[name] for staff in staves[1:] for name in staff.voices)
+    if frame.sign == "{" and len(staves) == len(members) and not named_below:
+        return Part(tuple(names for staff in staves for names in staff.staves))
+    return Group(_SYMBOLS[frame.sign], tuple(members), frame.joined)
+
+
+def _number(text: str, limit: int) -> int | None:
+    match = _NUMBER.fullmatch(text)
+    return int(text) if match and abs(int(text)) <= limit else None

@@ -1,0 +1,268 @@
+"""The bars of every voice, taken together from the lines of a tune in either layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from notagen.abc.syntax import (
+    Bar,
+    Barline,
+    Chord,
+    Element,
+    Field,
+    InlineField,
+    MusicLine,
+    Note,
+    Overlay,
+    Rest,
+    Space,
+    Tune,
+    VoiceLine,
+)
+from pentatonic.errors import FormatError
+
+MAX_VOICES = 128
+#: Bars of all voices together, those included that the source does not spell out.
+MAX_BARS = 1 << 16
+
+_INLINE_KINDS = "KLMPQ"
+
+
+@dataclass
+class Passage:
+    """The bars of one voice as they are collected.
+
+    Args:
+        declaration: What the ``V:`` fields say of it.
+        bars: Each without its barlines; None where the source leaves the voice out because it rests.
+        barlines: The barline before the first bar, then the one after each bar; None for none.
+        pending: What follows the last bar.
+        sounds: Whether there is a note or a rest in it.
+    """
+
+    declaration: str = ""
+    bars: list[Bar | None] = field(default_factory=list)
+    barlines: list[Barline | None] = field(default_factory=lambda: [None])
+    pending: list[Element] = field(default_factory=list)
+    sounds: bool = False
+    line: int = 1
+    column: int = 1
+
+    def feed(self, elements: Iterable[Element], line: int, column: int) -> None:
+        """Add what stands between barlines, or a part of it."""
+        if not self.pending:
+            self.line, self.column = line, column
+        else:
+            self.pending.append(Space(" "))  # a new line ends the beam
+        for element in elements:
+            self.pending.append(element)
+            self.sounds |= isinstance(element, (Note, Chord, Rest))
+
+    def barline(self, barline: Barline | None) -> None:
+        """End the bar; a barline before which nothing sounds is one with the barline before it."""
+        if self.sounds:
+            self.bars.append(Bar(tuple(self.pending), line=self.line, column=self.column))
+            self.barlines.append(barline)
+            self.pending, self.sounds = [], False
+        elif barline is not None:
+            self.barlines[-1] = _joined(self.barlines[-1], barline)
+
+    def line_of_voice(self, voice: VoiceLine, line: int) -> None:
+        """Add what one line of the source has of the voice."""
+        for bar in voice.bars:
+            if bar.left is not None:
+                self.feed(bar.prefix, line, bar.column)
+                self.barline(bar.left)
+            self.feed(bar.elements, line, bar.column)
+            if bar.right is not None:
+                self.barline(bar.right)
+
+    def end(self) -> None:
+        """End the music: the last bar needs no barline, and what does not sound belongs to the bar before."""
+        self.barline(None)
+        last = self.bars[-1] if self.bars else None
+        if last is not None and self.pending:
+            self.bars[-1] = Bar((*last.elements, *self.pending), line=last.line, column=last.column)
+            self.pending = []
+
+
+def collect(tune: Tune) -> dict[str, Passage]:
+    """Sort the music of a tune by voice.
+
+    Layout is interleaved where a line of text has several voices or a mark ``[r:done/left]``: there the voices
+    that are not on a line rest. In standard layout a rest ``Zn`` counts as ``n`` bars.
+
+    Args:
+        tune: The tune.
+
+    Returns:
+        Voice name -> its bars, in the order of declarations; all have the same number of bars.
+
+    Raises:
+        FormatError: There is no music, the voices have different numbers of bars, or there are more than
+            ``MAX_VOICES`` voices or ``MAX_BARS`` bars.
+    """
+    lines = [line for line in tune.body if isinstance(line, MusicLine)]
+    interleaved = any(len(line.voices) > 1 or line.progress for line in lines)
+    collector = _Collector()
+    for line in tune.header.fields("V"):
+        collector.declare(line.value, line.line)
+    collector.current = _opening_voice(tune)
+    for line in tune.body:
+        if isinstance(line, Field):
+            collector.field(line)
+        elif isinstance(line, MusicLine):
+            (collector.interleaved if interleaved else collector.standard)(line)
+    passages = collector.passages
+    for passage in passages.values():
+        passage.end()
+        if not interleaved:
+            _spell_out_rests(passage)
+    if not interleaved:
+        passages = {name: passage for name, passage in passages.items() if passage.bars}
+    _check(passages)
+    return passages
+
+
+def _check(passages: dict[str, Passage]) -> None:
+    counts = {name: len(passage.bars) for name, passage in passages.items()}
+    if not any(counts.values()):
+        raise FormatError("there is no music: no note and no rest")
+    if len(set(counts.values())) > 1:
+        listing = ", ".join(f"V:{name} {count}" for name, count in counts.items())
+        raise FormatError(f"voices have different numbers of bars ({listing}); they must be equal")
+    if sum(counts.values()) > MAX_BARS:
+        raise FormatError(f"more than {MAX_BARS} bars in all voices together")
+
+
+def _opening_voice(tune: Tune) -> str:
+    """The voice of music without any ``V:`` before it in the body."""
+    seen_key = False
+    voice = ""
+    for line in tune.header.lines:
+        if isinstance(line, Field) and line.name == "K":
+            seen_key = True
+        elif isinstance(line, Field) and line.name == "V" and line.value.split():
+            # Before the key the voices are only declared.
+            voice = line.value.split()[0] if seen_key or not voice else "1"
+    return voice or "1"
+
+
+class _Collector:
+    """Takes the lines of the body in their order."""
+
+    def __init__(self) -> None:
+        self.passages: dict[str, Passage] = {}
+        self.current = "1"
+        self.bars = 0  # of an interleaved tune, per voice
+
+    def declare(self, value: str, line: int) -> str:
+        """Return the name in the value of a ``V:`` field, and keep what the value says."""
+        name, _, declaration = value.strip().partition(" ")
+        if not name:
+            raise FormatError("V: needs a name, such as V:1", line=line)
+        passage = self.voice(name, line)
+        passage.declaration = passage.declaration or declaration
+        return name
+
+    def voice(self, name: str, line: int) -> Passage:
+        if name not in self.passages:
+            if len(self.passages) == MAX_VOICES:
+                raise FormatError(f"more than {MAX_VOICES} voices", line=line)
+            self.passages[name] = Passage()
+        return self.passages[name]
+
+    def field(self, line: Field) -> None:
+        if line.name == "V":
+            self.current = self.declare(line.value, line.line)
+        elif line.name in _INLINE_KINDS:
+            field_ = InlineField(line.name, line.value.partition("%")[0].strip())
+            self.voice(self.current, line.line).feed([field_], line.line, 1)
+
+    def standard(self, line: MusicLine) -> None:
+        for part in line.voices:
+            if part.voice is not None:
+                self.current = self.declare(part.voice, line.line)
+            self.voice(self.current, line.line).line_of_voice(part, line.line)
+
+    def interleaved(self, line: MusicLine) -> None:
+        playing: list[Passage] = []
+        for part in line.voices:
+            timed = any(
+                isinstance(element, (Note, Chord, Rest)) for bar in part.bars for element in bar.elements
+            )
+            if part.voice is None:
+                if timed:
+                    raise FormatError("music without [V:…] among lines that have it", line=line.line)
+                continue  # blanks before a mark
+            self.current = self.declare(part.voice, line.line)
+            passage = self.voice(self.current, line.line)
+            if not timed:
+                passage.feed((element for bar in part.bars for element in bar.elements), line.line, 1)
+                continue
+            if any(passage is other for other in playing):
+                raise FormatError(f"voice {self.current} is on the line twice", line=line.line)
+            self._rest(passage)
+            passage.line_of_voice(part, line.line)
+            passage.barline(None)
+            playing.append(passage)
+        if not playing:
+            return
+        counts = [len(passage.bars) - self.bars for passage in playing]
+        if len(set(counts)) > 1:
+            raise FormatError(f"the voices have different numbers of bars: {counts}", line=line.line)
+        self.bars += counts[0]
+        if self.bars * len(self.passages) > MAX_BARS:
+            raise FormatError(f"more than {MAX_BARS} bars in all voices together", line=line.line)
+        for passage in self.passages.values():
+            if len(passage.bars) < self.bars:
+                self._copy_barlines(passage, playing[-1])
+
+    def _rest(self, passage: Passage) -> None:
+        """Fill a voice that comes late up with rests."""
+        missing = self.bars - len(passage.bars)
+        passage.bars += [None] * missing
+        passage.barlines += [None] * missing
+
+    def _copy_barlines(self, passage: Passage, other: Passage) -> None:
+        start = len(passage.bars)
+        passage.bars += [None] * (self.bars - start)
+        passage.barlines += other.barlines[start + 1 :]
+        if start == 0:
+            passage.barlines[0] = other.barlines[0]
+
+
+def _joined(before: Barline | None, after: Barline) -> Barline:
+    """The one barline that stands for two with nothing between them."""
+    if before is None:
+        return after
+    first, second = before.sign, after.sign
+    if first.startswith(":") and second.endswith(":") and not first.endswith(":"):
+        sign = first + second
+    else:
+        sign = max(first, second, key=lambda item: (item.count(":"), len(item)))
+    return Barline(sign, after.volta or before.volta)
+
+
+def _spell_out_rests(passage: Passage) -> None:
+    """Make ``n`` bars of one that is only the rest ``Zn``."""
+    bars: list[Bar | None] = []
+    barlines = passage.barlines[:1]
+    for bar, barline in zip(passage.bars, passage.barlines[1:], strict=True):
+        elements = bar.elements if bar else ()
+        timed = [element for element in elements if isinstance(element, (Note, Chord, Rest, Overlay))]
+        rest = timed[0] if len(timed) == 1 else None
+        if bar and isinstance(rest, Rest) and rest.whole_bars and rest.length > 1:
+            count = int(rest.length)
+            if len(bars) + count > MAX_BARS:
+                raise FormatError(f"more than {MAX_BARS} bars", line=bar.line, column=bar.column)
+            single = Rest(rest.letter)
+            first = tuple(single if element is rest else element for element in elements)
+            bars += [Bar(first, line=bar.line, column=bar.column)]
+            bars += [Bar((single,), line=bar.line, column=bar.column)] * (count - 1)
+            barlines += [Barline("|")] * (count - 1) + [barline]
+        else:
+            bars.append(bar)
+            barlines.append(barline)
+    passage.bars, passage.barlines = bars, barlines

@@ -1,0 +1,176 @@
+"""Text to score."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
+from notagen.abc.parser import parse_tune
+from notagen.abc.syntax import Barline, Comment, Field, Header
+from notagen.score.events import OpenMeasure, VoiceReader
+from notagen.score.layout import Declaration, read_clef, read_declaration, read_layout, read_tempo, read_time
+from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
+from notagen.score.passages import Passage, collect
+from pentatonic.errors import FormatError
+
+_VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
+_ENDS_ENDING = frozenset(("||", "|]", "[|"))
+_NO_KEY = Key("", "", 0)
+
+
+def read_score(text: str) -> Score:
+    """Read a piece in any layout: standard, interleaved, or as a model writes it.
+
+    In interleaved layout, voices that are not on a line rest, with ``z`` or, in a later voice of a ``( )`` of
+    ``%%score``, ``x``; the rest is as long as the bars of the others. Marks ``[r:done/left]``, prompts and
+    other comments, and lyrics are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
+
+    Accidentals hold for the same letter in the same octave up to the barline or a change of key, and a tie
+    carries them on to the note it leads to. Ties and slurs without their other end are left out.
+
+    Args:
+        text: One tune in ABC.
+
+    Returns:
+        The piece; all voices have the same number of measures.
+
+    Raises:
+        FormatError: The text is no piece, with the line and column where they are known; for what is wrong in
+            a bar the message names voice and bar.
+    """
+    tune = parse_tune(text)
+    header = _Header(tune.header)
+    passages = collect(tune)
+    declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
+    layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
+    later = {name for part in parts_of(layout) for staff in part.staves for name in staff[1:]}
+    readers = {name: header.reader(name, declarations[name]) for name in passages}
+    rows = _open_measures(passages, readers, later)
+    return Score(
+        {name: header.voice(name, passages[name], declarations[name], rows[name]) for name in passages},
+        layout,
+        header.text("T"),
+        header.text("C"),
+        read_tempo(header.first("Q", ""), header.unit_length),
+        header.unit_length,
+    )
+
+
+class _Header:
+    """What the header says for all voices, and for those with a ``K:`` of their own."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.score = ""
+        self.keys: dict[str, Key] = {}
+        self.clef = ""
+        voice = ""
+        key: Key | None = None
+        for line in header.lines:
+            if isinstance(line, Comment):
+                if line.text.startswith(("%%score", "%%staves")) and not self.score:
+                    self.score = line.text[8:]
+            elif line.name == "V":
+                voice = (line.value.split() or [""])[0]
+            elif line.name == "K" and key is None:
+                key = parse_key(line.value, line=line.line, column=3)
+                self.clef = read_clef(line.value)
+            elif line.name == "K":
+                self.keys[voice] = parse_key(line.value, line=line.line, column=3)
+        self.key = key or _NO_KEY
+        meter = self.field("M")
+        self.time = read_time(meter.value, line=meter.line, column=3) if meter else TimeSignature(None)
+        unit = self.field("L")
+        self.unit_length = (
+            parse_unit_length(unit.value, line=unit.line, column=3)
+            if unit
+            else default_unit_length(self.time.meter)
+        )
+
+    def field(self, name: str) -> Field | None:
+        return next(self.header.fields(name), None)
+
+    def first(self, name: str, default: str) -> str:
+        found = self.field(name)
+        return found.value if found else default
+
+    def text(self, name: str) -> str:
+        return self.first(name, "").partition("%")[0].strip()
+
+    def percussion(self, name: str, declaration: Declaration) -> bool:
+        own = self.keys.get(name)
+        return declaration.clef.startswith("perc") or (own is not None and not own.tonic)
+
+    def reader(self, name: str, declaration: Declaration) -> VoiceReader:
+        key = _NO_KEY if self.percussion(name, declaration) else self.keys.get(name, self.key)
+        clef = Clef(declaration.clef or self.clef or "treble")
+        return VoiceReader(key, self.time, clef, self.unit_length)
+
+    def voice(
+        self, name: str, passage: Passage, declaration: Declaration, rows: Sequence[OpenMeasure]
+    ) -> Voice:
+        return Voice(
+            name,
+            _closed(rows, passage.barlines),
+            declaration.full_name,
+            declaration.abbreviation,
+            declaration.transpose,
+            declaration.staff_lines,
+            self.percussion(name, declaration),
+        )
+
+
+def _open_measures(
+    passages: dict[str, Passage], readers: dict[str, VoiceReader], later: set[str]
+) -> dict[str, list[OpenMeasure]]:
+    """Read all voices bar by bar, so that those that rest know how long the others play."""
+    rows: dict[str, list[OpenMeasure]] = {name: [] for name in passages}
+    length = Fraction(1)
+    for index in range(len(next(iter(passages.values())).bars)):
+        for name, passage in passages.items():
+            bar = passage.bars[index]
+            if bar is not None:
+                try:
+                    rows[name].append(readers[name].bar(bar))
+                except FormatError as error:
+                    reason = f"voice {name}, bar {index + 1}: {error.reason}"
+                    raise FormatError(reason, line=error.line or bar.line, column=error.column) from None
+        # Most voices agree; the first of those that are as frequent wins.
+        lengths = Counter(row[index].duration for row in rows.values() if len(row) > index)
+        length = max(lengths, key=lengths.__getitem__, default=length)
+        for name, row in rows.items():
+            if len(row) == index:
+                row.append(readers[name].rest(length, name in later))
+    return rows
+
+
+def _closed(rows: Sequence[OpenMeasure], barlines: Sequence[Barline | None]) -> tuple[Measure, ...]:
+    """Put the barlines to the measures, and find the endings."""
+    measures: list[Measure] = []
+    ending: tuple[int, ...] = ()
+    for row, before, after in zip(rows, barlines, barlines[1:], strict=False):
+        measure = row.close(before.sign if before else "", after.sign if after else "")
+        starts = bool(before and before.volta)
+        if before and starts:
+            ending = _numbers(before.volta)
+        if ending:
+            last = len(measures) == len(rows) - 1
+            sign = measure.right
+            stops = last or ":" in sign or sign in _ENDS_ENDING or bool(after and after.volta)
+            measure = replace(measure, ending=ending, ending_starts=starts, ending_stops=stops)
+            if stops:
+                ending = ()
+        measures.append(measure)
+    return tuple(measures)
+
+
+def _numbers(volta: str) -> tuple[int, ...]:
+    """The numbers of an ending such as ``1,3`` or ``1-3``."""
+    numbers: list[int] = []
+    for first, last in _VOLTA.findall(volta):
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(numbers)) or (1,)

@@ -1,0 +1,367 @@
+"""The command line: exit codes, JSON, what is imported when, and what reaches the library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import notagen
+from notagen import cli
+from notagen.sampling import Sampling
+from notagen.weights import load_file, save_pretrained
+
+GOLDENS = Path(__file__).parent / "goldens" / "generation_e2e"
+CASES = json.loads((GOLDENS / "cases.json").read_text())["cases"]
+PROMPTS = {"Classical": {"Anon, A.": ["Art Song"], "Nobody": ["Choral", "Keyboard"]}}
+TUNE = "X:1\nT:Scale\n%%score 1\nL:1/8\nM:4/4\nK:C\nV:1 treble\nV:1\nCDEF GABc|c8|]\n"
+BAD = "%%score 1\nL:1/8\nM:4/4\nK:C\nV:1 treble\n[V:1]CDEF GABc|\n[V:1]c9|\n[V:1]c8|]\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model that has learnt two texts by heart."""
+    folder = tmp_path_factory.mktemp("model") / "small"
+    save_pretrained(load_file(GOLDENS / "weights.safetensors"), folder)
+    (folder / "prompts.json").write_text(json.dumps(PROMPTS))
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """``command(*arguments) -> (exit code, standard output, standard error)``."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["notagen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        return (exit.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def generate(command, model, tmp_path):
+    """``generate(*options)``: one free piece into ``tmp_path / "out"``."""
+
+    def run(*options: object) -> tuple[int, str, str]:
+        words = ("generate", "--model", model, "--out", tmp_path / "out", "--free", "--formats", "abc")
+        return command(*words, *options)
+
+    return run
+
+
+def python(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+
+def test_help_imports_no_torch():
+    program = """
+import sys
+import notagen, notagen.cli
+for words in (["--help"], ["generate", "--help"], ["train", "--help"], ["--version"]):
+    try:
+        notagen.cli.app(words)
+    except SystemExit as exit:
+        assert exit.code == 0
+assert not {"torch", "numpy", "hydra", "omegaconf", "gradio"} & set(sys.modules), "imported too early"
+"""
+    text = python(program)
+    for word in (
+        "generate",
+        "infill",
+        "convert",
+        "validate",
+        "info",
+        "demo",
+        "preprocess",
+        "train",
+        "evaluate",
+    ):
+        assert f"\n  {word} " in text
+    assert "debug" in text and "finetune" in text  # experiments
+
+
+def test_the_console_script_is_this_main():
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="notagen")
+    assert script.load() is cli.main
+
+
+def test_defaults_are_those_of_the_library():
+    given = {name: parameter.default for name, parameter in signature(cli.generate).parameters.items()}
+    assert Sampling(given["top_k"], given["top_p"], given["temperature"]) == Sampling()
+
+
+def test_generate(generate, tmp_path):
+    out = tmp_path / "out"
+    code, stdout, stderr = generate("--composer", "anon, a.", "--formats", "abc,musicxml,midi")
+    assert code == 0 and "1 done" in stderr
+    assert stdout == f"{out / '0'}: finished, 3 bars, valid: 0.abc 0.musicxml 0.mid\n"
+    assert (out / "0.abc").read_text().startswith("X:1\n%%score 1 { 2 | 3 }\nL:1/8\n")
+    assert "\nV:1\n" in (out / "0.abc").read_text()
+    assert json.loads((out / "0.json").read_text())["text"] == CASES[1]["original"]
+    assert "0 done, 1 skipped" in generate("--composer", "anon, a.", "--formats", "abc,musicxml,midi")[2]
+
+
+def test_generate_json_and_seeds(generate):
+    code, stdout, _ = generate("--composer", "Anon, A.", "--json", "-n", 2, "--seed", 5, "--batch-size", 1)
+    pieces = json.loads(stdout)["pieces"]
+    assert code == 0 and [piece["seed"] for piece in pieces] == [5, 6]
+    assert all(piece["text"] == CASES[1]["original"] for piece in pieces)
+
+
+def test_options_reach_the_library(generate, monkeypatch, model):
+    seen = {}
+
+    def write_pieces(model, requests, out, **options):
+        seen.update(options, requests=requests)
+        return [], SimpleNamespace(print_summary=lambda: None, raise_for_failures=lambda: None)
+
+    monkeypatch.setattr("notagen.batch.write_pieces", write_pieces)
+    options = ["--top-k", 3, "--top-p", 0.5, "--temperature", 0.7, "--max-patches", 9, "--max-seconds", 2.5]
+    assert generate(*options, "--bars", 12, "--constrained", "--upstream-layout", "-n", 4)[0] == 0
+    assert seen["sampling"] == Sampling(3, 0.5, 0.7) and seen["constrained"] is True
+    assert (seen["limits"].patches, seen["limits"].seconds) == (9, 2.5) and seen["upstream_layout"] is True
+    assert seen["model_name"] == str(model)
+    # Without a prompt, those of the model take turns.
+    lines = [request.prompt.split("\n")[2] for request in seen["requests"]]
+    assert lines == ["%Art Song", "%Choral", "%Keyboard", "%Art Song"]
+    assert {request.bars for request in seen["requests"]} == {12}
+
+
+def test_limits_end_a_piece(generate):
+    code, stdout, _ = generate("--composer", "Anon, A.", "--max-patches", 3)
+    assert code == 0 and "patches, 0 bars" in stdout
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_number_types(generate, dtype):
+    code, stdout, stderr = generate("--composer", "Anon, A.", "--dtype", dtype)
+    assert code == 0 and "finished, 3 bars" in stdout, stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--composer", "Nobodi"], "unknown composer 'Nobodi'; did you mean 'Nobody'?"),
+        (["--composer", "Nobody"], "is not enough for a prompt; allowed: Choral; Keyboard"),
+        (["--formats", "abc,mp3"], "--formats has 'mp3'; allowed: abc, musicxml, midi"),
+        (["--top-p", "2"], "top_p must be in (0, 1], got 2.0"),
+        (["--prompt-file", "a", "--continue", "b"], "exclude each other"),
+        (["--model", "no/thing"], "there is no model 'no/thing'"),
+        (["--number", "0"], "greater than or equal to 1"),
+        (["--seed", str(2**32)], "seed must be 0 to 2^32 - 1"),
+        (["--dtype", "fp8"], "'fp8'"),
+    ],
+)
+def test_refusals(generate, options, said):
+    code, _, stderr = generate(*options)
+    assert code in (1, 2) and said in stderr and "Traceback" not in stderr
+
+
+def test_a_prompt_file_is_taken_as_it_is(generate, tmp_path):
+    (tmp_path / "header.txt").write_text('%%score 1\nL:1/8\nQ:1/4=100\nM:2/4\nK:G\nV:1 treble nm="Flute"\n')
+    code, stdout, _ = generate("--prompt-file", tmp_path / "header.txt", "--json", "--max-patches", 5)
+    assert code == 0 and json.loads(stdout)["pieces"][0]["text"].startswith("%%score 1\nL:1/8\nQ:1/4=100\n")
+
+
+def test_continuing_a_piece(generate, tmp_path):
+    (tmp_path / "tune.abc").write_text(TUNE)
+    code, stdout, stderr = generate(
+        "--continue", tmp_path / "tune.abc", "--bars", 3, "--json", "--max-patches", 4
+    )
+    assert code == 0, stderr
+    text = json.loads(stdout)["pieces"][0]["text"]
+    assert "[r:0/4][V:1]CDEF GABc|\n[r:1/3][V:1]c8|\n" in text
+    (tmp_path / "bad.abc").write_text(TUNE.replace("K:C", "K:Q"))
+    code, _, stderr = generate("--continue", tmp_path / "bad.abc", "--constrained", "--out", tmp_path / "b")
+    assert code == 1 and f"{tmp_path / 'bad.abc'}: K: key 'Q' does not" in stderr
+    (tmp_path / "tune.abc").write_bytes(b"X:1\n\xff")
+    code, _, stderr = generate("--continue", tmp_path / "tune.abc")
+    assert code == 1 and "tune.abc:2: the byte 0xff is not UTF-8" in stderr
+    assert "missing.abc: cannot be read" in generate("--continue", tmp_path / "missing.abc")[2]
+
+
+def test_constrained_pieces_are_well_formed(command, model, tmp_path):
+    words = [
+        "generate",
+        "--model",
+        model,
+        "--out",
+        tmp_path,
+        "--bars",
+        3,
+        "-n",
+        3,
+        "--top-k",
+        0,
+        "--top-p",
+        1,
+    ]
+    code, stdout, stderr = command(*words, "--temperature", 3, "--max-patches", 150)
+    assert code == 0, stderr
+    assert stdout.count("valid:") == 3
+
+
+def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
+    from notagen import batch
+    from pentatonic.errors import InputError
+
+    def fail(text, stem, formats):
+        raise InputError("too strange")
+
+    monkeypatch.setattr(batch, "write_piece", fail)
+    code, stdout, stderr = generate("--composer", "Anon, A.")
+    assert (
+        code == 3 and "0.json" in stderr and "abc: too strange" in stderr and "1 of 1 inputs failed" in stderr
+    )
+    assert "finished" in stdout
+
+
+def test_ctrl_c_exits_130(generate, monkeypatch, tmp_path):
+    from notagen import batch
+
+    inner = batch.stream
+
+    def stream(*arguments, **options):
+        for update in inner(*arguments, **options):
+            if update.index == 1:
+                raise KeyboardInterrupt
+            yield update
+
+    monkeypatch.setattr(batch, "stream", stream)
+    assert generate("--composer", "Anon, A.", "-n", 2, "--batch-size", 1)[0] == 130
+    assert (tmp_path / "out" / "0.abc").is_file()
+
+
+def test_validate(command, tmp_path):
+    good, bad, missing = (tmp_path / name for name in ("good.abc", "bad.abc", "missing.abc"))
+    good.write_text(TUNE)
+    bad.write_text(BAD)
+    code, stdout, _ = command("validate", good)
+    assert code == 0 and stdout == f"{good}: valid, 2 bars\n"
+    code, stdout, stderr = command("validate", good, bad, missing)
+    assert code == 3 and f"{bad}: not valid, 3 bars\n  line 7, bar 2: meter: " in stdout
+    assert "missing.abc" in stderr and "1 done, 0 skipped, 2 failed" in stderr
+    files = json.loads(command("validate", bad, "--json")[1])["files"]
+    assert files[0]["path"] == str(bad) and files[0]["issues"][0]["bar"] == 2
+
+
+def test_validate_repairs(command, tmp_path):
+    bad = tmp_path / "bad.abc"
+    bad.write_text(BAD)
+    code, stdout, stderr = command("validate", bad, "--repair", "--out", tmp_path / "repaired")
+    assert code == 0 and "  repaired: " in stdout, stderr
+    assert command("validate", tmp_path / "repaired" / "bad.abc")[0] == 0
+    assert command("validate", bad, "--repair")[0] == 2
+    code, _, stderr = command("validate", bad, bad, "--repair", "--out", tmp_path)
+    assert code == 2 and "more than one file" in stderr
+
+
+def test_issues_of_standard_layout_have_no_lines(command, tmp_path):
+    path = tmp_path / "tune.abc"
+    path.write_text(TUNE.replace("c8", "c9|c8"))
+    code, stdout, _ = command("validate", path)
+    assert code == 3 and "\n  bar 2: meter: " in stdout
+
+
+def test_info(command, model):
+    code, stdout, _ = command("info", model, "--json")
+    about = json.loads(stdout)
+    assert code == 0 and about["context"] == load_file(GOLDENS / "weights.safetensors").config.patch_length
+    assert about["prompts"][0] == ["Classical", "Anon, A.", "Art Song"] and about["licence"] == "not stated"
+    code, stdout, _ = command("info", "notagen-large")
+    assert code == 0 and str(515_738_880 - 1280) in stdout and "prompts       none" in stdout
+    assert json.loads(command("info", "notagen-medium", "--json")[1])["parameters"] == 243_677_184 - 1024
+    code, stdout, _ = command("info")
+    assert code == 0 and "notagen-x " in stdout
+
+
+@pytest.mark.parametrize("verb", ["preprocess", "train", "evaluate"])
+def test_overrides_are_passed_on(command, monkeypatch, verb):
+    given = []
+
+    def main(overrides):
+        given.extend(overrides)
+        return SimpleNamespace(interrupted=True)
+
+    monkeypatch.setitem(sys.modules, f"notagen.{verb}", SimpleNamespace(main=main))
+    assert command(verb, "a.b=3", "c=d")[0] == (130 if verb == "train" else 0) and given == ["a.b=3", "c=d"]
+
+
+@pytest.mark.parametrize("verb", ["preprocess", "train", "evaluate"])
+def test_the_training_extra_is_named(command, monkeypatch, verb):
+    class Module:
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(f"No module named {name!r}", name="omegaconf.errors")
+
+    monkeypatch.setitem(sys.modules, f"notagen.{verb}", Module())
+    code, _, stderr = command(verb)
+    assert code == 1 and "pip install 'notagen[train]'" in stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 can be reached from other machines, which needs --user and"),
+        (["--host", "example.org"], "needs --user and --password"),
+        (["--user", "me"], "--user and --password go together"),
+    ],
+)
+def test_the_demo_asks_for_a_login(command, model, options, said):
+    code, _, stderr = command("demo", "--model", model, *options)
+    assert code == 2 and said in stderr
+
+
+def test_public_names_resolve():
+    assert all(getattr(notagen, name) is not None for name in notagen.__all__)
+
+
+def test_infill(command, model, tmp_path):
+    (tmp_path / "tune.abc").write_text(TUNE)
+    words = ["infill", tmp_path / "tune.abc", "--model", model, "--out", tmp_path / "new.abc"]
+    code, stdout, stderr = command(*words, "--bars", "2")
+    assert code == 0 and stdout == f"{tmp_path / 'new.abc'}\n", stderr
+    assert "\n CDEF GABc | " in (tmp_path / "new.abc").read_text()
+    assert command(*words)[0] == 2
+    for wrong in ("0", "5-3", "x", "1-2-3"):
+        code, _, stderr = command(*words, "--bars", wrong)
+        assert code == 2 and f"--bars is {wrong!r}" in stderr
+
+
+def test_convert_there_and_back(command, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "tune.abc").write_text(TUNE)
+    code, _, stderr = command("convert", source, "--to", "musicxml", "--out", tmp_path / "xml", "--jobs", 1)
+    assert code == 0, stderr
+    (written,) = (tmp_path / "xml").rglob("*.musicxml")
+    shutil.copy(written, source / "copy.musicxml")
+    assert (
+        command("convert", source / "copy.musicxml", "--to", "abc", "--out", tmp_path / "abc", "--jobs", 1)[0]
+        == 0
+    )
+    (back,) = (tmp_path / "abc").rglob("*.abc")
+    assert "CDEF GABc" in back.read_text()
+
+
+def test_rendering(command, tmp_path):
+    source = tmp_path / "in" / "sub"
+    source.mkdir(parents=True)
+    (source / "tune.abc").write_text(TUNE)
+    (source / "bad.txt").write_bytes(b"\xff")
+    words = ["convert", tmp_path / "in", "--out", tmp_path / "out", "--to"]
+    code, stdout, stderr = command(*words, "midi")
+    assert code == 0 and stdout == f"{tmp_path / 'out' / 'sub' / 'tune.mid'}\n", stderr
+    code, stdout, stderr = command(*words, "wav", source / "bad.txt", "--json")
+    assert code == 3 and "bad.txt" in stderr
+    assert [entry["status"] for entry in json.loads(stdout)["inputs"]] == ["failed", "done"]
+    assert command("convert", tmp_path / "out", "--out", tmp_path, "--to", "midi")[0] == 2

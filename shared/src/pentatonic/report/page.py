@@ -1,0 +1,132 @@
+"""A page of one or more sections: each written by one program, with its own command and versions.
+
+A program can add its section to a page that another one wrote, or replace the one it wrote before. The page is
+cut at comments that nothing else in it can contain, because all text is escaped, and put together again; a file
+that does not come out as it went in was not written here, and is left alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pentatonic.cli import json_text
+from pentatonic.errors import FormatError, MissingExtra
+
+if TYPE_CHECKING:
+    import jinja2
+
+_START, _END = "<!-- section: ", "<!-- end of section -->\n"
+_SECTION = re.compile(f'{_START}([a-z0-9-]*) -->\n<section[^>]* aria-label="([^"]*)">')
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a page.
+
+    Args:
+        name: Tells it apart from the others on the page; lower-case letters, digits and ``-``, may be empty.
+        title: Its title, not escaped.
+        html: All of it, between two comments that mark it.
+    """
+
+    name: str
+    title: str
+    html: str
+
+
+class PageTemplates:
+    """The templates of a page and its sections.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._section, self._page = (_template(f"{name}.html.j2") for name in ("section", "page"))
+
+    def section(
+        self,
+        name: str,
+        title: str,
+        blocks: Sequence[Mapping[str, Any]],
+        *,
+        command: str,
+        versions: Mapping[str, str],
+        tables: Sequence[Mapping[str, Any]],
+    ) -> Section:
+        """Fill in one section; ``tables`` go into its JSON."""
+        data = {"title": title, "command": command, "versions": versions, "tables": tables}
+        body = self._section.render(
+            title=title,
+            blocks=blocks,
+            command=command,
+            versions=versions,
+            prefix=f"{name}-" if name else "",
+            data=json_text(data).replace("<", "\\u003c"),  # only "<" can end a script element
+        )
+        return Section(name, _printable(title), _printable(f"{_START}{name} -->\n{body}\n{_END}"))
+
+    def page(self, sections: Sequence[Section]) -> str:
+        """Put a page together."""
+        style, script = _package_text("style.css"), _package_text("script.js")
+        policy = (
+            "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+            f"style-src {_source_hash(style)}; script-src {_source_hash(script)}"
+        )
+        return self._page.render(sections=sections, policy=policy, style=style, script=script)
+
+    def sections_of(self, path: Path) -> list[Section]:
+        """Read the sections of a page.
+
+        Raises:
+            FormatError: This version of the package did not write the file.
+        """
+        page = path.read_bytes().decode(errors="replace")
+        sections = []
+        for start in (match.start() for match in re.finditer(_START, page)):
+            head = _SECTION.match(page, start)
+            end = page.find(_END, start) + len(_END)
+            if head is None or end < start:
+                break
+            sections.append(Section(head[1], html.unescape(head[2]), page[start:end]))
+        if self.page(sections) != page:
+            reason = (
+                "is no report of this version of the program, or was edited; remove it, or name another file"
+            )
+            raise FormatError(reason, path=path)
+        return sections
+
+
+def _template(name: str) -> jinja2.Template:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtra("An HTML report", "pentatonic[report]") from error
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(_package_text(name))
+
+
+def _package_text(name: str) -> str:
+    return resources.files(__package__ or "").joinpath(name).read_text(encoding="utf-8")
+
+
+def _printable(text: str) -> str:
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _source_hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

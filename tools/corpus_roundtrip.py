@@ -1,0 +1,246 @@
+"""Round trips of all ABC tunes and MusicXML scores of the corpus that the music21 package carries.
+
+    python tools/corpus_roundtrip.py                 # all: some 12,000 tunes, 650 scores
+    python tools/corpus_roundtrip.py --every 20      # one file in twenty
+
+Every piece goes through these steps, each of which gives a result or an error that says why not:
+
+- ABC tunes: text -> syntax tree -> text -> the same tree; the score that the exporters see; the training layout
+  (interleaved); MusicXML.
+- MusicXML: ABC; syntax tree -> text -> the same tree; the training layout; the score; MusicXML again, and from it the
+  same voices, bars and notes.
+
+Prints the rates and the reasons of the errors, and writes them to `benchmarks/results/corpus/roundtrip.{json,md}`.
+Pieces in which a step gave another result, or any error but `InputError`, are listed by name; the exit status is 1 when
+there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from notagen.abc import parse_tune, print_tune
+from notagen.bars import read_tune
+from notagen.clean import clean
+from notagen.interleave import interleaved
+from notagen.musicxml import abc_to_musicxml
+from notagen.musicxml.reader import musicxml_to_abc
+from notagen.playback import perform
+from notagen.score import read_score
+from notagen.tunebook import split_tunes, standard_tune
+from pentatonic.errors import InputError
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "corpus"
+SCORE_SUFFIXES = (".mxl", ".xml", ".musicxml")
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_NUMBER = re.compile(r"\d+(?:/\d+)?")
+
+
+@dataclass
+class Step:
+    """What became of the pieces in one step.
+
+    Attributes:
+        done: How many gave a result.
+        refused: Reasons of typed errors -> how many, and the first piece with each.
+        wrong: Pieces with an untyped error or another result.
+    """
+
+    done: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def attempt(self, name: str, work: Callable[[], Any]) -> Any:
+        """Run a step on a piece; its result, or ``None`` after a failure."""
+        try:
+            result = work()
+        except InputError as error:
+            reason = _plain(error)
+            self.refused[reason] += 1
+            self.examples.setdefault(reason, name)
+            return None
+        except Exception as error:
+            self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+            return None
+        self.done += 1
+        return result
+
+    @property
+    def total(self) -> int:
+        """Pieces that came here."""
+        return self.done + sum(self.refused.values()) + len(self.wrong)
+
+
+def _plain(error: InputError) -> str:
+    """Return the reason of an error without what differs between pieces."""
+    reason = getattr(error, "reason", str(error))
+    return _NUMBER.sub("n", _QUOTED.sub("'…'", reason.partition(" (V:")[0]))
+
+
+def abc_steps(texts: Iterator[tuple[str, str]]) -> dict[str, Step]:
+    """Take tunes, given by name and text, through all steps."""
+    names = ("syntax tree and back", "score", "training layout", "MusicXML")
+    steps = {name: Step() for name in names}
+    for name, text in texts:
+        tree, score, layout, export = steps.values()
+        if tree.attempt(name, lambda text=text: _round_trip(text)) is None:
+            continue
+        score.attempt(name, lambda text=text: read_score(text))
+        layout.attempt(name, lambda text=text: _training_layout(text))
+        export.attempt(name, lambda text=text: abc_to_musicxml(text))
+    return steps
+
+
+def score_steps(paths: Iterator[Path]) -> dict[str, Step]:
+    """Take MusicXML files through all steps."""
+    names = ("ABC", "syntax tree and back", "training layout", "score", "MusicXML", "the same notes again")
+    steps = {name: Step() for name in names}
+    for path in paths:
+        name = _name(path)
+        text = steps["ABC"].attempt(name, lambda path=path: musicxml_to_abc(path))
+        if text is None:
+            continue
+        steps["syntax tree and back"].attempt(name, lambda text=text: _round_trip(text))
+        steps["training layout"].attempt(name, lambda text=text: _training_layout(text))
+        steps["score"].attempt(name, lambda text=text: read_score(text))
+        exported = steps["MusicXML"].attempt(name, lambda text=text: abc_to_musicxml(text))
+        if exported is not None:
+            steps["the same notes again"].attempt(
+                name, lambda e=exported, text=text: _same_notes(musicxml_to_abc(e), text)
+            )
+    return steps
+
+
+def _round_trip(text: str) -> bool:
+    tune = parse_tune(text)
+    if parse_tune(print_tune(tune)) != tune:
+        raise AssertionError("the tree of the printed text differs")
+    return True
+
+
+def _training_layout(text: str) -> str:
+    return interleaved(read_tune(clean(standard_tune(text))))
+
+
+def _same_notes(text: str, expected: str) -> bool:
+    """Compare bars, and the notes of each voice as they sound; marks on the page may be written in other ways."""
+    (bars, notes), (expected_bars, expected_notes) = _bars_and_notes(text), _bars_and_notes(expected)
+    if bars != expected_bars:
+        raise AssertionError(f"{bars} bars, were {expected_bars}")
+    if len(notes) != len(expected_notes):
+        raise AssertionError(f"{len(notes)} voices, were {len(expected_notes)}")
+    for number, (ours, wanted) in enumerate(zip(notes, expected_notes, strict=True), 1):
+        if ours != wanted:
+            position = min(set(ours) ^ set(wanted), default=None)
+            raise AssertionError(f"voice {number} differs first at (whole notes, length, pitch) {position}")
+    return True
+
+
+def _bars_and_notes(text: str) -> tuple[int, list[list[tuple[Any, ...]]]]:
+    tracks = perform(text).tracks
+    notes = [[(note.position, note.length, note.pitch) for note in track.notes] for track in tracks]
+    return read_score(text).measure_count, notes
+
+
+def _tunes(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        content = path.read_bytes()
+        try:
+            book = content.decode()
+        except UnicodeDecodeError:
+            book = content.decode("latin-1")
+        for number, text in split_tunes(book):
+            yield f"{_name(path)} {number}", text
+
+
+def _name(path: Path) -> str:
+    return path.as_posix().rpartition("/corpus/")[2]
+
+
+def tables(kinds: dict[str, dict[str, Step]]) -> str:
+    """Return the rates and reasons as Markdown."""
+    lines: list[str] = []
+    for kind, steps in kinds.items():
+        lines += [
+            f"## {kind}",
+            "",
+            "| step | pieces | done | refused | wrong |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name, step in steps.items():
+            share = f"{step.done} ({step.done / max(step.total, 1):.2%})"
+            lines.append(
+                f"| {name} | {step.total} | {share} | {sum(step.refused.values())} | {len(step.wrong)} |"
+            )
+        lines += ["", "| step | reason | pieces | the first |", "| --- | --- | --- | --- |"]
+        for name, step in steps.items():
+            for reason, count in step.refused.most_common():
+                shown = reason.replace("|", "\\|").replace("\n", " ")
+                lines.append(f"| {name} | {shown} | {count} | {step.examples[reason]} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--every", type=int, default=1, help="take one file in so many")
+    parser.add_argument("--kind", choices=("abc", "musicxml", "all"), default="all")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    if find_spec("music21") is None:
+        parser.error("this needs the corpus of music21: pip install music21")
+    from music21 import corpus
+
+    paths = sorted(corpus.getCorePaths())
+    books = [path for path in paths if path.suffix == ".abc"][:: arguments.every]
+    scores = [path for path in paths if path.suffix in SCORE_SUFFIXES][:: arguments.every]
+    kinds: dict[str, dict[str, Step]] = {}
+    if arguments.kind != "musicxml":
+        kinds["ABC tunes"] = abc_steps(_tunes(books))
+    if arguments.kind != "abc":
+        kinds["MusicXML scores"] = score_steps(iter(scores))
+    wrong = {
+        f"{kind}, {name}": step.wrong
+        for kind, steps in kinds.items()
+        for name, step in steps.items()
+        if step.wrong
+    }
+    page = tables(kinds)
+    print(page)
+    print("\n".join(f"wrong ({where}): {piece}" for where, pieces in wrong.items() for piece in pieces))
+    write(arguments.out, kinds, page, command=f"python tools/corpus_roundtrip.py --every {arguments.every}")
+    sys.exit(bool(wrong))
+
+
+def write(out: Path, kinds: dict[str, dict[str, Step]], page: str, *, command: str) -> None:
+    """Write the results as JSON and as Markdown."""
+    values = {
+        kind: {
+            name: {"pieces": step.total, "done": step.done, "refused": step.refused, "wrong": step.wrong}
+            for name, step in steps.items()
+        }
+        for kind, steps in kinds.items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"command": command, "results": values}, indent=1, ensure_ascii=False)
+    (out / "roundtrip.json").write_text(text + "\n", encoding="utf-8")
+    (out / "roundtrip.md").write_text(
+        f"# Round trips of the music21 corpus\n\n`{command}`\n\n{page}", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

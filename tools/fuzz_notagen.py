@@ -1,0 +1,309 @@
+"""Damaged ABC and MusicXML through everything in NotaGen that reads text.
+
+    python tools/fuzz_notagen.py --count 100000 --seed 0
+
+Each input is a real piece (those of the package's tests, and MusicXML written from them) with a few damages: flipped
+bits, cuts, repetitions, pieces of another text, words of ABC or XML. Whatever it is, a reader returns or raises
+`InputError`, and takes no longer than the time limit. Anything else is a finding: it is printed with its input, which
+is also kept in the folder given by `--out`. The exit status is 1 after any finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from notagen.abc import parse_tune, print_tune
+from notagen.bars import read_tune
+from notagen.clean import clean
+from notagen.codec import encode_generate, encode_train
+from notagen.continuation import continuation
+from notagen.interleave import deinterleave, interleave
+from notagen.musicxml import abc_to_musicxml
+from notagen.musicxml.reader import musicxml_to_abc
+from notagen.playback import perform
+from notagen.repair import repair
+from notagen.rests import complete_rests, final_text, omit_rests
+from notagen.score import read_score
+from notagen.transpose import transpose
+from notagen.tunebook import split_tunes, standard_tune
+from notagen.validate import validate
+from pentatonic.errors import InputError
+
+GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
+MOST_DAMAGES = 3
+MOST_REPETITIONS = 200
+WORDS = (
+    *(
+        "|",
+        "|:",
+        ":|",
+        "::",
+        "|1",
+        ":|2",
+        "|]",
+        "[|",
+        "[1",
+        "&",
+        "Z4",
+        "z",
+        "x",
+        "y",
+        "(3",
+        "(99:1:9",
+        "(2:3",
+    ),
+    *("{", "}", "[", "]", "(", ")", "[V:1]", "[V:2]", "[V:9]", "[V:", "[r:0/9]", "[r:", "[K:G]", "[M:3/4]"),
+    *("[L:1/4]", "[L:0]", "\n", "\r", "\x00", "\x0b", "\u2028", "\ufeff", "V:1\n", "V:\n", "M:\n", "K:Q\n"),
+    *(
+        "L:1/0\n",
+        "X:2\n",
+        "%%score {",
+        "%",
+        "\\",
+        "$",
+        "!",
+        '"',
+        "+",
+        "-",
+        "^",
+        "__",
+        ">",
+        "<<<<<",
+        "9999",
+        "/",
+    ),
+    *(
+        "////////",
+        "/0",
+        "'''''''''''",
+        ",",
+        "~",
+        "&b;",
+        "<![CDATA[",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]>",
+        "<note>",
+    ),
+)
+VALUES = (
+    "",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "7",
+    "1.5",
+    "1e400",
+    "nan",
+    "99999999999",
+    "-99999999999",
+    "G",
+    "start",
+    "stop",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An input that a reader fails on."""
+
+    reader: str
+    error: str
+    data: bytes
+
+
+def _set_keys(text: str) -> None:
+    tune = read_tune(text)
+    for key in ("Cb", "A"):
+        transpose(tune, key)
+
+
+TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
+    "parse_tune": lambda text: print_tune(parse_tune(text)),
+    "read_tune": read_tune,
+    "interleave": interleave,
+    "deinterleave": deinterleave,
+    "omit_rests": lambda text: omit_rests(read_tune(text)),
+    "complete_rests": complete_rests,
+    "final_text": final_text,
+    "clean": clean,
+    "split_tunes": split_tunes,
+    "standard_tune": standard_tune,
+    "transpose": _set_keys,
+    "encode_train": lambda text: encode_train(text, 64),
+    "encode_generate": encode_generate,
+    "validate": lambda text: json.dumps(validate(text).to_dict()),
+    "repair": repair,
+    "continuation": continuation,
+    "read_score": read_score,
+    "abc_to_musicxml": abc_to_musicxml,
+    "perform": perform,
+}
+XML_READERS: Mapping[str, Callable[[bytes], Any]] = {"musicxml_to_abc": musicxml_to_abc}
+
+
+@cache
+def pieces() -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+    """Return the real pieces: ABC as files have it, interleaved, and as models write it; and MusicXML."""
+    cases = json.loads((GOLDENS / "preprocess.json").read_text(encoding="utf-8"))["cases"]
+    found = [text for case in cases for text in (case["interleaved"], *case["augmented"].values()) if text]
+    cases = json.loads((GOLDENS / "rest_completion.json").read_text(encoding="utf-8"))["cases"]
+    found += [text for case in cases for text in (case["input"], case["completed"]) if text]
+    found += [deinterleave(text) for text in found if _succeeds(deinterleave, text)]
+    texts = tuple(sorted(set(found)))
+    return texts, tuple(abc_to_musicxml(text) for text in texts if _succeeds(abc_to_musicxml, text))
+
+
+def _succeeds(reader: Callable[[Any], Any], text: Any) -> bool:
+    try:
+        reader(text)
+    except InputError:
+        return False
+    return True
+
+
+def damaged(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
+    """Return a piece with one to ``MOST_DAMAGES`` damages."""
+    for _ in range(rng.randint(1, MOST_DAMAGES)):
+        start = rng.randrange(len(data) + 1)
+        end = min(len(data), start + int(rng.expovariate(1 / 8)))
+        kind = rng.randrange(7)
+        if kind == 0 and start < len(data):  # a bit
+            data = data[:start] + bytes([data[start] ^ 1 << rng.randrange(8)]) + data[start + 1 :]
+        elif kind == 1:
+            data = data[:start] + data[end:]
+        elif kind == 2:
+            data = data[:start] if rng.random() < 0.3 else data[start:]
+        elif kind == 3:
+            data = data[:start] + data[start:end] * rng.randint(2, MOST_REPETITIONS) + data[end:]
+        elif kind == 4:
+            other = rng.choice(others)
+            cut = rng.randrange(len(other) + 1)
+            data = data[:start] + other[cut : cut + int(rng.expovariate(1 / 60))] + data[end:]
+        elif kind == 5:  # two spans change places
+            after = min(len(data), end + int(rng.expovariate(1 / 8)))
+            data = data[:start] + data[end:after] + data[start:end] + data[after:]
+        else:
+            data = data[:start] + rng.choice(WORDS).encode() + data[end:]
+    return data
+
+
+def damaged_score(data: bytes, _others: Sequence[bytes], rng: random.Random) -> bytes:
+    """Return MusicXML that is still XML, with one to ``MOST_DAMAGES`` elements gone, doubled, moved or altered."""
+    root = ElementTree.fromstring(data)
+    for _ in range(rng.randint(1, MOST_DAMAGES)):
+        elements = [element for element in root.iter() if len(element)]
+        parent = rng.choice(elements)
+        at = rng.randrange(len(parent))
+        child, kind = parent[at], rng.randrange(6)
+        if kind == 0:
+            parent.remove(child)
+        elif kind == 1:
+            for _ in range(rng.choice((1, 1, 2, 50))):
+                parent.insert(at, copy.deepcopy(child))
+        elif kind == 2:
+            rng.choice(elements).append(copy.deepcopy(child))
+        elif kind == 3:
+            child.tag = rng.choice(rng.choice(elements)).tag
+        elif kind == 4 and child.attrib:
+            child.set(rng.choice(list(child.attrib)), rng.choice(VALUES))
+        else:
+            child.text = rng.choice(VALUES)
+    return ElementTree.tostring(root)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise ``TimeoutError`` after so many CPU seconds; in the main thread of a process."""
+
+    def stop(_signal: int, _frame: Any) -> None:
+        raise TimeoutError(f"more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str, str]]) -> Iterator[Finding]:
+    """Read ``count`` damaged inputs with every reader.
+
+    Args:
+        count: How many.
+        seed: Of the damages.
+        limit_s: CPU seconds that one reader may take for one input.
+        outcomes: Counts ``(reader, "read" | "refused" | "failed")``; extended in place.
+    """
+    rng = random.Random(seed)
+    texts, scores = pieces()
+    sources = [(text.encode(), TEXT_READERS, bytes.decode) for text in texts]
+    sources += [(score, XML_READERS, bytes) for score in scores]
+    others = [source for source, *_ in sources]
+    for _ in range(count):
+        source, readers, converted = rng.choice(sources)
+        damage = damaged if converted is bytes.decode or rng.random() < 0.2 else damaged_score
+        data = damage(source, others, rng)
+        if converted is bytes.decode:
+            data = data.decode(errors="replace").encode()
+        for name, reader in readers.items():
+            outcome = "read"
+            try:
+                with time_limit(limit_s):
+                    reader(converted(data))
+            except InputError:
+                outcome = "refused"
+            except Exception as error:
+                outcome = "failed"
+                yield Finding(name, f"{type(error).__name__}: {error}", data)
+            outcomes[name, outcome] += 1
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit-s", type=float, default=5.0, help="CPU seconds of one reader for one input")
+    parser.add_argument("--out", type=Path, help="folder for the inputs of findings")
+    arguments = parser.parse_args()
+    outcomes: Counter[tuple[str, str]] = Counter()
+    found, start_s = Counter(), time.process_time()
+    for finding in findings(arguments.count, arguments.seed, arguments.limit_s, outcomes):
+        what = f"{finding.reader}: {finding.error[:200]}"
+        found[what] += 1
+        name = hashlib.sha256(finding.data).hexdigest()[:16]
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            (arguments.out / name).write_bytes(finding.data)
+        if found[what] == 1:
+            print(f"{what}\n  {finding.data[:300]!r} ({name})", flush=True)
+    for reader in sorted({reader for reader, _ in outcomes}):
+        counts = ", ".join(f"{outcomes[reader, kind]} {kind}" for kind in ("read", "refused", "failed"))
+        print(f"{reader}: {counts}")
+    print(
+        f"{arguments.count} inputs, {sum(found.values())} findings, {time.process_time() - start_s:.0f} CPU s"
+    )
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
