@@ -9,20 +9,31 @@ trap 'rm -rf "$room"' EXIT
 wheels=("$(ls -t "$dist"/pentatonic-*.whl | head -n 1)" "$(ls -t "$dist"/notagen-*.whl | head -n 1)")
 "$uv" pip install --quiet --python "$room/venv/bin/python" "${wheels[@]}"
 cd "$room" # nothing of the checkout is importable from here
-"$room/venv/bin/python" - <<'PY'
-import importlib.util
+export PATH="$room/venv/bin:$PATH" HF_HUB_OFFLINE=1
+python - <<'PY'
+import importlib.metadata, importlib.util
 
-from notagen.abc import parse_tune, print_tune
-from notagen.generate import Limits, Request, generate
-from notagen.model import NotaGen, NotaGenConfig
-from notagen.prompts import prompts
+import notagen
 
-for name in ("diffusers", "faiss", "gradio", "librosa", "music21", "hydra", "accelerate", "transformers"):
+for name in ("diffusers", "faiss", "gradio", "librosa", "music21", "hydra", "accelerate", "transformers", "verovio"):
     assert importlib.util.find_spec(name) is None, f"the wheel of notagen pulled in {name}"
-tune = parse_tune("X:1\nL:1/8\nM:4/4\nK:C\nCDEF GABc |]\n")
-assert parse_tune(print_tune(tune)) == tune
-assert len(prompts()) == 112
-model = NotaGen(NotaGenConfig(patch_layers=1, char_layers=1, width=64, heads=1, patch_length=32)).eval()
-(piece,) = generate(model, [Request(prompts()[0].text)], limits=Limits(patches=4))
-print("notagen works from its wheel:", piece.status)
+print("notagen", notagen.__version__, "imports;", len(list(importlib.metadata.distributions())), "distributions installed")
 PY
+notagen --help > /dev/null # reads bytecode into the cache, as any second call finds it
+python - <<'PY'
+import subprocess, time
+start = time.monotonic()
+subprocess.run(["notagen", "--help"], check=True, stdout=subprocess.DEVNULL)
+print(f"notagen --help: {time.monotonic() - start:.2f} s")
+PY
+notagen generate --number 2 --bars 4 --out pieces --formats abc,musicxml,midi,wav
+notagen validate pieces/0.abc pieces/1.musicxml
+notagen convert pieces/1.musicxml --to abc --out converted
+# What is not installed is said in one sentence.
+if notagen generate --out pages --formats svg 2> said; then exit 1; fi
+grep -q 'notagen\[engrave\]' said
+if notagen train experiment=debug 2> said; then exit 1; fi
+grep -q 'notagen\[train\]' said
+if notagen demo 2> said; then exit 1; fi
+grep -q 'notagen\[app\]' said
+echo "notagen works from its wheel"

@@ -174,8 +174,8 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 # --- PDF --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("cairo")
 def test_pdf_has_a_page_of_a4_for_each_page(pages: list[str], tmp_path: Path) -> None:
-    pytest.importorskip("cairosvg")
     write_pdf(pages, tmp_path / "a.pdf")
     data = (tmp_path / "a.pdf").read_bytes()
     assert data.startswith(b"%PDF-")
@@ -185,12 +185,12 @@ def test_pdf_has_a_page_of_a4_for_each_page(pages: list[str], tmp_path: Path) ->
     assert [child.name for child in tmp_path.iterdir()] == ["a.pdf"]
 
 
+@pytest.mark.usefixtures("cairo")
 @pytest.mark.parametrize(("box", "corner"), [((2100, 1485), (1.0, 0.5)), ((2100, 5940), (0.5, 1.0))])
 def test_pdf_page_fills_the_width_or_the_height_of_the_paper(
     box: tuple[int, int], corner: tuple[float, float], tmp_path: Path
 ) -> None:
     """A page is scaled evenly; a rectangle over all of it ends at the stated share of the paper."""
-    pytest.importorskip("cairosvg")
     width, height = box
     drawn = f'<rect x="0" y="0" width="{width}" height="{height}" fill="red"/>'
     write_pdf(
@@ -213,8 +213,8 @@ def test_pdf_without_pages_is_refused(tmp_path: Path) -> None:
         write_pdf([], tmp_path / "a.pdf")
 
 
+@pytest.mark.usefixtures("cairo")
 def test_pdf_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("cairosvg")
     page = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"/>'
     with pytest.raises(CheckpointError, match=r"a\.pdf"):
         write_pdf([page], tmp_path / "no" / "a.pdf")

@@ -21,9 +21,9 @@ RAW = (
 )
 
 
+@pytest.mark.usefixtures("cairo")
 def test_every_format_is_written(tmp_path: Path) -> None:
     pytest.importorskip("verovio")
-    pytest.importorskip("cairosvg")
     stem = tmp_path / "7.1"  # a dot in the name is no suffix
     written = write_piece(RAW, stem, FORMATS)
     assert {name: [path.name for path in paths] for name, paths in written.items()} == {

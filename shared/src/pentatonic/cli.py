@@ -13,33 +13,51 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path, PurePath
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from pentatonic.errors import PentatonicError, UsageError
+from pentatonic.errors import MissingExtra, PentatonicError, UsageError
 from pentatonic.progress import ProgressBar, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
 
 __all__ = [
     "BatchReport",
+    "Device",
     "JsonFlag",
+    "Overrides",
     "PartialFailure",
     "ProgressBar",
     "emit_json",
+    "experiments",
     "json_text",
     "make_app",
+    "pick_device",
     "progress",
     "run",
     "run_manifest",
+    "show",
+    "training_extra",
 ]
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 """Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
+
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+]
+"""Type of the ``--device`` option: ``device: Device = "auto"``; :func:`pick_device` reads it."""
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
+]
+"""Type of the arguments of a command that builds a model: ``overrides: Overrides = None``."""
 
 
 class PartialFailure(PentatonicError):
@@ -116,6 +134,53 @@ def _fail(error: Exception, code: int) -> NoReturn:
         print(hide_secrets(traceback.format_exc()), file=sys.stderr)
     print(f"Error: {printable(hide_secrets(str(error) or type(error).__name__))}", file=sys.stderr)
     sys.exit(code)
+
+
+def pick_device(name: str) -> str:
+    """Return the device that ``--device`` stands for, ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: It is ``cuda``, and there is no usable GPU.
+    """
+    import torch
+
+    usable = torch.cuda.is_available()
+    if name == "cuda" and not usable:
+        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
+    return "cuda" if usable and name != "cpu" else "cpu"
+
+
+@contextmanager
+def training_extra(feature: str, extra: str) -> Iterator[None]:
+    """Name the extra to install where the import of a trainer inside this block fails for want of it.
+
+    Args:
+        feature: What needs it, such as ``Training``.
+        extra: Such as ``omar-rq[train]``.
+
+    Raises:
+        MissingExtra: Hydra, OmegaConf or accelerate is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
+            raise
+        raise MissingExtra(feature, extra) from error
+
+
+def experiments(package: str) -> str:
+    """Return the names of the experiments in ``<package>/conf/experiment``, for a help page."""
+    folder = resources.files(f"{package}.conf") / "experiment"
+    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+
+
+def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
+    """Print a result to standard output: as JSON where that was asked for, else as lines."""
+    if as_json:
+        emit_json(result)
+    else:
+        print("\n".join(lines()))
 
 
 def emit_json(obj: object) -> None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pentatonic.cli import EXIT_INTERRUPTED, JsonFlag, emit_json, make_app, run
+from pentatonic.cli import (
+    EXIT_INTERRUPTED,
+    Device,
+    JsonFlag,
+    Overrides,
+    experiments,
+    make_app,
+    pick_device,
+    run,
+    show,
+    training_extra,
+)
 from pentatonic.errors import FormatError, MissingExtra, UsageError
 from pentatonic.progress import printable
 
@@ -26,9 +36,6 @@ DEFAULT_MODEL = "notagen-tiny"
 
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, weights file or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
-]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
@@ -36,9 +43,6 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random cho
 TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
 Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
-]
 
 
 @app.command()
@@ -112,7 +116,7 @@ def generate(
     if page is not None:
         _write_page(pieces, page, model)
     report.print_summary()
-    _show({"pieces": pieces}, as_json, lambda: [_piece_line(out, piece) for piece in pieces])
+    show({"pieces": pieces}, as_json, lambda: [_piece_line(out, piece) for piece in pieces])
     report.raise_for_failures()
 
 
@@ -184,7 +188,7 @@ def convert(
         report = render(sources, out, to=to)
     report.print_summary()
     outputs = [entry["output"] for entry in report.entries if entry["status"] == "done"]
-    _show({"inputs": report.entries}, as_json, lambda: [_words(output) for output in outputs])
+    show({"inputs": report.entries}, as_json, lambda: [_words(output) for output in outputs])
     report.raise_for_failures()
 
 
@@ -207,7 +211,7 @@ def validate(
 
     results, report = proofread(inputs, out)
     report.print_summary()
-    _show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
+    show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
 
 
@@ -223,10 +227,10 @@ def info(
 
     if model is not None:
         about = describe_model(model)
-        _show(about, as_json, lambda: list(_about_lines(about)))
+        show(about, as_json, lambda: list(_about_lines(about)))
         return
     models = list_models()
-    _show(
+    show(
         models,
         as_json,
         lambda: [f"{each['model']:<26}{each['kind']:<10}{each['licence']}" for each in models],
@@ -258,19 +262,13 @@ def demo(
     serve(_load(model, device, dtype), known, host=host, port=port, user=user, password=password)
 
 
-def _experiments() -> str:
-    """Names of the files of conf/experiment, for the help page."""
-    folder = resources.files("notagen.conf") / "experiment"
-    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
-
-
 @app.command()
 def preprocess(overrides: Overrides = None) -> None:
     """Turn folders of ABC and MusicXML into training data in 15 keys.
 
     Takes Hydra overrides: notagen preprocess data.source=scores data.out=data/scores
     """
-    with _train_extra("Preparing data"):
+    with training_extra("Preparing data", "notagen[train]"):
         from notagen.preprocess import main as preprocess_main
     preprocess_main(overrides or [])
 
@@ -279,12 +277,12 @@ def preprocess(overrides: Overrides = None) -> None:
     help=(
         "Pre-train or fine-tune a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: notagen train experiment=finetune data.train=augmented_train.jsonl optim.lr=1e-5\n\n"
-        f"Experiments: {_experiments()}."
+        f"Experiments: {experiments('notagen')}."
     )
 )
 def train(overrides: Overrides = None) -> None:
     """Pre-train or fine-tune a model."""
-    with _train_extra("Training"):
+    with training_extra("Training", "notagen[train]"):
         from notagen.train import main as train_main
     if train_main(overrides or []).interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -296,19 +294,9 @@ def evaluate(overrides: Overrides = None) -> None:
 
     Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl
     """
-    with _train_extra("Evaluating"):
+    with training_extra("Evaluating", "notagen[train]"):
         from notagen.evaluate import main as evaluate_main
     evaluate_main(overrides or [])
-
-
-@contextmanager
-def _train_extra(feature: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
-            raise
-        raise MissingExtra(feature, "notagen[train]") from error
 
 
 def _load(name: str, device: str, dtype: str) -> NotaGen:
@@ -317,12 +305,9 @@ def _load(name: str, device: str, dtype: str) -> NotaGen:
     from notagen.quantize import quantize
     from notagen.weights import from_pretrained
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() and dtype != "int8" else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
+    place = "cpu" if (device, dtype) == ("auto", "int8") else pick_device(device)
     number_type = torch.bfloat16 if dtype == "bf16" else torch.float32
-    model = from_pretrained(name, device=device, dtype=number_type)
+    model = from_pretrained(name, device=place, dtype=number_type)
     return quantize(model) if dtype == "int8" else model
 
 
@@ -371,10 +356,7 @@ def _format_names(text: str) -> list[str]:
 
     if unknown := [name for name in names if name not in FORMATS]:
         raise UsageError(f"--formats has {unknown[0]!r}; allowed: {', '.join(FORMATS)}")
-    if {"svg", "pdf"} & set(names) and find_spec(
-        "verovio"
-    ) is None:  # better known before the work than after
-        raise MissingExtra("Engraving", "notagen[engrave]")
+    _require_engraving(names)
     return list(dict.fromkeys(names))
 
 
@@ -435,13 +417,6 @@ def _about_lines(about: dict[str, Any]) -> Iterator[str]:
             yield f"{key:<14}{value}"
     yield f"prompts       {len(about['prompts']) or 'none'}"
     yield from (f"  {', '.join(names)}" for names in about["prompts"])
-
-
-def _show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
-    if as_json:
-        emit_json(result)
-    else:
-        print("\n".join(lines()))
 
 
 def _words(value: object) -> str:

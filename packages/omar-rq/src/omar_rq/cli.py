@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pentatonic.cli import EXIT_INTERRUPTED, BatchReport, JsonFlag, emit_json, make_app, run
-from pentatonic.errors import MissingExtra, UsageError
+from pentatonic.cli import (
+    EXIT_INTERRUPTED,
+    BatchReport,
+    Device,
+    JsonFlag,
+    Overrides,
+    emit_json,
+    experiments,
+    make_app,
+    pick_device,
+    run,
+    show,
+    training_extra,
+)
+from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
     from omar_rq.model import OmarRQ
@@ -24,18 +34,12 @@ DEFAULT_MODEL = "omar-rq-tiny"
 Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
-]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")
 ]
 Lenient = Annotated[
     bool,
     typer.Option("--lenient", help="Use what precedes the damage in a damaged file; the report says so."),
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
 ]
 
 
@@ -122,10 +126,10 @@ def info(
 
     if model is not None:
         about = describe_model(model)
-        _show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
         return
     models = list_models()
-    _show(
+    show(
         models,
         as_json,
         lambda: [f"{each['model']:<42}{each['kind']:<10}{each['licence']}" for each in models],
@@ -189,22 +193,16 @@ def demo(
     report.raise_for_failures()
 
 
-def _experiments() -> str:
-    """Names of the files of conf/experiment, for the help page."""
-    folder = resources.files("omar_rq.conf") / "experiment"
-    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
-
-
 @app.command(
     help=(
         "Pre-train a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: omar-rq train experiment=base data.root=data/music optim.lr=1e-4\n\n"
-        f"Experiments: {_experiments()}."
+        f"Experiments: {experiments('omar_rq')}."
     )
 )
 def train(overrides: Overrides = None) -> None:
     """Pre-train a model."""
-    with _train_extra("Training"):
+    with training_extra("Training", "omar-rq[train]"):
         from omar_rq.train import main as train_main
     if train_main(overrides or []).interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -216,7 +214,7 @@ def prepare(overrides: Overrides = None) -> None:
 
     Takes Hydra overrides: omar-rq prepare input=music output=data/music sample_rate=16000
     """
-    with _train_extra("Preparing data"):
+    with training_extra("Preparing data", "omar-rq[train]"):
         from omar_rq.prepare import main as prepare_main
     prepare_main(overrides or [])
 
@@ -227,19 +225,9 @@ def stats(overrides: Overrides = None) -> None:
 
     Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json
     """
-    with _train_extra("Measuring statistics"):
+    with training_extra("Measuring statistics", "omar-rq[train]"):
         from omar_rq.stats import main as stats_main
     stats_main(overrides or [])
-
-
-@contextmanager
-def _train_extra(feature: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
-            raise
-        raise MissingExtra(feature, "omar-rq[train]") from error
 
 
 def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:
@@ -247,12 +235,10 @@ def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = Fa
 
     from omar_rq.weights import from_pretrained
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
     number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
-    return from_pretrained(name, device=device, dtype=number_type, quantization_targets=quantization_targets)
+    return from_pretrained(
+        name, device=pick_device(device), dtype=number_type, quantization_targets=quantization_targets
+    )
 
 
 def _layer_numbers(text: str) -> list[int]:
@@ -280,13 +266,6 @@ def _finish(report: BatchReport, as_json: bool) -> None:
         counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
         emit_json({"counts": counts, "inputs": report.entries})
     report.raise_for_failures()
-
-
-def _show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
-    if as_json:
-        emit_json(result)
-    else:
-        print("\n".join(lines()))
 
 
 def _words(value: object) -> str:
