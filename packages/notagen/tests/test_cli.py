@@ -157,7 +157,7 @@ def test_number_types(generate, dtype):
         (["--top-p", "2"], "top_p must be in (0, 1], got 2.0"),
         (["--prompt-file", "a", "--continue", "b"], "exclude each other"),
         (["--model", "no/thing"], "there is no model 'no/thing'"),
-        (["--number", "0"], "greater than or equal to 1"),
+        (["--number", "0"], "'--number' / '-n'"),
         (["--seed", str(2**32)], "seed must be 0 to 2^32 - 1"),
         (["--dtype", "fp8"], "'fp8'"),
     ],

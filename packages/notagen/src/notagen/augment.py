@@ -15,7 +15,7 @@ from notagen.bars import BarTable
 from notagen.interleave import interleaved
 from notagen.keys import MAJOR_KEYS, global_key
 from notagen.rests import omit_rests
-from notagen.transpose import transpose
+from notagen.transpose import Movable
 from notagen.tunebook import prepare_tune, read_tunes
 from pentatonic.errors import InputError, PentatonicError
 
@@ -80,7 +80,8 @@ def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -
         tune = prepare_tune(text)
         if tune.bar_count < min_bars:
             return Tune(number, skipped=f"{tune.bar_count} bars are fewer than min_bars={min_bars}")
-        keys = {key: omit_rests(transpose(tune, key)) for key in MAJOR_KEYS}
+        movable = Movable(tune)
+        keys = {key: omit_rests(movable.to(key)) for key in MAJOR_KEYS}
     except PentatonicError as error:
         return Tune(number, error=(type(error).__name__, str(error)))
     whole = interleaved(tune)

@@ -90,11 +90,57 @@ class Move:
         return _LETTERS[letter] + ("#" if alteration > 0 else "b") * abs(alteration)
 
 
+class Movable:
+    """A tune that is read once, to be written in many keys.
+
+    Args:
+        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+
+    Raises:
+        FormatError: A ``K:`` line or inline field is no key.
+    """
+
+    def __init__(self, tune: BarTable) -> None:
+        self._tune = tune
+        self._own, self._owners = _keys(tune.header)
+        self._fixed = {
+            name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)
+        }
+        self._sources = {owner: tune.header[index][2:].strip() for index, owner in self._owners.items()}
+        self._parts: dict[str, tuple[list[_Part], list[list[_Part]]]] = {}
+        for name, voice in tune.voices.items():
+            if name not in self._fixed:
+                reader = _Reader(self._sources.get(name, self._own))
+                self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
+
+    def to(self, key: str) -> BarTable:
+        """Return the tune in another key; see :func:`transpose`."""
+        moved = move_key(self._own, fifths(key) - fifths(major_key(self._own)))
+        # C# major asked of a minor tune gives Bb minor, with the signature of Db: other keys follow that.
+        steps = fifths(major_key(moved)) - fifths(major_key(self._own))
+        header = list(self._tune.header)
+        for index, line in enumerate(header):
+            owner = self._owners.get(index)
+            if line.startswith("K:") and owner not in self._fixed:
+                header[index] = f"K:{move_key(line[2:].strip(), steps) if owner else moved}"
+        voices = {
+            name: self._moved(name, voice, steps) if name in self._parts else voice
+            for name, voice in self._tune.voices.items()
+        }
+        return replace(self._tune, header=tuple(header), voices=voices)
+
+    def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
+        writer = _Writer(self._sources.get(name, self._own), steps)
+        prefix, bars = self._parts[name]
+        return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
+
+
 def transpose(tune: BarTable, key: str) -> BarTable:
     """Transpose a tune to the key with the signature of a major key, or its enharmonic where simpler.
 
     Percussion, and voices with a line ``K:none`` of their own, stay as they are. A voice with a ``K:`` line
-    of its own, as of a transposing instrument, moves by the same interval.
+    of its own, as of a transposing instrument, moves by the same interval. :class:`Movable` reads a tune once for
+    several keys.
 
     Args:
         tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
@@ -106,25 +152,7 @@ def transpose(tune: BarTable, key: str) -> BarTable:
     Raises:
         FormatError: A ``K:`` line or inline field is no key.
     """
-    own, owners = _keys(tune.header)
-    moved = move_key(own, fifths(key) - fifths(major_key(own)))
-    # C# major asked of a minor tune gives Bb minor, with the signature of Db: other keys follow that.
-    steps = fifths(major_key(moved)) - fifths(major_key(own))
-    percussion = {name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)}
-    header = list(tune.header)
-    sources: dict[str, str] = {}
-    for index, line in enumerate(tune.header):
-        owner = owners.get(index)
-        if line.startswith("K:") and owner not in percussion:
-            value = line[2:].strip()
-            header[index] = f"K:{move_key(value, steps) if owner else moved}"
-            if owner:
-                sources[owner] = value
-    voices = {
-        name: voice if name in percussion else _moved_voice(voice, sources.get(name, own), steps)
-        for name, voice in tune.voices.items()
-    }
-    return replace(tune, header=tuple(header), voices=voices)
+    return Movable(tune).to(key)
 
 
 def transpose_text(text: str, source: str, target: str) -> str:
@@ -142,14 +170,115 @@ def transpose_text(text: str, source: str, target: str) -> str:
         FormatError: ``source`` or an inline ``K:`` field is no key.
     """
     steps = fifths(target) - fifths(major_key(source))
-    return _Scanner(source, steps).text(text)
+    return _Writer(source, steps).text(_Reader(source).parts(text))
 
 
-def _moved_voice(voice: VoiceBars, key: str, steps: int) -> VoiceBars:
-    scanner = _Scanner(key, steps)
-    return replace(
-        voice, prefix=scanner.text(voice.prefix), bars=tuple(scanner.text(bar) for bar in voice.bars)
-    )
+@dataclass(frozen=True, slots=True)
+class _KeyField:
+    """An inline ``[K:value]``."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ChordSymbol:
+    """A chord symbol with its quotes."""
+
+    text: str
+
+
+class _Barline:
+    """``|``, at which accidentals end."""
+
+
+_BARLINE = _Barline()
+#: Text that stays, or a note: letter, octave, alteration; or one of the classes above.
+_Part = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _Barline
+
+
+class _Reader:
+    """Takes the bars of one voice apart and keeps the key in force."""
+
+    def __init__(self, key: str) -> None:
+        self._set_key(key)
+
+    def _set_key(self, key: str) -> None:
+        # Where there is no key, nothing moves.
+        self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
+
+    def parts(self, text: str) -> list[_Part]:
+        """Return the parts of the next bar, with the accidentals in force on all notes."""
+        parts: list[_Part] = []
+        written: dict[tuple[int, int], int] = {}
+        position = 0
+        for match in _TOKEN.finditer(text):
+            opaque, part = match[1], None
+            if opaque is None and self._signature:
+                place = _place(match[3], match[4])
+                alteration = _ALTERATIONS[match[2]] if match[2] else written.get(place)
+                alteration = self._signature[place[0]] if alteration is None else alteration
+                written[place] = alteration
+                part = (*place, alteration)
+            elif opaque and opaque.startswith("[K:"):
+                self._set_key(opaque[3:-1])
+                written = {}
+                part = _KeyField(opaque[3:-1])
+            elif opaque == "|":
+                written = {}
+                part = _BARLINE
+            elif opaque and self._signature and opaque[0] == '"' and opaque[1] in "ABCDEFG":
+                part = _ChordSymbol(opaque)
+            if part is not None:
+                parts += (text[position : match.start()], part)
+                position = match.end()
+        return [part for part in (*parts, text[position:]) if part != ""]
+
+
+class _Writer:
+    """Puts the bars of one voice together in another key and keeps the key in force."""
+
+    def __init__(self, key: str, steps: int) -> None:
+        self._steps = steps
+        self._set_key(key)
+
+    def _set_key(self, key: str) -> str:
+        """Enter a key, and return it moved."""
+        moved = move_key(key, self._steps)
+        self._move = Move(major_key(key), major_key(moved))
+        self._signature = _signature(self._move.target)
+        # Few different notes make up a voice: note -> place, alteration and name after the move.
+        self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
+        return moved
+
+    def text(self, parts: list[_Part]) -> str:
+        """Return the next bar."""
+        out: list[str] = []
+        written: dict[tuple[int, int], int] = {}
+        for part in parts:
+            if isinstance(part, str):
+                out.append(part)
+            elif isinstance(part, tuple):
+                place, alteration, name = self._notes.get(part) or self._note(part)
+                in_force = written.get(place)
+                in_force = self._signature[place[0]] if in_force is None else in_force
+                written[place] = alteration
+                out.append(name if alteration == in_force else _SIGNS[alteration] + name)
+            elif isinstance(part, _Barline):
+                written = {}
+                out.append("|")
+            elif isinstance(part, _KeyField):
+                written = {}
+                out.append(f"[K:{self._set_key(part.value)}]")
+            else:
+                out.append(_ROOT.sub(lambda root: self._move.root(root.group()), part.text))
+        return "".join(out)
+
+    def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
+        letter, octave, alteration = note
+        moved = self._move.pitch(Pitch(letter, alteration, octave))
+        place = moved.letter, moved.octave
+        self._notes[note] = result = place, moved.alteration, _note_name(*place)
+        return result
 
 
 @lru_cache(maxsize=len(MAJOR_KEYS))
@@ -158,67 +287,6 @@ def _signature(key: str) -> tuple[int, ...]:
     count = fifths(key)
     altered = _SHARPS[:count] if count > 0 else _SHARPS[7 + count :]
     return tuple((1 if count > 0 else -1) if letter in altered else 0 for letter in _LETTERS)
-
-
-class _Accidentals:
-    """The alterations in force in one bar of a major key; a place is letter and octave."""
-
-    def __init__(self, key: str) -> None:
-        self.signature = _signature(key)
-        self.written: dict[tuple[int, int], int] = {}
-
-    def at(self, place: tuple[int, int]) -> int:
-        return self.written.get(place, self.signature[place[0]])
-
-
-class _Scanner:
-    """Goes through the bars of one voice and keeps the key and the accidentals in force."""
-
-    def __init__(self, key: str, steps: int) -> None:
-        self.steps = steps
-        self.set_key(key)
-
-    def set_key(self, key: str) -> str:
-        """Enter a key, and return it moved; in ``none`` nothing moves."""
-        moved = move_key(key, self.steps)
-        self.move = Move(major_key(key), major_key(moved)) if parse_key(key).tonic else None
-        self.moved: dict[tuple[tuple[int, int], int], Pitch] = {}
-        self.bar()
-        return moved
-
-    def bar(self) -> None:
-        """Forget the accidentals."""
-        if self.move:
-            self.before, self.after = _Accidentals(self.move.source), _Accidentals(self.move.target)
-
-    def text(self, text: str) -> str:
-        """Return the next bar, transposed."""
-        self.bar()
-        return _TOKEN.sub(self._token, text)
-
-    def _token(self, match: re.Match[str]) -> str:
-        opaque, move = match[1], self.move
-        if opaque is None:
-            return self._note(move, match[2], match[3], match[4]) if move else match.group()
-        if opaque.startswith("[K:"):
-            return f"[K:{self.set_key(opaque[3:-1])}]"
-        if opaque.startswith("|"):
-            self.bar()
-        if move and opaque[0] == '"' and opaque[1] in "ABCDEFG":
-            return _ROOT.sub(lambda root: move.root(root.group()), opaque)
-        return opaque
-
-    def _note(self, move: Move, sign: str | None, name: str, marks: str) -> str:
-        place = _place(name, marks)
-        alteration = _ALTERATIONS[sign] if sign else self.before.at(place)
-        self.before.written[place] = alteration
-        # Few different notes make up a voice.
-        moved = self.moved.get((place, alteration)) or move.pitch(Pitch(place[0], alteration, place[1]))
-        self.moved[place, alteration] = moved
-        place = moved.letter, moved.octave
-        in_force = self.after.at(place)
-        self.after.written[place] = moved.alteration
-        return ("" if moved.alteration == in_force else _SIGNS[moved.alteration]) + _note_name(*place)
 
 
 @lru_cache(maxsize=1024)
