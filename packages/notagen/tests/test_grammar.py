@@ -268,3 +268,36 @@ def test_a_single_voice_may_do_without_a_score_line():
     assert validate(text).valid
     given = "L:1/8\nM:4/4\nK:C\nV:A treble\n"
     assert validate(given + Grammar(given).close()).valid
+
+
+def follow(grammar: Grammar, text: str) -> str | None:
+    """Feed a text; return the first character that is not allowed."""
+    for character in text:
+        while grammar.allowed == 1 << EOS:
+            grammar.feed(EOS)
+        if not grammar.allowed >> ord(character) & 1 and grammar.allowed >> EOS & 1:
+            grammar.feed(EOS)
+        if not grammar.allowed >> ord(character) & 1:
+            return character
+        grammar.feed(ord(character))
+    return None
+
+
+@pytest.mark.parametrize(
+    ("bars", "refused"),
+    [
+        ("A2|\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c4||\n[r:3/1][V:1]d2|\n", None),  # the rest of the short bar
+        ("A2|\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c4||\n[r:3/1][V:1]d3|\n", "|"),
+        ("A2|\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c4||\n[r:3/1][V:1]d|\n", "\n"),
+        ("A2|\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c6||\n[r:3/1][V:1]d2|\n", "\n"),  # nothing is missing
+        ("A2|\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c4|\n", "\n"),
+        ("A2|:\n[r:1/3][V:1]c6|\n[r:2/2][V:1]c4:|\n[r:3/1][V:1]d|:", None),  # repeats are free
+    ],
+)
+def test_a_short_bar_before_a_double_bar_is_completed_after_it(bars: str, refused: str | None):
+    grammar = Grammar("%%score 1\nL:1/8\nM:3/4\nK:C\nV:1 treble\n", bars=5)
+    assert follow(grammar, "[r:0/4][V:1]" + bars) == refused
+    prompt = "%%score 1\nL:1/8\nM:3/4\nK:C\nV:1 treble\n[r:0/3][V:1]c6|\n[r:1/2][V:1]c4||\n"
+    given = Grammar(prompt)
+    assert follow(given, "[r:2/1][V:1]d2|") is None
+    assert follow(Grammar(prompt), "[r:2/1][V:1]d4|") == "|"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ from notagen.codec import (
     line_starts,
     padded,
 )
+from notagen.compiled import CharStep
 from notagen.grammar import Grammar
 from notagen.model import DecoderCache, NotaGen
 from notagen.sampling import Sampling, draw, probabilities
@@ -132,6 +133,7 @@ def generate(
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
     constrained: bool = False,
+    compiled: bool = False,
 ) -> list[Piece]:
     """Write pieces; the arguments are those of :func:`stream`.
 
@@ -139,12 +141,12 @@ def generate(
         One piece for each request, in their order.
 
     Raises:
-        FormatError, UsageError: As :func:`stream`.
+        FormatError, UsageError, BackendUnavailable: As :func:`stream`.
     """
     texts = [[decode(encode_generate(request.prompt))] for request in requests]
     ends: dict[int, tuple[Status, str]] = {}
     options = {"sampling": sampling, "limits": limits, "batch_size": batch_size, "cancel": cancel}
-    for update in stream(model, requests, constrained=constrained, **options):
+    for update in stream(model, requests, constrained=constrained, compiled=compiled, **options):
         texts[update.index].append(update.text)
         if update.status is not None:
             ends[update.index] = (update.status, update.closing)
@@ -163,6 +165,7 @@ def stream(
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
     constrained: bool = False,
+    compiled: bool = False,
 ) -> Iterator[Update]:
     """Write pieces, and report each patch as soon as it is there.
 
@@ -179,6 +182,8 @@ def stream(
         cancel: Asked before each patch; once it answers true, all open pieces end.
         constrained: Draw only characters after which the piece can still become well-formed by the rules of
             :func:`notagen.validate.validate`, and bring pieces that a limit ends to a proper end.
+        compiled: Write characters by a compiled function (:mod:`notagen.compiled`), which takes a while to make, the
+            first time a minute, before anything is written.
 
     Yields:
         Updates; the last one of each piece has a status.
@@ -187,6 +192,7 @@ def stream(
         FormatError: A prompt has a character without an id, or, constrained, no well-formed piece starts with it.
         UsageError: A prompt's header and last line do not fit into the context, ``batch_size`` is less than 1,
             the model is in training mode, or ``constrained`` goes with ``sampling.compat``.
+        BackendUnavailable: ``compiled`` is true, and it cannot be compiled here.
     """
     if constrained and sampling.compat:
         raise UsageError(
@@ -194,7 +200,14 @@ def stream(
         )
     grammars = [Grammar(request.prompt, bars=request.bars) if constrained else None for request in requests]
     yield from run(
-        model, requests, grammars, sampling=sampling, limits=limits, batch_size=batch_size, cancel=cancel
+        model,
+        requests,
+        grammars,
+        sampling=sampling,
+        limits=limits,
+        batch_size=batch_size,
+        cancel=cancel,
+        compiled=compiled,
     )
 
 
@@ -207,6 +220,7 @@ def run(
     limits: Limits,
     batch_size: int,
     cancel: Callable[[], bool],
+    compiled: bool = False,
 ) -> Iterator[Update]:
     """Write pieces under grammars of their own, which may end before the piece does; the rest is as in :func:`stream`.
 
@@ -218,12 +232,13 @@ def run(
         limits: See there.
         batch_size: See there.
         cancel: See there.
+        compiled: See there.
 
     Yields:
         Updates.
 
     Raises:
-        FormatError, UsageError: As :func:`stream`.
+        FormatError, UsageError, BackendUnavailable: As :func:`stream`.
     """
     if model.training:
         raise UsageError("the model is in training mode; put it into evaluation mode first")
@@ -235,11 +250,12 @@ def run(
     ][::-1]
     jobs = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     cache = DecoderCache(model.patch_decoder.trunk, len(jobs))
+    step = CharStep(model, len(jobs), sampling) if compiled and jobs else None
     while jobs:
         if cancel():
             yield from (job.end("", "cancelled") for job in [*jobs, *waiting[::-1]])
             return
-        updates = _advance(model, cache, jobs, sampling, limits)
+        updates = _advance(model, cache, jobs, sampling, limits, step)
         for slot in reversed(range(len(jobs))):
             if updates[slot].status is None:
                 continue
@@ -356,12 +372,18 @@ class _Job:
 
 
 def _advance(
-    model: NotaGen, cache: DecoderCache, jobs: Sequence[_Job], sampling: Sampling, limits: Limits
+    model: NotaGen,
+    cache: DecoderCache,
+    jobs: Sequence[_Job],
+    sampling: Sampling,
+    limits: Limits,
+    step: CharStep | None,
 ) -> list[Update]:
     """Write one patch of each job; row i of the cache belongs to job i."""
     vectors = _next_vectors(model, cache, jobs)
     grammars = [job.grammar for job in jobs]
-    patches = sample_patches(
+    sample = sample_patches if step is None else partial(sample_patches, step=step)
+    patches = sample(
         model, vectors, [job.known for job in jobs], [job.rng for job in jobs], sampling, grammars
     )
     begun = [
@@ -372,7 +394,7 @@ def _advance(
     if begun:  # write these again, from a well-formed first tag on
         again = [jobs[i] for i in begun]
         known, rngs = [job.first_tag for job in again], [job.rng for job in again]
-        for i, patch in zip(begun, sample_patches(model, vectors[begun], known, rngs, sampling), strict=True):
+        for i, patch in zip(begun, sample(model, vectors[begun], known, rngs, sampling), strict=True):
             patches[i], jobs[i].tagged = patch, True
     return [job.accept(patch, limits, sampling.compat) for job, patch in zip(jobs, patches, strict=True)]
 
@@ -402,6 +424,7 @@ def sample_patches(
     rngs: Sequence[np.random.RandomState],
     sampling: Sampling,
     grammars: Sequence[Grammar | None] = (),
+    step: CharStep | None = None,
 ) -> list[Patch]:
     """Draw the characters of one patch of each piece.
 
@@ -414,6 +437,7 @@ def sample_patches(
         sampling: How characters are chosen.
         grammars: What may follow in each piece, its known ids included; each goes on with what is drawn. None given,
             or ``None`` for a piece: anything may follow.
+        step: Compiled for this model and sampling, and at least B rows; ``None``: go without.
 
     Returns:
         Patches, known ids included, each up to its first end character or 16 ids long.
@@ -428,10 +452,13 @@ def sample_patches(
     inputs, ended = vectors, torch.zeros(len(vectors), dtype=torch.bool, device=device)
     constrained = [(row, grammar) for row, grammar in enumerate(grammars) if grammar is not None]
     for place in range(PATCH_SIZE):
-        logits = decoder.logits(decoder.trunk(inputs[:, None], cache)[:, 0])
         followed = [(row, grammar) for row, grammar in constrained if place >= len(known[row])]
         allowed = _allowed(followed, len(vectors)).to(device) if followed else None
-        drawn = draw(probabilities(logits, sampling, allowed), uniforms[:, place])
+        if step is None:
+            logits = decoder.logits(decoder.trunk(inputs[:, None], cache)[:, 0])
+            drawn = draw(probabilities(logits, sampling, allowed), uniforms[:, place])
+        else:
+            drawn = step(inputs, place, uniforms[:, place], allowed)
         chosen[:, place] = torch.where(given[:, place] < 0, drawn, given[:, place])
         ids = chosen[:, place].tolist() if followed else []
         for row, grammar in followed:

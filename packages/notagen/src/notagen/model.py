@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,14 @@ class NotaGenConfig:
         except TypeError as error:
             names = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(f"wrong keys {sorted(map(str, values))}; allowed: {names}") from error
+
+
+class Cache(Protocol):
+    """Keys and values of a decoder, as its layers see them."""
+
+    def attend(self, layer: int, positions: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store the next tokens of a layer, and attend from them to all tokens so far; see :class:`DecoderCache`."""
+        ...
 
 
 class DecoderCache:
@@ -162,7 +171,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: DecoderCache | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: Cache | None) -> Tensor:
         """``(B, N, C) -> (B, N, C)``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if cache is not None:
@@ -196,7 +205,7 @@ class Block(nn.Module):
         self.mlp = MLP(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: DecoderCache | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, positions: Tensor, cache: Cache | None) -> Tensor:
         """``(B, N, C) -> (B, N, C)``."""
         x = x + self.dropout(self.attention(self.norm_attention(x), layer, positions, cache))
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
@@ -236,11 +245,25 @@ class Trunk(nn.Module):
         if (length := n + max(cache.lengths) if cache is not None else n) > capacity:
             raise UsageError(f"{length} tokens are more than the {capacity} positions of the model")
         positions = cache.positions(n) if cache is not None else torch.arange(n, device=x.device)[None]
+        x = self.decode(x, positions, cache)
+        if cache is not None:
+            cache.lengths = [length + n for length in cache.lengths]
+        return x
+
+    def decode(self, x: Tensor, positions: Tensor, cache: Cache | None) -> Tensor:
+        """Run the decoder on tokens whose positions are known.
+
+        Args:
+            x: ``(B, N, C)`` embedded tokens.
+            positions: ``(B, N)`` or ``(1, N)`` int64, each less than the capacity.
+            cache: Earlier tokens of each row.
+
+        Returns:
+            ``(B, N, C)``.
+        """
         x = self.dropout(x + self.positions(positions))
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, positions, cache)
-        if cache is not None:
-            cache.lengths = [length + n for length in cache.lengths]
         return self.norm(x)
 
 

@@ -67,7 +67,7 @@ def _inner(before: str, repeatable: bool, opened: bool, short: bool) -> tuple[st
     signs = []
     for barline in (*_SIGNS, *_ENDINGS):
         sign = sign_of(barline)
-        fits = not short or allows_other_length((before, sign), shorter=True)
+        fits = not short or allows_other_length((sign,), shorter=True) or ":" in sign_of(before)
         of_repeat = sign.startswith(":") or barline != sign
         if fits and (repeatable or not of_repeat) and not (opened and sign == "|:"):
             signs.append(barline)

@@ -1,8 +1,9 @@
 """The automaton of the music: lines of tag and voices, barlines, repeats, and changes of key and meter.
 
 The first voice of a line decides its length and barlines; the others follow. A bar lasts as long as the meter says; it
-may be shorter where the validator takes it for a pick-up: the first and the last bar, and next to a repeat or double
-bar. A slur that crosses a barline keeps its voice on the next line, so that all are closed when the piece ends.
+may be shorter where it can be a pick-up or what precedes one: the first and the last bar, next to a repeat, and before
+a double bar, after which the rest of it follows. A slur that crosses a barline keeps its voice on the next line, so
+that all are closed when the piece ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from notagen.abc.duration import Meter, parse_meter, parse_unit_length
+from notagen.abc.duration import Meter, parse_meter, parse_unit_length, total_duration
 from notagen.abc.parser import parse_bar
 from notagen.abc.syntax import InlineField, Slur
 from notagen.bars import voice_segments
@@ -65,6 +66,7 @@ class Body:
         self._tagged, self._left = True, None if bars is None else bars - 1
         self._lines = 0  # so far
         self._done = 0  # of the next tag
+        self._lack = Fraction(0)  # what a bar before a double bar was too short by
 
     # -- given music ---------------------------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ class Body:
         self.begin(tagged=tag is not None)
         if tag:
             self._done, self._left = int(tag[1]), int(tag[2])
-        left = right = ""
+        left, right, length = "", "", None
         for index, (name, content) in enumerate(voice_segments(line)):
             try:
                 bar = parse_bar(content.strip())
@@ -101,7 +103,11 @@ class Body:
                         self.meter = parse_meter(element.value, line=number)
                     elif isinstance(element, InlineField) and element.name == "L":
                         self.unit = parse_unit_length(element.value, line=number)
-        self._finish(left, right)
+                try:
+                    length = total_duration(bar, meter=self.meter, bar_length=self._expected)
+                except FormatError:
+                    length = None
+        self._finish(left, right, length)
         if self._is_over and not self._may_end:
             reason = "by its tag this is the last bar, but the piece does not end with '|]' or ':|'"
             raise FormatError(f"{reason}, or a repeat or slur is open", line=number)
@@ -115,8 +121,9 @@ class Body:
         if self._lines == 0:
             self.meter, self.unit = self.header.meter, self.header.unit_length
 
-    def _finish(self, left: str, right: str) -> None:
-        """Go on to the next line after one with these barlines."""
+    def _finish(self, left: str, right: str, length: Fraction | None) -> None:
+        """Go on to the next line after one with these barlines and bars of this length."""
+        self._lack = self._lack_of(right, length)
         self.barlines.add(left, right)
         self._lines += 1
         self._done += 1
@@ -180,7 +187,7 @@ class Body:
         while name:
             name = yield from self._voice(line, name, first)
             first = False
-        self._finish(line.left, line.right)
+        self._finish(line.left, line.right, line.length)
 
     def _voice_name(self, line: LinePlan, after: int) -> Rule[str]:
         names = self._candidates(line, after)
@@ -279,7 +286,7 @@ class Body:
         return chosen
 
     def _new_content(self, line: LinePlan, name: str, after: list[str]) -> Content:
-        length = line.length or self._expected or _FREE_BAR / self.unit
+        length = line.length or self._lack or self._expected or _FREE_BAR / self.unit
         if length > _MAX_UNITS:
             raise FormatError(f"a bar of {length} units of L: is too long; at most {_MAX_UNITS}")
         rate = tick_rate(length)
@@ -300,6 +307,14 @@ class Body:
     def _expected(self) -> Fraction | None:
         return self.meter.length / self.unit if self.meter else None
 
+    def _lack_of(self, right: str, length: Fraction | None) -> Fraction:
+        """Return what a bar before a double bar lacks, which is what the pick-up after it lasts; 0 for nothing."""
+        target = self._lack or self._expected
+        # The first bar of a piece or of a repeat may be a pick-up itself.
+        if not target or not length or self._lines == 0 or ":" in self.barlines.before:
+            return Fraction(0)
+        return max(target - length, Fraction(0)) if right in ("||", "|]") else Fraction(0)
+
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def _kinds(self, name: str) -> str:
@@ -318,7 +333,7 @@ class Body:
         value = yield from spell(_VALUES[kind], close=close)
         value = value[:-1] if value != _CUT_TIME else (yield from self._common_time())
         if kind == "M":
-            self.meter = parse_meter(value)
+            self.meter, self._lack = parse_meter(value), Fraction(0)
         if kind == "Q":
             return
         line.changes.append((kind, value))
