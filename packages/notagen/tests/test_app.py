@@ -258,8 +258,9 @@ def test_a_taken_port_is_named(learnt: str) -> None:
     app = build_app(load_file(GOLDENS / "weights.safetensors"), ())
     port = urlsplit(learnt).port
     assert port is not None
-    with pytest.raises(UsageError, match=f"cannot listen at 127.0.0.1, port {port}"):
+    with pytest.raises(UsageError, match=f"cannot listen at 127.0.0.1, port {port}") as caught:
         launch(app, port=port)
+    assert "GRADIO" not in str(caught.value) and "launch()" not in str(caught.value)
 
 
 @pytest.mark.slow

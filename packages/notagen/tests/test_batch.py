@@ -37,7 +37,8 @@ def write(model, tmp_path):
             "constrained": False,
             "batch_size": 2,
         }
-        requests = [Request(changes.pop("prompt", PROMPT), seed=seed) for seed in seeds]
+        prompt, bars = changes.pop("prompt", PROMPT), changes.pop("bars", None)
+        requests = [Request(prompt, seed=seed, bars=bars) for seed in seeds]
         return write_pieces(model, requests, tmp_path / "out", **{**options, **changes})
 
     run.out = tmp_path / "out"
@@ -104,8 +105,9 @@ def test_more_formats_and_lost_files_are_written_from_the_text(write, monkeypatc
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sampling": Sampling(top_k=3)}, r"sampling .*'top_k': 9.*, not .*'top_k': 3"),
-        ({"limits": Limits(patches=99)}, "limits"),
+        ({"sampling": Sampling(top_k=3)}, "was made with top_k 9, not 3; choose another folder"),
+        ({"limits": Limits(patches=99)}, "was made with patches none, not 99;"),
+        ({"sampling": Sampling(top_p=1.0), "constrained": True}, "top_p 0.9, not 1.0; constrained False,"),
         ({"constrained": True}, "constrained False, not True"),
     ],
 )
@@ -119,7 +121,7 @@ def test_other_settings_need_another_folder(write, change, said):
 
 def test_another_model_needs_another_folder(write, model):
     write(0)
-    with pytest.raises(UsageError, match="was made with model"):
+    with pytest.raises(UsageError, match="was made with another model"):
         write(0, model=load_file(GOLDENS / "weights.safetensors").to(torch.bfloat16))
 
 
@@ -130,12 +132,23 @@ def test_a_folder_of_something_else_is_not_taken(write):
         write(0)
 
 
-def test_a_piece_of_another_prompt_or_a_damaged_record_is_written_again(write):
+def test_a_damaged_record_is_written_again(write):
     write(0)
-    assert statuses(write(0, prompt="%Classical\n")[1]) == ["done"]
-    assert statuses(write(0, prompt="%Classical\n")[1]) == ["skipped"]
-    (write.out / "0.json").write_text("{")
-    assert statuses(write(0, prompt="%Classical\n")[1]) == ["done"]
+    for damaged in ("{", "[]", '{"made_by": 1}'):
+        (write.out / "0.json").write_text(damaged)
+        assert statuses(write(0)[1]) == ["done"]
+    assert statuses(write(0)[1]) == ["skipped"]
+
+
+def test_a_piece_of_another_prompt_or_length_is_not_overwritten(write, model):
+    write(0)
+    before = {path: path.read_bytes() for path in write.out.iterdir()}
+    with pytest.raises(UsageError, match=r"0\.json was made from another prompt; choose another folder"):
+        write(1, 0, prompt="%Classical\n")
+    with pytest.raises(UsageError, match=r"0\.json was made with bars none, not 3; choose"):
+        write(0, bars=3)
+    assert {path: path.read_bytes() for path in write.out.iterdir()} == before
+    assert statuses(write(1, prompt="%Classical\n")[1]) == ["done"]  # another seed is another piece
 
 
 def test_a_failed_export_is_named_and_costs_nothing_else(write, monkeypatch):

@@ -152,19 +152,44 @@ def test_number_types(generate, dtype):
     ("options", "said"),
     [
         (["--composer", "Nobodi"], "unknown composer 'Nobodi'; did you mean 'Nobody'?"),
-        (["--composer", "Nobody"], "is not enough for a prompt; allowed: Choral; Keyboard"),
+        (["--composer", "Nobody"], "Nobody is not enough for a prompt; allowed: "),
         (["--formats", "abc,mp3"], "--formats has 'mp3'; allowed: abc, musicxml, midi"),
         (["--top-p", "2"], "top_p must be in (0, 1], got 2.0"),
         (["--prompt-file", "a", "--continue", "b"], "exclude each other"),
         (["--model", "no/thing"], "there is no model 'no/thing'"),
         (["--number", "0"], "'--number' / '-n'"),
-        (["--seed", str(2**32)], "seed must be 0 to 2^32 - 1"),
+        (["--seed", 2**32], "a seed must be 0 to 2^32 - 1"),
+        (["--seed", 2**32 - 1, "-n", 2], f"the last seed would be {2**32}; a seed must be 0 to 2^32 - 1"),
+        (["--max-seconds", 0], "--max-seconds is 0.0; allowed: a finite number above 0"),
+        (["--max-seconds", "nan"], "--max-seconds is nan"),
+        (["--max-seconds", "inf"], "--max-seconds is inf"),
+        (["--out", __file__], f"--out {__file__} is not a folder that can be written"),
+        (["--out", f"{__file__}/sub"], "test_cli.py/sub is not a folder that can be written"),
+        (["--page", f"{__file__}/page.html"], "--page "),
+        (["--page", Path(__file__).parent], "is not a file that can be written"),
         (["--dtype", "fp8"], "'fp8'"),
     ],
 )
 def test_refusals(generate, options, said):
     code, _, stderr = generate(*options)
     assert code in (1, 2) and said in stderr and "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--out", __file__], ["--page", Path(__file__).parent], ["--seed", 2**32]]
+)
+def test_refused_before_the_model_is_loaded(generate, monkeypatch, options):
+    monkeypatch.setattr(cli, "_load", lambda *_: pytest.fail("too late"))
+    assert generate(*options)[0] == 2
+
+
+def test_another_prompt_needs_another_folder(generate, tmp_path):
+    assert generate("--composer", "Anon, A.")[0] == 0
+    text = (tmp_path / "out" / "0.abc").read_bytes()
+    (tmp_path / "tune.abc").write_text(TUNE)
+    code, _, stderr = generate("--continue", tmp_path / "tune.abc")
+    assert code == 2 and "0.json was made from another prompt; choose another folder" in stderr
+    assert (tmp_path / "out" / "0.abc").read_bytes() == text
 
 
 def test_a_prompt_file_is_taken_as_it_is(generate, tmp_path):
@@ -266,8 +291,18 @@ def test_validate_repairs(command, tmp_path):
     assert code == 2 and "more than one file" in stderr
 
 
+def test_an_output_folder_that_is_a_file(command, tmp_path):
+    path = tmp_path / "tune.abc"
+    path.write_text(TUNE)
+    for words in (["convert", path, "--to", "midi"], ["validate", path, "--repair"]):
+        code, _, stderr = command(*words, "--out", path)
+        assert (code, stderr) == (2, f"Error: --out {path} is not a folder that can be written\n")
+
+
 def test_issues_of_standard_layout_have_no_lines(command, tmp_path):
     path = tmp_path / "tune.abc"
+    path.write_text(TUNE.replace("|c8|]", "|]"))
+    assert ": valid, 1 bar\n" in command("validate", path)[1]
     path.write_text(TUNE.replace("c8", "c9|c8"))
     code, stdout, _ = command("validate", path)
     assert code == 3 and "\n  bar 2: meter: " in stdout
@@ -321,6 +356,39 @@ def test_the_demo_asks_for_a_login(command, model, options, said):
     assert code == 2 and said in stderr
 
 
+def test_the_demo_names_an_address_it_cannot_have(command, model):
+    code, _, stderr = command(
+        "demo", "--model", model, "--host", "203.0.113.7", "--user", "a", "--password", "b", "--port", 0
+    )
+    assert code == 2 and stderr.startswith("Error: cannot listen at 203.0.113.7, port 0 (")
+    assert stderr.count("\n") == 1
+
+
+def test_the_package_runs_as_a_module():
+    words = [sys.executable, "-m", "notagen", "--version"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("notagen ")
+
+
+@pytest.mark.parametrize("words", [["-h"], ["a=b", "--help"]])
+def test_modules_print_what_they_are(monkeypatch, capsys, words):
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit) as exit:
+        cli.run_module("train", "About training.")
+    assert not exit.value.code and capsys.readouterr().out == "About training.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["preprocess", "train", "evaluate"])
+def test_modules_of_tasks(name):
+    pytest.importorskip("hydra")
+    words = [sys.executable, "-m", f"notagen.{name}"]
+    done = subprocess.run([*words, "--help"], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(f"``notagen {name}``: ")
+    done = subprocess.run([*words, "no.such=1"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("Error: ") and "Traceback" not in done.stderr
+
+
 def test_public_names_resolve():
     assert all(getattr(notagen, name) is not None for name in notagen.__all__)
 
@@ -331,6 +399,10 @@ def test_infill(command, model, tmp_path):
     code, stdout, stderr = command(*words, "--bars", "2")
     assert code == 0 and stdout == f"{tmp_path / 'new.abc'}\n", stderr
     assert "\n CDEF GABc | " in (tmp_path / "new.abc").read_text()
+    new = tmp_path / "made" / "new.abc"
+    assert command(*words, "--bars", "2", "--out", new)[0] == 0 and new.is_file()
+    code, _, stderr = command(*words, "--bars", "2", "--out", tmp_path)
+    assert code == 2 and f"--out {tmp_path} is not a file that can be written" in stderr
     assert command(*words)[0] == 2
     for wrong in ("0", "5-3", "x", "1-2-3"):
         code, _, stderr = command(*words, "--bars", wrong)

@@ -66,6 +66,11 @@ def test_abc_becomes_musicxml(folder: Path, tmp_path: Path) -> None:
     ]
     assert "UTF-8" in report.entries[0]["reason"]
     assert (tmp_path / "out" / "tune.musicxml").read_bytes() == abc_to_musicxml(TUNE)
+    (folder / "prose.txt").write_text("hello", encoding="utf-8")
+    (entry,) = convert([folder / "prose.txt"], tmp_path / "out", to="musicxml", jobs=1).entries
+    assert entry["status"] == "failed" and "no K: line" in entry["reason"]
+    (entry,) = convert([folder / "tune.abc"], tmp_path / "out", to="abc", jobs=1).entries
+    assert entry["reason"].startswith("this is ABC already; ABC is made of .musicxml, .xml, .mxl files")
     back = convert([tmp_path / "out"], tmp_path / "back", to="abc", jobs=1)
     assert back.exit_code == 0
     text = (tmp_path / "back" / "tune.abc").read_text(encoding="utf-8")
@@ -95,8 +100,13 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
         convert([folder], tmp_path / "out", to="abc")
     with pytest.raises(UsageError, match="allowed are abc and musicxml"):
         convert([folder], tmp_path / "out", to="midi")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="timeout_s 0"):
-        convert([folder], tmp_path / "out", to="abc", timeout_s=0)
+    for timeout_s in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(
+            UsageError, match=rf"timeout_s is {timeout_s:g}; allowed is any number of seconds above"
+        ):
+            convert([folder], tmp_path / "out", to="abc", timeout_s=timeout_s)
+    with pytest.raises(UsageError, match="jobs is -1; allowed are 0"):
+        convert([folder], tmp_path / "out", to="abc", jobs=-1)
     assert not (tmp_path / "out").exists()
 
 

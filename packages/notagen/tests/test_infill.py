@@ -16,7 +16,7 @@ from notagen.generate import Limits
 from notagen.infill import infill
 from notagen.interleave import deinterleave, interleave
 from notagen.model import NotaGen, NotaGenConfig
-from notagen.rests import omit_rests
+from notagen.rests import complete_rests, omit_rests
 from notagen.sampling import Sampling
 from notagen.validate import validate
 from pentatonic.errors import FormatError, InputError, UsageError
@@ -171,9 +171,10 @@ def test_limits_and_cancelling_still_fill_the_bars(model):
     ("options", "message"),
     [
         ({"bars": range(0, 2)}, "bars"),
-        ({"bars": range(3, 7)}, "between 1 and 5"),
-        ({"bars": range(2, 2)}, "bars"),
-        ({"bars": range(1, 4, 2)}, "bars"),
+        ({"bars": range(3, 7)}, "between 1 and 5, got bars 3-6$"),
+        ({"bars": range(9, 10)}, "got bar 9$"),
+        ({"bars": range(2, 2)}, "got none$"),
+        ({"bars": range(1, 4, 2)}, "got bars 1-3 in steps of 2$"),
         ({"voices": ["9"]}, "no voice 9; the piece has 1 2"),
         ({"voices": []}, "voices"),
         ({"candidates": 0}, "candidates"),
@@ -201,6 +202,13 @@ def test_wrong_arguments_are_refused(model, options, message):
 def test_pieces_that_cannot_be_read_are_refused(model, text):
     with pytest.raises(InputError):
         infill(model, text, bars=range(2, 3))
+
+
+def test_numbers_of_bars_are_no_music(model):
+    standard = deinterleave(complete_rests(SLURRED).text)
+    numbered = "".join(f"{line} %5\n" if "|" in line else f"{line}\n" for line in standard.splitlines())
+    options = {"bars": range(2, 3), "voices": ["1"], "candidates": 1, "limits": SHORT}
+    assert infill(model, numbered, **options) == infill(model, standard, **options)
 
 
 def test_the_place_of_an_error_is_told(model):

@@ -58,3 +58,10 @@ def test_voices_come_in_numerical_order():
     names = ["10", "2", "1"]
     tune = "K:C\n" + "".join(f"V:{n}\n" for n in names) + "".join(f"[V:{n}]C4|" for n in names) + "\n"
     assert deinterleave(tune).split()[4:] == ["V:1", "C4", "|", "V:2", "C4", "|", "V:10", "C4", "|"]
+
+
+def test_comments_at_line_ends_are_no_music():
+    text = """%Folk\nT:50% more\nK:C % key\nV:1 nm="5%" % top\nV:1\nC4 "^a%b"| %1\n%2\nK:G % new\nD4|%5\nE4|]\n"""
+    assert interleave(text) == (
+        '%Folk\nT:50% more\nK:C \nV:1 nm="5%" \n[V:1]C4 "^a%b"|\n[V:1][K:G ]D4|\n[V:1]E4|]\n'
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from notagen.login import check_login
+from notagen.login import bindable_port, check_login
 from pentatonic.errors import UsageError
 
 
@@ -24,3 +26,25 @@ def test_others_need_one(host: str) -> None:
 def test_half_a_login_is_refused(user: str | None, password: str | None) -> None:
     with pytest.raises(UsageError, match="go together"):
         check_login("127.0.0.1", user, password)
+
+
+def test_a_free_port_of_the_system() -> None:
+    port = bindable_port("127.0.0.1", 0)
+    assert port > 0 and bindable_port("127.0.0.1", port) == port
+
+
+def test_a_taken_port_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            UsageError, match=rf"cannot listen at 127\.0\.0\.1, port {port} \(Address already"
+        ):
+            bindable_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host", "a" * 70])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(UsageError, match="allowed: an address of this machine and a free port"):
+        bindable_port(host, 0)

@@ -47,10 +47,11 @@ def test_some_names_are_enough_where_they_leave_one_combination():
         (("Renaissance", "Chopin, Frederic", "x"), "known: Baroque; Classical; Romantic"),
         (
             ("Romantic", "Bach, Johann Sebastian", "Choral"),
-            "is no prompt of this model; allowed: Chamber; Ch",
+            "is no prompt of this model; allowed with this composer: "
+            "Baroque / Bach, Johann Sebastian / Chamber; Baroque / Bach, Johann Sebastian / Choral; ",
         ),
-        (("Romantic", "Chopin, Frederic", "Choral"), "allowed: Art Song; Keyboard"),
-        (("Baroque", None, "Art Song"), "allowed: Bach, Johann Sebastian, Chamber; "),
+        (("Romantic", "Chopin, Frederic", "Choral"), "Romantic / Chopin, Frederic / Art Song; Romantic"),
+        (("Baroque", None, "Art Song"), "with this period: Baroque / Bach, Johann Sebastian / Chamber; "),
         (("", "Chopin, Frederic", "Keyboard"), "unknown period ''"),
         ((None, "Chopin, Frederic", None), "is not enough for a prompt; allowed: Art Song; Keyboard"),
         (("Romantic",), "Berlioz, Hector, Choral; Bizet"),
@@ -75,6 +76,10 @@ def test_a_model_directory_has_its_own_prompts(tmp_path, place):
     known = model_prompts(str(tmp_path / place))
     assert known[1] == Prompt("Folk", "Irish", "Flute") and len(known) == 3
     assert find_prompt(period="baroque", known=known).instrumentation == "Choral"
+    with pytest.raises(
+        UsageError, match=r"allowed with this composer: Folk / Irish / Fiddle; Folk / Irish / Flute$"
+    ):
+        find_prompt("Baroque", "Irish", "Fiddle", known=known)
     with pytest.raises(UsageError, match="unknown composer 'Haydn'; known: Irish; Bach, Johann Sebastian"):
         find_prompt(composer="Haydn", known=known)
 

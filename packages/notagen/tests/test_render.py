@@ -47,6 +47,14 @@ def test_files_are_read_whatever_their_suffix(folder: Path, tmp_path: Path) -> N
     assert report.count("done") == 3 and (tmp_path / "out" / "notes.abc").read_text() == TUNE
 
 
+@pytest.mark.parametrize("to", ["midi", "svg", "pdf", "wav", "musicxml"])
+def test_prose_is_no_music(tmp_path: Path, to: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (entry,) = render([tmp_path / "notes.txt"], tmp_path / "out", to=to).entries
+    assert entry["status"] == "failed" and "no K: line" in entry["reason"]
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_wrong_calls(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'mp3' is not one of"):
         render([folder], tmp_path / "out", to="mp3")

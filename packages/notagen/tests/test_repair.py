@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from notagen.abc import Meter, parse_bar, print_elements
 from notagen.abc.duration import uncut_runs
+from notagen.bars import read_tune
 from notagen.interleave import deinterleave, interleave
 from notagen.repair import repair
 from notagen.repair.fitting import fit, silence
@@ -297,11 +298,36 @@ def test_percussion_gets_no_key():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "X:1\nK:C\nCDEF|\n", GOOD.partition("[r:0")[0], "K:C\nV:1\n[V:1]c4", "K:C\nV:1\n[V:2]c4|\n"],
+    [GOOD.partition("[r:0")[0], "K:C\nV:1\n[V:1]c4", "K:C\nV:1\n[V:2]c4|\n"],
 )
 def test_without_music_there_is_nothing_to_save(text):
     with pytest.raises(FormatError, match="no music"):
         repair(text)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "hello\n", "C4|D4|\n"])
+def test_standard_layout_needs_a_key(text):
+    with pytest.raises(FormatError, match="no K: line"):
+        repair(text)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case["interleaved"]], ids=lambda case: case["name"]
+)
+def test_standard_layout_is_repaired_as_interleaved(case):
+    standard = deinterleave(complete_rests(case["interleaved"]).text)
+    assert read_tune(check(standard).text).voices == read_tune(check(interleave(standard)).text).voices
+
+
+def test_a_tune_of_a_book():
+    result = check("%Folk\nX:7\nT:Café\nM:4/4\nL:1/4\nK:D\nDEFG|A2|B4:| %3\n")
+    assert result.text == (
+        "%Folk\nX:7\nT:Café\n%%score 1\nL:1/4\nM:4/4\nK:D\nV:1 treble\n[V:1]DEFG|\n[V:1]A2 z2|\n[V:1]B4:|\n"
+    )
+    assert result.changes == (
+        "line 10, bar 2: the bar was made to fill the meter",
+        "line 10, bar 2, voice 1: the bar was filled with rests",
+    )
 
 
 def test_too_many_voices_and_bars():

@@ -8,7 +8,7 @@ import pytest
 
 from notagen import sources
 from notagen.musicxml import abc_to_musicxml
-from notagen.sources import read_piece
+from notagen.sources import read_keyed_piece, read_piece
 from pentatonic.errors import FormatError, InputError
 
 TUNE = "X:1\nT:Café\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|]\n"
@@ -35,6 +35,15 @@ def test_bad_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "tune.abc"
     with pytest.raises(InputError, match=r"tune\.abc: cannot be read \(No such file"):
         read_piece(path)
+    path.write_bytes(b"\xef\xbb\xbf \n")
+    with pytest.raises(FormatError, match=r"tune\.abc.*the file is empty"):
+        read_piece(path)
+    path.write_text("hello: K:\n")
+    assert read_piece(path) == "hello: K:\n"
+    with pytest.raises(FormatError, match=r"tune\.abc.*no tune: it has no K: line"):
+        read_keyed_piece(path)
+    path.write_text(TUNE)
+    assert read_keyed_piece(path) == TUNE
     path.write_bytes("X:1\nT:Café".encode("latin-1"))
     with pytest.raises(FormatError, match="the byte 0xe9 is not UTF-8") as caught:
         read_piece(path)

@@ -61,6 +61,15 @@ def finished(data, tmp_path_factory) -> Path:
     return run
 
 
+def test_a_finished_run_says_where_the_model_is(data, finished, tmp_path, capsys):
+    main(overrides(data, finished))
+    said = capsys.readouterr().out
+    assert said == f"{finished} was finished already, at step 8; the model is {finished / 'best'}\n"
+    main(overrides(data, tmp_path, "data.val=null", "trainer.max_steps=1"))
+    model = tmp_path / "checkpoints" / "step-00000001"
+    assert capsys.readouterr().out == f"{tmp_path} is finished, at step 1; the model is {model}\n"
+
+
 def test_a_run_writes_its_description_and_a_line_per_step(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]

@@ -21,7 +21,7 @@ from notagen.codec import decode, encode_generate
 from notagen.continuation import continuation
 from notagen.export import readable
 from notagen.generate import Limits, Request, stream
-from notagen.login import check_login
+from notagen.login import bindable_port, check_login
 from notagen.model import NotaGen
 from notagen.preview import preview
 from notagen.prompts import Prompt, find_prompt
@@ -93,7 +93,7 @@ def serve(
         password: Of the login.
 
     Raises:
-        UsageError: As :func:`notagen.login.check_login`, or the port is taken.
+        UsageError: As :func:`notagen.login.check_login` and :func:`launch`.
     """
     check_login(host, user, password)
     login = (user, password) if user and password else None
@@ -116,12 +116,13 @@ def launch(
         Its address.
 
     Raises:
-        UsageError: The port is taken.
+        UsageError: As :func:`notagen.login.bindable_port`.
     """
+    port = bindable_port(host, port)
     try:
         _, address, _ = app.launch(
             server_name=host,
-            server_port=port or None,
+            server_port=port,
             auth=login,
             prevent_thread_lock=True,
             quiet=True,
@@ -137,7 +138,8 @@ def launch(
             theme=themes.Default(primary_hue="slate", text_size="sm", spacing_size="sm"),
         )
     except OSError as error:
-        raise UsageError(f"cannot listen at {host}, port {port}: {error}") from error
+        # Taken since, or taken at 127.0.0.1, where gradio looks as well; its own words are about its own options.
+        raise UsageError(f"cannot listen at {host}, port {port}; allowed: a free port") from error
     return address
 
 
@@ -202,8 +204,8 @@ class _Writer:
                 text, ending = text + update.text, _ENDINGS.get(update.status or "", "")
                 if time.monotonic() - shown_at > _INTERVAL_S:
                     shown_at = time.monotonic()
-                    yield {"live": text, "status": f"Writing, {_count_bars(text)} bars"}
-            yield {"live": text, "status": f"{ending}, {_count_bars(text)} bars", "abc": readable(text)}
+                    yield {"live": text, "status": f"Writing, {_bars(text)}"}
+            yield {"live": text, "status": f"{ending}, {_bars(text)}", "abc": readable(text)}
         except FormatError as error:  # its lines are those of the prompt that was made from the text
             yield {"status": f"The text to start from: {error.reason}"}
         except PentatonicError as error:
@@ -226,8 +228,9 @@ class _Writer:
         return Request(prompt + continuation(start, bars=bars), seed)
 
 
-def _count_bars(text: str) -> int:
-    return sum(line.startswith(("[r:", "[V:")) for line in text.splitlines())
+def _bars(text: str) -> str:
+    count = sum(line.startswith(("[r:", "[V:")) for line in text.splitlines())
+    return "1 bar" if count == 1 else f"{count} bars"
 
 
 def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:

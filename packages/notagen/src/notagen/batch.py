@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ def write_pieces(
     constrained: bool,
     batch_size: int,
     upstream_layout: bool = False,
+    compiled: bool = False,
     watch: Callable[[Update], None] | None = None,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
     """Write pieces, each in several formats as soon as it has ended, and continue a run that was stopped.
@@ -51,13 +52,15 @@ def write_pieces(
     Args:
         model: In evaluation mode.
         requests: What to write, each of another seed; the files of a piece are called after it.
-        out: Folder to write. An earlier run may have been for other seeds or formats; all else must be equal.
+        out: Folder to write. An earlier run may have been for other seeds or formats; all else must be equal, and
+            a seed that is there must be of the same prompt and bars.
         model_name: For the manifest and the original's layout.
         formats: Of :data:`notagen.export.FORMATS`.
         sampling: As :func:`notagen.generate.stream`.
         limits: As :func:`notagen.generate.stream`.
         constrained: As :func:`notagen.generate.stream`.
         batch_size: As :func:`notagen.generate.stream`.
+        compiled: As :func:`notagen.generate.stream`.
         upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
         watch: Told each update, in place of a progress bar; its ``index`` counts the pieces that were not there yet.
 
@@ -68,7 +71,8 @@ def write_pieces(
         (format -> reason).
 
     Raises:
-        UsageError: Two requests have one seed, or ``out`` was made with other settings.
+        UsageError: Two requests have one seed, or ``out`` or a piece in it was made with other settings, or
+            from another prompt.
         CheckpointError: ``out`` cannot be written.
         FormatError, UsageError: As :func:`notagen.generate.stream`.
     """
@@ -82,7 +86,7 @@ def write_pieces(
     }
     about = {"model": model_name, "settings": settings, **run_manifest()}
     folder = _Folder(out, about, formats, _upstream_name(model_name, sampling) if upstream_layout else None)
-    folder.claim()
+    folder.claim(requests)
     try:
         with progress(len(requests), "writing pieces") if watch is None else nullcontext() as bar:
             todo = [request for request in requests if not folder.has(request)]
@@ -90,7 +94,13 @@ def write_pieces(
                 bar.advance(len(requests) - len(todo))
             texts, started = [decode(encode_generate(request.prompt)) for request in todo], {}
             for update in stream(
-                model, todo, sampling=sampling, limits=limits, batch_size=batch_size, constrained=constrained
+                model,
+                todo,
+                sampling=sampling,
+                limits=limits,
+                batch_size=batch_size,
+                constrained=constrained,
+                compiled=compiled,
             ):
                 i = update.index
                 started.setdefault(i, time.monotonic())
@@ -132,23 +142,24 @@ class _Folder:
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
 
-    def claim(self) -> None:
-        """Make the folder this run's own, unless it belongs to a run with other settings."""
+    def claim(self, requests: Sequence[Request]) -> None:
+        """Make the folder this run's own, unless what is there was made in another way."""
         self.out.mkdir(parents=True, exist_ok=True)
         manifest = self.out / MANIFEST_FILE
         if manifest.is_file():
             found = _settings_of(manifest)
             settings = json.loads(json.dumps(self.about["settings"]))
-            different = [key for key in settings if found.get(key) != settings[key]]
-            if different:
-                said = ", ".join(f"{key} {found.get(key)!r}, not {settings[key]!r}" for key in different)
-                raise UsageError(f"{self.out} was made with {said}; choose another folder")
+            _refuse_other(self.out, found, settings)
+        for request in requests:
+            path = self.out / f"{request.seed}.json"
+            if (record := _read_record(path)) is not None:
+                _refuse_other(path, record["made_by"], self._made_by(request))
         self.write_manifest()
 
     def has(self, request: Request) -> bool:
         """Say whether a piece is there; formats that it lacks are written."""
         record = _read_record(self.out / f"{request.seed}.json")
-        if record is None or record.get("made_by") != self._made_by(request):
+        if record is None:
             return False
         self.records[request.seed] = record
         self._export(request.seed)
@@ -233,7 +244,34 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and "made_by" in record else None
+    return record if isinstance(record, dict) and isinstance(record.get("made_by"), dict) else None
+
+
+def _refuse_other(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to overwrite what other settings have made.
+
+    Raises:
+        UsageError: They differ.
+    """
+    if "prompt" in wanted and found.get("prompt") != wanted["prompt"]:
+        raise UsageError(f"{path} was made from another prompt; choose another folder")
+    if different := list(_differences(found, wanted)):
+        raise UsageError(f"{path} was made with {'; '.join(different)}; choose another folder")
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Name the values that differ, such as ``top_k 9, not 3``."""
+    for key, value in wanted.items():
+        before = found.get(key)
+        if before == value:
+            continue
+        if key == "model":
+            yield "another model"
+        elif isinstance(before, dict) and isinstance(value, dict):
+            yield from _differences(before, value)
+        else:
+            was, now = ("none" if each is None else each for each in (before, value))
+            yield f"{key} {was}, not {now}"
 
 
 def _write_json(path: Path, value: object) -> None:

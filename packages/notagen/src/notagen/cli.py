@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
 app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked and generated.")
 
 DEFAULT_MODEL = "notagen-tiny"
+LARGEST_SEED = 2**32 - 1
 
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, weights file or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random choices.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the random choices.")]
 TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
 Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
@@ -64,7 +67,9 @@ def generate(
         int | None, typer.Option(min=1, help="Length to aim at; none: the model decides.")
     ] = None,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pieces to write.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first piece; each further one adds 1.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the first piece, up to 2^32 - 1; each further one adds 1.")
+    ] = 0,
     top_k: TopK = 9,
     top_p: TopP = 0.9,
     temperature: Temperature = 1.2,
@@ -76,6 +81,9 @@ def generate(
     batch_size: Annotated[int, typer.Option(min=1, help="Pieces at a time.")] = 16,
     device: Device = "auto",
     dtype: DType = "fp32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the step of a character first, which takes a minute.")
+    ] = False,
     formats: Annotated[
         str, typer.Option(help="Files of each piece: abc, musicxml, midi, svg, pdf, wav, by commas.")
     ] = "abc,musicxml,midi",
@@ -92,7 +100,14 @@ def generate(
     and its validity report in <seed>.json. Exit status 3: a piece could not be written in some format.
     """
     wanted = _format_names(formats)
+    if seed + number - 1 > LARGEST_SEED:
+        raise UsageError(f"the last seed would be {seed + number - 1}; a seed must be 0 to 2^32 - 1")
+    if max_seconds is not None and not 0 < max_seconds < math.inf:
+        raise UsageError(f"--max-seconds is {max_seconds}; allowed: a finite number above 0")
     starts = _prompts(model, (period, composer, instrumentation), prompt_file, continue_file, bars)
+    _make_folder(out)
+    if page is not None:
+        _make_place(page, "--page")
     from notagen.batch import write_pieces
     from notagen.generate import Limits, Request
     from notagen.sampling import Sampling
@@ -111,6 +126,7 @@ def generate(
             constrained=constrained,
             batch_size=batch_size,
             upstream_layout=upstream_layout,
+            compiled=compiled,
             watch=_show_text if number == 1 and sys.stderr.isatty() else None,
         )
     if page is not None:
@@ -123,7 +139,7 @@ def generate(
 @app.command()
 def infill(
     piece: Annotated[Path, typer.Argument(metavar="FILE", help="ABC or MusicXML.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, interleaved ABC.")],
+    out: Annotated[Path, typer.Option("--out", help="ABC file to write, in the layout of the piece.")],
     bars: Annotated[str | None, typer.Option(help="Bars to write anew, such as 5-8; none: all.")] = None,
     voices: Annotated[
         str | None, typer.Option(help="Voices to write anew, such as 2 or 1,3; none: all.")
@@ -140,6 +156,7 @@ def infill(
     if bars is None and voices is None:
         raise UsageError("nothing to write anew; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
+    _make_place(out, "--out")
     from notagen.infill import infill as rewrite
     from notagen.sampling import Sampling
     from notagen.sources import read_piece
@@ -177,6 +194,7 @@ def convert(
 
     Exit status 3: some files could not be converted; each one is named.
     """
+    _make_folder(out)
     if to in ("abc", "musicxml"):
         from notagen.convert import convert as convert_files
 
@@ -207,6 +225,8 @@ def validate(
     """
     if repair != (out is not None):
         raise UsageError("--repair and --out go together")
+    if out is not None:
+        _make_folder(out)
     from notagen.proofread import proofread
 
     results, report = proofread(inputs, out)
@@ -252,10 +272,11 @@ def demo(
     dtype: DType = "fp32",
 ) -> None:
     """Open a page in the browser to write, see, hear and change pieces."""
-    from notagen.login import check_login
+    from notagen.login import bindable_port, check_login
     from notagen.prompts import model_prompts
 
     check_login(host, user, password)
+    bindable_port(host, port)  # better known before the model is loaded than after
     from notagen.app import serve
 
     known = model_prompts(model)
@@ -366,6 +387,26 @@ def _require_engraving(formats: Sequence[str]) -> None:
         raise MissingExtra("Engraving", "notagen[engrave]")
 
 
+def _make_folder(path: Path) -> None:
+    """Make the folder ``--out``: better known before the work than after that it cannot be written."""
+    if not _is_writable(path):
+        raise UsageError(f"--out {path} is not a folder that can be written")
+
+
+def _make_place(path: Path, option: str) -> None:
+    """Make the folder of a file to write."""
+    if path.is_dir() or not _is_writable(path.parent):
+        raise UsageError(f"{option} {path} is not a file that can be written")
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def _bar_range(text: str) -> range:
     first, _, last = text.partition("-")
     try:
@@ -385,9 +426,11 @@ def _show_text(update: Update) -> None:
 def _piece_line(out: Path, piece: dict[str, Any]) -> str:
     report = piece["report"]
     errors = sum(not issue["warning"] for issue in report["issues"])
-    state = "valid" if report["valid"] else f"{errors} errors"
+    state = "valid" if report["valid"] else _counted(errors, "error")
     names = " ".join(name for names in piece["files"].values() for name in names)
-    return f"{out / str(piece['seed'])}: {piece['status']}, {report['bars']} bars, {state}: {names}"
+    return (
+        f"{out / str(piece['seed'])}: {piece['status']}, {_counted(report['bars'], 'bar')}, {state}: {names}"
+    )
 
 
 def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:
@@ -400,7 +443,7 @@ def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> Non
 def _findings(result: dict[str, Any]) -> Iterator[str]:
     """Lines about one checked file."""
     state = "valid" if result["valid"] else "not valid"
-    yield f"{printable(result['path'])}: {state}, {result['bars']} bars"
+    yield f"{printable(result['path'])}: {state}, {_counted(result['bars'], 'bar')}"
     for issue in result["issues"]:
         where = ", ".join(
             f"{name} {issue[name]}" for name in ("line", "bar", "voice") if issue[name] is not None
@@ -419,6 +462,10 @@ def _about_lines(about: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {', '.join(names)}" for names in about["prompts"])
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _words(value: object) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -426,3 +473,20 @@ def _words(value: object) -> str:
 def main() -> None:
     """Entry point of the console script."""
     run(app, sys.argv[1:])
+
+
+def run_module(command: str, about: str | None) -> NoReturn:
+    """Entry point of ``python -m notagen.<command>``, the form that launchers of several processes take.
+
+    Args:
+        command: Of this command line; it gets all arguments.
+        about: What ``--help`` prints.
+
+    Raises:
+        SystemExit: Always.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(about)
+        sys.exit(0)
+    run(app, [command, *arguments])

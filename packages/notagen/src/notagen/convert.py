@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from notagen.sources import MUSICXML_SUFFIXES, read_piece
+from notagen.sources import MUSICXML_SUFFIXES, read_keyed_piece
 from pentatonic import errors
 from pentatonic.cli import BatchReport, progress
 from pentatonic.errors import FormatError, InputError, PentatonicError, UsageError
@@ -55,8 +55,10 @@ def convert(
     """
     if to not in SOURCE_SUFFIXES:
         raise UsageError(f"to is {to!r}; allowed are {' and '.join(SOURCE_SUFFIXES)}")
-    if jobs < 0 or timeout_s <= 0:
-        raise UsageError(f"jobs {jobs} and timeout_s {timeout_s:g} must be 0 or more, and more than 0")
+    if jobs < 0:
+        raise UsageError(f"jobs is {jobs}; allowed are 0, for one per core, and more")
+    if not 0 < timeout_s <= threading.TIMEOUT_MAX:
+        raise UsageError(f"timeout_s is {timeout_s:g}; allowed is any number of seconds above 0")
     names = _output_names(sources, to)
     if not names:
         raise UsageError(f"no {' or '.join(SOURCE_SUFFIXES[to])} files in {', '.join(map(str, sources))}")
@@ -224,4 +226,11 @@ def _serve() -> None:
 def _converted(path: Path, to: Target) -> str:
     from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 
-    return musicxml_to_abc(path) if to == "abc" else abc_to_musicxml(read_piece(path)).decode()
+    if to == "musicxml":
+        return abc_to_musicxml(read_keyed_piece(path)).decode()
+    if path.suffix.lower() == ".abc":
+        raise FormatError(
+            f"this is ABC already; ABC is made of {', '.join(MUSICXML_SUFFIXES)} files, "
+            "and of ABC can be made musicxml, midi, svg, pdf or wav"
+        )
+    return musicxml_to_abc(path)

@@ -229,7 +229,7 @@ class _Piece:
         total = len(self.lines)
         bars = range(1, total + 1) if bars is None else bars
         if not bars or bars.step != 1 or bars.start < 1 or bars.stop > total + 1:
-            raise UsageError(f"bars must be neighbours between 1 and {total}, got {bars}")
+            raise UsageError(f"bars must be neighbours between 1 and {total}, got {_spoken(bars)}")
         return range(bars.start - 1, bars.stop - 1)
 
     def names(self, voices: Sequence[str] | None) -> list[str]:
@@ -289,6 +289,13 @@ class _Piece:
             end = given[self._places[index]]
             given[self._places[index]] = line.tag + written + end[len(end.rstrip()) :]
         return "".join(given)
+
+
+def _spoken(bars: range) -> str:
+    if not bars:
+        return "none"
+    steps = f" in steps of {bars.step}" if bars.step != 1 else ""
+    return (f"bars {bars[0]}-{bars[-1]}" if bars[0] != bars[-1] else f"bar {bars[0]}") + steps
 
 
 def _leading(bar: Bar) -> tuple[Element, ...]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from notagen.bars import BarTable, VoiceBars, read_tune, strip_stream_mark, voice_segments
+import re
+
+from notagen.bars import BarTable, VoiceBars, is_field, read_tune, strip_stream_mark, voice_segments
 from pentatonic.errors import FormatError
 
 #: Longest line of standard layout, in characters, unless a single bar is longer.
 LINE_CHARACTERS = 100
+
+_QUOTED_OR_COMMENT = re.compile(r'"[^"\n]*"|(%.*)')
+_INFORMATION = re.compile("[^KLMQV]:")  # fields of prose, in which a % is one
 
 
 def interleave(text: str) -> str:
     """Turn standard layout into interleaved layout: one line per bar, every voice on it.
 
     Args:
-        text: A tune in standard layout (an interleaved one comes back in normal form).
+        text: A tune in standard layout (an interleaved one comes back in normal form). Comments at the ends of its
+            lines, such as numbers of bars, are left out.
 
     Returns:
         The header, then the bars; every line ends with a newline.
@@ -21,7 +27,11 @@ def interleave(text: str) -> str:
     Raises:
         FormatError: The voices have different numbers of bars, or there is no music.
     """
-    return interleaved(read_tune(text))
+    lines = (
+        line if is_field(line) and _INFORMATION.match(line) else without_comment(line)
+        for line in text.splitlines()
+    )
+    return interleaved(read_tune("\n".join(lines)))
 
 
 def deinterleave(text: str) -> str:
@@ -46,6 +56,14 @@ def deinterleave(text: str) -> str:
                 f"the line has voices {' '.join(found)}; each of {wanted} must be on it once", line=number
             )
     return standard(tune)
+
+
+def without_comment(line: str) -> str:
+    """Return a line up to the ``%`` of a comment after it; one that is a comment as a whole comes back as it is."""
+    if line.lstrip().startswith("%"):
+        return line
+    start = next((match.start(1) for match in _QUOTED_OR_COMMENT.finditer(line) if match[1]), len(line))
+    return line[:start]
 
 
 def interleaved(tune: BarTable) -> str:

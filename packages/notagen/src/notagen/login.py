@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from pentatonic.errors import UsageError
 
@@ -24,3 +25,26 @@ def check_login(host: str, user: str | None, password: str | None) -> None:
             f"--host {host} can be reached from other machines, which needs --user and --password (or the variable "
             "NOTAGEN_PASSWORD); without them: 127.0.0.1"
         )
+
+
+def bindable_port(host: str, port: int) -> int:
+    """Return a port that a server can listen at; the web server itself would only log that it cannot, and hang.
+
+    Args:
+        host: Name or address.
+        port: 0: the system picks a free one.
+
+    Raises:
+        UsageError: ``host`` is not of this machine, or the port is taken or not allowed.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return probe.getsockname()[1]
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no host name"
+        raise UsageError(
+            f"cannot listen at {host}, port {port} ({reason}); allowed: an address of this machine and a free port"
+        ) from error

@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -315,4 +314,6 @@ def main(overrides: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from notagen.cli import run_module
+
+    run_module("preprocess", __doc__)

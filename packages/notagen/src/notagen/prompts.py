@@ -115,7 +115,8 @@ def find_prompt(
         raise UsageError(f"{said or 'no name'} is not enough for a prompt; allowed: {_listing(fitting)}")
     near = "composer" if "composer" in wanted else "period"
     allowed = [prompt for prompt in known if _has(prompt, {near: wanted[near]})]
-    raise UsageError(f"{said} is no prompt of this model; allowed: {_listing(allowed)}")
+    whole = _listing(allowed, kinds=tuple(names), separator=" / ")
+    raise UsageError(f"{said} is no prompt of this model; allowed with this {near}: {whole}")
 
 
 def _combinations(table: dict[str, dict[str, list[str]]]) -> tuple[Prompt, ...]:
@@ -135,10 +136,14 @@ def _has(prompt: Prompt, names: dict[str, str]) -> bool:
     return all(getattr(prompt, kind) == name for kind, name in names.items())
 
 
-def _listing(allowed: Sequence[Prompt], most: int = 20) -> str:
-    """Name combinations; what they all have in common is said by the sentence around it, and left out."""
-    kinds = [kind.name for kind in fields(Prompt) if len({getattr(each, kind.name) for each in allowed}) > 1]
-    lines = [", ".join(getattr(each, kind) for kind in kinds or ["instrumentation"]) for each in allowed]
+def _listing(
+    allowed: Sequence[Prompt], *, kinds: Sequence[str] = (), separator: str = ", ", most: int = 20
+) -> str:
+    """Name combinations by the given kinds of names; without any by those that tell them apart."""
+    kinds = kinds or [
+        kind.name for kind in fields(Prompt) if len({getattr(each, kind.name) for each in allowed}) > 1
+    ]
+    lines = [separator.join(getattr(each, kind) for kind in kinds) for each in allowed]
     more = f"; and {len(lines) - most} more" if len(lines) > most else ""
     return "; ".join(lines[:most]) + more
 

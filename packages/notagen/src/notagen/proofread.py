@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from notagen.bars import is_field, voice_segments
-from notagen.interleave import interleave
 from notagen.repair import repair
 from notagen.sources import read_piece
-from notagen.tunebook import standard_tune
+from notagen.tunebook import interleaved_tune, is_interleaved
 from notagen.validate import Report, validate
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport
@@ -55,7 +53,10 @@ def proofread(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict
             continue
         if out is None and not report.valid:
             errors = [issue for issue in report.issues if not issue.warning]
-            outcome.failed(path, f"{len(errors)} errors, the first: {errors[0].message}")
+            outcome.failed(
+                path,
+                f"{len(errors)} {'error' if len(errors) == 1 else 'errors'}, the first: {errors[0].message}",
+            )
         else:
             outcome.done(path)
     return results, outcome
@@ -67,7 +68,7 @@ def check(text: str) -> Report:
     Raises:
         FormatError: The text is not interleaved and cannot be cut in voices and bars.
     """
-    if any(voice_segments(line) for line in text.splitlines() if not is_field(line)):
+    if is_interleaved(text):
         return validate(text)
-    report = validate(interleave(standard_tune(text)))
+    report = validate(interleaved_tune(text))
     return replace(report, issues=tuple(replace(issue, line=None) for issue in report.issues))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from notagen.export import write_piece
-from notagen.sources import MUSICXML_SUFFIXES, read_piece
+from notagen.sources import MUSICXML_SUFFIXES, read_keyed_piece
 from pentatonic.cli import BatchReport, progress
 from pentatonic.errors import PentatonicError, UsageError
 
@@ -28,7 +28,7 @@ def render(sources: Sequence[Path], out: Path, *, to: str) -> BatchReport:
         to: Of :data:`notagen.export.FORMATS`.
 
     Returns:
-        What became of each file, in the order of their names.
+        What became of each file, in the order of their names; one without music or a ``K:`` line is a failure.
 
     Raises:
         UsageError: There is no such format, or nothing to render.
@@ -42,7 +42,7 @@ def render(sources: Sequence[Path], out: Path, *, to: str) -> BatchReport:
             target = out / stem
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                report.done(source, output=write_piece(read_piece(source), target, [to])[to])
+                report.done(source, output=write_piece(read_keyed_piece(source), target, [to])[to])
             except UsageError:
                 raise
             except (PentatonicError, OSError) as error:

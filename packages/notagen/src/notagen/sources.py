@@ -22,7 +22,7 @@ def read_piece(path: Path) -> str:
 
     Raises:
         InputError: The file cannot be read, or is too large.
-        FormatError: It is not what its name says.
+        FormatError: It is empty, or not what its name says.
     """
     if path.suffix.lower() in MUSICXML_SUFFIXES:
         from notagen.musicxml import musicxml_to_abc
@@ -40,4 +40,19 @@ def read_piece(path: Path) -> str:
         raise FormatError(f"the byte {data[error.start]:#04x} is not UTF-8", path=path, line=line) from error
     if len(text) > MAX_TUNE_CHARACTERS:
         raise InputError(f"{path}: more than {MAX_TUNE_CHARACTERS} characters, the most of a piece")
+    if not text.strip():
+        raise FormatError("the file is empty", path=path)
     return text.replace("\r\n", "\n")
+
+
+def read_keyed_piece(path: Path) -> str:
+    """Read a piece as ABC text, as :func:`read_piece` does, that must have a ``K:`` line: prose has none.
+
+    Raises:
+        InputError: The file cannot be read, or is too large.
+        FormatError: It is empty or no tune, or not what its name says.
+    """
+    text = read_piece(path)
+    if not any(line.lstrip().startswith("K:") for line in text.splitlines()):
+        raise FormatError("this is no tune: it has no K: line, which ends the header of ABC", path=path)
+    return text

@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -217,8 +216,23 @@ def _complete_checkpoint(run_dir: Path, trainer: TrainerConfig, folder: Path, mo
 
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.train=data/notagen/augmented_train.jsonl``."""
-    return train(compose_config("notagen.conf", overrides, TrainConfig, config_name="train"))
+    config = compose_config("notagen.conf", overrides, TrainConfig, config_name="train")
+    run_dir = Path(config.run_dir)
+    earlier = _checkpoints(run_dir)
+    result = train(config)
+    if not result.interrupted and os.environ.get("RANK", "0") == "0":
+        newest, best = _checkpoints(run_dir)[-1], run_dir / "best"
+        state = "was finished already" if newest in earlier else "is finished"
+        model = best if best.is_dir() else newest
+        print(f"{run_dir} {state}, at step {result.step}; the model is {model}")
+    return result
+
+
+def _checkpoints(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / "checkpoints").glob("step-*"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from notagen.cli import run_module
+
+    run_module("train", __doc__)

@@ -7,19 +7,21 @@ the voices, in this order, and what only a reader of the page needs is left out.
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from notagen.abc.duration import default_unit_length, parse_meter
-from notagen.bars import BarTable, declared_voice, is_field, read_tune
+from notagen.bars import BarTable, declared_voice, is_field, read_tune, voice_segments
 from notagen.clean import clean
+from notagen.interleave import interleave, without_comment
 from pentatonic.errors import FormatError, InputError
 
 ABC_SUFFIXES = (".abc",)
 SCORE_SUFFIXES = (".xml", ".musicxml", ".mxl")
 
+_ABOUT = re.compile("[XTC]:|%(?!%)")
 _NUMBER = re.compile(r"X:\s*(\d*)")
 _TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
-_QUOTED_OR_COMMENT = re.compile(r'"[^"\n]*"|(%.*)')
 _BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
 _LAST_BARLINE = re.compile(r"(?<![|:\]])\|{0,2}\s*\Z")
 _EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r":\|\s*\|:|:\|:")
@@ -70,7 +72,10 @@ def standard_tune(text: str) -> str:
     Raises:
         FormatError: There is no ``K:`` line, or the meter is none.
     """
-    lines = [line for line in map(_without_comment, text.replace("\\\n", " ").splitlines()) if line.strip()]
+    uncommented = map(without_comment, text.replace("\\\n", " ").splitlines())
+    lines = [
+        line for line in uncommented if line.strip() and (line.lstrip()[0] != "%" or line.startswith("%%"))
+    ]
     key = next((i for i, line in enumerate(lines) if line.startswith("K:")), None)
     if key is None:
         raise FormatError("the tune has no K: line; a header ends with one")
@@ -85,6 +90,32 @@ def standard_tune(text: str) -> str:
         score, voices, rest = "%%score 1", ["V:1 treble"], _one_voice(rest)
     fields = [score, f"L:{unit}", tempo, f"M:{meter}", f"K:{header['K']}", *voices, *rest]
     return "".join(f"{line}\n" for line in fields if line)
+
+
+def interleaved_tune(text: str) -> str:
+    """Bring one tune in standard layout into the form that the models read, and interleave it.
+
+    Comments before the header, such as prompts, and number, titles and composers remain.
+
+    Args:
+        text: One tune in ABC.
+
+    Returns:
+        The tune in interleaved layout.
+
+    Raises:
+        FormatError: There is no ``K:`` line or no music, or the voices have different numbers of bars.
+    """
+    tune = interleave(standard_tune(text))
+    before_key = takewhile(lambda line: not line.startswith("K:"), text.splitlines())
+    about = [line for line in before_key if _ABOUT.match(line)]
+    return "".join(f"{line}\n" for line in about) + tune
+
+
+def is_interleaved(text: str) -> bool:
+    """Whether any line of music has a ``[V:n]``."""
+    lines = (line.strip() for line in text.splitlines())
+    return any(voice_segments(line) for line in lines if not is_field(line) and not line.startswith("%"))
 
 
 def prepare_tune(text: str) -> BarTable:
@@ -132,15 +163,6 @@ def read_tunes(file: Path) -> list[tuple[str, str]]:
         return split_tunes(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return split_tunes(content.decode("latin-1"))  # what older tune books are written in
-
-
-def _without_comment(line: str) -> str:
-    if line.startswith("%%"):
-        return line
-    for match in _QUOTED_OR_COMMENT.finditer(line):
-        if match[1]:
-            return line[: match.start()]
-    return line
 
 
 def _is_kept(line: str) -> bool:

@@ -20,6 +20,7 @@ from notagen.repair.header import PARSERS, repaired_header
 from notagen.repair.parts import Part, silent_part, written_part
 from notagen.repeats import repeats_sign, sign_of, unbalanced_repeats
 from notagen.rests import rest_letters
+from notagen.tunebook import interleaved_tune, is_interleaved
 from notagen.validate import allows_other_length, is_music, validate
 from pentatonic.errors import FormatError
 
@@ -72,14 +73,18 @@ def repair(text: str) -> Repair:
     The header is completed.
 
     Args:
-        text: A piece in interleaved layout, such as a model writes.
+        text: A piece in interleaved layout, such as a model writes, or in standard layout; in the latter the lines that
+            changes name are those after :func:`notagen.tunebook.interleaved_tune`.
 
     Returns:
         The piece and what was changed. Repairing it again changes nothing.
 
     Raises:
-        FormatError: There is no music, or the voices have more than ``MAX_BARS`` bars together.
+        FormatError: There is no music, or the voices have more than ``MAX_BARS`` bars together; or a tune in standard
+            layout has no ``K:`` line, or voices with different numbers of bars.
     """
+    if not is_interleaved(text):
+        text = interleaved_tune(text)
     lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if is_music(line)), len(lines))
     piece = _Piece()
