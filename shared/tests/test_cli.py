@@ -21,11 +21,13 @@ from pentatonic.cli import (
     ProgressBar,
     emit_json,
     make_app,
+    pick_device,
     progress,
     run,
     run_manifest,
+    training_extra,
 )
-from pentatonic.errors import CorruptAudio, PentatonicError, UsageError
+from pentatonic.errors import CorruptAudio, MissingExtra, PentatonicError, UsageError
 
 ERRORS = {
     "none": None,
@@ -409,3 +411,31 @@ def test_git_commit_is_that_of_the_code(tmp_path: Path) -> None:
     assert len(commit()) == 40
     copy.write_text(copy.read_text() + "\n")
     assert commit().endswith("-dirty")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MissingExtra("Composing", "pentatonic[train]"), ModuleNotFoundError("no hydra", name="hydra.core")],
+)
+def test_the_extra_of_the_package_is_named_not_that_of_what_is_below(error: Exception) -> None:
+    with pytest.raises(MissingExtra, match=r"Training needs the extra 'notagen\[train\]'"):  # noqa: SIM117
+        with training_extra("Training", "notagen[train]"):
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error", [MissingExtra("A page", "pentatonic[report]"), ModuleNotFoundError("no x", name="x")]
+)
+def test_other_missing_modules_are_passed_on(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error).split("'")[0]):  # noqa: SIM117
+        with training_extra("Training", "notagen[train]"):
+            raise error
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert (pick_device("auto"), pick_device("cpu")) == ("cpu", "cpu")
+    with pytest.raises(UsageError, match="no usable GPU"):
+        pick_device("cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [pick_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]

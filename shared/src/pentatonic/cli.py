@@ -152,7 +152,7 @@ def pick_device(name: str) -> str:
 
 @contextmanager
 def training_extra(feature: str, extra: str) -> Iterator[None]:
-    """Name the extra to install where the import of a trainer inside this block fails for want of it.
+    """Name the extra to install where a trainer that is imported and run inside this block lacks it.
 
     Args:
         feature: What needs it, such as ``Training``.
@@ -163,6 +163,10 @@ def training_extra(feature: str, extra: str) -> Iterator[None]:
     """
     try:
         yield
+    except MissingExtra as error:
+        if error.extra != "pentatonic[train]":
+            raise
+        raise MissingExtra(feature, extra) from error
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
             raise

@@ -291,7 +291,8 @@ def preprocess(overrides: Overrides = None) -> None:
     """
     with training_extra("Preparing data", "notagen[train]"):
         from notagen.preprocess import main as preprocess_main
-    preprocess_main(overrides or [])
+
+        preprocess_main(overrides or [])
 
 
 @app.command(
@@ -305,7 +306,9 @@ def train(overrides: Overrides = None) -> None:
     """Pre-train or fine-tune a model."""
     with training_extra("Training", "notagen[train]"):
         from notagen.train import main as train_main
-    if train_main(overrides or []).interrupted:
+
+        result = train_main(overrides or [])
+    if result.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -317,7 +320,8 @@ def evaluate(overrides: Overrides = None) -> None:
     """
     with training_extra("Evaluating", "notagen[train]"):
         from notagen.evaluate import main as evaluate_main
-    evaluate_main(overrides or [])
+
+        evaluate_main(overrides or [])
 
 
 def _load(name: str, device: str, dtype: str) -> NotaGen:

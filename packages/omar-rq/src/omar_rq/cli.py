@@ -204,7 +204,9 @@ def train(overrides: Overrides = None) -> None:
     """Pre-train a model."""
     with training_extra("Training", "omar-rq[train]"):
         from omar_rq.train import main as train_main
-    if train_main(overrides or []).interrupted:
+
+        result = train_main(overrides or [])
+    if result.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -216,7 +218,8 @@ def prepare(overrides: Overrides = None) -> None:
     """
     with training_extra("Preparing data", "omar-rq[train]"):
         from omar_rq.prepare import main as prepare_main
-    prepare_main(overrides or [])
+
+        prepare_main(overrides or [])
 
 
 @app.command()
@@ -227,7 +230,8 @@ def stats(overrides: Overrides = None) -> None:
     """
     with training_extra("Measuring statistics", "omar-rq[train]"):
         from omar_rq.stats import main as stats_main
-    stats_main(overrides or [])
+
+        stats_main(overrides or [])
 
 
 def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:
