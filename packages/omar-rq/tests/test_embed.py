@@ -388,7 +388,7 @@ def test_a_killed_run_continues(model, model_folder, tmp_path):
             np.testing.assert_array_equal(one[key], other[key])
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     for minutes in (2, 10):

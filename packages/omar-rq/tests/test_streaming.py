@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,7 +219,7 @@ def test_bad_arguments_are_named():
         list(stream_embeddings(model, [torch.zeros(1, 400)]))
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.slow
 def test_ten_minutes_need_no_more_memory_than_two():
     program = """
