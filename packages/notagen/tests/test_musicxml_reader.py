@@ -743,7 +743,7 @@ REAL: dict[str, set[str]] = {  # score -> the kinds of issues that it has
     "mozart/k155/movement2.mxl": set(),
     "haydn/opus1no1/movement4.mxl": set(),
     "leadSheet/fosterBrownHair.mxl": set(),  # one voice
-    "schumann_clara/polonaise_op1n1.mxl": {"change", "repeat"},
+    "schumann_clara/polonaise_op1n1.mxl": {"repeat"},
     "demos/two-voices.xml": set(),
 }
 
