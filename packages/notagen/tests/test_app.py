@@ -166,7 +166,7 @@ def test_a_changed_text_is_engraved(visit: Any, learnt: str) -> None:
     press(page, "Engrave this text")
     page.locator("#score img").first.wait_for()
     page.get_by_role("tab", name="Check").click()
-    assert "3 bars, 1 errors" in page.locator("#check").inner_text()
+    assert "3 bars, 1 error" in page.locator("#check").inner_text()
     page.get_by_role("tab", name="ABC").click()
     page.locator("#abc textarea").fill("K:C\n<img src=x onerror=alert(1)> ${alert(2)} {{alert(3)}}")
     press(page, "Engrave this text")

@@ -65,4 +65,4 @@ def test_what_fails_does_not_take_the_rest_with_it(monkeypatch: pytest.MonkeyPat
     made = preview(TUNE.replace("c8", "c9|c8"))
     assert made.problems == ("engraving: <b> stopped",) and made.sound is not None and ".mid" in made.files
     assert "engraving: &lt;b&gt; stopped" in made.pages_html()
-    assert "3 bars, 1 errors" in made.check_html() and "the bar lasts 9" in made.check_html()
+    assert "3 bars, 1 error<" in made.check_html() and "the bar lasts 9" in made.check_html()

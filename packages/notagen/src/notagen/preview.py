@@ -86,7 +86,7 @@ class Preview:
             for issue in self.report.issues[:_MOST_ISSUES]
         )
         head = "<tr><th>Bar</th><th>Voice</th><th></th><th></th></tr>" if rows else ""
-        state = f"{errors} errors" if errors else "well-formed"
+        state = f"{errors} error{'s' * (errors > 1)}" if errors else "well-formed"
         return f"{problems}<p>{self.report.bars} bars, {state}</p><table>{head}{rows}</table>"
 
 
