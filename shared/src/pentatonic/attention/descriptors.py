@@ -266,6 +266,8 @@ class Rope:
     def __post_init__(self) -> None:
         if (self.theta is None) == (self.cos_sin is None):
             raise UsageError("Rope needs either theta or cos_sin")
+        if self.style not in ("half", "interleaved"):
+            raise UsageError(f"unknown rope style {self.style!r}; allowed: 'half', 'interleaved'")
         if self.cos_sin is not None and (self.positions is not None or self.rotary_dim is not None):
             raise UsageError(
                 "positions and rotary_dim belong to theta; a cos_sin table already contains them"

@@ -13,16 +13,40 @@ from torch import Tensor
 
 from pentatonic.attention.chunked import chunked_attention
 from pentatonic.attention.descriptors import Bias, Visibility
+from pentatonic.attention.kernels import why_not
+from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.reference import reference_attention
 from pentatonic.attention.sdpa import is_square_causal, sdpa_attention
 from pentatonic.errors import BackendUnavailable, UsageError
 
-Backend = Literal["auto", "reference", "chunked", "sdpa"]
+Backend = Literal["auto", "reference", "chunked", "sdpa", "triton"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+Situation = Literal["full", "square causal", "padded keys", "band", "bias", "log-sum-exp"]
 
 # Up to this many scores per head SDPA with an explicit matrix is faster than the tiles, at little memory
 # (measured on CPU in float32: 1.0 to 2.5 times below 128 x 128, about equal at 256 x 256).
 EXPLICIT_SCORES = 128 * 128
+
+# Decoding splits the keys from this many on, for at most so many queries (one tile of rows).
+SPLIT_KEYS, MAX_DECODED = 1024, 16
+
+# What computes which situation, on the CPU and where the kernels run.
+TABLE: dict[Situation, tuple[str, str]] = {
+    "full": ("sdpa", "sdpa"),
+    "square causal": ("sdpa", "sdpa"),
+    "padded keys": ("sdpa", "triton"),
+    "band": ("chunked", "triton"),
+    "bias": ("chunked", "triton"),
+    "log-sum-exp": ("chunked", "triton"),
+}
+REASONS: dict[Situation, str] = {
+    "full": "full attention is fused",
+    "square causal": "square causal attention is fused",
+    "padded keys": "nothing but key lengths hides keys",
+    "band": "a window or a bottom-right causal bound skips tiles",
+    "bias": "no Nq x Nk matrix",
+    "log-sum-exp": "SDPA does not return the log-sum-exp",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +54,7 @@ class Choice:
     """The back end of a call.
 
     Attributes:
-        backend: ``"sdpa"``, ``"chunked"`` or ``"reference"``.
+        backend: ``"sdpa"``, ``"chunked"``, ``"triton"`` or ``"reference"``.
         reason: Why, in a few words.
     """
 
@@ -41,6 +65,7 @@ class Choice:
 def choose(
     q: Tensor,
     k: Tensor,
+    v: Tensor,
     *,
     bias: Bias | None,
     visibility: Visibility,
@@ -57,23 +82,55 @@ def choose(
     if not 0.0 <= dropout_p <= 1.0:
         raise UsageError(f"dropout_p must be in [0, 1], got {dropout_p}")
     if backend != "auto":
-        _refuse(backend, bool(q.shape[-2]) and not k.shape[-2], dropout_p, return_lse)
+        _refuse(backend, q, k, v, dropout_p, return_lse)
         return Choice(backend, "asked for")
     n_q, n_k = q.shape[-2], k.shape[-2]
-    exact = q.dtype in (torch.float32, torch.float64)  # half precision would round an explicit bias
-    if return_lse:
-        return Choice("chunked", "SDPA does not return the log-sum-exp")
+    if torch.compiler.is_exporting():
+        plain = "reference" if return_lse else "sdpa"
+        return Choice(plain, "an exported program must run without our operators")
     if n_q == 0 or n_k == 0:
         return Choice("chunked", "there are no scores")
-    if bias is None and is_square_causal(visibility, n_q, n_k):
-        return Choice("sdpa", "square causal attention is fused")
-    if bias is None and visibility.unlimited:
-        return Choice("sdpa", "full attention is fused, with or without key lengths")
-    if n_q * n_k <= EXPLICIT_SCORES and exact:
+    situation = _situation(n_q, n_k, bias, visibility, return_lse)
+    kernels = q.device.type == "cuda" and not dropout_p and why_not(q, v) is None
+    chosen = TABLE[situation][kernels]
+    exact = q.dtype in (torch.float32, torch.float64)  # half precision would round an explicit bias
+    if chosen == "chunked" and not return_lse and exact and n_q * n_k <= EXPLICIT_SCORES:
         return Choice("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix")
-    if bias is None:
-        return Choice("chunked", "a window or a bottom-right causal bound skips tiles")
-    return Choice("chunked", f"{type(bias).__name__} without an Nq x Nk matrix")
+    reason = REASONS[situation]
+    return Choice(chosen, f"{type(bias).__name__}: {reason}" if situation == "bias" else reason)
+
+
+def choose_packed(q: Tensor, v: Tensor, backend: Backend) -> str:
+    """``"triton"`` for all sequences at once, or ``"each"``: one call per sequence.
+
+    Raises:
+        BackendUnavailable: ``"triton"`` was asked for and cannot compute this.
+    """
+    reason = why_not(q, v)
+    if backend == "triton" and reason is not None:
+        raise BackendUnavailable(f"triton: {reason}")
+    automatic = backend == "auto" and q.device.type == "cuda" and not torch.compiler.is_exporting()
+    return "triton" if backend == "triton" or (automatic and reason is None) else "each"
+
+
+def choose_decode(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> str:
+    """``"triton"`` where splitting the keys fills a GPU that the heads alone leave idle, else ``"sdpa"``.
+
+    Raises:
+        UsageError: There is no such back end for decoding.
+        BackendUnavailable: ``"triton"`` was asked for and cannot compute this.
+    """
+    if backend not in ("auto", "sdpa", "triton"):
+        raise UsageError(f"decoding has no back end {backend!r}; allowed: auto, sdpa, triton")
+    reason = why_not(q, v)
+    if backend == "triton" and (reason is not None or q.shape[2] > MAX_DECODED):
+        raise BackendUnavailable(f"triton: {reason or f'decoding takes up to {MAX_DECODED} queries'}")
+    if backend != "auto":
+        return backend
+    if q.device.type != "cuda" or reason is not None or q.shape[2] > MAX_DECODED or k.shape[2] <= SPLIT_KEYS:
+        return "sdpa"
+    processors = torch.cuda.get_device_properties(q.device).multi_processor_count
+    return "triton" if q.shape[0] * q.shape[1] < processors else "sdpa"
 
 
 def compute(
@@ -83,11 +140,13 @@ def compute(
     *,
     bias: Bias | None,
     visibility: Visibility,
+    rope: tuple[Tensor, Tensor, bool] | None,
     scale: float | None,
     dropout_p: float,
+    tolerance: float | None,
     backend: str,
 ) -> tuple[Tensor, Tensor | None]:
-    """Run the back end of a :class:`Choice`.
+    """Run the back end of a :class:`Choice`; all but ``"triton"`` want inputs that are rotated already.
 
     Returns:
         ``(o, lse)``: ``(B, H, Nq, Dv)`` and ``(B, H, Nq)``; SDPA gives no lse.
@@ -96,17 +155,44 @@ def compute(
         o = sdpa_attention(q, k, v, bias=bias, visibility=visibility, scale=scale, dropout_p=dropout_p)
         return o, None
     factor = q.shape[-1] ** -0.5 if scale is None else scale
+    if backend == "reference":
+        return reference_attention(q, k, v, bias=bias, visibility=visibility, scale=factor)
     if backend == "chunked":
         return chunked_attention(q, k, v, bias=bias, visibility=visibility, scale=factor, dropout_p=dropout_p)
-    return reference_attention(q, k, v, bias=bias, visibility=visibility, scale=factor)
+    return lowered_attention(
+        q,
+        k,
+        v,
+        bias=bias,
+        visibility=visibility,
+        scale=factor,
+        backend=backend,
+        rope=rope,
+        dropout_p=dropout_p,
+        tolerance=tolerance,
+    )
 
 
-def _refuse(backend: str, keyless: bool, dropout_p: float, return_lse: bool) -> None:
+def _situation(n_q: int, n_k: int, bias: Bias | None, visibility: Visibility, return_lse: bool) -> Situation:
+    if return_lse:
+        return "log-sum-exp"
+    if bias is not None:
+        return "bias"
+    if is_square_causal(visibility, n_q, n_k):
+        return "square causal"
+    if not visibility.unlimited:
+        return "band"
+    return "full" if visibility.kv_len is None else "padded keys"
+
+
+def _refuse(backend: str, q: Tensor, k: Tensor, v: Tensor, dropout_p: float, return_lse: bool) -> None:
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}; allowed: {', '.join(BACKENDS)}")
     if backend == "sdpa" and return_lse:
         raise BackendUnavailable("sdpa does not return the log-sum-exp; use 'chunked' or 'reference'")
-    if backend == "sdpa" and keyless:
+    if backend == "sdpa" and q.shape[-2] and not k.shape[-2]:
         raise BackendUnavailable("sdpa is undefined without keys; use 'chunked' or 'reference'")
-    if backend == "reference" and dropout_p:
-        raise BackendUnavailable("reference has no dropout; use 'chunked' or 'sdpa'")
+    if backend in ("reference", "triton") and dropout_p:
+        raise BackendUnavailable(f"{backend} has no dropout; use 'chunked' or 'sdpa'")
+    if backend == "triton" and (reason := why_not(q, v)) is not None:
+        raise BackendUnavailable(f"triton: {reason}")

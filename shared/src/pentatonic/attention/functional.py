@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pentatonic.attention.descriptors import Alibi1D, Bias, Causal, KeyBias, Mask, Rope, Visibility
-from pentatonic.attention.dispatch import Backend, Choice, choose, compute
+from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode, compute
+from pentatonic.attention.ops import lowered_attention
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
 
@@ -34,6 +35,7 @@ def attention(
     v: Tensor,
     *,
     dropout_p: float = 0.0,
+    tolerance: float | None = None,
     return_lse: Literal[False] = False,
     **options: Unpack[Options],
 ) -> Tensor: ...
@@ -44,6 +46,7 @@ def attention(
     v: Tensor,
     *,
     dropout_p: float = 0.0,
+    tolerance: float | None = None,
     return_lse: Literal[True],
     **options: Unpack[Options],
 ) -> tuple[Tensor, Tensor]: ...
@@ -57,10 +60,13 @@ def attention(
     rope: Rope | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
+    tolerance: float | None = None,
     return_lse: bool = False,
     backend: Backend = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Softmax attention ``softmax(scale * q k^T + bias) v``, exact, by the fastest back end that can.
+    """Softmax attention ``softmax(scale * q k^T + bias) v`` by the fastest back end that can.
+
+    Exact, unless ``tolerance`` allows otherwise.
 
     Gradients flow to q, k, v and to the slopes and vectors of the bias. A query that sees no key gives 0,
     with lse -inf and zero gradients. Any strides are accepted: ``(B, N, H, D).transpose(1, 2)`` needs no
@@ -76,9 +82,13 @@ def attention(
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         dropout_p: Probability of dropping an attention weight, 0 to 1; back ends ``sdpa`` and ``chunked``.
             The caller passes 0 in evaluation.
+        tolerance: Probability, above 0, that each row may lose to keys so far away that an ALiBi bias leaves
+            nothing of them; ``None`` visits all keys. Forward and backward pass skip the same blocks. What is
+            skipped depends on q, k and the coordinates: sort tokens by time (:func:`sort_by_time`) to gain
+            most. Other biases and the back ends ``sdpa`` and ``reference`` skip nothing.
         return_lse: Also return the log-sum-exp of each row; differentiable.
-        backend: ``"auto"``, or one of ``"sdpa"``, ``"chunked"`` (tiles, memory O(N)), ``"reference"``
-            (naive).
+        backend: ``"auto"``, or one of ``"triton"`` (kernels for CUDA, memory O(N)), ``"sdpa"``, ``"chunked"``
+            (tiles, memory O(N)), ``"reference"`` (naive).
 
     Returns:
         ``(B, H, Nq, Dv)`` in the dtype of q; with ``return_lse`` also ``(B, H, Nq)``, natural logarithm,
@@ -88,14 +98,27 @@ def attention(
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
-    visibility = _check(q, k, v, bias, mask)
-    if rope is not None:
-        q, k = _rotate(q, k, rope)
+    visibility = _check(q, k, v, bias, mask, tolerance)
     choice = choose(
-        q, k, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
+        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
     )
+    table = None
+    if rope is not None:
+        table = _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k)
+        # Norms of rotated queries and keys decide what a tolerance may skip.
+        if choice.backend != "triton" or tolerance is not None:
+            q, k, table = *rotate(q, k, table), None
     o, lse = compute(
-        q, k, v, bias=bias, visibility=visibility, scale=scale, dropout_p=dropout_p, backend=choice.backend
+        q,
+        k,
+        v,
+        bias=bias,
+        visibility=visibility,
+        rope=table,
+        scale=scale,
+        dropout_p=dropout_p,
+        tolerance=tolerance,
+        backend=choice.backend,
     )
     return (o, lse) if return_lse and lse is not None else o
 
@@ -110,57 +133,115 @@ def explain(
     rope: Rope | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
+    tolerance: float | None = None,
     return_lse: bool = False,
     backend: Backend = "auto",
 ) -> Choice:
     """Which back end :func:`attention` takes for the same arguments, and why; computes nothing.
 
-    ``rope`` and ``scale`` never change the choice.
+    ``rope``, ``scale`` and ``tolerance`` never change the choice.
 
     Raises:
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
-    visibility = _check(q, k, v, bias, mask)
+    visibility = _check(q, k, v, bias, mask, tolerance)
     return choose(
-        q, k, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
+        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
     )
 
 
 def decode_attention(
-    q: Tensor, k_cache: Tensor, v_cache: Tensor, kv_len: int | Tensor, *, scale: float | None = None
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    kv_len: int | Tensor,
+    *,
+    scale: float | None = None,
+    num_splits: int | None = None,
+    append: tuple[Tensor, Tensor] | None = None,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Attention of the newest tokens, causal among themselves, over a cache filled up to ``kv_len``.
 
+    For inference: gradients are not guaranteed.
+
     Args:
-        q: ``(B, H, Nq, D)``: the last Nq of the ``kv_len`` tokens, whose keys and values are already in the
-            cache.
+        q: ``(B, H, Nq, D)``: the last Nq of the ``kv_len`` tokens.
         k_cache: ``(B, H, capacity, D)``; entries from ``kv_len`` on must be finite.
         v_cache: ``(B, H, capacity, Dv)``.
         kv_len: Tokens held, 0 to capacity: one number, or ``(B,)`` integer for one number per sample.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
+        num_splits: Ranges of keys that ``"triton"`` computes side by side; chosen by default.
+        append: Keys and values ``(B, H, Nq, D)`` of the queries, written into the caches first; without, they
+            are there already.
+        backend: ``"auto"``, ``"sdpa"`` or ``"triton"`` (keys split between programs: Flash-Decoding, Dao et
+            al. 2023).
 
     Returns:
         ``(B, H, Nq, Dv)``.
 
     Raises:
         UsageError: Shapes or dtypes do not fit, or ``kv_len`` exceeds the capacity.
+        BackendUnavailable: The back end asked for cannot compute this.
     """
-    if isinstance(kv_len, int):
-        if not 0 <= kv_len <= k_cache.shape[2]:
-            raise UsageError(f"kv_len must be 0 to {k_cache.shape[2]}, got {kv_len}")
-        return attention(q, k_cache[:, :, :kv_len], v_cache[:, :, :kv_len], mask=Causal(), scale=scale)
-    _check(q, k_cache, v_cache, None, None)
-    if kv_len.shape != q.shape[:1] or kv_len.is_floating_point():
-        raise UsageError(f"kv_len must be ({q.shape[0]},) integer, got {kv_len.dtype} {tuple(kv_len.shape)}")
     n_q, capacity = q.shape[2], k_cache.shape[2]
+    if isinstance(kv_len, int) and not 0 <= kv_len <= capacity:
+        raise UsageError(f"kv_len must be 0 to {capacity}, got {kv_len}")
+    if isinstance(kv_len, Tensor) and (kv_len.shape != q.shape[:1] or kv_len.is_floating_point()):
+        raise UsageError(f"kv_len must be ({q.shape[0]},) integer, got {kv_len.dtype} {tuple(kv_len.shape)}")
+    if append is not None:
+        _append(k_cache, v_cache, append, kv_len, n_q)
+    if isinstance(kv_len, int):
+        k_cache, v_cache = k_cache[:, :, :kv_len], v_cache[:, :, :kv_len]
+    _check(q, k_cache, v_cache, None, None)
+    if choose_decode(q, k_cache, v_cache, backend) == "triton":
+        lengths = kv_len if isinstance(kv_len, Tensor) else None
+        o, _ = lowered_attention(
+            q,
+            k_cache,
+            v_cache,
+            bias=None,
+            visibility=Visibility(right=0, kv_len=lengths),
+            scale=q.shape[-1] ** -0.5 if scale is None else scale,
+            backend="triton",
+            aligned=lengths is not None,
+            splits=num_splits,
+        )
+        return o
+    if isinstance(kv_len, int):
+        return attention(q, k_cache, v_cache, mask=Causal(), scale=scale)
     last_visible = kv_len[:, None] - n_q + torch.arange(n_q, device=q.device)
     visible = torch.arange(capacity, device=q.device) <= last_visible[:, None, :, None]
     return scaled_dot_product_attention(q, k_cache, v_cache, visible, scale=scale)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, mask: Mask | None) -> Visibility:
+def _append(
+    k_cache: Tensor, v_cache: Tensor, new: tuple[Tensor, Tensor], kv_len: int | Tensor, n_q: int
+) -> None:
+    """Write the keys and values of the newest tokens where ``kv_len`` says that they end."""
+    batch, heads = k_cache.shape[:2]
+    for cache, x in zip((k_cache, v_cache), new, strict=True):
+        if x.shape != (batch, heads, n_q, cache.shape[-1]):
+            raise UsageError(
+                f"append takes ({batch}, {heads}, {n_q}, {cache.shape[-1]}), got {tuple(x.shape)}"
+            )
+        if isinstance(kv_len, int):
+            if kv_len < n_q:
+                raise UsageError(f"{n_q} appended tokens cannot end at token {kv_len}")
+            cache[:, :, kv_len - n_q : kv_len] = x
+        else:
+            tokens = kv_len[:, None] - n_q + torch.arange(n_q, device=x.device)
+            index = tokens.to(torch.int64)[:, None, :, None].expand_as(x)
+            cache.scatter_(2, index, x.to(cache.dtype))
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, mask: Mask | None, tolerance: float | None = None
+) -> Visibility:
     """Report what PyTorch would report far from its cause, and bring the mask into normal form."""
+    if tolerance is not None and not 0.0 < tolerance < 1.0:
+        raise UsageError(f"tolerance must be between 0 and 1, or None, got {tolerance}")
     if q.dim() != 4 or k.dim() != 4 or v.dim() != 4:
         raise UsageError(f"q, k, v must be (B, H, N, D), got {_shapes(q, k, v)}")
     if q.shape[:2] != k.shape[:2] or k.shape[:3] != v.shape[:3] or q.shape[3] != k.shape[3]:
@@ -205,16 +286,26 @@ def _check_bias(bias: Bias, batch: int, heads: int, n_q: int, n_k: int) -> None:
         )
 
 
-def _rotate(q: Tensor, k: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
-    """Apply a rope, whose rows are those of the keys."""
-    n_q, n_k = q.shape[-2], k.shape[-2]
+def _rope_table(rope: Rope, positions: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Cosines and sines of the keys, and whether pairs are interleaved."""
+    n_q, n_k, head_dim = q.shape[-2], k.shape[-2], q.shape[-1]
     if n_q > n_k:
         raise UsageError(f"rope needs at least as many keys as queries, got {n_k} and {n_q}")
-    cos, sin = rope.table(torch.arange(n_k, device=k.device), q)
+    cos, sin = rope.table(positions, q)
     if cos.shape[-2] != n_k or cos.shape != sin.shape:
         raise UsageError(f"rope covers {cos.shape[-2]} positions, but there are {n_k} keys")
-    q = apply_rope(q, cos[..., n_k - n_q :, :], sin[..., n_k - n_q :, :], style=rope.style)
-    return q, apply_rope(k, cos, sin, style=rope.style)
+    if 2 * cos.shape[-1] > head_dim:
+        raise UsageError(f"rope turns {2 * cos.shape[-1]} entries of a head that has {head_dim}")
+    return cos, sin, rope.style == "interleaved"
+
+
+def rotate(q: Tensor, k: Tensor, table: tuple[Tensor, Tensor, bool]) -> tuple[Tensor, Tensor]:
+    """Apply a rope, whose rows are those of the keys."""
+    cos, sin, interleaved = table
+    skip = k.shape[-2] - q.shape[-2]
+    style = "interleaved" if interleaved else "half"
+    q = apply_rope(q, cos[..., skip:, :], sin[..., skip:, :], style=style)
+    return q, apply_rope(k, cos, sin, style=style)
 
 
 def _shapes(*tensors: Tensor) -> str:

@@ -1,7 +1,7 @@
 """Attention within each sequence of a packed batch.
 
-Shapes: total_q, total_k tokens of all sequences, S sequences, H heads, D head dimension. The sequences run
-one by one, each through the back end that suits its length.
+Shapes: total_q, total_k tokens of all sequences, S sequences, H heads, D head dimension. Where the kernels run,
+all sequences are one launch; elsewhere they go one by one, each through the back end that suits its length.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Literal, Unpack, overload
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Alibi1D, AllOf, Bias, KeyBias, KeyLengths, Mask, Rope
-from pentatonic.attention.dispatch import Backend
+from pentatonic.attention.descriptors import Alibi1D, AllOf, Bias, KeyBias, KeyLengths, Mask, Rope, Visibility
+from pentatonic.attention.dispatch import Backend, choose_packed
 from pentatonic.attention.functional import Options, attention
+from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.packing import sequence_bounds
 from pentatonic.errors import UsageError
 
@@ -82,7 +83,8 @@ def varlen_attention(
         rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         return_lse: Also return the log-sum-exp of each row.
-        backend: As in ``attention``, for every sequence.
+        backend: As in ``attention``, for every sequence. With ``"triton"`` the lengths stay on the device
+            unchecked: a sequence with more queries than keys gives 0 under a bias that knows coordinates.
 
     Returns:
         ``(total_q, H, Dv)``; with ``return_lse`` also ``(total_q, H)``.
@@ -93,12 +95,14 @@ def varlen_attention(
     """
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
-    bounds_q = sequence_bounds(cu_seqlens_q, q.shape[0])
-    bounds_k = sequence_bounds(cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k, k.shape[0])
+    cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
+    if choose_packed(q, v, backend) == "triton":
+        return _by_kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, mask, rope, scale, return_lse)
+    bounds_q, bounds_k = sequence_bounds(cu_seqlens_q, q.shape[0]), sequence_bounds(cu_seqlens_k, k.shape[0])
     _check_bounds("q", bounds_q, len(bounds_q), max_seqlen_q)
     _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_q if max_seqlen_k is None else max_seqlen_k)
     _check_packed(bias, mask, k.shape[0], len(bounds_q))
-    table = None if rope is None else _packed_table(rope, bounds_k, q)
+    table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
 
     outputs: list[Tensor] = []
     lses: list[Tensor] = []
@@ -115,6 +119,54 @@ def varlen_attention(
         outputs.append(o[0].transpose(0, 1))
     packed = torch.cat(outputs)
     return (packed, torch.cat(lses)) if return_lse else packed
+
+
+def _by_kernel(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    bias: Bias | None,
+    mask: Mask | None,
+    rope: Rope | None,
+    scale: float | None,
+    return_lse: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """All sequences in one launch. Lengths stay on the device: nothing here may wait for it."""
+    sequences = cu_seqlens_q.shape[0] - 1
+    for name, cu in (("q", cu_seqlens_q), ("k", cu_seqlens_k)):
+        if cu.dim() != 1 or cu.shape[0] != max(2, sequences + 1) or cu.is_floating_point():
+            shape = tuple(cu.shape)
+            raise UsageError(
+                f"cu_seqlens_{name} must be an integer vector of two or more, as long as that of q: {shape}"
+            )
+    if q.shape[1:] != k.shape[1:] or k.shape[:2] != v.shape[:2] or not (q.dtype == k.dtype == v.dtype):
+        raise UsageError(
+            f"packed q, k, v do not agree in H, D, dtype or total_k: {tuple(q.shape)}, {tuple(k.shape)}, "
+            f"{tuple(v.shape)}, {q.dtype}, {k.dtype}, {v.dtype}"
+        )
+    _check_packed(bias, mask, k.shape[0], sequences)
+    if isinstance(bias, Alibi1D) and bias.position is None:
+        bias = replace(bias, position=_positions(cu_seqlens_k, k.shape[0]))
+    table = None
+    if rope is not None:
+        cos, sin = _packed_table(rope, cu_seqlens_k, q, k)
+        table = (cos, sin, rope.style == "interleaved")
+    # Bounds that hide nothing are dropped by length; a packed batch has as many lengths as sequences.
+    visibility = Visibility.of(mask, q.shape[0] + 1, k.shape[0] + 1)
+    lengths = (cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32))
+    o, lse = lowered_attention(
+        *(x.transpose(0, 1)[None] for x in (q, k, v)),
+        bias=bias,
+        visibility=visibility,
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        backend="triton",
+        rope=table,
+        packed=(lengths[0], lengths[0] if cu_seqlens_k is cu_seqlens_q else lengths[1]),
+    )
+    o = o[0].transpose(0, 1)
+    return (o, lse[0].transpose(0, 1)) if return_lse else o
 
 
 def _slices(bounds: Bounds) -> list[slice]:
@@ -147,12 +199,17 @@ def _check_packed(bias: Bias | None, mask: Mask | None, total_k: int, sequences:
             raise UsageError(f"kv_len has {part.kv_len.shape[0]} entries for {sequences} sequences")
 
 
-def _packed_table(rope: Rope, bounds_k: Bounds, q: Tensor) -> tuple[Tensor, Tensor]:
-    total = bounds_k[-1][1]
-    positions = torch.cat([torch.arange(stop - start, device=q.device) for start, stop in bounds_k])
-    cos, sin = rope.table(positions, q)
-    if cos.dim() != 2 or cos.shape[0] != total:
-        raise UsageError(f"packed rope must cover ({total},) tokens, got {tuple(cos.shape[:-1])}")
+def _positions(cu_seqlens: Tensor, total: int) -> Tensor:
+    """``(total,)``: the number of each packed token in its sequence."""
+    tokens = torch.arange(total, device=cu_seqlens.device)
+    sequence = torch.searchsorted(cu_seqlens.to(torch.int64), tokens, right=True) - 1
+    return tokens - cu_seqlens.to(torch.int64)[sequence]
+
+
+def _packed_table(rope: Rope, cu_seqlens_k: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    cos, sin = rope.table(_positions(cu_seqlens_k, k.shape[0]), q)
+    if cos.dim() != 2 or cos.shape[0] != k.shape[0]:
+        raise UsageError(f"packed rope must cover ({k.shape[0]},) tokens, got {tuple(cos.shape[:-1])}")
     return cos, sin
 
 

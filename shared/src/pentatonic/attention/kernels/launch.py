@@ -1,0 +1,401 @@
+"""From tensors to kernel launches: no host synchronisation, and only O(N) memory beside the results.
+
+Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension. Packed batches come as ``(1, H, total, D)`` views
+with running lengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from pentatonic.attention.kernels import backward as backward_kernels
+from pentatonic.attention.kernels import forward as forward_kernels
+from pentatonic.attention.kernels.configs import Config, config_for
+from pentatonic.attention.kernels.tile import GROUP as _GROUP
+from pentatonic.attention.problem import Problem
+
+# Launched by subscript, which the types of Triton do not describe.
+_forward: Any = forward_kernels
+_backward: Any = backward_kernels
+GROUP = int(_GROUP.value)  # pyright: ignore[reportAttributeAccessIssue]
+LOG2E = 1.4426950408889634
+MAX_SPLITS = 64
+INTERPRETED = not isinstance(forward_kernels.forward_kernel, triton.JITFunction)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The bias as the kernels read it.
+
+    Attributes:
+        form: BIAS of the kernels.
+        x: ``(1 or B, 1 or H, width)`` float32: first axis or key bias, padded so that no tile reads past it.
+        y: The second axis, or ``None``.
+        axes: Number of axes.
+        signed: Whether differences keep their sign.
+        weights: ``(M, H)`` float32, or ``None``.
+    """
+
+    form: str = "none"
+    x: Tensor | None = None
+    y: Tensor | None = None
+    axes: int = 0
+    signed: bool = False
+    weights: Tensor | None = None
+
+    def arguments(self, cls_tokens: int) -> dict[str, Any]:
+        """Keyword arguments of the kernels."""
+        x_b, x_h = (0, 0)
+        if self.x is not None:
+            x_b, x_h = (self.x.stride(i) if self.x.shape[i] > 1 else 0 for i in range(2))
+        pointers = {"x_ptr": self.x, "y_ptr": self.y, "weight_ptr": self.weights, "x_b": x_b, "x_h": x_h}
+        flags = {"BIAS": self.form, "AXES": self.axes, "SIGNED": self.signed}
+        return pointers | flags | {"CLS": bool(cls_tokens) and self.form != "none"}
+
+
+def coordinates(
+    problem: Problem, weights: Tensor | None, key_bias: Tensor | None, *, exact: bool
+) -> Coordinates:
+    """Lay out the bias of a problem.
+
+    Args:
+        problem: Its distances are read.
+        weights: ``(M, H)``.
+        key_bias: ``(B, H, Nk)``.
+        exact: Keep raw coordinates, for float32 results and for gradients of the weights.
+    """
+    if key_bias is not None:
+        return Coordinates("key", _padded(key_bias * LOG2E))
+    distances = problem.distances
+    if distances.axes is None or weights is None:
+        return Coordinates()
+    axes = distances.axes.float()[:, :, None]
+    weights = weights.float().contiguous()
+    if distances.directional:
+        form = "directional"
+    elif not distances.per_axis:
+        form = "summed"
+    elif exact:
+        form = "per_axis"
+    else:
+        form = "premultiplied"
+        axes = axes * (weights.abs() * LOG2E)[:, None, :, None]
+    x, *rest = (_padded(axis) for axis in axes)
+    return Coordinates(form, x, rest[0] if rest else None, len(axes), distances.signed, weights)
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor | None,
+    key_bias: Tensor | None,
+    problem: Problem,
+    *,
+    splits: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attention of queries ``(B, H, Nq, D)`` to keys ``(B, H, Nk, D)``.
+
+    Args:
+        q: float16, bfloat16 or float32, any strides.
+        k: Same dtype.
+        v: Same dtype.
+        weights: ``(M, H)``.
+        key_bias: ``(B, H, Nk)``.
+        problem: Everything else.
+        splits: Ranges of keys computed apart; ``None`` chooses.
+
+    Returns:
+        ``(o, lse)``: as q, and ``(B, H, Nq)`` float32.
+    """
+    q, k, v = (_unit_stride(x) for x in (q, k, v))
+    batch, heads, n_q, head_dim = q.shape
+    o = torch.empty_like(q)
+    lse = torch.empty(batch, heads, n_q, dtype=torch.float32, device=q.device)
+    if not o.numel():
+        return o, lse
+    bias = coordinates(problem, weights, key_bias, exact=q.dtype == torch.float32)
+    small = n_q <= 16 and problem.cu_q is None
+    config = config_for("decode" if small else "forward", q, bias.form, _windowed(problem))
+    if not small:
+        splits = 1
+    elif splits is None:
+        splits = _splits(q, k)
+    arguments = _common(q, k, v, problem, bias, config)
+    grid = (arguments["n_blocks"] * batch * heads, splits)
+    rope = problem.rope
+    rotate_k = rope is not None and (_windowed(problem) or small)
+    if rope is not None and not rotate_k:
+        k = rotated(k, problem)
+        arguments |= _strides("k", k) | {"k_ptr": k}
+    part, part_lse = o, lse
+    if splits > 1:
+        part = q.new_empty(batch, heads, splits, n_q, head_dim, dtype=torch.float32)
+        part_lse = q.new_empty(batch, heads, splits, n_q, dtype=torch.float32)
+    out = part[:, :, 0] if splits > 1 else part
+    out_lse = part_lse[:, :, 0] if splits > 1 else part_lse
+    _forward.forward_kernel[grid](
+        **arguments,
+        **_strides("o", out),
+        o_ptr=out,
+        o_s=part.stride(2) if splits > 1 else 0,
+        lse_ptr=out_lse,
+        lse_b=out_lse.stride(0),
+        lse_h=out_lse.stride(1),
+        lse_s=part_lse.stride(2) if splits > 1 else 0,
+        interval_ptr=problem.intervals,
+        INTERVALS=problem.intervals is not None,
+        ALIGNED=problem.aligned,
+        ROTATE_Q=rope is not None,
+        ROTATE_K=rotate_k,
+        SPLITS=splits,
+        POSITIVE_SCALE=problem.scale > 0,
+    )
+    if splits > 1:
+        _forward.combine_kernel[(batch * heads * n_q,)](
+            part, part_lse, o, lse, o.stride(0), o.stride(1), o.stride(2), heads, n_q,
+            SPLITS=splits, BLOCK_S=_power_of_2(splits), D=head_dim, BLOCK_D=arguments["BLOCK_D"],
+        )  # fmt: skip
+    return o, lse
+
+
+def backward(
+    grad_o: Tensor,
+    grad_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    weights: Tensor | None,
+    key_bias: Tensor | None,
+    problem: Problem,
+    *,
+    needs_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q, k, v, of the weights ``(M, H)`` if needed, and of the key bias ``(B, H, Nk)``, if any."""
+    q, k, v, o, grad_o = (_unit_stride(x) for x in (q, k, v, o, grad_o))
+    batch, heads, n_q, _ = q.shape
+    n_k = k.shape[2]
+    dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+    dkey = None if key_bias is None else _padded(torch.zeros_like(key_bias, dtype=torch.float32))
+    if not n_q or not n_k:
+        dq, dk, dv = dq.zero_(), dk.zero_(), dv.zero_()
+        dw = torch.zeros_like(weights) if weights is not None and needs_weights else None
+        return dq, dk, dv, dw, None if dkey is None else dkey[..., :n_k]
+    rope = problem.rope
+    # A packed query finds its row of the table through its sequence, unless queries and keys are the same tokens.
+    rotate = rope is not None and (_windowed(problem) or problem.cu_q is not problem.cu_k)
+    if rope is not None and not rotate:
+        q, k = rotated(q, problem), rotated(k, problem)
+    lse2, delta = torch.empty_like(lse), torch.empty_like(lse)
+
+    exact = q.dtype == torch.float32
+    bias = coordinates(problem, weights, key_bias, exact=exact or needs_weights)
+    config = config_for("query_gradient", q, bias.form, _windowed(problem))
+    arguments = _common(q, k, v, problem, bias, config)
+    n_programs = arguments["n_blocks"] * batch * heads
+    dw = q.new_zeros(2, n_programs, dtype=torch.float32) if needs_weights else None
+    shared = {"ROTATE": rotate, "ROTATE_BACK": rope is not None, "INTERVALS": problem.intervals is not None}
+    shared |= {"do_ptr": grad_o, "lse2_ptr": lse2, "delta_ptr": delta, "natural_scale": problem.scale}
+    shared |= {"lse_b": lse.stride(0), "lse_h": lse.stride(1), **_strides("do", grad_o)}
+    grad_lse_strides = (0, 0, 0) if grad_lse is None else grad_lse.stride()
+    _backward.query_gradient_kernel[(n_programs,)](
+        **arguments,
+        **shared,
+        **_strides("o", o),
+        **_strides("dq", dq),
+        o_ptr=o,
+        dq_ptr=dq,
+        lse_ptr=lse,
+        dlse_ptr=grad_lse,
+        dlse_b=grad_lse_strides[0],
+        dlse_h=grad_lse_strides[1],
+        dlse_n=grad_lse_strides[2],
+        dw_ptr=dw,
+        interval_ptr=problem.intervals,
+        WEIGHT_GRADIENT=needs_weights,
+    )
+    d_weights = None
+    if dw is not None and weights is not None:
+        d_weights = dw.view(2, batch, heads, -1).sum(dim=(1, 3))[: weights.shape[0]].to(weights.dtype)
+
+    bias = coordinates(problem, weights, key_bias, exact=exact)
+    config = config_for("key_gradient", q, bias.form, _windowed(problem))
+    arguments = _common(q, k, v, problem, bias, config, along_keys=True)
+    live, live_count = _live_rows(problem, n_q, n_k)
+    _backward.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
+        **arguments,
+        **shared,
+        **_strides("dk", dk),
+        **_strides("dv", dv),
+        dk_ptr=dk,
+        dv_ptr=dv,
+        dkey_ptr=dkey,
+        live_ptr=live,
+        live_count_ptr=live_count,
+    )
+    return dq, dk, dv, d_weights, None if dkey is None else dkey[..., :n_k]
+
+
+def rotated(x: Tensor, problem: Problem) -> Tensor:
+    """``(B, H, N, D)`` turned by the angles of the last N tokens, in a new tensor of the same layout."""
+    assert problem.rope is not None
+    cos, sin, interleaved = problem.rope
+    batch, heads, n, head_dim = x.shape
+    skip = cos.shape[-2] - n if problem.cu_q is None else 0
+    cos, sin = cos[..., skip:, :], sin[..., skip:, :]
+    out = torch.empty_like(x)
+    n_blocks = _ceil_div(n, 64)
+    _forward.rotate_kernel[(batch * heads * n_blocks,)](
+        x, out, cos, sin, *x.stride()[:3], *out.stride()[:3], _table_stride(cos), heads, n, n_blocks,
+        R=2 * cos.shape[-1], INTERLEAVED=interleaved, D=head_dim, BLOCK_D=_block_d(head_dim), BLOCK=64,
+    )  # fmt: skip
+    return out
+
+
+def _common(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    problem: Problem,
+    bias: Coordinates,
+    config: Config,
+    *,
+    along_keys: bool = False,
+) -> dict[str, Any]:
+    """The arguments that forward and backward kernels share."""
+    _, heads, n_q, head_dim = q.shape
+    n_k = k.shape[2]
+    walked, block = (n_k, config.block_n) if along_keys else (n_q, config.block_m)
+    cu_q, cu_k = problem.cu_q, problem.cu_k
+    sequences = 0 if cu_q is None else cu_q.shape[0] - 1
+    blocks = None
+    n_blocks = _ceil_div(walked, block)
+    if cu_q is not None:
+        # Every sequence may end in a block that is not full.
+        n_blocks = walked // block + sequences
+        blocks = torch.empty(sequences + 1, dtype=torch.int32, device=q.device)
+        _forward.plan_kernel[(1,)](
+            cu_k if along_keys else cu_q, blocks, sequences, BLOCK=block, CHUNK=256
+        )
+    order = None if problem.intervals is None else _heaviest_first(problem.intervals)
+    rope = problem.rope
+    cos, sin, interleaved = (None, None, False) if rope is None else rope
+    return {
+        "q_ptr": q,
+        "k_ptr": k,
+        "v_ptr": v,
+        **_strides("q", q),
+        **_strides("k", k),
+        **_strides("v", v),
+        **bias.arguments(problem.distances.cls_tokens),
+        "cu_q_ptr": cu_q,
+        "cu_k_ptr": cu_k,
+        "blocks_ptr": blocks,
+        "kv_len_ptr": problem.kv_len,
+        "order_ptr": order,
+        "cos_ptr": cos,
+        "sin_ptr": sin,
+        "table_b": 0 if cos is None else _table_stride(cos),
+        "R": 2 if cos is None else 2 * cos.shape[-1],
+        "INTERLEAVED": interleaved,
+        "heads": heads,
+        "n_q": n_q,
+        "n_k": n_k,
+        "n_blocks": n_blocks,
+        "sequences": sequences,
+        "row_groups": _ceil_div(n_q, GROUP),
+        "left": problem.left or 0,
+        "right": problem.right or 0,
+        "scale": problem.scale * LOG2E,
+        "LEFT": problem.left is not None,
+        "RIGHT": problem.right is not None,
+        "LENGTHS": problem.kv_len is not None,
+        "PACKED": cu_q is not None,
+        "ORDERED": order is not None,
+        "D": head_dim,
+        "BLOCK_D": _block_d(head_dim),
+        "BLOCK_M": config.block_m,
+        "BLOCK_N": config.block_n,
+        # The interpreter would multiply the bit patterns of bfloat16.
+        "UPCAST": INTERPRETED and q.dtype == torch.bfloat16,
+        "num_warps": config.warps,
+        "num_stages": config.stages,
+    }
+
+
+def _live_rows(problem: Problem, n_q: int, n_k: int) -> tuple[Tensor | None, Tensor | None]:
+    """Per key group the row groups that visit it: ``(B, H, key groups, row groups)`` and their count."""
+    if problem.intervals is None:
+        return None, None
+    batch, heads, row_groups, _ = problem.intervals.shape
+    key_groups = _ceil_div(n_k, GROUP)
+    live = problem.intervals.new_empty(batch, heads, key_groups, row_groups)
+    count = problem.intervals.new_empty(batch, heads, key_groups)
+    _backward.live_rows_kernel[(batch * heads * key_groups,)](
+        problem.intervals,
+        live,
+        count,
+        row_groups,
+        key_groups,
+        CLS=bool(problem.distances.cls_tokens),
+        CHUNK=128,
+    )
+    return live, count
+
+
+def _heaviest_first(intervals: Tensor) -> Tensor:
+    """The (sample, head) pairs by falling number of live tiles, so that the last programs are short ones."""
+    work = (intervals[..., 1] - intervals[..., 0]).sum(dim=-1).flatten()
+    return work.argsort(descending=True).to(torch.int32)
+
+
+def _splits(q: Tensor, k: Tensor) -> int:
+    """Ranges of keys, so that few rows still fill the GPU; each range has at least 256 keys."""
+    if q.device.type != "cuda":
+        return 1
+    processors = torch.cuda.get_device_properties(q.device).multi_processor_count
+    wanted = 2 * processors // max(1, q.shape[0] * q.shape[1])
+    return max(1, min(wanted, k.shape[2] // 256, MAX_SPLITS))
+
+
+def _windowed(problem: Problem) -> bool:
+    """Whether each row sees a band of keys, so that a key is read only a few times."""
+    return problem.left is not None and problem.right is not None
+
+
+def _padded(x: Tensor) -> Tensor:
+    """``(..., N)`` as contiguous float32, with room for tiles that begin before N and end after it."""
+    n = x.shape[-1]
+    return torch.nn.functional.pad(x.float(), (0, (-n) % GROUP + GROUP)).contiguous()
+
+
+def _unit_stride(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def _strides(name: str, x: Tensor) -> dict[str, int]:
+    return {f"{name}_b": x.stride(0), f"{name}_h": x.stride(1), f"{name}_n": x.stride(2)}
+
+
+def _table_stride(table: Tensor) -> int:
+    return table.stride(0) if table.dim() == 3 and table.shape[0] > 1 else 0
+
+
+def _block_d(head_dim: int) -> int:
+    return max(16, _power_of_2(head_dim))
+
+
+def _ceil_div(n: int, block: int) -> int:
+    return -(-n // block)
+
+
+def _power_of_2(n: int) -> int:
+    """The least power of two from n on."""
+    return 1 << (n - 1).bit_length()

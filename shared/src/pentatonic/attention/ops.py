@@ -1,0 +1,288 @@
+"""Attention as operators of PyTorch: one node for ``torch.compile``, fake tensors and activation checkpointing.
+
+Shapes: B batch, H heads, Nq queries, Nk keys, D and Dv head dimensions, M weights of the bias. Packed batches come
+as ``(1, H, total, D)`` views. The arguments from ``axes`` on are the same in both operators; see
+:class:`pentatonic.attention.problem.Problem` and :func:`pentatonic.attention.tiles.lower_bias`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pentatonic.attention.descriptors import Bias, Visibility
+from pentatonic.attention.problem import Problem
+from pentatonic.attention.tiles import Distances, lower_bias
+
+GROUP = 128
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("pentatonic::attention", mutates_args=())
+def attention_op(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor | None,
+    key_bias: Tensor | None,
+    tolerance: float | None,
+    splits: int | None,
+    axes: Tensor | None,
+    kv_len: Tensor | None,
+    cu_q: Tensor | None,
+    cu_k: Tensor | None,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    seed: Tensor | None,
+    per_axis: bool,
+    signed: bool,
+    directional: bool,
+    cls_tokens: int,
+    left: int | None,
+    right: int | None,
+    aligned: bool,
+    interleaved: bool,
+    scale: float,
+    dropout_p: float,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(o, lse, intervals)`` of a lowered problem; ``intervals`` is empty where everything was visited.
+
+    Differentiable once, in q, k, v, weights and key_bias.
+    """
+    distances = Distances(axes, per_axis, signed, directional, cls_tokens)
+    rope = None if cos is None or sin is None else (cos, sin, interleaved)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    if tolerance is not None:
+        from pentatonic.attention.intervals import key_intervals
+
+        problem = problem.within(
+            key_intervals(
+                q,
+                k,
+                distances=distances,
+                weights=weights,
+                visibility=problem.visibility,
+                scale=scale,
+                tolerance=tolerance,
+            )
+        )
+    if backend == "triton":
+        from pentatonic.attention.kernels import launch
+
+        o, lse = launch.forward(q, k, v, weights, key_bias, problem, splits=splits)
+    else:
+        from pentatonic.attention.chunked import chunked_forward
+
+        o, lse = chunked_forward(q, k, v, weights, key_bias, problem, dropout_p=dropout_p, seed=seed)
+    return o, lse, _empty(q) if problem.intervals is None else problem.intervals
+
+
+@torch.library.custom_op("pentatonic::attention_backward", mutates_args=())
+def attention_backward_op(
+    grad_o: Tensor,
+    grad_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    intervals: Tensor,
+    weights: Tensor | None,
+    key_bias: Tensor | None,
+    needs_weights: bool,
+    needs_key_bias: bool,
+    axes: Tensor | None,
+    kv_len: Tensor | None,
+    cu_q: Tensor | None,
+    cu_k: Tensor | None,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    seed: Tensor | None,
+    per_axis: bool,
+    signed: bool,
+    directional: bool,
+    cls_tokens: int,
+    left: int | None,
+    right: int | None,
+    aligned: bool,
+    interleaved: bool,
+    scale: float,
+    dropout_p: float,
+    backend: str,
+) -> Gradients:
+    """Gradients of q, k, v, weights and key_bias; the last two are empty where not needed."""
+    distances = Distances(axes, per_axis, signed, directional, cls_tokens)
+    rope = None if cos is None or sin is None else (cos, sin, interleaved)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    if intervals.numel():
+        problem = problem.within(intervals)
+    forward = (grad_o, grad_lse, q, k, v, o, lse, weights, key_bias, problem)
+    if backend == "triton":
+        from pentatonic.attention.kernels import launch
+
+        dq, dk, dv, dw, dkey = launch.backward(*forward, needs_weights=needs_weights)
+    else:
+        from pentatonic.attention.chunked import chunked_backward
+
+        dq, dk, dv, dw, dkey = chunked_backward(
+            *forward,
+            dropout_p=dropout_p,
+            seed=seed,
+            needs_weights=needs_weights,
+            needs_key_bias=needs_key_bias,
+        )
+    dw = dw if needs_weights and dw is not None else lse.new_empty(0)
+    dkey = dkey.contiguous() if needs_key_bias and dkey is not None else lse.new_empty(0)
+    return dq, dk, dv, dw, dkey
+
+
+@attention_op.register_fake
+def _fake(
+    q: Tensor, k: Tensor, v: Tensor, weights: Any, key_bias: Any, tolerance: float | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    lse = q.new_empty(q.shape[:-1], dtype=torch.promote_types(q.dtype, torch.float32))
+    batch, heads, n_q, _ = q.shape
+    intervals = _empty(q) if tolerance is None else _empty(q, batch, heads, -(-n_q // GROUP), 2)
+    return like(q, v.shape[-1]), lse, intervals
+
+
+@attention_backward_op.register_fake
+def _fake_backward(
+    grad_o: Any,
+    grad_lse: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Any,
+    lse: Tensor,
+    intervals: Any,
+    weights: Tensor,
+    key_bias: Tensor,
+    needs_weights: bool,
+    needs_key_bias: bool,
+    *rest: Any,
+) -> Gradients:
+    dw = weights.new_empty(weights.shape) if needs_weights else lse.new_empty(0)
+    dkey = key_bias.new_empty(key_bias.shape) if needs_key_bias else lse.new_empty(0)
+    dq, dk, dv = (like(x, x.shape[-1]) for x in (q, k, v))
+    return dq, dk, dv, dw, dkey
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v, weights, key_bias, _, _, *rest = inputs
+    tensors, ctx.numbers = rest[:7], rest[7:]
+    ctx.save_for_backward(q, k, v, *output, weights, key_bias, *tensors)
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad_o: Tensor | None, grad_lse: Tensor | None, _: Any) -> tuple[Any, ...]:
+    q, k, v, o, lse, intervals, weights, key_bias, *tensors = ctx.saved_tensors
+    needs_weights, needs_key_bias = ctx.needs_input_grad[3:5]
+    grad_o = torch.zeros_like(o) if grad_o is None else grad_o
+    dq, dk, dv, dw, dkey = attention_backward_op(
+        grad_o,
+        grad_lse,
+        q,
+        k,
+        v,
+        o,
+        lse,
+        intervals,
+        weights,
+        key_bias,
+        needs_weights,
+        needs_key_bias,
+        *tensors,
+        *ctx.numbers,
+    )
+    nothing = (None,) * (2 + len(tensors) + len(ctx.numbers))
+    return dq, dk, dv, dw if needs_weights else None, dkey if needs_key_bias else None, *nothing
+
+
+attention_op.register_autograd(_differentiate, setup_context=_remember)
+
+
+def like(x: Tensor, last: int) -> Tensor:
+    """An empty tensor in the memory order of ``x (B, H, N, D)``, with another last axis."""
+    if x.shape[-1] == last:
+        return torch.empty_like(x)
+    batch, heads, n, _ = x.shape
+    return x.new_empty(batch, heads, n, last)
+
+
+def _empty(q: Tensor, *shape: int) -> Tensor:
+    return q.new_empty(shape or (0,), dtype=torch.int32)
+
+
+def lowered_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    bias: Bias | None,
+    visibility: Visibility,
+    scale: float,
+    backend: str,
+    rope: tuple[Tensor, Tensor, bool] | None = None,
+    dropout_p: float = 0.0,
+    tolerance: float | None = None,
+    packed: tuple[Tensor, Tensor] | None = None,
+    aligned: bool = False,
+    splits: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lower the descriptors of a checked call and run it in tiles.
+
+    Args:
+        q: ``(B, H, Nq, D)``, any strides; packed batches are ``(1, H, total, D)`` views.
+        k: ``(B, H, Nk, D)``.
+        v: ``(B, H, Nk, Dv)``.
+        bias: Added to the scaled scores.
+        visibility: Which keys a query sees.
+        scale: Factor on ``q . k``.
+        backend: ``"chunked"`` or ``"triton"``.
+        rope: ``(cos, sin, interleaved)`` for the ``"triton"`` back end; others want rotated inputs.
+        dropout_p: ``"chunked"`` only.
+        tolerance: Probability per row that may be neglected, for biases that decay with distance.
+        packed: int32 running lengths of queries and keys.
+        aligned: Queries are the last of the ``kv_len`` tokens; inference only.
+        splits: Ranges of keys computed apart, for few queries; ``None`` chooses.
+
+    Returns:
+        ``(o, lse)``: ``(B, H, Nq, Dv)`` in the dtype of q, and ``(B, H, Nq)``.
+    """
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
+    cos, sin, interleaved = (None, None, False) if rope is None else rope
+    # The masks come from one number drawn from the global generator of the CPU.
+    seed = torch.randint(2**62, ()) if dropout_p else None
+    o, lse, _ = attention_op(
+        q,
+        k,
+        v,
+        weights,
+        key_bias,
+        tolerance if distances.per_axis else None,
+        splits,
+        distances.axes,
+        visibility.kv_len,
+        *(packed or (None, None)),
+        cos,
+        sin,
+        seed,
+        distances.per_axis,
+        distances.signed,
+        distances.directional,
+        distances.cls_tokens,
+        visibility.left,
+        visibility.right,
+        aligned,
+        interleaved,
+        scale,
+        dropout_p,
+        backend,
+    )
+    return o, lse
