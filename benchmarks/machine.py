@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and where its results go: ``benchmarks/results/<processor>/<subject>.{json,md}``."""
+"""What a benchmark ran on, and where its results go: ``benchmarks/results/<processor or GPU>/<subject>.{json,md}``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +20,70 @@ _LOAD_BEFORE = os.getloadavg()[0]
 _NOTE = "A load before of more than a few tenths means that other programs shared the cores."
 
 
-def describe_machine() -> dict[str, Any]:
-    """The facts that timings depend on. Loads are means over one minute, of programs that run or wait."""
+def describe_machine(*, gpu: bool = False) -> dict[str, Any]:
+    """The facts that timings depend on. Loads are means over one minute, of programs that run or wait.
+
+    Args:
+        gpu: Add what timings on the GPU depend on.
+    """
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu_name(),
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "load_before": round(_LOAD_BEFORE, 1),
         "load_after": round(os.getloadavg()[0], 1),
+        **(_gpu_facts() if gpu else {}),
     }
 
 
-def write_results(subject: str, rows: Sequence[Mapping[str, Any]], *, command: str) -> Path:
+def results_folder(*, gpu: bool = False, root: Path = RESULTS) -> Path:
+    """The folder of this processor or, for what ran on it, of this GPU; it is made."""
+    name = (_gpu_name() if gpu else None) or _cpu_model()
+    folder = root / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_results(
+    subject: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    command: str,
+    gpu: bool = False,
+    root: Path = RESULTS,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    picture: str | None = None,
+) -> Path:
     """Write the rows with command, time and machine, as JSON and as a Markdown page beside it.
 
     Args:
         subject: Name of the files.
         rows: One mapping per line of the table; all with the same keys.
         command: How to make these numbers again.
+        gpu: Whether the GPU did the work: its facts are added, and its name is that of the folder.
+        root: Where the folders of the machines are.
+        tables: Further tables, such as what follows from the rows; on the page they come before them.
+        picture: File in the same folder that the page shows.
 
     Returns:
         The JSON file.
     """
-    machine = describe_machine()
-    folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
-    folder.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine(gpu=gpu)
+    tables = {name: list(table) for name, table in (tables or {}).items() if table}
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    result = {"subject": subject, "command": command, "time": when, "machine": machine, "rows": list(rows)}
-    path = folder / f"{subject}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {"subject": subject, "command": command, "time": when, "machine": machine, **tables}
+    path = results_folder(gpu=gpu, root=root) / f"{subject}.json"
+    _replace(path, json.dumps(result | {"rows": list(rows)}, indent=1) + "\n")
     facts = ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None)
-    page = f"# {subject}\n\n`{command}`, {when}\n\n{facts}\n\n{_NOTE}\n\n{markdown_table(rows)}\n"
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    parts = [f"# {subject}", f"`{command}`, {when}", facts, _NOTE]
+    parts += [f"![{subject}]({picture})"] if picture else []
+    parts += [f"## {name}\n\n{markdown_table(table)}" for name, table in tables.items()]
+    parts += ["## rows"] if tables else []
+    _replace(path.with_suffix(".md"), "\n\n".join([*parts, markdown_table(rows)]) + "\n")
     return path
 
 
@@ -67,7 +97,40 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file at once: a run that is cut while writing leaves the last whole one."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    sibling.write_text(text, encoding="utf-8")
+    sibling.replace(path)
+
+
+@cache
+def _gpu_name() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+@cache
+def _gpu_facts() -> dict[str, Any]:
+    import triton
+
+    properties = torch.cuda.get_device_properties()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = None
+    return {
+        "driver": driver,
+        "cuda": torch.version.cuda,
+        "triton": triton.__version__,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "gpu_memory_gb": round(properties.total_memory / 2**30),
+        "l2_mb": round(properties.L2_cache_size / 2**20),
+    }
 
 
 def _cpu_model() -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file as load_golden
 from notagen.codec import encode_train
 from notagen.model import DecoderCache, NotaGen, NotaGenConfig
 from notagen.weights import load_file
+from pentatonic.attention import attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -169,3 +170,33 @@ def test_wrong_configurations_are_refused(change, message):
     assert NotaGenConfig.from_dict(TINY.to_dict()) == TINY
     with pytest.raises(ConfigError, match=message):
         NotaGenConfig.from_dict({**TINY.to_dict(), **change})
+
+
+@torch.no_grad()
+def test_the_attention_kernels_give_the_same_numbers(tiny, monkeypatch):
+    pytest.importorskip("triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tiny.to(device)
+    patches = random_patches(2, 9).to(device)
+
+    def run():
+        whole = tiny.patch_decoder(patches)
+        cache, steps = DecoderCache(tiny.patch_decoder.trunk, 2), []
+        cache.lengths = [0, 2]  # rows of different lengths
+        for start, stop in ((0, 3), (3, 4), (4, 9)):
+            steps.append(tiny.patch_decoder(patches[:, start:stop], cache))
+        return whole, torch.cat(steps, dim=1)
+
+    expected = run()
+    used = []
+    for name, function in (("attention", attention), ("decode_attention", decode_attention)):
+
+        def by_kernels(*tensors, function=function, name=name, **options):
+            options.pop("dropout_p", None)
+            used.append(name)
+            return function(*tensors, backend="triton", **options)
+
+        monkeypatch.setattr(f"notagen.model.{name}", by_kernels)
+    for a, b in zip(run(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
+    assert set(used) == {"attention", "decode_attention"}

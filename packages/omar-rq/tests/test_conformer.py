@@ -11,7 +11,7 @@ from torch import nn
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig
 from omar_rq.conformer import BRANCH_NORM_EPS, CONV_CONTEXT, Conformer, Rotary, sinusoidal_table
 from omar_rq.weights import key_map
-from pentatonic.attention import Causal, KVCache
+from pentatonic.attention import Causal, KVCache, attention
 from pentatonic.errors import ConfigError
 from pentatonic.rope import apply_rope, rope_frequencies, rope_table
 
@@ -216,3 +216,25 @@ def test_dropout_acts_in_training_only():
     x = torch.randn(1, 8, 16)
     assert not torch.equal(trunk.train()(x)[0], trunk(x)[0])
     assert torch.equal(trunk.eval()(x)[0], trunk(x)[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_rope": False}, {"causal": False}])
+@torch.no_grad()
+def test_the_attention_kernels_give_the_same_embeddings(changes, monkeypatch):
+    pytest.importorskip("triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trunk = random_trunk(**changes).to(device)
+    x = torch.randn(2, 19, 16, generator=torch.Generator().manual_seed(2)).to(device)
+    lengths = torch.tensor([19, 11], device=device)
+    expected, _ = trunk(x, lengths=lengths)
+    used = []
+
+    def by_kernels(*tensors, **options):
+        used.append(options["rope"])
+        return attention(*tensors, backend="triton", **options)
+
+    monkeypatch.setattr("omar_rq.conformer.attention", by_kernels)
+    got, _ = trunk(x, lengths=lengths)
+    assert [rope is not None for rope in used] == [changes.get("use_rope", True)] * 2
+    torch.testing.assert_close(got[0], expected[0], rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(got[1, :11], expected[1, :11], rtol=1e-5, atol=2e-5)

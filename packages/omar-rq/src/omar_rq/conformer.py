@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omar_rq.config import CONV_KERNEL_SIZE, ConformerConfig
-from pentatonic.attention import Causal, KeyLengths, KVCache, Mask, attention
+from pentatonic.attention import Causal, KeyLengths, KVCache, Mask, Rope, attention
 from pentatonic.rope import apply_rope, rope_table
 
 # The norms inside the branches use this; the two norms on the residual stream use torch's default, 1e-5.
@@ -34,6 +34,11 @@ class Rotary:
 
     cos: Tensor
     sin: Tensor
+
+    @property
+    def rope(self) -> Rope:
+        """The same code for :func:`pentatonic.attention.attention`."""
+        return Rope(cos_sin=(self.cos, self.sin), style="interleaved")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Rotate queries or keys ``(B, H, N, D)``; computed in float32, returned in the dtype of ``x``."""
@@ -118,10 +123,13 @@ class SelfAttention(nn.Module):
         self, x: Tensor, code: PositionCode | None, mask: Mask | None, cache: KVCache | None = None
     ) -> Tensor:
         """``(B, N, C) -> (B, N, C)``; with a cache, keys and values join those it holds (inference only)."""
-        q, k, v = self.project(x, code)
+        # A cache holds turned keys; elsewhere the kernels may turn queries and keys as they read them.
+        rope = code.rope if cache is None and isinstance(code, Rotary) else None
+        q, k, v = self.project(x, code if rope is None else None)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self.merge(attention(q, k, v, mask=mask, dropout_p=self.dropout if self.training else 0.0))
+        dropout_p = self.dropout if self.training else 0.0
+        return self.merge(attention(q, k, v, mask=mask, rope=rope, dropout_p=dropout_p))
 
 
 class ConvModule(nn.Module):

@@ -1,7 +1,9 @@
 """Exact softmax attention with distance biases, windows, causal bounds and rotary embeddings, in O(N) memory.
 
 One call says *what* is computed; the back end is picked by :func:`explain`'s rules: PyTorch's fused attention
-where it can express the problem, tiles (``chunked``) elsewhere, and a naive ``reference`` on request.
+where it can express the problem, elsewhere Triton kernels on CUDA devices (``triton``) and tiles on others
+(``chunked``), and a naive ``reference`` on request. Biases that fall with distance need not look at keys of which they
+leave nothing: see ``tolerance`` of :func:`attention`.
 """
 
 from pentatonic.attention.cache import KVCache
@@ -19,7 +21,8 @@ from pentatonic.attention.descriptors import (
     SlidingWindow,
 )
 from pentatonic.attention.dispatch import Backend, Choice
-from pentatonic.attention.functional import attention, decode_attention, explain
+from pentatonic.attention.functional import attention, decode_attention, explain, live_fraction
+from pentatonic.attention.ordering import sort_by_time
 from pentatonic.attention.packing import pack, pad_packed, unpack
 from pentatonic.attention.slopes import alibi_slopes
 from pentatonic.attention.varlen import varlen_attention
@@ -43,8 +46,10 @@ __all__ = [
     "attention",
     "decode_attention",
     "explain",
+    "live_fraction",
     "pack",
     "pad_packed",
+    "sort_by_time",
     "unpack",
     "varlen_attention",
 ]

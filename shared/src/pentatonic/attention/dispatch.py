@@ -6,12 +6,12 @@ Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from pentatonic.attention.chunked import chunked_attention
 from pentatonic.attention.descriptors import Bias, Visibility
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.ops import lowered_attention
@@ -19,7 +19,15 @@ from pentatonic.attention.reference import reference_attention
 from pentatonic.attention.sdpa import is_square_causal, sdpa_attention
 from pentatonic.errors import BackendUnavailable, UsageError
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    _FLASH = "window_size" in signature(varlen_attn).parameters
+except ImportError:
+    _FLASH = False
+
 Backend = Literal["auto", "reference", "chunked", "sdpa", "triton"]
+PackedBackend = Literal["auto", "reference", "chunked", "sdpa", "triton", "flash"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 Situation = Literal["full", "square causal", "padded keys", "band", "bias", "log-sum-exp"]
 
@@ -100,17 +108,41 @@ def choose(
     return Choice(chosen, f"{type(bias).__name__}: {reason}" if situation == "bias" else reason)
 
 
-def choose_packed(q: Tensor, v: Tensor, backend: Backend) -> str:
-    """``"triton"`` for all sequences at once, or ``"each"``: one call per sequence.
+def choose_packed(
+    q: Tensor, v: Tensor, *, plain: bool, backend: PackedBackend
+) -> Literal["triton", "flash", "each"]:
+    """All sequences at once by ``"triton"`` or by PyTorch's ``"flash"`` kernel, or one call for ``"each"``.
+
+    Args:
+        q: ``(total_q, H, D)``.
+        v: ``(total_k, H, D)``.
+        plain: Nothing is asked for but windows, causal bounds and rope.
+        backend: What the caller wants.
 
     Raises:
-        BackendUnavailable: ``"triton"`` was asked for and cannot compute this.
+        BackendUnavailable: ``"triton"`` or ``"flash"`` was asked for and cannot compute this.
     """
-    reason = why_not(q, v)
-    if backend == "triton" and reason is not None:
+    if backend == "triton" and (reason := why_not(q, v)) is not None:
         raise BackendUnavailable(f"triton: {reason}")
-    automatic = backend == "auto" and q.device.type == "cuda" and not torch.compiler.is_exporting()
-    return "triton" if backend == "triton" or (automatic and reason is None) else "each"
+    if backend == "flash" and (reason := _why_not_flash(q, v, plain)) is not None:
+        raise BackendUnavailable(f"flash: {reason}")
+    if backend in ("triton", "flash"):
+        return backend
+    if backend != "auto" or q.device.type != "cuda" or torch.compiler.is_exporting():
+        return "each"
+    if why_not(q, v) is None:
+        return "triton"
+    return "flash" if _why_not_flash(q, v, plain) is None else "each"
+
+
+def _why_not_flash(q: Tensor, v: Tensor, plain: bool) -> str | None:
+    if q.device.type != "cuda":
+        return f"PyTorch's packed attention needs a CUDA device, the tensors are on {q.device.type}"
+    if q.dtype not in (torch.float16, torch.bfloat16) or q.shape[-1] != v.shape[-1]:
+        return "PyTorch's packed attention takes float16 or bfloat16, and equal head dimensions"
+    if not plain:
+        return "PyTorch's packed attention has no bias, no key lengths and no log-sum-exp here"
+    return None if _FLASH else "varlen_attn of this PyTorch is missing, or has no window_size"
 
 
 def choose_decode(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> str:
@@ -157,8 +189,6 @@ def compute(
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     if backend == "reference":
         return reference_attention(q, k, v, bias=bias, visibility=visibility, scale=factor)
-    if backend == "chunked":
-        return chunked_attention(q, k, v, bias=bias, visibility=visibility, scale=factor, dropout_p=dropout_p)
     return lowered_attention(
         q,
         k,

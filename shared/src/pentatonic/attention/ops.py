@@ -7,21 +7,23 @@ as ``(1, H, total, D)`` views. The arguments from ``axes`` on are the same in bo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Bias, Visibility
+from pentatonic.attention.intervals import GROUP, key_intervals
 from pentatonic.attention.problem import Problem
 from pentatonic.attention.tiles import Distances, lower_bias
+from pentatonic.errors import UsageError
 
-GROUP = 128
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("pentatonic::attention", mutates_args=())
-def attention_op(
+def _attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -56,32 +58,17 @@ def attention_op(
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
     problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
     if tolerance is not None:
-        from pentatonic.attention.intervals import key_intervals
-
-        problem = problem.within(
-            key_intervals(
-                q,
-                k,
-                distances=distances,
-                weights=weights,
-                visibility=problem.visibility,
-                scale=scale,
-                tolerance=tolerance,
-            )
-        )
+        problem = problem.within(_intervals(q, k, weights, problem, tolerance, backend))
     if backend == "triton":
         from pentatonic.attention.kernels import launch
 
         o, lse = launch.forward(q, k, v, weights, key_bias, problem, splits=splits)
     else:
-        from pentatonic.attention.chunked import chunked_forward
-
-        o, lse = chunked_forward(q, k, v, weights, key_bias, problem, dropout_p=dropout_p, seed=seed)
+        o, lse = chunked_forward(q, k, v, weights, key_bias, **_tiled(problem, dropout_p, seed))
     return o, lse, _empty(q) if problem.intervals is None else problem.intervals
 
 
-@torch.library.custom_op("pentatonic::attention_backward", mutates_args=())
-def attention_backward_op(
+def _attention_backward(
     grad_o: Tensor,
     grad_lse: Tensor | None,
     q: Tensor,
@@ -119,27 +106,21 @@ def attention_backward_op(
     problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
     if intervals.numel():
         problem = problem.within(intervals)
-    forward = (grad_o, grad_lse, q, k, v, o, lse, weights, key_bias, problem)
+    tensors = (grad_o, grad_lse, q, k, v, o, lse, weights, key_bias)
     if backend == "triton":
         from pentatonic.attention.kernels import launch
 
-        dq, dk, dv, dw, dkey = launch.backward(*forward, needs_weights=needs_weights)
+        dq, dk, dv, dw, dkey = launch.backward(*tensors, problem, needs_weights=needs_weights)
     else:
-        from pentatonic.attention.chunked import chunked_backward
-
+        tiled = _tiled(problem, dropout_p, seed)
         dq, dk, dv, dw, dkey = chunked_backward(
-            *forward,
-            dropout_p=dropout_p,
-            seed=seed,
-            needs_weights=needs_weights,
-            needs_key_bias=needs_key_bias,
+            *tensors, **tiled, needs_weights=needs_weights, needs_key_bias=needs_key_bias
         )
     dw = dw if needs_weights and dw is not None else lse.new_empty(0)
     dkey = dkey.contiguous() if needs_key_bias and dkey is not None else lse.new_empty(0)
     return dq, dk, dv, dw, dkey
 
 
-@attention_op.register_fake
 def _fake(
     q: Tensor, k: Tensor, v: Tensor, weights: Any, key_bias: Any, tolerance: float | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +130,6 @@ def _fake(
     return like(q, v.shape[-1]), lse, intervals
 
 
-@attention_backward_op.register_fake
 def _fake_backward(
     grad_o: Any,
     grad_lse: Any,
@@ -203,7 +183,60 @@ def _differentiate(ctx: Any, grad_o: Tensor | None, grad_lse: Tensor | None, _: 
     return dq, dk, dv, dw if needs_weights else None, dkey if needs_key_bias else None, *nothing
 
 
-attention_op.register_autograd(_differentiate, setup_context=_remember)
+def _refuse(ctx: Any, *grads: Any) -> Any:
+    raise UsageError("attention in tiles is differentiable once; use backend='reference' or 'sdpa'")
+
+
+# Defined by schema rather than by `torch.library.custom_op`, whose first call imports torch._dynamo: seconds that a
+# program which compiles nothing should not wait.
+_LIBRARY = torch.library.Library("pentatonic", "FRAGMENT")
+
+
+def _register(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    schema = torch.library.infer_schema(function, mutates_args=())
+    _LIBRARY.define(name + schema, tags=(torch.Tag.needs_exact_strides,))
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, function, device)
+    torch.library.register_fake(f"pentatonic::{name}", fake, lib=_LIBRARY)
+    return getattr(torch.ops.pentatonic, name).default
+
+
+attention_op = _register("attention", _attention, _fake)
+attention_backward_op = _register("attention_backward", _attention_backward, _fake_backward)
+torch.library.register_autograd(
+    "pentatonic::attention", _differentiate, setup_context=_remember, lib=_LIBRARY
+)
+torch.library.register_autograd("pentatonic::attention_backward", _refuse, lib=_LIBRARY)
+
+
+def _intervals(
+    q: Tensor, k: Tensor, weights: Tensor | None, problem: Problem, tolerance: float, backend: str
+) -> Tensor:
+    if backend == "triton" and weights is not None:
+        from pentatonic.attention.kernels import launch
+
+        return launch.key_intervals(q, k, weights, problem, tolerance)
+    return key_intervals(
+        q,
+        k,
+        distances=problem.distances,
+        weights=weights,
+        visibility=problem.visibility,
+        scale=problem.scale,
+        tolerance=tolerance,
+    )
+
+
+def _tiled(problem: Problem, dropout_p: float, seed: Tensor | None) -> dict[str, Any]:
+    """A problem as the tiles on the CPU take it."""
+    return {
+        "distances": problem.distances,
+        "visibility": problem.visibility,
+        "scale": problem.scale,
+        "dropout_p": dropout_p,
+        "seed": 0 if seed is None else int(seed),
+        "intervals": problem.intervals,
+    }
 
 
 def like(x: Tensor, last: int) -> Tensor:
@@ -254,6 +287,9 @@ def lowered_attention(
     Returns:
         ``(o, lse)``: ``(B, H, Nq, Dv)`` in the dtype of q, and ``(B, H, Nq)``.
     """
+    if backend == "triton":
+        # The kernels read whole rows. Copied here, inputs and results have the strides that fake tensors have.
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     dtype = torch.promote_types(q.dtype, torch.float32)
     distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
     cos, sin, interleaved = (None, None, False) if rope is None else rope

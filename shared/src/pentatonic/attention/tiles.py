@@ -1,25 +1,38 @@
 """How attention is cut into tiles, and what the bias and the mask are inside one tile.
 
-A *tile* is a range of query rows against a range of keys, for a range of samples and all heads. Rows are
-given by token number (query i of Nq has ``Nk - Nq + i``), so they compare with keys directly.
+A *tile* is a range of query rows against a range of keys, for a range of samples and heads. Rows are given by
+token number (query i of Nq has ``Nk - Nq + i``), so they compare with keys directly.
 
-Shapes: B batch, H heads, Nq queries, Nk keys; b, r, c are the samples, rows and columns of one tile.
+Shapes: B batch, H heads, Nq queries, Nk keys; b, h, r, c are the samples, heads, rows and columns of one tile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pentatonic.attention.descriptors import Alibi1D, Alibi2D, Bias, Directional, KeyBias, Raw, Visibility
+from pentatonic.attention.intervals import GROUP
 from pentatonic.errors import UsageError
 
-BLOCK_QUERIES, BLOCK_KEYS = 128, 512
-# Scores held at once; many short samples share a tile up to this size.
-TILE_SCORES = 1 << 20
+# One tile of scores and one of distances fit into a processor's second-level cache; longer rows would stream
+# through memory once for every elementwise operation.
+BLOCK_QUERIES, BLOCK_KEYS = 256, 1024
+# Scores held at once; short heads and samples share a tile up to this size.
+TILE_SCORES = 1 << 18
+
+
+class RowBlock(NamedTuple):
+    """Query rows that are computed together; rows count from 0 to Nq."""
+
+    samples: slice
+    heads: slice
+    rows: slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +45,9 @@ class Tiling:
         n_q: Nq.
         n_k: Nk.
         visibility: The mask.
+        intervals: Live key groups ``[b][h][query group] -> (first, end)`` as of
+            :func:`pentatonic.attention.intervals.key_intervals`; ``None`` if all keys are live.
+        cls_tokens: With 1, the first key group is live besides the interval.
     """
 
     batch: int
@@ -39,26 +55,48 @@ class Tiling:
     n_q: int
     n_k: int
     visibility: Visibility
+    intervals: list[list[list[list[int]]]] | None = None
+    cls_tokens: int = 0
 
-    def row_blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Yield (samples, rows); rows count from 0 to Nq."""
-        area = min(self.n_q, BLOCK_QUERIES) * min(self.n_k, BLOCK_KEYS) * self.heads
-        samples = max(1, TILE_SCORES // max(1, area))
-        for b in range(0, self.batch, samples):
-            for r in range(0, self.n_q, BLOCK_QUERIES):
-                yield slice(b, min(b + samples, self.batch)), slice(r, min(r + BLOCK_QUERIES, self.n_q))
+    def row_blocks(self) -> Iterator[RowBlock]:
+        """Yield the blocks of rows; with intervals each is one group of one head of one sample."""
+        if self.intervals is not None:
+            height, samples, heads = GROUP, 1, 1
+        else:
+            height = BLOCK_QUERIES
+            area = max(1, min(self.n_q, BLOCK_QUERIES) * min(self.n_k, BLOCK_KEYS))
+            heads = min(self.heads, max(1, TILE_SCORES // area))
+            samples = max(1, TILE_SCORES // (area * heads)) if heads == self.heads else 1
+        for b in _ranges(0, self.batch, samples):
+            for h in _ranges(0, self.heads, heads):
+                for rows in _ranges(0, self.n_q, height):
+                    yield RowBlock(b, h, rows)
+
+    @property
+    def largest(self) -> int:
+        """Upper bound of the number of scores in a tile."""
+        area = min(self.n_q, max(GROUP, BLOCK_QUERIES)) * min(self.n_k, BLOCK_KEYS)
+        return min(max(area, TILE_SCORES), area * self.batch * self.heads)
 
     def tokens(self, rows: slice) -> slice:
         """Token numbers of query rows; negative ones come before the first key."""
         return slice(rows.start + self.n_k - self.n_q, rows.stop + self.n_k - self.n_q)
 
-    def key_blocks(self, rows: slice) -> Iterator[slice]:
-        """Yield the key ranges that window and causal bound leave to these rows."""
-        tokens, left, right = self.tokens(rows), self.visibility.left, self.visibility.right
+    def key_blocks(self, block: RowBlock) -> Iterator[slice]:
+        """Yield the key ranges that window, causal bound and interval leave to these rows."""
+        tokens, left, right = self.tokens(block.rows), self.visibility.left, self.visibility.right
         start = 0 if left is None else max(0, tokens.start - left)
         stop = self.n_k if right is None else min(self.n_k, tokens.stop + right)
-        for c in range(start, stop, BLOCK_KEYS):
-            yield slice(c, min(c + BLOCK_KEYS, stop))
+        for first, end in self._live(block):
+            yield from _ranges(max(start, first), min(stop, end), BLOCK_KEYS)
+
+    def _live(self, block: RowBlock) -> list[tuple[int, int]]:
+        """Ranges of keys that may not be neglected."""
+        if self.intervals is None:
+            return [(0, self.n_k)]
+        first, end = self.intervals[block.samples.start][block.heads.start][block.rows.start // GROUP]
+        interval = (first * GROUP, end * GROUP)
+        return [(0, GROUP), interval] if self.cls_tokens and first > 0 else [interval]
 
     def hidden(self, samples: slice, rows: slice, keys: slice, device: torch.device) -> Tensor | None:
         """``(1 or b, 1, r, c)`` bool, true where the mask hides the key; ``None`` if it hides nothing."""
@@ -81,6 +119,11 @@ class Tiling:
         return hidden
 
 
+def _ranges(start: int, stop: int, size: int) -> Iterator[slice]:
+    for begin in range(start, stop, size):
+        yield slice(begin, min(begin + size, stop))
+
+
 @dataclass(frozen=True, eq=False)
 class Distances:
     """The part of a bias that carries no gradient: distances, each to be multiplied by one weight per head.
@@ -99,33 +142,53 @@ class Distances:
     directional: bool = False
     cls_tokens: int = 0
 
-    def tile(self, samples: slice, tokens: slice, keys: slice) -> list[Tensor | None]:
-        """The distances in a tile, one ``(1 or b, 1, r, c)`` per weight, ``None`` where all are 0."""
+    def each(
+        self, samples: slice, tokens: slice, keys: slice, memory: Tensor
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield ``(m, distance)`` in a tile: the distance ``(1 or b, 1, r, c)`` that weight m multiplies.
+
+        Distances that are 0 in all of the tile are left out. Each stays valid until the next one is asked for:
+        they may share ``memory``, a vector that must hold a tile for every axis.
+        """
         if self.axes is None:
-            return []
+            return
         axes = self.axes[:, samples] if self.axes.shape[1] > 1 else self.axes
-        distances = [axis[:, None, tokens, None] - axis[:, None, None, keys] for axis in axes]
-        for distance in distances:
+        shape = (axes.shape[1], 1, tokens.stop - tokens.start, keys.stop - keys.start)
+        total = None
+        for m, axis in enumerate(axes):
+            distance = take(memory, shape, 0 if self.per_axis else m)
+            torch.sub(axis[:, None, tokens, None], axis[:, None, None, keys], out=distance)
             if not self.signed:
                 distance.abs_()
             if self.cls_tokens and tokens.start == 0:
                 distance[..., 0, :] = 0.0
             if self.cls_tokens and keys.start == 0:
                 distance[..., :, 0] = 0.0
-        if self.per_axis:
-            return list(distances)
-        distance = distances[0] if len(distances) == 1 else torch.stack(distances).sum(dim=0)
-        return self._split(distance, tokens, keys) if self.directional else [distance]
+            if self.per_axis:
+                yield m, distance
+            else:
+                total = distance if total is None else total.add_(distance)
+        if total is not None:
+            yield from self._split(total, tokens, keys) if self.directional else [(0, total)]
 
     @staticmethod
-    def _split(distance: Tensor, tokens: slice, keys: slice) -> list[Tensor | None]:
+    def _split(distance: Tensor, tokens: slice, keys: slice) -> Iterator[tuple[int, Tensor]]:
+        """Weight 0 for keys up to the query, weight 1 for those after it."""
         if keys.stop - 1 <= tokens.start:
-            return [distance, None]
-        if keys.start > tokens.stop - 1:
-            return [None, distance]
-        # Key <= query: a lower triangle, shifted by where the tile begins.
-        left = distance.tril(tokens.start - keys.start)
-        return [left, distance - left]
+            yield 0, distance
+        elif keys.start > tokens.stop - 1:
+            yield 1, distance
+        else:
+            # Key <= query: a lower triangle, shifted by where the tile begins.
+            left = distance.tril(tokens.start - keys.start)
+            yield 0, left
+            yield 1, distance - left
+
+
+def take(memory: Tensor, shape: tuple[int, ...], number: int = 0) -> Tensor:
+    """Use a part of a vector, from ``number`` times its own size on, as a tensor of that shape."""
+    size = prod(shape)
+    return memory[number * size : (number + 1) * size].view(shape)
 
 
 def lower_bias(

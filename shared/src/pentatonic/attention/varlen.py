@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pentatonic.attention.descriptors import Alibi1D, AllOf, Bias, KeyBias, KeyLengths, Mask, Rope, Visibility
-from pentatonic.attention.dispatch import Backend, choose_packed
-from pentatonic.attention.functional import Options, attention
+from pentatonic.attention.dispatch import PackedBackend, choose_packed
+from pentatonic.attention.functional import Options, attention, rotate
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.packing import sequence_bounds
 from pentatonic.errors import UsageError
@@ -62,7 +62,7 @@ def varlen_attention(
     rope: Rope | None = None,
     scale: float | None = None,
     return_lse: bool = False,
-    backend: Backend = "auto",
+    backend: PackedBackend = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention within each sequence of a packed batch; sequences may be empty.
 
@@ -83,8 +83,9 @@ def varlen_attention(
         rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         return_lse: Also return the log-sum-exp of each row.
-        backend: As in ``attention``, for every sequence. With ``"triton"`` the lengths stay on the device
-            unchecked: a sequence with more queries than keys gives 0 under a bias that knows coordinates.
+        backend: As in ``attention``, for every sequence; or ``"flash"``, PyTorch's own kernel for packed
+            batches without bias. ``"triton"`` and ``"flash"`` leave the lengths on the device, unchecked: a
+            sequence with more queries than keys gives 0 under a bias that knows coordinates.
 
     Returns:
         ``(total_q, H, Dv)``; with ``return_lse`` also ``(total_q, H)``.
@@ -96,11 +97,40 @@ def varlen_attention(
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
     cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
-    if choose_packed(q, v, backend) == "triton":
-        return _by_kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, mask, rope, scale, return_lse)
+    max_seqlen_k = max_seqlen_q if max_seqlen_k is None else max_seqlen_k
+    same_tokens = rope is None or cu_seqlens_k is cu_seqlens_q
+    plain = bias is None and not return_lse and _lengths_of(mask) is None and same_tokens
+    chosen = choose_packed(q, v, plain=plain, backend=backend)
+    if chosen != "each":
+        _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, mask)
+        # Bounds that hide nothing are dropped by length, but these lengths are not known here.
+        visibility = Visibility.of(mask, q.shape[0] + 1, k.shape[0] + 1)
+        table = None
+        if rope is not None:
+            cos, sin = _packed_table(rope, cu_seqlens_k, q, k)
+            table = (cos, sin, rope.style == "interleaved")
+        lengths_q = cu_seqlens_q.to(torch.int32)
+        lengths_k = lengths_q if cu_seqlens_k is cu_seqlens_q else cu_seqlens_k.to(torch.int32)
+        if chosen == "flash":
+            longest = (max_seqlen_q, max_seqlen_k)
+            return _by_flash(q, k, v, (lengths_q, lengths_k), longest, visibility, table, scale)
+        if isinstance(bias, Alibi1D) and bias.position is None:
+            bias = replace(bias, position=_positions(cu_seqlens_k, k.shape[0]))
+        o, lse = lowered_attention(
+            *(x.transpose(0, 1)[None] for x in (q, k, v)),
+            bias=bias,
+            visibility=visibility,
+            scale=q.shape[-1] ** -0.5 if scale is None else scale,
+            backend="triton",
+            rope=table,
+            packed=(lengths_q, lengths_k),
+        )
+        o = o[0].transpose(0, 1)
+        return (o, lse[0].transpose(0, 1)) if return_lse else o
+    assert backend != "flash"
     bounds_q, bounds_k = sequence_bounds(cu_seqlens_q, q.shape[0]), sequence_bounds(cu_seqlens_k, k.shape[0])
     _check_bounds("q", bounds_q, len(bounds_q), max_seqlen_q)
-    _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_q if max_seqlen_k is None else max_seqlen_k)
+    _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_k)
     _check_packed(bias, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
 
@@ -121,7 +151,29 @@ def varlen_attention(
     return (packed, torch.cat(lses)) if return_lse else packed
 
 
-def _by_kernel(
+def _by_flash(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    visibility: Visibility,
+    table: tuple[Tensor, Tensor, bool] | None,
+    scale: float | None,
+) -> Tensor:
+    """PyTorch's own packed attention; it aligns bounds bottom-right, as we do."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    if table is not None:
+        rotated = rotate(q.transpose(0, 1)[None], k.transpose(0, 1)[None], table)
+        q, k = (x[0].transpose(0, 1) for x in rotated)
+    left, right = (-1 if side is None else side for side in (visibility.left, visibility.right))
+    o = varlen_attn(q, k, v, *lengths, *longest, scale=scale, window_size=(left, right))
+    assert isinstance(o, Tensor)
+    return o
+
+
+def _check_on_device(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -129,44 +181,25 @@ def _by_kernel(
     cu_seqlens_k: Tensor,
     bias: Bias | None,
     mask: Mask | None,
-    rope: Rope | None,
-    scale: float | None,
-    return_lse: bool,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """All sequences in one launch. Lengths stay on the device: nothing here may wait for it."""
-    sequences = cu_seqlens_q.shape[0] - 1
+) -> None:
+    """What can be known without waiting for the device: shapes and dtypes."""
     for name, cu in (("q", cu_seqlens_q), ("k", cu_seqlens_k)):
-        if cu.dim() != 1 or cu.shape[0] != max(2, sequences + 1) or cu.is_floating_point():
-            shape = tuple(cu.shape)
+        if cu.dim() != 1 or cu.shape[0] < 2 or cu.is_floating_point() or cu.shape != cu_seqlens_q.shape:
             raise UsageError(
-                f"cu_seqlens_{name} must be an integer vector of two or more, as long as that of q: {shape}"
+                f"cu_seqlens_{name} must be an integer vector of two or more, as long as that of q, "
+                f"got {cu.dtype} {tuple(cu.shape)}"
             )
     if q.shape[1:] != k.shape[1:] or k.shape[:2] != v.shape[:2] or not (q.dtype == k.dtype == v.dtype):
         raise UsageError(
             f"packed q, k, v do not agree in H, D, dtype or total_k: {tuple(q.shape)}, {tuple(k.shape)}, "
             f"{tuple(v.shape)}, {q.dtype}, {k.dtype}, {v.dtype}"
         )
-    _check_packed(bias, mask, k.shape[0], sequences)
-    if isinstance(bias, Alibi1D) and bias.position is None:
-        bias = replace(bias, position=_positions(cu_seqlens_k, k.shape[0]))
-    table = None
-    if rope is not None:
-        cos, sin = _packed_table(rope, cu_seqlens_k, q, k)
-        table = (cos, sin, rope.style == "interleaved")
-    # Bounds that hide nothing are dropped by length; a packed batch has as many lengths as sequences.
-    visibility = Visibility.of(mask, q.shape[0] + 1, k.shape[0] + 1)
-    lengths = (cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32))
-    o, lse = lowered_attention(
-        *(x.transpose(0, 1)[None] for x in (q, k, v)),
-        bias=bias,
-        visibility=visibility,
-        scale=q.shape[-1] ** -0.5 if scale is None else scale,
-        backend="triton",
-        rope=table,
-        packed=(lengths[0], lengths[0] if cu_seqlens_k is cu_seqlens_q else lengths[1]),
-    )
-    o = o[0].transpose(0, 1)
-    return (o, lse[0].transpose(0, 1)) if return_lse else o
+    _check_packed(bias, mask, k.shape[0], cu_seqlens_q.shape[0] - 1)
+
+
+def _lengths_of(mask: Mask | None) -> KeyLengths | None:
+    parts = mask.parts if isinstance(mask, AllOf) else (mask,)
+    return next((part for part in parts if isinstance(part, KeyLengths)), None)
 
 
 def _slices(bounds: Bounds) -> list[slice]:

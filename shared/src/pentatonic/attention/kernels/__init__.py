@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,35 +14,29 @@ from torch import Tensor
 MAX_HEAD_DIM = 128
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
+# Found out once: torch.compile cannot follow either question.
+_INSTALLED = importlib.util.find_spec("triton") is not None
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
+
 
 def why_not(q: Tensor, v: Tensor) -> str | None:
     """Why the kernels cannot take these queries and values, or ``None`` if they can.
 
-    On the CPU they run in Triton's interpreter, which is for tests: ``TRITON_INTERPRET=1``, set before the first
-    kernel is used.
+    On the CPU they run in Triton's interpreter, which is for tests: ``TRITON_INTERPRET=1``, set before Triton and
+    this module are imported.
     """
-    if not _installed():
+    if not _INSTALLED:
         return "Triton is not installed"
-    if q.device.type != "cuda" and not _interpreted():
+    if q.device.type != "cuda" and not _INTERPRETED:
         return f"the kernels need a CUDA device, the tensors are on {q.device.type}"
-    if q.device.type == "cuda" and torch.version.cuda and _capability(q.device.index or 0) < (8, 0):
+    if q.device.type == "cuda" and torch.cuda.get_device_properties(q.device).major < 8:
         return "the kernels need compute capability 8.0 or more"
     if q.dtype not in DTYPES:
         return f"the kernels take float16, bfloat16 and float32, not {q.dtype}"
     if q.shape[-1] != v.shape[-1] or not 1 <= q.shape[-1] <= MAX_HEAD_DIM:
         return f"the kernels take equal head dimensions of 1 to {MAX_HEAD_DIM}"
+    if any(
+        n * stride >= 2**31 for x in (q, v) for n, stride in zip(x.shape[-3:], x.stride()[-3:], strict=True)
+    ):
+        return "the kernels count elements of a sample in 31 bits"
     return None
-
-
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
-
-
-@cache
-def _capability(index: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index)

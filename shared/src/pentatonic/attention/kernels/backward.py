@@ -115,7 +115,13 @@ def _query_gradient(
     return dq, dw0, dw1
 
 
-@triton.jit(do_not_specialize=["n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups"])
+# Numbers that change from call to call, and strides no wide load depends on, do not make another binary.
+@triton.jit(
+    do_not_specialize=[
+        "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",
+        "lse_b", "lse_h", "dlse_b", "dlse_h", "dlse_n",
+    ]
+)  # fmt: skip
 def query_gradient_kernel(
     q_ptr,
     k_ptr,
@@ -125,8 +131,7 @@ def query_gradient_kernel(
     dq_ptr,
     lse_ptr,
     dlse_ptr,
-    lse2_ptr,
-    delta_ptr,
+    fact_ptr,
     dw_ptr,
     x_ptr,
     y_ptr,
@@ -180,6 +185,7 @@ def query_gradient_kernel(
     SIGNED: tl.constexpr,
     CLS: tl.constexpr,
     WEIGHT_GRADIENT: tl.constexpr,
+    PREMULTIPLY: tl.constexpr,
     LEFT: tl.constexpr,
     RIGHT: tl.constexpr,
     LENGTHS: tl.constexpr,
@@ -198,8 +204,9 @@ def query_gradient_kernel(
 ):
     """Gradient of q, and of the weights of the bias as one float32 per program, head and weight.
 
-    Also leaves for :func:`key_gradient_kernel`, per row, the log-sum-exp in base 2 (+inf where no key was seen,
-    so that all weights come out 0) and ``delta``, the sum of dO * O less the gradient of the log-sum-exp.
+    Also leaves for :func:`key_gradient_kernel` four facts per row, ``(B, H, Nq, 4)``: both coordinates (with
+    ``PREMULTIPLY`` as a premultiplied bias has them), the log-sum-exp in base 2 (+inf where no key was seen, so
+    that all weights come out 0) and ``delta``, the sum of dO * O less the gradient of the log-sum-exp.
     """
     b, h, sequence, block, start_q, start_k, n_q, n_k = locate(
         tl.program_id(0), n_blocks, heads, n_q, n_k, sequences, cu_q_ptr, cu_k_ptr, blocks_ptr, order_ptr, PACKED,
@@ -236,8 +243,9 @@ def query_gradient_kernel(
         dlse_at = batch * dlse_b + h * dlse_h + (first_q + rows) * dlse_n
         delta -= tl.load(dlse_ptr + dlse_at, mask=here, other=0.0)
     delta = tl.where(lse == float("-inf"), 0.0, delta)
-    tl.store(lse2_ptr + at, lse2, mask=here)
-    tl.store(delta_ptr + at, delta, mask=here)
+    fact_ptr += at * 4
+    tl.store(fact_ptr + 2, lse2, mask=here)
+    tl.store(fact_ptr + 3, delta, mask=here)
 
     a = tokens[:, None]
     x_q = a
@@ -247,13 +255,17 @@ def query_gradient_kernel(
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
     if AXES > 0:
-        x_q = tl.load(x_ptr + tokens, mask=tokens >= 0, other=0.0)[:, None]
+        x = tl.load(x_ptr + tokens, mask=tokens >= 0, other=0.0)
+        x_q = x[:, None]
         w0 = tl.load(weight_ptr + h) * LOG2E
-    if AXES == 2:
-        y_ptr += batch * x_b + h * x_h + start_k
-        y_q = tl.load(y_ptr + tokens, mask=tokens >= 0, other=0.0)[:, None]
+        tl.store(fact_ptr, x * tl.abs(w0) if PREMULTIPLY else x, mask=here)
     if AXES == 2 or BIAS == "directional":
         w1 = tl.load(weight_ptr + heads + h) * LOG2E
+    if AXES == 2:
+        y_ptr += batch * x_b + h * x_h + start_k
+        y = tl.load(y_ptr + tokens, mask=tokens >= 0, other=0.0)
+        y_q = y[:, None]
+        tl.store(fact_ptr + 1, y * tl.abs(w1) if PREMULTIPLY else y, mask=here)
 
     last = tl.minimum(row_0 + BLOCK_M, n_q) - 1 + offset
     lo, full_lo, full_hi, hi = key_tiles(row_0 + offset, last, valid, left, right, LEFT, RIGHT, CLS, BLOCK_N)
@@ -314,16 +326,13 @@ def _key_gradient(
     do_ptr,
     q_n,
     do_n,
-    lse2_ptr,
-    delta_ptr,
+    fact_ptr,
     n_q,
     offset,
     valid,
     j,
     x_k,
     y_k,
-    x_ptr,
-    y_ptr,
     w0,
     w1,
     cos_ptr,
@@ -355,19 +364,17 @@ def _key_gradient(
     else:
         q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, EDGE)
     do = load_rows(do_ptr, rows, do_n, n_q, d, D, BLOCK_D, EDGE)
+    # One load for all facts of a row: loads of one number per row would be repeated in every warp.
+    facts = fact_ptr + rows[:, None] * 4 + tl.arange(0, 4)[None, :]
+    facts = tl.load(facts, mask=rows[:, None] < n_q, other=0.0) if EDGE else tl.load(facts)
+    x_lse2, y_delta = tl.split(tl.reshape(facts, (BLOCK_M, 2, 2)))
+    x_q, lse2 = tl.split(x_lse2)
+    y_q, delta = tl.split(y_delta)
     if EDGE:
-        lse2 = tl.load(lse2_ptr + rows, mask=rows < n_q, other=float("inf"))
-        delta = tl.load(delta_ptr + rows, mask=rows < n_q, other=0.0)
-    else:
-        lse2 = tl.load(lse2_ptr + rows)
-        delta = tl.load(delta_ptr + rows)
+        lse2 = tl.where(rows < n_q, lse2, float("inf"))
     a = tokens[None, :]
-    x_q = a
-    y_q = a
-    if AXES > 0:
-        x_q = tl.load(x_ptr + tokens)[None, :]
-    if AXES == 2:
-        y_q = tl.load(y_ptr + tokens)[None, :]
+    x_q = x_q[None, :]
+    y_q = y_q[None, :]
     s = product(k, tl.trans(q), None, UPCAST) * scale
     s = add_bias(s, a, j, x_q, y_q, x_k, y_k, w0, w1, BIAS, AXES, SIGNED, CLS, EDGE)
     if EDGE:
@@ -383,7 +390,12 @@ def _key_gradient(
     return dk, dv, dkey
 
 
-@triton.jit(do_not_specialize=["n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups"])
+@triton.jit(
+    do_not_specialize=[
+        "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",
+        "lse_b", "lse_h",
+    ]
+)  # fmt: skip
 def key_gradient_kernel(
     q_ptr,
     k_ptr,
@@ -391,8 +403,7 @@ def key_gradient_kernel(
     do_ptr,
     dk_ptr,
     dv_ptr,
-    lse2_ptr,
-    delta_ptr,
+    fact_ptr,
     dkey_ptr,
     x_ptr,
     y_ptr,
@@ -482,8 +493,7 @@ def key_gradient_kernel(
     k_ptr += batch * k_b + h * k_h + first_k * k_n
     v_ptr += batch * v_b + h * v_h + first_k * v_n
     do_ptr += batch * do_b + h * do_h + first_q * do_n
-    lse2_ptr += batch * lse_b + h * lse_h + start_q
-    delta_ptr += batch * lse_b + h * lse_h + start_q
+    fact_ptr += (batch * lse_b + h * lse_h + start_q) * 4
     if ROTATE or ROTATE_BACK:
         cos_ptr += batch * table_b + first_k * (R // 2)
         sin_ptr += batch * table_b + first_k * (R // 2)
@@ -525,7 +535,7 @@ def key_gradient_kernel(
         n_live = tl.load(live_count_ptr + at) * per_group
         # With a CLS row the tiles of its group come first, and they need the mask, as do all of the CLS key, and
         # those of a window wherever they are; the last group may end past the last row.
-        n_first = 0
+        n_first = n_live * 0
         if CLS:
             n_first = tl.where(offset == 0, tl.minimum(per_group, n_live), 0)
             n_first = tl.where(key_0 == 0, n_live, n_first)
@@ -534,19 +544,20 @@ def key_gradient_kernel(
         if all_edges(w0, w1, BIAS):
             n_first = n_live
         n_last = tl.maximum(n_live - per_group, n_first)
-        for n in range(n_first, n_last):
-            tile = tl.load(live_ptr + n // per_group) * per_group + n % per_group
+        for n in range(0, n_last - n_first):
+            at_n = n_first + n
+            tile = tl.load(live_ptr + at_n // per_group) * per_group + at_n % per_group
             dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, lse2_ptr, delta_ptr, n_q, offset, valid, j, x_k,
-                y_k, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
+                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
+                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
                 LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
             )  # fmt: skip
         for n in range(0, n_first + n_live - n_last):
             at_n = tl.where(n < n_first, n, n - n_first + n_last)
             tile = tl.load(live_ptr + at_n // per_group) * per_group + at_n % per_group
             dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, lse2_ptr, delta_ptr, n_q, offset, valid, j, x_k,
-                y_k, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
+                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
+                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
                 LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
             )  # fmt: skip
     else:
@@ -554,16 +565,16 @@ def key_gradient_kernel(
             full_hi = full_lo
         for tile in range(full_lo, full_hi):
             dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, lse2_ptr, delta_ptr, n_q, offset, valid, j, x_k,
-                y_k, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
+                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
+                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
                 LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
             )  # fmt: skip
         n_left = full_lo - lo
         for n in range(0, n_left + hi - full_hi):
             tile = tl.where(n < n_left, lo + n, full_hi + n - n_left)
             dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, lse2_ptr, delta_ptr, n_q, offset, valid, j, x_k,
-                y_k, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
+                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
+                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
                 LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
             )  # fmt: skip
 

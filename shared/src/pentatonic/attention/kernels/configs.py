@@ -1,18 +1,31 @@
 """Block sizes, warps and pipeline stages of the kernels, from a committed table.
 
-The table ``table.json`` holds what ``python benchmarks/attention.py --tune`` found on a GPU; a problem that is not
-in it takes the defaults below, which were chosen so that nothing spills and shared memory fits (the offline
-compiler says so in the tests).
+``table.json`` is written by :mod:`pentatonic.attention.kernels.tuning`. Each entry says how it was found:
+``offline``, the first choice that neither spills registers nor exceeds shared memory, or ``measured``, the fastest
+on a GPU.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Literal, NamedTuple
+from unittest import mock
 
+import torch
 from torch import Tensor
+
+Kernel = Literal["forward", "decode", "query_gradient", "key_gradient"]
+Kind = Literal["none", "distance", "weighted", "window"]
+KINDS: tuple[Kind, ...] = ("none", "distance", "weighted", "window")
+KERNELS: tuple[Kernel, ...] = ("forward", "decode", "query_gradient", "key_gradient")
+ARCHS = (80, 86, 90)
+HEAD_DIMS = (64, 128)
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,108 @@ class Config:
     stages: int
 
 
+class Key(NamedTuple):
+    """What a configuration depends on.
+
+    Attributes:
+        arch: Compute capability times ten.
+        kernel: Which kernel.
+        head_dim: 64, which smaller ones share, or 128.
+        half: Whether q is float16 or bfloat16.
+        kind: ``window``: each key is read by few rows, and may be rotated on load; else ``none`` without a bias,
+            ``distance`` with one whose weights are in the coordinates (never in float32), ``weighted`` with any other.
+    """
+
+    arch: int
+    kernel: Kernel
+    head_dim: int
+    half: bool
+    kind: Kind
+
+    def __str__(self) -> str:
+        dtype = "half" if self.half else "float32"
+        return f"sm{self.arch} {self.kernel} d{self.head_dim} {dtype} {self.kind}"
+
+
 INTERPRETED = Config(16, 16, 4, 1)
+_forced: dict[Kernel, Config] = {}
 
 
-def config_for(kernel: str, q: Tensor, form: str, windowed: bool) -> Config:
-    return INTERPRETED
+def config_for(kernel: Kernel, q: Tensor, kind: Kind) -> Config:
+    """The configuration of a launch; small tiles without pipeline on the CPU, where the interpreter runs.
+
+    Args:
+        kernel: Which kernel.
+        q: Its queries ``(..., D)``: device, dtype and head dimension count.
+        kind: What it computes besides.
+    """
+    if kernel in _forced:
+        return _forced[kernel]
+    if q.device.type == "cpu":
+        return INTERPRETED
+    head_dim = 64 if q.shape[-1] <= 64 else 128
+    return lookup(Key(_arch(q.device.index), kernel, head_dim, q.dtype != torch.float32, kind))
+
+
+@cache
+def lookup(key: Key) -> Config:
+    """The entry of the table for a key; architectures between two known ones take the older one's."""
+    return table()[str(key)].config
+
+
+@contextmanager
+def forced(config: Config, *kernels: Kernel) -> Iterator[None]:
+    """Launches inside take this configuration whatever the table says. For tuning and tests; not thread-safe.
+
+    Args:
+        config: The configuration.
+        kernels: Only these; all if there are none.
+    """
+    with mock.patch.dict(_forced, dict.fromkeys(kernels or KERNELS, config)):
+        yield
+
+
+def known_arch(capability: tuple[int, int]) -> int:
+    """The architecture whose entries a GPU takes.
+
+    GPUs of the 8.6 kind (8.6, 8.7, 8.9) share its 99 KiB of shared memory; so do those of capability 12.
+    """
+    major, minor = capability
+    if major == 8:
+        return 80 if minor == 0 else 86
+    return 86 if major == 12 else 90
+
+
+@cache
+def _arch(index: int | None) -> int:
+    return known_arch(torch.cuda.get_device_capability(index))
+
+
+class Entry(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        config: The configuration.
+        found: ``offline`` or ``measured``.
+    """
+
+    config: Config
+    found: str
+
+
+@cache
+def table() -> dict[str, Entry]:
+    """The table that comes with the package, by the text of its keys."""
+    return read_table(files("pentatonic.attention.kernels").joinpath("table.json"))
+
+
+def read_table(path: Traversable) -> dict[str, Entry]:
+    """A table that :func:`pentatonic.attention.kernels.tuning.write_table` wrote."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {key: Entry(Config(*numbers), found) for key, (*numbers, found) in rows.items()}
+
+
+def forget() -> None:
+    """Read the table anew at the next launch."""
+    table.cache_clear()
+    lookup.cache_clear()

@@ -102,7 +102,13 @@ def _attend(
     return acc, m_new, total
 
 
-@triton.jit(do_not_specialize=["n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups"])
+# Numbers that change from call to call, and strides no wide load depends on, do not make another binary.
+@triton.jit(
+    do_not_specialize=[
+        "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",
+        "lse_b", "lse_h", "lse_s",
+    ]
+)  # fmt: skip
 def forward_kernel(
     q_ptr,
     k_ptr,
@@ -228,7 +234,7 @@ def forward_kernel(
         full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
         if CLS:
             # The first group holds the CLS key, which is never out of reach.
-            extra = tl.minimum(lo, GROUP // BLOCK_N)
+            extra = tl.where(tl.program_id(1) == 0, tl.minimum(lo, GROUP // BLOCK_N), 0)
     if SPLITS > 1:
         share = (hi - lo + SPLITS - 1) // SPLITS
         lo = tl.minimum(lo + tl.program_id(1) * share, hi)

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from pentatonic.attention.kernels import backward as backward_kernels
 from pentatonic.attention.kernels import forward as forward_kernels
-from pentatonic.attention.kernels.configs import Config, config_for
+from pentatonic.attention.kernels import intervals as interval_kernels
+from pentatonic.attention.kernels.configs import Config, Kind, config_for
 from pentatonic.attention.kernels.tile import GROUP as _GROUP
 from pentatonic.attention.problem import Problem
 
 # Launched by subscript, which the types of Triton do not describe.
 _forward: Any = forward_kernels
 _backward: Any = backward_kernels
+_intervals: Any = interval_kernels
 GROUP = int(_GROUP.value)  # pyright: ignore[reportAttributeAccessIssue]
 LOG2E = 1.4426950408889634
 MAX_SPLITS = 64
@@ -121,15 +123,16 @@ def forward(
         return o, lse
     bias = coordinates(problem, weights, key_bias, exact=q.dtype == torch.float32)
     small = n_q <= 16 and problem.cu_q is None
-    config = config_for("decode" if small else "forward", q, bias.form, _windowed(problem))
     if not small:
         splits = 1
     elif splits is None:
         splits = _splits(q, k)
-    arguments = _common(q, k, v, problem, bias, config)
-    grid = (arguments["n_blocks"] * batch * heads, splits)
     rope = problem.rope
     rotate_k = rope is not None and (_windowed(problem) or small)
+    kind = _kind(problem, bias, rotate=rotate_k)
+    config = config_for("decode" if small else "forward", q, kind)
+    arguments = _common(q, k, v, problem, bias, config)
+    grid = (arguments["n_blocks"] * batch * heads, splits)
     if rope is not None and not rotate_k:
         k = rotated(k, problem)
         arguments |= _strides("k", k) | {"k_ptr": k}
@@ -193,16 +196,17 @@ def backward(
     rotate = rope is not None and (_windowed(problem) or problem.cu_q is not problem.cu_k)
     if rope is not None and not rotate:
         q, k = rotated(q, problem), rotated(k, problem)
-    lse2, delta = torch.empty_like(lse), torch.empty_like(lse)
+    lse = lse.contiguous()
+    facts = lse.new_empty(*lse.shape, 4)
 
     exact = q.dtype == torch.float32
     bias = coordinates(problem, weights, key_bias, exact=exact or needs_weights)
-    config = config_for("query_gradient", q, bias.form, _windowed(problem))
+    config = config_for("query_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config)
     n_programs = arguments["n_blocks"] * batch * heads
     dw = q.new_zeros(2, n_programs, dtype=torch.float32) if needs_weights else None
     shared = {"ROTATE": rotate, "ROTATE_BACK": rope is not None, "INTERVALS": problem.intervals is not None}
-    shared |= {"do_ptr": grad_o, "lse2_ptr": lse2, "delta_ptr": delta, "natural_scale": problem.scale}
+    shared |= {"do_ptr": grad_o, "fact_ptr": facts, "natural_scale": problem.scale}
     shared |= {"lse_b": lse.stride(0), "lse_h": lse.stride(1), **_strides("do", grad_o)}
     grad_lse_strides = (0, 0, 0) if grad_lse is None else grad_lse.stride()
     _backward.query_gradient_kernel[(n_programs,)](
@@ -220,13 +224,14 @@ def backward(
         dw_ptr=dw,
         interval_ptr=problem.intervals,
         WEIGHT_GRADIENT=needs_weights,
+        PREMULTIPLY=bias.form == "per_axis" and not exact,
     )
     d_weights = None
     if dw is not None and weights is not None:
         d_weights = dw.view(2, batch, heads, -1).sum(dim=(1, 3))[: weights.shape[0]].to(weights.dtype)
 
     bias = coordinates(problem, weights, key_bias, exact=exact)
-    config = config_for("key_gradient", q, bias.form, _windowed(problem))
+    config = config_for("key_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config, along_keys=True)
     live, live_count = _live_rows(problem, n_q, n_k)
     _backward.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
@@ -241,6 +246,65 @@ def backward(
         live_count_ptr=live_count,
     )
     return dq, dk, dv, d_weights, None if dkey is None else dkey[..., :n_k]
+
+
+def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, tolerance: float) -> Tensor:
+    """As :func:`pentatonic.attention.intervals.key_intervals`, for distances that are taken per axis.
+
+    Args:
+        q: ``(B, H, Nq, D)``.
+        k: ``(B, H, Nk, D)``.
+        weights: ``(M, H)``.
+        problem: Its distances, mask and scale are read.
+        tolerance: Largest probability that a row may lose.
+
+    Returns:
+        ``(B, H, row groups, 2)`` int32.
+    """
+    q, k = _unit_stride(q), _unit_stride(k)
+    batch, heads, n_q, head_dim = q.shape
+    n_k = k.shape[2]
+    row_groups, key_groups = _ceil_div(n_q, GROUP), _ceil_div(n_k, GROUP)
+    intervals = torch.empty(batch, heads, row_groups, 2, dtype=torch.int32, device=q.device)
+    if not intervals.numel():
+        return intervals
+    bias = coordinates(problem, weights, None, exact=True)
+    row_facts = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
+    key_facts = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
+    shared = {"weight_ptr": bias.weights, "kv_len_ptr": problem.kv_len, "heads": heads, "n_k": n_k}
+    shared |= {"row_groups": row_groups, "key_groups": key_groups, "scale": problem.scale}
+    shared |= {"row_fact_ptr": row_facts, "key_fact_ptr": key_facts}
+    shared |= {"AXES": bias.axes, "LENGTHS": problem.kv_len is not None}
+    cls_tokens = bool(problem.distances.cls_tokens)
+    _intervals.group_kernel[(batch * heads, max(row_groups, key_groups))](
+        **shared,
+        **_strides("q", q),
+        **_strides("k", k),
+        q_ptr=q,
+        k_ptr=k,
+        x_ptr=bias.x,
+        y_ptr=bias.y,
+        x_b=bias.arguments(cls_tokens)["x_b"],
+        n_q=n_q,
+        left=problem.left or 0,
+        right=problem.right or 0,
+        CLS=cls_tokens,
+        LEFT=problem.left is not None,
+        RIGHT=problem.right is not None,
+        D=head_dim,
+        BLOCK_D=_block_d(head_dim),
+        UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
+        num_warps=8,
+    )
+    _intervals.interval_kernel[(batch * heads, row_groups)](
+        **shared,
+        interval_ptr=intervals,
+        half_tolerance=tolerance / 2,
+        CLS_ROW=cls_tokens and n_q == n_k,
+        CHUNK=128,
+        num_warps=1,
+    )
+    return intervals
 
 
 def rotated(x: Tensor, problem: Problem) -> Tensor:
@@ -281,9 +345,7 @@ def _common(
         # Every sequence may end in a block that is not full.
         n_blocks = walked // block + sequences
         blocks = torch.empty(sequences + 1, dtype=torch.int32, device=q.device)
-        _forward.plan_kernel[(1,)](
-            cu_k if along_keys else cu_q, blocks, sequences, BLOCK=block, CHUNK=256
-        )
+        _forward.plan_kernel[(1,)](cu_k if along_keys else cu_q, blocks, sequences, BLOCK=block, CHUNK=256)
     order = None if problem.intervals is None else _heaviest_first(problem.intervals)
     rope = problem.rope
     cos, sin, interleaved = (None, None, False) if rope is None else rope
@@ -363,6 +425,15 @@ def _splits(q: Tensor, k: Tensor) -> int:
     processors = torch.cuda.get_device_properties(q.device).multi_processor_count
     wanted = 2 * processors // max(1, q.shape[0] * q.shape[1])
     return max(1, min(wanted, k.shape[2] // 256, MAX_SPLITS))
+
+
+def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
+    """What the configuration of a launch depends on, besides the kernel and its tensors."""
+    if rotate or _windowed(problem):
+        return "window"
+    if bias.form == "none":
+        return "none"
+    return "distance" if bias.form == "premultiplied" else "weighted"
 
 
 def _windowed(problem: Problem) -> bool:

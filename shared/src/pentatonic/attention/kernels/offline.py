@@ -1,26 +1,40 @@
 """Compile kernels for a GPU that is not there, and read from the binaries what they cost.
 
 Registers, spills and instruction counts come from the disassembler that Triton brings along. Nothing here says
-how fast a kernel is.
+how fast a kernel is. As a command, ``python -m pentatonic.attention.kernels.offline < requests.json`` compiles a list
+``[[arch, {option: value}, config or null], ...]`` of workloads (:mod:`pentatonic.attention.kernels.workload`), prints a
+JSON object for each, in two processes. (Tests ask this way: their own process holds Triton's interpreter.)
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
+from pentatonic.attention.kernels import configs
+from pentatonic.attention.kernels.configs import Config
+from pentatonic.attention.kernels.workload import Workload
+
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
+"""Largest shared memory of one program by architecture, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +55,40 @@ class Binary:
     shared_bytes: int
     cubin: bytes
 
+    @cached_property
     def resources(self) -> dict[str, int]:
         """Registers per thread (``REG``), and bytes of stack (``STACK``) and local memory (``LOCAL``): spills."""
         text = self._dump("-res-usage")
         return {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
 
+    @property
+    def spill_bytes(self) -> int:
+        """Stack and local memory per thread: nothing but spilled registers puts any there."""
+        return self.resources["STACK"] + self.resources["LOCAL"]
+
+    @cached_property
     def instructions(self) -> list[str]:
         """Opcodes in order, with their modifiers: ``["S2R", "FADD", "HGMMA.64x64x16.F32.BF16", ...]``."""
-        code = self._dump("-sass")
-        return re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", code)
+        return [_opcode(text) for _, text in self._lines]
+
+    def loops(self) -> list[list[str]]:
+        """Opcodes of the body of every loop, in the order of where the loops begin."""
+        index = {address: i for i, (address, _) in enumerate(self._lines)}
+        spans = []
+        for i, (address, text) in enumerate(self._lines):
+            target = re.search(r"\bBRA\S*\s.*?0x([0-9a-f]+)", text)
+            if target and int(target[1], 16) < address:
+                spans.append((index[int(target[1], 16)], i + 1))
+        return [self.instructions[start:stop] for start, stop in sorted(spans)]
+
+    def interior(self) -> list[str]:
+        """Opcodes of the loop over tiles that need no mask: the first loop that takes powers of two."""
+        return next(body for body in self.loops() if any(code.startswith("MUFU.EX2") for code in body))
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, str]]:
+        lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]*);", self._dump("-sass"))
+        return [(int(address, 16), text) for address, text in lines]
 
     def _dump(self, what: str) -> str:
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -60,18 +99,29 @@ class Binary:
             ).stdout
 
 
+def _opcode(text: str) -> str:
+    """``"@!P0 FADD.FTZ R1, R2, R3"`` -> ``"FADD.FTZ"``."""
+    return re.sub(r"^@!?U?P\w+\s+", "", text).split()[0]
+
+
 @contextmanager
-def compile_only(arch: int) -> Iterator[list[Binary]]:
+def compile_only(arch: int, only: str | None = None) -> Iterator[list[Binary]]:
     """Let launches inside compile for ``arch`` and run nothing; the list fills with what was compiled.
 
     Tensors may be on any device, ``meta`` included. Not with Triton's interpreter, and not thread-safe: the
     active driver of the process is replaced.
+
+    Args:
+        arch: Compute capability times ten.
+        only: Compile no kernel but the one of this name.
     """
     compiled: list[Binary] = []
     run = triton.JITFunction.run
 
     def compile_instead(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        if only not in (None, self.__name__):
+            return None
+        kernel: Any = run(self, *args, grid=grid, warmup=True, **kwargs)
         flags = {name: value for name, value in kwargs.items() if name.isupper() or name.startswith("num_")}
         compiled.append(Binary(kernel.name, arch, flags, kernel.metadata.shared, kernel.asm["cubin"]))
         return kernel
@@ -79,8 +129,59 @@ def compile_only(arch: int) -> Iterator[list[Binary]]:
     with (
         mock.patch.object(driver, "_active", _AbsentDevice(arch)),
         mock.patch.object(triton.JITFunction, "run", compile_instead),
+        mock.patch.object(configs, "_arch", lambda _: configs.known_arch(divmod(arch, 10))),
     ):
         yield compiled
+
+
+def compile_workload(
+    workload: Workload, arch: int, config: Config | None = None, *, alone: bool = True
+) -> list[Binary]:
+    """Compile what a workload launches.
+
+    Args:
+        workload: Which kernel, with which options.
+        arch: Compute capability times ten.
+        config: Launch parameters; ``None`` reads the table.
+        alone: Leave out the kernels around the one that is meant.
+
+    Returns:
+        The binaries, in order of their launches; just one if ``alone``.
+    """
+    call = workload.prepare(torch.device("meta"))
+    forward = workload.kernel in ("forward", "decode")
+    name = "forward_kernel" if forward else f"{workload.kernel}_kernel"
+    chosen = nullcontext() if config is None else configs.forced(config)
+    with compile_only(arch, name if alone else None) as binaries, chosen:
+        if forward:
+            if call.problem.distances.per_axis and not alone:
+                call.key_intervals()
+            call.forward()
+        else:
+            lse = torch.empty(call.q.shape[:-1], device="meta")
+            call.backward(torch.empty_like(call.q), lse)
+    return binaries
+
+
+def describe(workload: Workload, arch: int, config: Config | None = None) -> list[dict[str, Any]]:
+    """What tests ask of the binaries of a workload, as plain numbers; of a failure, its message."""
+    try:
+        return [_facts(binary) for binary in compile_workload(workload, arch, config, alone=False)]
+    except Exception as error:  # a compiler has many ways to fail, and all belong into the report
+        return [{"kernel": workload.kernel, "error": f"{type(error).__name__}: {error}"}]
+
+
+def _facts(binary: Binary) -> dict[str, Any]:
+    loops = [Counter(code.split(".")[0] for code in body) for body in binary.loops()]
+    return {
+        "kernel": binary.kernel,
+        "flags": binary.flags,
+        "registers": binary.resources["REG"],
+        "spill_bytes": binary.spill_bytes,
+        "shared_bytes": binary.shared_bytes,
+        "opcodes": sorted(set(binary.instructions)),
+        "interior": next((body for body in loops if body["MUFU"]), {}),
+    }
 
 
 class _AbsentDevice:
@@ -97,3 +198,19 @@ class _AbsentDevice:
 
     def get_current_stream(self, device: int) -> int:
         return 0
+
+
+def _answer(request: tuple[int, dict[str, Any], list[int] | None]) -> str:
+    arch, options, config = request
+    return json.dumps(describe(Workload(**options), arch, Config(*config) if config else None))
+
+
+def main() -> None:
+    """Compile the requests on standard input."""
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(_answer, json.load(sys.stdin)):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -161,25 +161,39 @@ def load_rows(ptr, rows, stride, n_rows, d, D: tl.constexpr, BLOCK_D: tl.constex
 
 
 @triton.jit
-def partner_of(d, R: tl.constexpr, INTERLEAVED: tl.constexpr):
-    """Per column of the head: the other column of its pair, the number of the pair, and the sign of its sine."""
-    if INTERLEAVED:
-        partner = d ^ 1
-        pair = d // 2
-        sign = tl.where(d % 2 == 0, -1.0, 1.0)
-    else:
-        partner = tl.where(d < R // 2, d + R // 2, d - R // 2)
-        pair = d % (R // 2)
-        sign = tl.where(d < R // 2, -1.0, 1.0)
-    return tl.where(d < R, partner, d), pair, tl.where(d < R, sign, 0.0)
+def partner_of(d, R: tl.constexpr):
+    """Per column of the head, for halves as pairs: the other column, the number of the pair, the sign of its sine."""
+    partner = tl.where(d < R // 2, d + R // 2, d - R // 2)
+    sign = tl.where(d < R // 2, -1.0, 1.0)
+    return tl.where(d < R, partner, d), d % (R // 2), tl.where(d < R, sign, 0.0)
 
 
 @triton.jit
-def angles(cos_ptr, sin_ptr, tokens, seen, pair, d, R: tl.constexpr):
-    """Cosine and sine per row and column of the head; 1 and 0 past the rotary dimension."""
+def angles(cos_ptr, sin_ptr, tokens, seen, pair, rotary, R: tl.constexpr):
+    """Cosine and sine per row and pair; 1 and 0 where ``rotary`` says that the rotary dimension has ended."""
     at = tokens[:, None] * (R // 2) + pair[None, :]
-    mask = seen[:, None] & (d[None, :] < R)
+    # A packed sequence may have more queries than keys: its first tokens come before the table.
+    mask = (seen & (tokens >= 0))[:, None] & rotary[None, :]
     return tl.load(cos_ptr + at, mask=mask, other=1.0), tl.load(sin_ptr + at, mask=mask, other=0.0)
+
+
+@triton.jit
+def join_pairs(a, b, INTERLEAVED: tl.constexpr):
+    """First and second members of the pairs ``(rows, BLOCK_D / 2)``, put back into rows."""
+    x = tl.join(a, b)
+    if not INTERLEAVED:
+        x = tl.permute(x, (0, 2, 1))
+    return tl.reshape(x, (a.shape[0], 2 * a.shape[1]))
+
+
+@triton.jit
+def split_pairs(x, INTERLEAVED: tl.constexpr):
+    """Rows as first and second members of their pairs."""
+    if INTERLEAVED:
+        x = tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2))
+    else:
+        x = tl.permute(tl.reshape(x, (x.shape[0], 2, x.shape[1] // 2)), (0, 2, 1))
+    return tl.split(x)
 
 
 @triton.jit
@@ -197,23 +211,45 @@ def load_rotated(
     R: tl.constexpr,
     INTERLEAVED: tl.constexpr,
 ):
-    """Rows turned by their angles, in float32 and rounded once; the partners of the pairs are loaded again."""
-    partner, pair, sign = partner_of(d, R, INTERLEAVED)
+    """Rows turned by their angles, in float32 and rounded once."""
     seen = rows < n_rows
-    mask = seen[:, None] & (d[None, :] < D)
-    x = tl.load(ptr + rows[:, None] * stride + d[None, :], mask=mask, other=0.0)
-    other = tl.load(ptr + rows[:, None] * stride + partner[None, :], mask=mask, other=0.0)
-    cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, d, R)
-    return (x.to(tl.float32) * cos + other.to(tl.float32) * sign[None, :] * sin).to(x.dtype)
+    row = ptr + rows[:, None] * stride
+    if INTERLEAVED or R == BLOCK_D:
+        pair = tl.arange(0, BLOCK_D // 2)
+        if INTERLEAVED:
+            a, b = split_pairs(
+                tl.load(row + d[None, :], mask=seen[:, None] & (d[None, :] < D), other=0.0), True
+            )
+        else:
+            a = tl.load(row + pair[None, :], mask=seen[:, None], other=0.0)
+            b = tl.load(row + (pair + R // 2)[None, :], mask=seen[:, None], other=0.0)
+        cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, pair < R // 2, R)
+        turned_a = (a.to(tl.float32) * cos - b.to(tl.float32) * sin).to(a.dtype)
+        turned_b = (b.to(tl.float32) * cos + a.to(tl.float32) * sin).to(a.dtype)
+        return join_pairs(turned_a, turned_b, INTERLEAVED)
+    else:
+        # The halves do not fill the block: the partners are loaded again.
+        partner, pair, sign = partner_of(d, R)
+        mask = seen[:, None] & (d[None, :] < D)
+        x = tl.load(row + d[None, :], mask=mask, other=0.0)
+        other = tl.load(row + partner[None, :], mask=mask, other=0.0)
+        cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, d < R, R)
+        return (x.to(tl.float32) * cos + other.to(tl.float32) * sign[None, :] * sin).to(x.dtype)
 
 
 @triton.jit
 def rotate_back(x, seen, d, cos_ptr, sin_ptr, tokens, R: tl.constexpr, INTERLEAVED: tl.constexpr):
     """A float32 gradient with respect to rotated rows, turned into that of the rows before rotation."""
-    partner, pair, sign = partner_of(d, R, INTERLEAVED)
-    other = tl.gather(x, tl.broadcast_to(partner[None, :], x.shape), 1)
-    cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, d, R)
-    return x * cos - other * sign[None, :] * sin
+    if INTERLEAVED or x.shape[1] == R:
+        pair = tl.arange(0, x.shape[1] // 2)
+        cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, pair < R // 2, R)
+        a, b = split_pairs(x, INTERLEAVED)
+        return join_pairs(a * cos + b * sin, b * cos - a * sin, INTERLEAVED)
+    else:
+        partner, pair, sign = partner_of(d, R)
+        other = tl.gather(x, tl.broadcast_to(partner[None, :], x.shape), 1)
+        cos, sin = angles(cos_ptr, sin_ptr, tokens, seen, pair, d < R, R)
+        return x * cos - other * sign[None, :] * sin
 
 
 @triton.jit

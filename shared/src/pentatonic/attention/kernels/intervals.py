@@ -1,0 +1,242 @@
+"""Live intervals on the GPU: the rule of :mod:`pentatonic.attention.intervals` in two launches.
+
+Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension; groups of GROUP tokens.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from pentatonic.attention.kernels.tile import GROUP, LN2, LOG2E, load_rows, product
+
+# What float32 may lose in a norm, a score or a distance, relative to it; bounds are widened by it.
+ROUNDING = tl.constexpr(1e-6)
+# Numbers per group: largest norm, least and largest first and second coordinate, and the least log-sum-exp.
+FACTS = tl.constexpr(8)
+
+
+@triton.jit
+def _span(ptr, tokens, member):
+    """Least and largest coordinate of the members of a group."""
+    x = tl.load(ptr + tokens, mask=member, other=0.0)
+    return tl.min(tl.where(member, x, float("inf")), 0), tl.max(tl.where(member, x, float("-inf")), 0)
+
+
+@triton.jit
+def _largest_norm(x, member):
+    norm = tl.sqrt(tl.sum(x.to(tl.float32) * x.to(tl.float32), 1))
+    return tl.max(tl.where(member, norm, 0.0), 0)
+
+
+@triton.jit(do_not_specialize=["n_q", "n_k", "row_groups", "key_groups", "left", "right"])
+def group_kernel(
+    q_ptr,
+    k_ptr,
+    row_fact_ptr,
+    key_fact_ptr,
+    x_ptr,
+    y_ptr,
+    weight_ptr,
+    kv_len_ptr,
+    q_b,
+    q_h,
+    q_n,
+    k_b,
+    k_h,
+    k_n,
+    x_b,
+    heads,
+    n_q,
+    n_k,
+    row_groups,
+    key_groups,
+    left,
+    right,
+    scale,
+    AXES: tl.constexpr,
+    CLS: tl.constexpr,
+    LEFT: tl.constexpr,
+    RIGHT: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """The facts of one group of keys, and of one group of queries from the scores among its own tokens.
+
+    A CLS token counts in the log-sum-exp only: neither its coordinates nor its norm bound anything.
+    """
+    bh = tl.program_id(0)
+    group = tl.program_id(1)
+    batch = (bh // heads).to(tl.int64)
+    h = bh % heads
+    q_ptr += batch * q_b + h * q_h
+    k_ptr += batch * k_b + h * k_h
+    x_ptr += batch * x_b
+    number = tl.arange(0, GROUP)
+    d = tl.arange(0, BLOCK_D)
+    if AXES == 2:
+        y_ptr += batch * x_b
+    if group < key_groups:
+        keys = group * GROUP + number
+        member = keys < n_k
+        if CLS:
+            member = member & (keys > 0)
+        k = load_rows(k_ptr, keys, k_n, n_k, d, D, BLOCK_D, True)
+        fact_ptr = key_fact_ptr + (bh * key_groups + group) * FACTS
+        tl.store(fact_ptr, _largest_norm(k, member))
+        least, most = _span(x_ptr, keys, member)
+        tl.store(fact_ptr + 1, least)
+        tl.store(fact_ptr + 2, most)
+        if AXES == 2:
+            least, most = _span(y_ptr, keys, member)
+            tl.store(fact_ptr + 3, least)
+            tl.store(fact_ptr + 4, most)
+    if group < row_groups:
+        rows = group * GROUP + number
+        tokens = rows + n_k - n_q
+        here = rows < n_q
+        member = here
+        if CLS:
+            member = member & (tokens > 0)
+        q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True)
+        fact_ptr = row_fact_ptr + (bh * row_groups + group) * FACTS
+        tl.store(fact_ptr, _largest_norm(q, member))
+        least, most = _span(x_ptr, tokens, member)
+        tl.store(fact_ptr + 1, least)
+        tl.store(fact_ptr + 2, most)
+        x = tl.load(x_ptr + tokens, mask=here, other=0.0)
+        penalty = tl.load(weight_ptr + h) * tl.abs(x[:, None] - x[None, :])
+        if AXES == 2:
+            least, most = _span(y_ptr, tokens, member)
+            tl.store(fact_ptr + 3, least)
+            tl.store(fact_ptr + 4, most)
+            y = tl.load(y_ptr + tokens, mask=here, other=0.0)
+            penalty += tl.load(weight_ptr + heads + h) * tl.abs(y[:, None] - y[None, :])
+        if CLS:
+            penalty = tl.where((tokens[:, None] > 0) & (tokens[None, :] > 0), penalty, 0.0)
+        k = load_rows(k_ptr, tokens, k_n, n_k, d, D, BLOCK_D, True)
+        s = (product(q, tl.trans(k), None, UPCAST) * scale + penalty) * LOG2E
+        valid = n_k
+        if LENGTHS:
+            valid = tl.minimum(tl.load(kv_len_ptr + batch).to(tl.int32), n_k)
+        seen = tokens[None, :] < valid
+        if LEFT:
+            seen = seen & (number[None, :] >= number[:, None] - left)
+        if RIGHT:
+            seen = seen & (number[None, :] <= number[:, None] + right)
+        s = tl.where(seen, s, float("-inf"))
+        top = tl.max(s, 1)
+        finite = tl.where(top == float("-inf"), 0.0, top)
+        total = tl.sum(tl.exp2(s - finite[:, None]), 1)
+        lse = tl.where(total > 0.0, (finite + tl.log2(total)) * LN2, float("-inf"))
+        tl.store(fact_ptr + 5, tl.min(tl.where(here, lse, float("inf")), 0))
+
+
+@triton.jit
+def _lost(
+    key_fact_ptr,
+    j,
+    key_groups,
+    valid,
+    norm,
+    x_least,
+    x_most,
+    y_least,
+    y_most,
+    w0,
+    w1,
+    lowest,
+    AXES: tl.constexpr,
+):
+    """Bound on the probability, times the row's sum, that key groups ``j`` hold for a group of queries."""
+    here = (j >= 0) & (j < key_groups)
+    fact_ptr = key_fact_ptr + j * FACTS
+    upper = norm * tl.load(fact_ptr, mask=here, other=0.0)
+    upper += _reach(fact_ptr + 1, here, x_least, x_most, w0)
+    if AXES == 2:
+        upper += _reach(fact_ptr + 3, here, y_least, y_most, w1)
+    visible = tl.minimum(tl.maximum(valid - j * GROUP, 0), GROUP).to(tl.float32)
+    largest = tl.exp2(tl.where(here & (visible > 0), (upper - lowest) * LOG2E, float("-inf")))
+    return tl.where(largest > 0.0, visible, 1.0) * largest
+
+
+@triton.jit
+def _reach(span_ptr, here, least, most, weight):
+    """The largest bias between two groups: at the smallest gap if it falls with distance, else at the largest."""
+    k_least = tl.load(span_ptr, mask=here, other=0.0)
+    k_most = tl.load(span_ptr + 1, mask=here, other=0.0)
+    nearest = tl.maximum(tl.maximum(k_least - most, least - k_most), 0.0) * (1.0 - ROUNDING)
+    farthest = tl.maximum(k_most - least, most - k_least) * (1.0 + ROUNDING)
+    return weight * tl.where(weight > 0, farthest, nearest)
+
+
+@triton.jit(do_not_specialize=["n_k", "row_groups", "key_groups"])
+def interval_kernel(
+    row_fact_ptr,
+    key_fact_ptr,
+    interval_ptr,
+    weight_ptr,
+    kv_len_ptr,
+    heads,
+    n_k,
+    row_groups,
+    key_groups,
+    scale,
+    half_tolerance,
+    AXES: tl.constexpr,
+    CLS_ROW: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Drop the longest prefix and the longest suffix of key groups that the tolerance allows."""
+    bh = tl.program_id(0)
+    group = tl.program_id(1)
+    h = bh % heads
+    at = (bh * row_groups + group).to(tl.int64)
+    fact_ptr = row_fact_ptr + at * FACTS
+    key_fact_ptr += bh.to(tl.int64) * key_groups * FACTS
+    norm = tl.load(fact_ptr) * tl.abs(scale) * (1.0 + ROUNDING)
+    lowest = tl.load(fact_ptr + 5)
+    lowest -= ROUNDING * tl.abs(lowest)
+    x_least = tl.load(fact_ptr + 1)
+    x_most = tl.load(fact_ptr + 2)
+    y_least = x_least
+    y_most = x_most
+    w0 = tl.load(weight_ptr + h)
+    w1 = w0
+    if AXES == 2:
+        y_least = tl.load(fact_ptr + 3)
+        y_most = tl.load(fact_ptr + 4)
+        w1 = tl.load(weight_ptr + heads + h)
+    valid = n_k
+    if LENGTHS:
+        valid = tl.minimum(tl.load(kv_len_ptr + bh // heads).to(tl.int32), n_k)
+
+    first = bh * 0
+    last = bh * 0
+    before = norm * 0.0
+    behind = norm * 0.0
+    for start in range(0, key_groups, CHUNK):
+        j = start + tl.arange(0, CHUNK)
+        inside = j < key_groups
+        lost = _lost(
+            key_fact_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
+        )
+        dropped = before + tl.cumsum(lost, 0) <= half_tolerance
+        first += tl.sum((dropped & inside).to(tl.int32), 0)
+        before += tl.sum(lost, 0)
+        j = key_groups - 1 - j
+        lost = _lost(
+            key_fact_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
+        )
+        dropped = behind + tl.cumsum(lost, 0) <= half_tolerance
+        last += tl.sum((dropped & inside).to(tl.int32), 0)
+        behind += tl.sum(lost, 0)
+    end = tl.maximum(first, key_groups - last)
+    if CLS_ROW:
+        first = tl.where(group == 0, 0, first)
+        end = tl.where(group == 0, key_groups, end)
+    tl.store(interval_ptr + at * 2, first)
+    tl.store(interval_ptr + at * 2 + 1, end)
