@@ -77,6 +77,7 @@ GPU_GOALS = (
 )
 CPU_GOALS = (
     Goal("alibi2d-2048", FORWARD, "speed", ("sdpa bias built",), 1.0),
+    Goal("alibi2d-8192", FORWARD, "speed", ("sdpa bias written",), 3.0),
     Goal("alibi2d-8192", FORWARD, "speed", ("sdpa bias built",), 3.0),
     Goal("skip-press-*", FORWARD, "speed", ("pentatonic dense",), 1.5),
     Goal("skip-*", FORWARD, "skipping", ("pentatonic dense",), 0.1),

@@ -60,6 +60,12 @@ def sdpa_bias(problem: Problem, backend: SDPBackend | None = None, *, build: boo
     return run if backend is None else _within(backend, run)
 
 
+def sdpa_bias_written(problem: Problem) -> Forward:
+    """PyTorch's fused attention with the bias written out as a formula in each call: how models without kernels do."""
+    q, k, v = problem.q, problem.k, problem.v
+    return lambda: scaled_dot_product_attention(q, k, v, problem.write_bias())
+
+
 def _within(backend: SDPBackend, run: Forward) -> Forward:
     def restricted() -> Tensor:
         with sdpa_kernel(backend):
@@ -167,6 +173,7 @@ OPPONENTS: dict[str, Opponent] = {
     "sdpa": Opponent(sdpa, _NO_BIAS),
     "sdpa bias": Opponent(sdpa_bias),
     "sdpa bias built": Opponent(lambda problem: sdpa_bias(problem, build=True)),
+    "sdpa bias written": Opponent(sdpa_bias_written),
     **{
         f"sdpa {name}": Opponent(lambda problem, backend=backend: sdpa(problem, backend), _NO_BIAS)
         for name, backend in _BACKENDS.items()

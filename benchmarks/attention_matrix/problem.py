@@ -195,6 +195,22 @@ class Problem:
             torch.mul(distance, -self.slope.detach()[:, None, None], out=of_sample)
         return matrix
 
+    @torch.no_grad()
+    def write_bias(self) -> Tensor:
+        """The same matrix from the formula as a model writes it down, one term after the other, CLS by padding."""
+        axes = list(self.coords[..., 1:, :].float().movedim(-1, 0)) if self.coords is not None else None
+        if axes is None or self.case.bias != "alibi2d":
+            raise Unsuitable("only the two-dimensional bias is written out")
+        slope = self.slope.detach()[:, None, None]
+        time, frequency = (axis[None] if axis.dim() == 1 else axis[:, None] for axis in axes)
+        matrix = -(
+            slope * (time[..., :, None] - time[..., None, :]).abs()
+            + slope * (frequency[..., :, None] - frequency[..., None, :]).abs()
+        )
+        return torch.nn.functional.pad(matrix[None] if matrix.dim() == 3 else matrix, (1, 0, 1, 0)).to(
+            self.q.dtype
+        )
+
     @cached_property
     def ready_bias(self) -> Tensor:
         """The bias matrix, built once for all who take one ready."""

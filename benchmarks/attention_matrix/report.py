@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from machine import markdown_table
 
 from attention_matrix.cases import OURS, Case
 from attention_matrix.opponents import OPPONENTS
@@ -18,13 +21,16 @@ SHOWN = (
 
 
 def print_rows(rows: Sequence[dict[str, Any]], title: str, columns: Sequence[str] = SHOWN) -> None:
-    """One table; columns without a value are left out."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    """One table; columns without a value are left out. Without rich, which a borrowed GPU machine may lack, plain."""
     shown = [name for name in columns if any(row[name] is not None for row in rows)]
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+    except ModuleNotFoundError:
+        print(f"\n{title}\n\n{markdown_table([{name: row[name] for name in shown} for row in rows])}")
+        return
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in shown:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
@@ -45,11 +51,11 @@ def draw(rows: Sequence[Row], cases: Sequence[Case], path: Path, device: str) ->
     is listed below.
 
     Returns:
-        Whether there was anything to draw.
+        Whether there was anything to draw, and matplotlib to draw it with.
     """
     tokens = {case.name: case.tokens for case in cases if case.bias == "alibi2d" and not case.learned}
     drawn = [row for row in rows if row["case"] in tokens and row["tflops"] is not None]
-    if not drawn:
+    if not drawn or find_spec("matplotlib") is None:
         return False
     import matplotlib
 

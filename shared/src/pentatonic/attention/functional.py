@@ -20,7 +20,6 @@ from pentatonic.attention.tiles import lower_bias
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
 
-
 # From so many keys on looking for what may be skipped pays (measured on a CPU: 1.4 times slower at 1,024).
 SKIPPING_KEYS = 2048
 

@@ -42,7 +42,9 @@ _SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "key_gradient wide": ((64, 128, 8), (64, 64, 4), (32, 128, 8), (64, 64, 8), (32, 64, 4), (32, 32, 4)),
     "decode": ((16, 128, 4), (16, 64, 4), (16, 32, 4)),
     "window": ((64, 64, 4), (64, 64, 8), (64, 32, 4), (32, 64, 8), (32, 32, 4), (32, 32, 8)),
-    "float32": ((64, 64, 8), (64, 32, 8), (32, 32, 4), (32, 32, 8), (16, 32, 4), (16, 16, 4)),
+    "float32": ((64, 32, 8), (32, 32, 8), (16, 32, 8), (16, 16, 8)),
+    "float32 wide": ((32, 32, 8), (16, 32, 8), (16, 16, 8), (16, 16, 4)),
+    "float32 decode": ((16, 64, 4), (16, 32, 4), (16, 32, 8), (16, 16, 8)),
 }
 
 
@@ -55,16 +57,16 @@ def keys(arch: int) -> Iterator[Key]:
 
 def candidates(key: Key) -> list[Config]:
     """At most twelve configurations to try, the most promising first."""
+    wide = " wide" if key.head_dim > 64 else ""
     if key.kernel == "decode":
-        shapes = _SHAPES["decode"]
+        name = "decode" if key.half else "float32 decode"
     elif not key.half:
-        shapes = _SHAPES["float32"]
-    elif key.kind == "window":
-        shapes = _SHAPES["window"]
+        name = f"float32{wide}"
     else:
-        shapes = _SHAPES[f"{key.kernel} wide" if key.head_dim > 64 else key.kernel]
-    stages = (3, 2, 1) if key.kernel == "decode" else (2, 1) if not key.half else (3, 2)
-    return [Config(*shape, depth) for shape, depth in product(shapes, stages)][:MOST]
+        name = "window" if key.kind == "window" else f"{key.kernel}{wide}"
+    # Without tensor cores there is nothing for a deep pipeline to feed.
+    stages = (2, 1) if not key.half else (3, 2, 1) if key.kernel == "decode" else (3, 2)
+    return [Config(*shape, depth) for shape, depth in product(_SHAPES[name], stages)][:MOST]
 
 
 def workloads(key: Key) -> list[Workload]:
