@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pentatonic.attention.kernels.tile import GROUP, LN2, LOG2E, load_rows, product
+from pentatonic.attention.kernels.tile import FLOOR, GROUP, LN2, LOG2E, hide, load_rows, product
 
 # What float32 may lose in a norm, a score or a distance, relative to it; bounds are widened by it.
 ROUNDING = tl.constexpr(1e-6)
@@ -61,6 +61,8 @@ def group_kernel(
     LENGTHS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """The facts of one group of keys, and of one group of queries from the scores among its own tokens.
@@ -106,32 +108,84 @@ def group_kernel(
         least, most = _span(x_ptr, tokens, member)
         tl.store(fact_ptr + 1, least)
         tl.store(fact_ptr + 2, most)
-        x = tl.load(x_ptr + tokens, mask=here, other=0.0)
-        penalty = tl.load(weight_ptr + h) * tl.abs(x[:, None] - x[None, :])
         if AXES == 2:
             least, most = _span(y_ptr, tokens, member)
             tl.store(fact_ptr + 3, least)
             tl.store(fact_ptr + 4, most)
-            y = tl.load(y_ptr + tokens, mask=here, other=0.0)
-            penalty += tl.load(weight_ptr + heads + h) * tl.abs(y[:, None] - y[None, :])
-        if CLS:
-            penalty = tl.where((tokens[:, None] > 0) & (tokens[None, :] > 0), penalty, 0.0)
-        k = load_rows(k_ptr, tokens, k_n, n_k, d, D, BLOCK_D, True)
-        s = (product(q, tl.trans(k), None, UPCAST) * scale + penalty) * LOG2E
         valid = n_k
         if LENGTHS:
             valid = tl.minimum(tl.load(kv_len_ptr + batch).to(tl.int32), n_k)
-        seen = tokens[None, :] < valid
-        if LEFT:
-            seen = seen & (number[None, :] >= number[:, None] - left)
-        if RIGHT:
-            seen = seen & (number[None, :] <= number[:, None] + right)
-        s = tl.where(seen, s, float("-inf"))
-        top = tl.max(s, 1)
-        finite = tl.where(top == float("-inf"), 0.0, top)
-        total = tl.sum(tl.exp2(s - finite[:, None]), 1)
-        lse = tl.where(total > 0.0, (finite + tl.log2(total)) * LN2, float("-inf"))
-        tl.store(fact_ptr + 5, tl.min(tl.where(here, lse, float("inf")), 0))
+        w0 = tl.load(weight_ptr + h)
+        w1 = w0
+        if AXES == 2:
+            w1 = tl.load(weight_ptr + heads + h)
+        lowest = tl.max(tl.full([1], float("inf"), tl.float32), 0)
+        for part in range(0, GROUP // ROWS):
+            lse = _own_lse(
+                group * GROUP + part * ROWS, group * GROUP, q_ptr, k_ptr, q_n, k_n, x_ptr, y_ptr, w0, w1, n_q, n_k,
+                valid, left, right, scale, d, AXES, CLS, LEFT, RIGHT, D, BLOCK_D, ROWS, KEYS, UPCAST,
+            )  # fmt: skip
+            lowest = tl.minimum(lowest, lse)
+        tl.store(fact_ptr + 5, lowest)
+
+
+@triton.jit
+def _own_lse(
+    row_0,
+    first,
+    q_ptr,
+    k_ptr,
+    q_n,
+    k_n,
+    x_ptr,
+    y_ptr,
+    w0,
+    w1,
+    n_q,
+    n_k,
+    valid,
+    left,
+    right,
+    scale,
+    d,
+    AXES: tl.constexpr,
+    CLS: tl.constexpr,
+    LEFT: tl.constexpr,
+    RIGHT: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """The least log-sum-exp of ROWS rows over the tokens of their group, which begins at row ``first``."""
+    offset = n_k - n_q
+    rows = row_0 + tl.arange(0, ROWS)
+    here = rows < n_q
+    a = (rows + offset)[:, None]
+    q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True)
+    x_q = tl.load(x_ptr + rows + offset, mask=here, other=0.0)[:, None]
+    y_q = x_q
+    if AXES == 2:
+        y_q = tl.load(y_ptr + rows + offset, mask=here, other=0.0)[:, None]
+    m = tl.full([ROWS], FLOOR, tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    for part in range(0, GROUP // KEYS):
+        keys = first + offset + part * KEYS + tl.arange(0, KEYS)
+        k = load_rows(k_ptr, keys, k_n, n_k, d, D, BLOCK_D, True)
+        j = keys[None, :]
+        bias = w0 * tl.abs(x_q - tl.load(x_ptr + keys, mask=keys < n_k, other=0.0)[None, :])
+        if AXES == 2:
+            bias += w1 * tl.abs(y_q - tl.load(y_ptr + keys, mask=keys < n_k, other=0.0)[None, :])
+        if CLS:
+            bias = tl.where((a > 0) & (j > 0), bias, 0.0)
+        s = (product(q, tl.trans(k), None, UPCAST) * scale + bias) * LOG2E
+        s = hide(s, a, j, valid, left, right, LEFT, RIGHT)
+        m_new = tl.maximum(m, tl.max(s, 1))
+        total = total * tl.exp2(m - m_new) + tl.sum(tl.exp2(s - m_new[:, None]), 1)
+        m = m_new
+    lse = tl.where(total > 0.0, (m + tl.log2(tl.where(total > 0.0, total, 1.0))) * LN2, float("-inf"))
+    return tl.min(tl.where(here, lse, float("inf")), 0)
 
 
 @triton.jit
@@ -240,3 +294,30 @@ def interval_kernel(
         end = tl.where(group == 0, key_groups, end)
     tl.store(interval_ptr + at * 2, first)
     tl.store(interval_ptr + at * 2 + 1, end)
+
+
+@triton.jit
+def live_rows_kernel(
+    interval_ptr, live_ptr, live_count_ptr, row_groups, key_groups, CLS: tl.constexpr, CHUNK: tl.constexpr
+):
+    """The intervals seen from the keys: per key group, the row groups whose interval holds it, in order."""
+    key_group = tl.program_id(0) % key_groups
+    bh = (tl.program_id(0) // key_groups).to(tl.int64)
+    interval_ptr += bh * row_groups * 2
+    live_ptr += tl.program_id(0).to(tl.int64) * row_groups
+    count = tl.program_id(0) * 0
+    start = count
+    while start < row_groups:
+        rows = start + tl.arange(0, CHUNK)
+        here = rows < row_groups
+        lo = tl.load(interval_ptr + rows * 2, mask=here, other=0)
+        hi = tl.load(interval_ptr + rows * 2 + 1, mask=here, other=0)
+        live = (lo <= key_group) & (key_group < hi)
+        if CLS:
+            live = live | (key_group == 0)
+        live = (live & here).to(tl.int32)
+        at = count + tl.cumsum(live, 0) - 1
+        tl.store(live_ptr + at, rows, mask=live == 1)
+        count += tl.sum(live, 0)
+        start += CHUNK
+    tl.store(live_count_ptr + tl.program_id(0), count)

@@ -13,16 +13,18 @@ import torch
 import triton
 from torch import Tensor
 
-from pentatonic.attention.kernels import backward as backward_kernels
 from pentatonic.attention.kernels import forward as forward_kernels
 from pentatonic.attention.kernels import intervals as interval_kernels
+from pentatonic.attention.kernels import key_gradient as key_gradient_kernels
+from pentatonic.attention.kernels import query_gradient as query_gradient_kernels
 from pentatonic.attention.kernels.configs import Config, Kind, config_for
 from pentatonic.attention.kernels.tile import GROUP as _GROUP
 from pentatonic.attention.problem import Problem
 
 # Launched by subscript, which the types of Triton do not describe.
 _forward: Any = forward_kernels
-_backward: Any = backward_kernels
+_query_gradient: Any = query_gradient_kernels
+_key_gradient: Any = key_gradient_kernels
 _intervals: Any = interval_kernels
 GROUP = int(_GROUP.value)  # pyright: ignore[reportAttributeAccessIssue]
 LOG2E = 1.4426950408889634
@@ -209,7 +211,7 @@ def backward(
     shared |= {"do_ptr": grad_o, "fact_ptr": facts, "natural_scale": problem.scale}
     shared |= {"lse_b": lse.stride(0), "lse_h": lse.stride(1), **_strides("do", grad_o)}
     grad_lse_strides = (0, 0, 0) if grad_lse is None else grad_lse.stride()
-    _backward.query_gradient_kernel[(n_programs,)](
+    _query_gradient.query_gradient_kernel[(n_programs,)](
         **arguments,
         **shared,
         **_strides("o", o),
@@ -234,7 +236,7 @@ def backward(
     config = config_for("key_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config, along_keys=True)
     live, live_count = _live_rows(problem, n_q, n_k)
-    _backward.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
+    _key_gradient.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
         **arguments,
         **shared,
         **_strides("dk", dk),
@@ -293,8 +295,11 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
         RIGHT=problem.right is not None,
         D=head_dim,
         BLOCK_D=_block_d(head_dim),
+        # Products in full float32 hold both operands in registers.
+        ROWS=32 if q.dtype == torch.float32 else 64,
+        KEYS=32 if q.dtype == torch.float32 else 64,
         UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
-        num_warps=8,
+        num_warps=4,
     )
     _intervals.interval_kernel[(batch * heads, row_groups)](
         **shared,
@@ -400,7 +405,7 @@ def _live_rows(problem: Problem, n_q: int, n_k: int) -> tuple[Tensor | None, Ten
     key_groups = _ceil_div(n_k, GROUP)
     live = problem.intervals.new_empty(batch, heads, key_groups, row_groups)
     count = problem.intervals.new_empty(batch, heads, key_groups)
-    _backward.live_rows_kernel[(batch * heads * key_groups,)](
+    _intervals.live_rows_kernel[(batch * heads * key_groups,)](
         problem.intervals,
         live,
         count,
