@@ -154,12 +154,16 @@ def choose_decode(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> str:
     """
     if backend not in ("auto", "sdpa", "triton"):
         raise UsageError(f"decoding has no back end {backend!r}; allowed: auto, sdpa, triton")
+    if backend == "sdpa" or (backend == "auto" and q.device.type != "cuda"):
+        return "sdpa"
     reason = why_not(q, v)
-    if backend == "triton" and (reason is not None or q.shape[2] > MAX_DECODED):
-        raise BackendUnavailable(f"triton: {reason or f'decoding takes up to {MAX_DECODED} queries'}")
-    if backend != "auto":
-        return backend
-    if q.device.type != "cuda" or reason is not None or q.shape[2] > MAX_DECODED or k.shape[2] <= SPLIT_KEYS:
+    if reason is None and q.shape[2] > MAX_DECODED:
+        reason = f"decoding takes up to {MAX_DECODED} queries"
+    if backend == "triton":
+        if reason is not None:
+            raise BackendUnavailable(f"triton: {reason}")
+        return "triton"
+    if reason is not None or k.shape[2] <= SPLIT_KEYS:
         return "sdpa"
     processors = torch.cuda.get_device_properties(q.device).multi_processor_count
     return "triton" if q.shape[0] * q.shape[1] < processors else "sdpa"

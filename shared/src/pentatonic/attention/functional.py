@@ -228,8 +228,8 @@ def decode_attention(
         kv_len: Tokens held, 0 to capacity: one number, or ``(B,)`` integer for one number per sample.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         num_splits: Ranges of keys that ``"triton"`` computes side by side; chosen by default.
-        append: Keys and values ``(B, H, Nq, D)`` of the queries, written into the caches first; without, they
-            are there already.
+        append: Keys and values ``(B, H, Nq, D)`` of the queries, written into the caches first, where every
+            sample must have room for all Nq; without, they are there already.
         backend: ``"auto"``, ``"sdpa"`` or ``"triton"`` (keys split between programs: Flash-Decoding, Dao et
             al. 2023).
 
@@ -265,6 +265,10 @@ def decode_attention(
         )
         return o
     if isinstance(kv_len, int):
+        if (
+            n_q == 1 and kv_len
+        ):  # a single query sees all: the step of a decoder should not wait for more questions
+            return scaled_dot_product_attention(q, k_cache, v_cache, scale=scale)
         return attention(q, k_cache, v_cache, mask=Causal(), scale=scale)
     last_visible = kv_len[:, None] - n_q + torch.arange(n_q, device=q.device)
     visible = torch.arange(capacity, device=q.device) <= last_visible[:, None, :, None]

@@ -79,27 +79,37 @@ def workloads(key: Key) -> list[Workload]:
     if decode:
         options |= {"packed": None, "aligned": True, "splits": 2, "queries": 16}
         window = replace(plain, **options)
+    # Entries serve smaller heads too, whose halves of a rope do not fill a block.
+    small = {"head_dim": key.head_dim // 2 if key.head_dim == 64 else 96}
     match key.kind:
         case "none":
             # Decoding rotates keys on load, as windows do.
             rotated = [] if decode else [replace(plain, right=0, rope=style) for style in ROPES]
-            return [replace(plain, **options), *rotated, plain]
+            partial_rope = [] if decode else [replace(plain, **small, right=0, rope="half")]
+            return [replace(plain, **options), *rotated, *partial_rope, plain]
         case "distance":
             skipping = [] if decode else [replace(track, intervals=True)]
-            return [replace(track, **options), *skipping, track]
+            line = replace(plain, bias="alibi_1d", **options)
+            return [replace(track, **options), line, *skipping, replace(track, dtype="float16"), track]
         case "weighted":
             learned = key.kernel == "query_gradient"
             directional = replace(plain, bias="directional", cls=True, learned=learned)
-            per_axis = [replace(track, learned=learned)] if learned or not key.half else []
+            signed = replace(
+                directional, bias="directional_signed", dtype="float16" if key.half else "float32"
+            )
+            per_axis = replace(track, learned=learned)
+            skipping = [] if decode else [replace(per_axis, **small, intervals=True)]
             return [
                 replace(directional, **options),
+                signed,
                 replace(plain, bias="key", cls=True),
-                *per_axis,
+                *([per_axis, *skipping] if learned or not key.half else []),
                 directional,
             ]
         case "window":
             biased = replace(window, bias="alibi_2d", cls=True, packed=None)
-            return [replace(window, rope="interleaved"), replace(window, rope="half"), biased]
+            rotated = [replace(window, rope=style) for style in ("interleaved", "half")]
+            return [*rotated, replace(window, **small, rope="half"), biased]
 
 
 def fits(config: Config, key: Key) -> bool:
