@@ -32,7 +32,7 @@ from pentatonic.attention import (
     ops,
     varlen_attention,
 )
-from pentatonic.errors import BackendUnavailable
+from pentatonic.errors import BackendUnavailable, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 
@@ -353,3 +353,22 @@ def test_decoding_splits_the_keys_where_the_heads_leave_a_gpu_idle(n_q, n_k, pro
     ):
         assert dispatch.choose_decode(cuda(n_q), cuda(n_k), cuda(n_k), "auto") == expected
         assert dispatch.choose_decode(torch.empty(1, 2, n_q, 16), cuda(n_k), cuda(n_k), "auto") == "sdpa"
+
+
+def test_a_second_derivative_is_refused():
+    q = torch.randn(1, 1, 300, 8, requires_grad=True)
+    (grad,) = torch.autograd.grad(attention(q, q, q, mask=SlidingWindow(2, 2)).sum(), q, create_graph=True)
+    with pytest.raises(UsageError, match="differentiable once"):
+        grad.sum().backward()
+
+
+def test_nothing_waits_for_the_compiler():
+    """Importing torch._dynamo takes seconds, which programs that compile nothing should not spend."""
+    script = """
+import sys, torch
+from pentatonic.attention import SlidingWindow, attention
+q = torch.randn(1, 1, 300, 8, requires_grad=True)
+attention(q, q, q, mask=SlidingWindow(2, 2)).sum().backward()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

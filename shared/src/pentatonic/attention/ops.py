@@ -62,7 +62,8 @@ def _attention(
     if backend == "triton":
         from pentatonic.attention.kernels import launch
 
-        o, lse = launch.forward(q, k, v, weights, key_bias, problem, splits=splits)
+        with torch.cuda.device_of(q):  # Triton launches on the current device
+            o, lse = launch.forward(q, k, v, weights, key_bias, problem, splits=splits)
     else:
         o, lse = chunked_forward(q, k, v, weights, key_bias, **_tiled(problem, dropout_p, seed))
     return o, lse, _empty(q) if problem.intervals is None else problem.intervals
@@ -110,7 +111,8 @@ def _attention_backward(
     if backend == "triton":
         from pentatonic.attention.kernels import launch
 
-        dq, dk, dv, dw, dkey = launch.backward(*tensors, problem, needs_weights=needs_weights)
+        with torch.cuda.device_of(q):
+            dq, dk, dv, dw, dkey = launch.backward(*tensors, problem, needs_weights=needs_weights)
     else:
         tiled = _tiled(problem, dropout_p, seed)
         dq, dk, dv, dw, dkey = chunked_backward(
@@ -215,7 +217,8 @@ def _intervals(
     if backend == "triton" and weights is not None:
         from pentatonic.attention.kernels import launch
 
-        return launch.key_intervals(q, k, weights, problem, tolerance)
+        with torch.cuda.device_of(q):
+            return launch.key_intervals(q, k, weights, problem, tolerance)
     return key_intervals(
         q,
         k,
