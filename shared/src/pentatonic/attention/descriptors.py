@@ -139,6 +139,8 @@ class KeyBias:
 
 
 Bias = Alibi1D | Alibi2D | Directional | Raw | KeyBias
+# torch.compile of PyTorch 2.9 does not follow isinstance with a union.
+BIASES = (Alibi1D, Alibi2D, Directional, Raw, KeyBias)
 
 
 class Mask:

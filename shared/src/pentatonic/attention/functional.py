@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from pentatonic.attention.descriptors import Alibi1D, Bias, Causal, KeyBias, Mask, Rope, Visibility
+from pentatonic.attention.descriptors import BIASES, Alibi1D, Bias, Causal, KeyBias, Mask, Rope, Visibility
 from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode, compute
 from pentatonic.attention.intervals import key_intervals
 from pentatonic.attention.intervals import live_fraction as visited_fraction
@@ -318,7 +318,7 @@ def _check(
 
 def _check_bias(bias: Bias, batch: int, heads: int, n_q: int, n_k: int) -> None:
     name = type(bias).__name__
-    if not isinstance(bias, Bias):
+    if not isinstance(bias, BIASES):
         raise UsageError(f"{name} is not a bias; allowed: Alibi1D, Alibi2D, Directional, Raw, KeyBias")
     if n_q > n_k:
         raise UsageError(f"{name} needs at least as many keys as queries, got {n_k} and {n_q}")

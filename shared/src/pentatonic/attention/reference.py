@@ -71,27 +71,27 @@ def dense_bias(bias: Bias, n_q: int, n_k: int, dtype: torch.dtype) -> Tensor:
     Raises:
         UsageError: ``bias`` is not a bias descriptor.
     """
-    match bias:
-        case Alibi1D(slope, position):
-            position = torch.arange(n_k, device=slope.device) if position is None else position
-            matrix = -_per_head(slope, dtype) * _distance(position.to(dtype), n_q)
-        case Alibi2D(coords, slope_t, slope_f):
-            t, f = coords.to(dtype).unbind(-1)
-            matrix = -_per_head(slope_t, dtype) * _distance(t, n_q) - _per_head(slope_f, dtype) * _distance(
-                f, n_q
-            )
-        case Raw(coords, signed):
-            matrix = _sum_of_axes(coords.to(dtype), signed, n_q)
-        case Directional(coords, left, right, signed):
-            keys = torch.arange(n_k, device=coords.device)
-            before = keys <= keys[n_k - n_q :, None]
-            weight = torch.where(before, _per_head(left, dtype), _per_head(right, dtype))
-            matrix = weight * _sum_of_axes(coords.to(dtype), signed, n_q)
-        case KeyBias(vec):
-            vec = vec.to(dtype).unsqueeze(-2)
-            matrix = vec[(None,) * (4 - vec.dim())].expand(-1, -1, n_q, -1)
-        case _:
-            raise UsageError(f"{type(bias).__name__} is not a bias descriptor")
+    # No match statement: torch.compile of PyTorch 2.9 does not follow patterns of classes.
+    if isinstance(bias, Alibi1D):
+        position = bias.position
+        position = torch.arange(n_k, device=bias.slope.device) if position is None else position
+        matrix = -_per_head(bias.slope, dtype) * _distance(position.to(dtype), n_q)
+    elif isinstance(bias, Alibi2D):
+        t, f = bias.coords.to(dtype).unbind(-1)
+        matrix = -_per_head(bias.slope_t, dtype) * _distance(t, n_q)
+        matrix = matrix - _per_head(bias.slope_f, dtype) * _distance(f, n_q)
+    elif isinstance(bias, Raw):
+        matrix = _sum_of_axes(bias.coords.to(dtype), bias.signed, n_q)
+    elif isinstance(bias, Directional):
+        keys = torch.arange(n_k, device=bias.coords.device)
+        before = keys <= keys[n_k - n_q :, None]
+        weight = torch.where(before, _per_head(bias.left, dtype), _per_head(bias.right, dtype))
+        matrix = weight * _sum_of_axes(bias.coords.to(dtype), bias.signed, n_q)
+    elif isinstance(bias, KeyBias):
+        vec = bias.vec.to(dtype).unsqueeze(-2)
+        matrix = vec[(None,) * (4 - vec.dim())].expand(-1, -1, n_q, -1)
+    else:
+        raise UsageError(f"{type(bias).__name__} is not a bias descriptor")
     return _without_cls(matrix) if bias.cls_tokens else matrix
 
 

@@ -16,7 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Alibi1D, Alibi2D, Bias, Directional, KeyBias, Raw, Visibility
+from pentatonic.attention.descriptors import (
+    BIASES,
+    Alibi1D,
+    Alibi2D,
+    Bias,
+    Directional,
+    Raw,
+    Visibility,
+)
 from pentatonic.attention.intervals import GROUP
 from pentatonic.errors import UsageError
 
@@ -203,30 +211,32 @@ def lower_bias(
     Raises:
         UsageError: ``bias`` is not a bias descriptor.
     """
-    match bias:
-        case None:
-            return Distances(), None, None
-        case Alibi1D(slope, position, cls_tokens):
-            position = torch.arange(n_k, device=slope.device) if position is None else position
-            axes = position.to(dtype).expand(position.shape if position.dim() > 1 else (1, -1))[None]
-            return Distances(axes, per_axis=True, cls_tokens=cls_tokens), -slope.to(dtype)[None], None
-        case Alibi2D(coords, slope_t, slope_f, cls_tokens):
-            weights = -torch.stack((slope_t, slope_f)).to(dtype)
-            return Distances(_axes(coords, dtype), per_axis=True, cls_tokens=cls_tokens), weights, None
-        case Directional(coords, left, right, signed, cls_tokens):
-            axes = _axes(coords, dtype, summed=signed)
-            weights = torch.stack((left, right)).to(dtype)
-            return Distances(axes, signed=signed, directional=True, cls_tokens=cls_tokens), weights, None
-        case Raw(coords, signed, cls_tokens):
-            axes = _axes(coords, dtype, summed=signed)
-            return Distances(axes, signed=signed, cls_tokens=cls_tokens), axes.new_ones(1, heads), None
-        case KeyBias(vec, cls_tokens):
-            vec = vec.to(dtype).expand(batch, heads, n_k)
-            if cls_tokens:
-                vec = torch.cat((torch.zeros_like(vec[..., :1]), vec[..., 1:]), dim=-1)
-            return Distances(cls_tokens=cls_tokens), None, vec
-        case _:
-            raise UsageError(f"{type(bias).__name__} is not a bias descriptor")
+    # No match statement: torch.compile of PyTorch 2.9 does not follow patterns of classes.
+    if bias is None:
+        return Distances(), None, None
+    if not isinstance(bias, BIASES):
+        raise UsageError(f"{type(bias).__name__} is not a bias descriptor")
+    cls_tokens = bias.cls_tokens
+    if isinstance(bias, Alibi1D):
+        device = bias.slope.device
+        position = torch.arange(n_k, device=device) if bias.position is None else bias.position
+        axes = position.to(dtype).expand(position.shape if position.dim() > 1 else (1, -1))[None]
+        return Distances(axes, per_axis=True, cls_tokens=cls_tokens), -bias.slope.to(dtype)[None], None
+    if isinstance(bias, Alibi2D):
+        weights = -torch.stack((bias.slope_t, bias.slope_f)).to(dtype)
+        return Distances(_axes(bias.coords, dtype), per_axis=True, cls_tokens=cls_tokens), weights, None
+    if isinstance(bias, Directional):
+        axes = _axes(bias.coords, dtype, summed=bias.signed)
+        weights = torch.stack((bias.left, bias.right)).to(dtype)
+        distances = Distances(axes, signed=bias.signed, directional=True, cls_tokens=cls_tokens)
+        return distances, weights, None
+    if isinstance(bias, Raw):
+        axes = _axes(bias.coords, dtype, summed=bias.signed)
+        return Distances(axes, signed=bias.signed, cls_tokens=cls_tokens), axes.new_ones(1, heads), None
+    vec = bias.vec.to(dtype).expand(batch, heads, n_k)
+    if cls_tokens:
+        vec = torch.cat((torch.zeros_like(vec[..., :1]), vec[..., 1:]), dim=-1)
+    return Distances(cls_tokens=cls_tokens), None, vec
 
 
 def _axes(coords: Tensor, dtype: torch.dtype, *, summed: bool = False) -> Tensor:
