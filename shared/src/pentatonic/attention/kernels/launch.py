@@ -296,10 +296,10 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
         D=head_dim,
         BLOCK_D=_block_d(head_dim),
         # Products in full float32 hold both operands in registers.
-        ROWS=16 if q.dtype == torch.float32 else 64,
+        ROWS=32 if q.dtype == torch.float32 else 64,
         KEYS=32 if q.dtype == torch.float32 else 64,
         UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
-        num_warps=4,
+        num_warps=4 if q.dtype == torch.float32 else 8,
     )
     _intervals.interval_kernel[(batch * heads, row_groups)](
         **shared,
