@@ -11,6 +11,9 @@ UV ?= $(shell command -v uv || echo .tools/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 SYNC := $(UV) sync --quiet --locked --all-packages --all-extras --group dev
 RUN := $(UV) run --no-sync
+# Fast tests share the cores by files: what a module prepares is prepared once.
+JOBS ?= 2
+PYTEST := pytest -q -n $(JOBS) --dist loadfile
 
 # Training: processes per machine, machines, experiment, further overrides, and where to run (local or slurm).
 GPUS ?= 1
@@ -51,14 +54,14 @@ demo-notagen: setup
 
 .PHONY: test
 test: setup ## all fast tests
-	$(RUN) pytest -q shared/tests $(PACKAGES:%=packages/%/tests) tests
+	$(RUN) $(PYTEST) shared/tests $(PACKAGES:%=packages/%/tests) tests
 
 # An environment of its own, in which no other package of the workspace can be imported.
 .PHONY: test-shared $(PACKAGES:%=test-%)
 test-shared: $(filter .tools/bin/uv,$(UV)) ## tests of the shared package alone
-	$(UV) run --locked --isolated --package pentatonic --all-extras --group test --group oracle pytest -q shared/tests
+	$(UV) run --locked --isolated --package pentatonic --all-extras --group test --group oracle $(PYTEST) shared/tests
 $(PACKAGES:%=test-%): test-%: $(filter .tools/bin/uv,$(UV))
-	$(UV) run --locked --isolated --package $* --all-extras --group test --group oracle pytest -q packages/$*/tests
+	$(UV) run --locked --isolated --package $* --all-extras --group test --group oracle $(PYTEST) packages/$*/tests
 test-%: ## tests of one package alone, such as test-omar-rq
 
 .PHONY: test-slow test-gpu

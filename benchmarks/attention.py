@@ -37,7 +37,7 @@ from attention_matrix.cases import Case, cpu_cases, gpu_cases, quick_cases
 from attention_matrix.goals import CPU_GOALS, GPU_GOALS, evaluate
 from attention_matrix.measuring import Bench, Budget, child_command, one_call
 from attention_matrix.report import draw, print_rows
-from attention_matrix.rows import Row, not_run
+from attention_matrix.rows import Row, not_run, why
 from attention_matrix.timing import ceilings
 from machine import RESULTS, describe_machine, results_folder, write_results
 
@@ -188,14 +188,20 @@ def start_again(args: argparse.Namespace, cases: Sequence[Case], left_s: float) 
     os.execv(sys.executable, [sys.executable, __file__, *words])
 
 
-def tune(args: argparse.Namespace) -> Path:
-    """Let the kernels find their tile sizes in a third of the budget; returns the table that they wrote."""
+def tune(args: argparse.Namespace) -> None:
+    """Let the kernels find their tile sizes in a third of the budget, and keep the table beside the results."""
+    from pentatonic.attention.kernels.tuning import TABLE
     from pentatonic.attention.kernels.tuning import tune as search
 
     seconds, start = args.budget / 3, time.monotonic()
-    table = search(torch.device(args.device), seconds, lambda line: print(line, flush=True))
+    try:
+        search(torch.device(args.device), seconds, lambda line: print(line, flush=True))
+    except Exception as error:  # the entries found so far are written, and the others serve as they are
+        print(f"tuning ended early: {why(error)}")
     args.budget -= time.monotonic() - start
-    return table
+    keep = results_folder(gpu=True, root=args.out) / "table.json"
+    keep.write_bytes(TABLE.read_bytes())
+    print(f"tile sizes: {TABLE}, copied to {keep}")
 
 
 def main() -> None:
@@ -208,11 +214,7 @@ def main() -> None:
         print(json.dumps(one_call(next(case for case in args.cases if case.name == name), opponent)))
         return
     if args.tune:
-        table = tune(args)
-        keep = results_folder(gpu=True, root=args.out) / "table.json"
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        keep.write_bytes(table.read_bytes())
-        print(f"tile sizes: {table}, copied to {keep}")
+        tune(args)
     command = " ".join(["python benchmarks/attention.py", *sys.argv[1:]])
     results = run(args, command)
     if judged := results.judged():

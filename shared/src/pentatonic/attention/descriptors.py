@@ -219,7 +219,7 @@ class Visibility:
             UsageError: ``mask`` is not a mask descriptor.
         """
         if mask is None:
-            return Visibility()
+            return EVERYTHING
         left = right = kv_len = None
         for part in _parts(mask):
             if isinstance(part, Causal):
@@ -241,6 +241,9 @@ class Visibility:
     def unlimited(self) -> bool:
         """No bound on the distance between query and key."""
         return self.left is None and self.right is None
+
+
+EVERYTHING = Visibility()
 
 
 @dataclass(frozen=True, eq=False)

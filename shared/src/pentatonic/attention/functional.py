@@ -303,16 +303,18 @@ def _check(
         raise UsageError(f"tolerance must be between 0 and 1, or None, got {tolerance}")
     if q.dim() != 4 or k.dim() != 4 or v.dim() != 4:
         raise UsageError(f"q, k, v must be (B, H, N, D), got {_shapes(q, k, v)}")
-    if q.shape[:2] != k.shape[:2] or k.shape[:3] != v.shape[:3] or q.shape[3] != k.shape[3]:
+    # Each shape is read once: a step of a decoder waits for this.
+    (batch, heads, n_q, dim), (batch_k, heads_k, n_k, dim_k) = q.shape, k.shape
+    batch_v, heads_v, n_v, _ = v.shape
+    if not (batch == batch_k == batch_v and heads == heads_k == heads_v and n_k == n_v and dim == dim_k):
         raise UsageError(f"q, k, v do not agree in B, H, Nk or D: {_shapes(q, k, v)}")
     if not (q.dtype == k.dtype == v.dtype and q.is_floating_point()):
         raise UsageError(f"q, k, v must share one floating dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
-    batch, heads, n_k = k.shape[:3]
-    visibility = Visibility.of(mask, q.shape[2], n_k)
+    visibility = Visibility.of(mask, n_q, n_k)
     if visibility.kv_len is not None and visibility.kv_len.shape[0] != batch:
         raise UsageError(f"kv_len has {visibility.kv_len.shape[0]} entries for a batch of {batch}")
     if bias is not None:
-        _check_bias(bias, batch, heads, q.shape[2], n_k)
+        _check_bias(bias, batch, heads, n_q, n_k)
     return visibility
 
 

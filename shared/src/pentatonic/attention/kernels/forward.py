@@ -175,6 +175,7 @@ def forward_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    EDGE_STAGES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """Rows of o and their natural log-sum-exp; a row that sees no key gets 0 and -inf.
@@ -255,7 +256,7 @@ def forward_kernel(
         )  # fmt: skip
     n_left = full_lo - lo
     n_edges = n_left + hi - full_hi
-    for n in range(0, n_edges + extra):
+    for n in tl.range(0, n_edges + extra, num_stages=EDGE_STAGES):
         tile = tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
         acc, m, total = _attend(
             acc, m, total, q, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr, w0, w1,

@@ -1,4 +1,4 @@
-"""Live intervals on the GPU: the rule of :mod:`pentatonic.attention.intervals` in two launches.
+"""Live intervals on the GPU: the rule of :mod:`pentatonic.attention.intervals` in three launches.
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension; groups of GROUP tokens.
 """
@@ -17,24 +17,59 @@ FACTS = tl.constexpr(8)
 
 
 @triton.jit
-def _span(ptr, tokens, member):
-    """Least and largest coordinate of the members of a group."""
-    x = tl.load(ptr + tokens, mask=member, other=0.0)
-    return tl.min(tl.where(member, x, float("inf")), 0), tl.max(tl.where(member, x, float("-inf")), 0)
+def _largest(squares, member):
+    """The largest norm of the members of a group."""
+    return tl.sqrt(tl.max(tl.where(member, squares, 0.0), 0))
 
 
 @triton.jit
-def _largest_norm(x, member):
-    norm = tl.sqrt(tl.sum(x.to(tl.float32) * x.to(tl.float32), 1))
-    return tl.max(tl.where(member, norm, 0.0), 0)
+def _store_span(fact_ptr, ptr, tokens, member):
+    """Least and largest coordinate of the members of a group."""
+    x = tl.load(ptr + tokens, mask=member, other=0.0)
+    tl.store(fact_ptr, tl.min(tl.where(member, x, float("inf")), 0))
+    tl.store(fact_ptr + 1, tl.max(tl.where(member, x, float("-inf")), 0))
 
 
-@triton.jit(do_not_specialize=["n_q", "n_k", "row_groups", "key_groups", "left", "right"])
-def group_kernel(
+@triton.jit(do_not_specialize=["n_k", "key_groups"])
+def key_group_kernel(
+    k_ptr,
+    key_fact_ptr,
+    x_ptr,
+    y_ptr,
+    k_b,
+    k_h,
+    k_n,
+    x_b,
+    heads,
+    n_k,
+    key_groups,
+    AXES: tl.constexpr,
+    CLS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """The largest norm of a group of keys, and the ranges of its coordinates; a CLS token bounds neither."""
+    bh = tl.program_id(0)
+    group = tl.program_id(1)
+    batch = (bh // heads).to(tl.int64)
+    k_ptr += batch * k_b + (bh % heads) * k_h
+    keys = group * GROUP + tl.arange(0, GROUP)
+    member = keys < n_k
+    if CLS:
+        member = member & (keys > 0)
+    k = load_rows(k_ptr, keys, k_n, n_k, tl.arange(0, BLOCK_D), D, BLOCK_D, True).to(tl.float32)
+    fact_ptr = key_fact_ptr + (bh.to(tl.int64) * key_groups + group) * FACTS
+    tl.store(fact_ptr, _largest(tl.sum(k * k, 1), member))
+    _store_span(fact_ptr + 1, x_ptr + batch * x_b, keys, member)
+    if AXES == 2:
+        _store_span(fact_ptr + 3, y_ptr + batch * x_b, keys, member)
+
+
+@triton.jit(do_not_specialize=["n_q", "n_k", "row_groups", "left", "right"])
+def row_group_kernel(
     q_ptr,
     k_ptr,
     row_fact_ptr,
-    key_fact_ptr,
     x_ptr,
     y_ptr,
     weight_ptr,
@@ -50,7 +85,6 @@ def group_kernel(
     n_q,
     n_k,
     row_groups,
-    key_groups,
     left,
     right,
     scale,
@@ -61,13 +95,14 @@ def group_kernel(
     LENGTHS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    ROWS: tl.constexpr,
+    CHUNK_D: tl.constexpr,
     KEYS: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """The facts of one group of keys, and of one group of queries from the scores among its own tokens.
+    """The same facts of a group of queries, and the least log-sum-exp of its rows over the group's own tokens.
 
-    A CLS token counts in the log-sum-exp only: neither its coordinates nor its norm bound anything.
+    A CLS token counts in the log-sum-exp only. Heads are taken CHUNK_D columns at a time: products in full float32
+    hold both operands in registers.
     """
     bh = tl.program_id(0)
     group = tl.program_id(1)
@@ -76,116 +111,56 @@ def group_kernel(
     q_ptr += batch * q_b + h * q_h
     k_ptr += batch * k_b + h * k_h
     x_ptr += batch * x_b
-    number = tl.arange(0, GROUP)
-    d = tl.arange(0, BLOCK_D)
+    offset = n_k - n_q
+    rows = group * GROUP + tl.arange(0, GROUP)
+    tokens = rows + offset
+    here = rows < n_q
+    member = here
+    if CLS:
+        member = member & (tokens > 0)
+    fact_ptr = row_fact_ptr + (bh.to(tl.int64) * row_groups + group) * FACTS
+    squares = tl.zeros([GROUP], tl.float32)
+    for d_0 in range(0, BLOCK_D, CHUNK_D):
+        d = d_0 + tl.arange(0, CHUNK_D)
+        q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True).to(tl.float32)
+        squares += tl.sum(q * q, 1)
+    tl.store(fact_ptr, _largest(squares, member))
+    _store_span(fact_ptr + 1, x_ptr, tokens, member)
+    x_q = tl.load(x_ptr + tokens, mask=here, other=0.0)[:, None]
+    y_q = x_q
+    w0 = tl.load(weight_ptr + h) * LOG2E
+    w1 = w0
     if AXES == 2:
         y_ptr += batch * x_b
-    if group < key_groups:
-        keys = group * GROUP + number
-        member = keys < n_k
-        if CLS:
-            member = member & (keys > 0)
-        k = load_rows(k_ptr, keys, k_n, n_k, d, D, BLOCK_D, True)
-        fact_ptr = key_fact_ptr + (bh * key_groups + group) * FACTS
-        tl.store(fact_ptr, _largest_norm(k, member))
-        least, most = _span(x_ptr, keys, member)
-        tl.store(fact_ptr + 1, least)
-        tl.store(fact_ptr + 2, most)
-        if AXES == 2:
-            least, most = _span(y_ptr, keys, member)
-            tl.store(fact_ptr + 3, least)
-            tl.store(fact_ptr + 4, most)
-    if group < row_groups:
-        rows = group * GROUP + number
-        tokens = rows + n_k - n_q
-        here = rows < n_q
-        member = here
-        if CLS:
-            member = member & (tokens > 0)
-        q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True)
-        fact_ptr = row_fact_ptr + (bh * row_groups + group) * FACTS
-        tl.store(fact_ptr, _largest_norm(q, member))
-        least, most = _span(x_ptr, tokens, member)
-        tl.store(fact_ptr + 1, least)
-        tl.store(fact_ptr + 2, most)
-        if AXES == 2:
-            least, most = _span(y_ptr, tokens, member)
-            tl.store(fact_ptr + 3, least)
-            tl.store(fact_ptr + 4, most)
-        valid = n_k
-        if LENGTHS:
-            valid = tl.minimum(tl.load(kv_len_ptr + batch).to(tl.int32), n_k)
-        w0 = tl.load(weight_ptr + h)
-        w1 = w0
-        if AXES == 2:
-            w1 = tl.load(weight_ptr + heads + h)
-        lowest = tl.max(tl.full([1], float("inf"), tl.float32), 0)
-        for part in range(0, GROUP // ROWS):
-            lse = _own_lse(
-                group * GROUP + part * ROWS, group * GROUP, q_ptr, k_ptr, q_n, k_n, x_ptr, y_ptr, w0, w1, n_q, n_k,
-                valid, left, right, scale, d, AXES, CLS, LEFT, RIGHT, D, BLOCK_D, ROWS, KEYS, UPCAST,
-            )  # fmt: skip
-            lowest = tl.minimum(lowest, lse)
-        tl.store(fact_ptr + 5, lowest)
-
-
-@triton.jit
-def _own_lse(
-    row_0,
-    first,
-    q_ptr,
-    k_ptr,
-    q_n,
-    k_n,
-    x_ptr,
-    y_ptr,
-    w0,
-    w1,
-    n_q,
-    n_k,
-    valid,
-    left,
-    right,
-    scale,
-    d,
-    AXES: tl.constexpr,
-    CLS: tl.constexpr,
-    LEFT: tl.constexpr,
-    RIGHT: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
-    """The least log-sum-exp of ROWS rows over the tokens of their group, which begins at row ``first``."""
-    offset = n_k - n_q
-    rows = row_0 + tl.arange(0, ROWS)
-    here = rows < n_q
-    a = (rows + offset)[:, None]
-    q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True)
-    x_q = tl.load(x_ptr + rows + offset, mask=here, other=0.0)[:, None]
-    y_q = x_q
-    if AXES == 2:
-        y_q = tl.load(y_ptr + rows + offset, mask=here, other=0.0)[:, None]
-    m = tl.full([ROWS], FLOOR, tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    for part in range(0, GROUP // KEYS):
-        keys = first + offset + part * KEYS + tl.arange(0, KEYS)
-        k = load_rows(k_ptr, keys, k_n, n_k, d, D, BLOCK_D, True)
+        _store_span(fact_ptr + 3, y_ptr, tokens, member)
+        y_q = tl.load(y_ptr + tokens, mask=here, other=0.0)[:, None]
+        w1 = tl.load(weight_ptr + heads + h) * LOG2E
+    valid = n_k
+    if LENGTHS:
+        valid = tl.minimum(tl.load(kv_len_ptr + batch).to(tl.int32), n_k)
+    a = tokens[:, None]
+    m = tl.full([GROUP], FLOOR, tl.float32)
+    total = tl.zeros([GROUP], tl.float32)
+    for start in range(0, GROUP // KEYS):
+        keys = group * GROUP + offset + start * KEYS + tl.arange(0, KEYS)
+        s = tl.zeros([GROUP, KEYS], tl.float32)
+        for d_0 in range(0, BLOCK_D, CHUNK_D):
+            d = d_0 + tl.arange(0, CHUNK_D)
+            q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True)
+            k = load_rows(k_ptr, keys, k_n, n_k, d, D, BLOCK_D, True)
+            s = product(q, tl.trans(k), s, UPCAST)
         j = keys[None, :]
         bias = w0 * tl.abs(x_q - tl.load(x_ptr + keys, mask=keys < n_k, other=0.0)[None, :])
         if AXES == 2:
             bias += w1 * tl.abs(y_q - tl.load(y_ptr + keys, mask=keys < n_k, other=0.0)[None, :])
         if CLS:
             bias = tl.where((a > 0) & (j > 0), bias, 0.0)
-        s = (product(q, tl.trans(k), None, UPCAST) * scale + bias) * LOG2E
-        s = hide(s, a, j, valid, left, right, LEFT, RIGHT)
+        s = hide(s * (scale * LOG2E) + bias, a, j, valid, left, right, LEFT, RIGHT)
         m_new = tl.maximum(m, tl.max(s, 1))
         total = total * tl.exp2(m - m_new) + tl.sum(tl.exp2(s - m_new[:, None]), 1)
         m = m_new
     lse = tl.where(total > 0.0, (m + tl.log2(tl.where(total > 0.0, total, 1.0))) * LN2, float("-inf"))
-    return tl.min(tl.where(here, lse, float("inf")), 0)
+    tl.store(fact_ptr + 5, tl.min(tl.where(here, lse, float("inf")), 0))
 
 
 @triton.jit

@@ -160,6 +160,7 @@ def forward(
         ROTATE_K=rotate_k,
         SPLITS=splits,
         POSITIVE_SCALE=problem.scale > 0,
+        EDGE_STAGES=_edge_stages(config, problem, q.dtype),
     )
     if splits > 1:
         _forward.combine_kernel[(batch * heads * n_q,)](
@@ -273,37 +274,39 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
     bias = coordinates(problem, weights, None, exact=True)
     row_facts = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
     key_facts = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
-    shared = {"weight_ptr": bias.weights, "kv_len_ptr": problem.kv_len, "heads": heads, "n_k": n_k}
-    shared |= {"row_groups": row_groups, "key_groups": key_groups, "scale": problem.scale}
-    shared |= {"row_fact_ptr": row_facts, "key_fact_ptr": key_facts}
-    shared |= {"AXES": bias.axes, "LENGTHS": problem.kv_len is not None}
-    cls_tokens = bool(problem.distances.cls_tokens)
-    _intervals.group_kernel[(batch * heads, max(row_groups, key_groups))](
+    cls_tokens, block_d = bool(problem.distances.cls_tokens), _block_d(head_dim)
+    shared = {"heads": heads, "n_k": n_k, "AXES": bias.axes}
+    facts = {"x_ptr": bias.x, "y_ptr": bias.y, "x_b": bias.arguments(cls_tokens)["x_b"], "CLS": cls_tokens}
+    facts |= {"k_ptr": k, **_strides("k", k), "D": head_dim, "BLOCK_D": block_d, "num_warps": 8}
+    rule = {"weight_ptr": bias.weights, "kv_len_ptr": problem.kv_len, "LENGTHS": problem.kv_len is not None}
+    rule |= {"row_fact_ptr": row_facts, "row_groups": row_groups, "scale": problem.scale}
+    _intervals.key_group_kernel[(batch * heads, key_groups)](
+        **shared, **facts, key_fact_ptr=key_facts, key_groups=key_groups
+    )
+    _intervals.row_group_kernel[(batch * heads, row_groups)](
         **shared,
+        **facts,
+        **rule,
         **_strides("q", q),
-        **_strides("k", k),
         q_ptr=q,
-        k_ptr=k,
-        x_ptr=bias.x,
-        y_ptr=bias.y,
-        x_b=bias.arguments(cls_tokens)["x_b"],
         n_q=n_q,
         left=problem.left or 0,
         right=problem.right or 0,
-        CLS=cls_tokens,
         LEFT=problem.left is not None,
         RIGHT=problem.right is not None,
-        D=head_dim,
-        BLOCK_D=_block_d(head_dim),
-        # Products in full float32 hold both operands in registers.
-        ROWS=32 if q.dtype == torch.float32 else 64,
-        KEYS=32 if q.dtype == torch.float32 else 64,
+        CHUNK_D=min(32, block_d),
+        KEYS=16,
         UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
-        num_warps=4 if q.dtype == torch.float32 else 8,
+        num_stages=1,
+        # Left to itself the assembler spills a number or two for the sake of more programs at a time.
+        maxnreg=255,
     )
     _intervals.interval_kernel[(batch * heads, row_groups)](
         **shared,
+        **rule,
+        key_fact_ptr=key_facts,
         interval_ptr=intervals,
+        key_groups=key_groups,
         half_tolerance=tolerance / 2,
         CLS_ROW=cls_tokens and n_q == n_k,
         CHUNK=128,
@@ -439,6 +442,15 @@ def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
     if bias.form == "none":
         return "none"
     return "distance" if bias.form == "premultiplied" else "weighted"
+
+
+def _edge_stages(config: Config, problem: Problem, dtype: torch.dtype) -> int:
+    """Pipeline stages of the forward kernel's tiles at the edges.
+
+    Without a window there are too few of these to fill a pipeline, whose registers the whole kernel would pay for.
+    The tiles of float32 were chosen with it.
+    """
+    return config.stages if problem.left is not None or dtype == torch.float32 else 1
 
 
 def _windowed(problem: Problem) -> bool:

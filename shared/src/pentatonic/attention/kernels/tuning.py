@@ -11,10 +11,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from dataclasses import astuple, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -165,19 +167,22 @@ def tune(
     *,
     arch: int | None = None,
     timer: Timer | None = None,
+    pool: Executor | None = None,
     path: Path = TABLE,
 ) -> Path:
-    """Time the candidates on a GPU and put the fastest that fits into the table, until the time is up.
+    """Time the candidates that fit on a GPU and put the fastest into the table, until the time is up.
 
     The head dimensions of the models come first, and what their training and inference spends most on; entries
-    that the budget does not reach stay as they are. The table is written after each key.
+    that the budget does not reach stay as they are. The table is written after each key. Compiling takes far longer
+    than timing, so other processes do it for all keys at once, ahead of the GPU, into the cache on disk.
 
     Args:
         device: A CUDA device.
-        budget_s: Seconds, compilation included; the key in work when they end is finished.
+        budget_s: Seconds, compilation included; what is in work when they end is finished.
         report: Takes one line per key.
         arch: Whose entries are replaced; ``None`` is the device's.
         timer: Milliseconds that a workload takes with a configuration, infinite if it cannot run; ``None`` measures.
+        pool: Runs :func:`fits`; ``None`` starts one process for each core.
         path: The table.
 
     Returns:
@@ -190,19 +195,29 @@ def tune(
     if arch is None:
         arch = _own_arch(device)
     timer = timer or partial(measure, device)
-    for key in important(arch):
-        if time.monotonic() >= end:
-            report(f"{key}: not reached in {budget_s:.0f} s")
-            continue
-        workload = benchmark(key)
-        times = {config: timer(workload, config) for config in candidates(key)}
-        ranking = sorted((config for config in times if isfinite(times[config])), key=lambda c: times[c])
-        best = next((config for config in ranking if fits(config, key)), None)
-        if best is None:
-            report(f"{key}: no candidate runs")
-            continue
-        write_table({str(key): Entry(best, "measured")}, path)
-        report(f"{key}: {best}, {times[best]:.3f} ms, {len(ranking)} of {len(times)} candidates ran")
+    # Not forked: this process may hold a CUDA context.
+    compilers = pool or ProcessPoolExecutor(mp_context=get_context("spawn"))
+    try:
+        fitting = {
+            key: {config: compilers.submit(fits, config, key) for config in candidates(key)}
+            for key in important(arch)
+        }
+        for key, found in fitting.items():
+            left = end - time.monotonic()
+            if left <= 0 or wait(found.values(), timeout=left).not_done:
+                report(f"{key}: not reached in {budget_s:.0f} s")
+                continue
+            chosen = [config for config, does in found.items() if does.result()]
+            workload = benchmark(key)
+            times = {config: timer(workload, config) for config in chosen}
+            best = min(times, key=lambda config: times[config], default=None)
+            if best is None or not isfinite(times[best]):
+                report(f"{key}: no candidate runs")
+                continue
+            write_table({str(key): Entry(best, "measured")}, path)
+            report(f"{key}: {best}, {times[best]:.3f} ms, the best of {len(times)} of {len(found)}")
+    finally:
+        compilers.shutdown(cancel_futures=True)
     return path
 
 
