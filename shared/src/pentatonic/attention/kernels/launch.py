@@ -133,6 +133,9 @@ def forward(
     rotate_k = rope is not None and (_windowed(problem) or small)
     kind = _kind(problem, bias, rotate=rotate_k)
     config = config_for("decode" if small else "forward", q, kind)
+    # Without a window few tiles are at the edges: too few to fill a pipeline, whose registers the whole kernel would
+    # pay for. The tiles of float32, which needs no deep pipeline, were chosen with it.
+    pipelined = small or problem.left is not None or q.dtype == torch.float32
     arguments = _common(q, k, v, problem, bias, config)
     grid = (arguments["n_blocks"] * batch * heads, splits)
     if rope is not None and not rotate_k:
@@ -160,7 +163,7 @@ def forward(
         ROTATE_K=rotate_k,
         SPLITS=splits,
         POSITIVE_SCALE=problem.scale > 0,
-        EDGE_STAGES=_edge_stages(config, problem, q.dtype),
+        EDGE_STAGES=config.stages if pipelined else 1,
     )
     if splits > 1:
         _forward.combine_kernel[(batch * heads * n_q,)](
@@ -442,15 +445,6 @@ def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
     if bias.form == "none":
         return "none"
     return "distance" if bias.form == "premultiplied" else "weighted"
-
-
-def _edge_stages(config: Config, problem: Problem, dtype: torch.dtype) -> int:
-    """Pipeline stages of the forward kernel's tiles at the edges.
-
-    Without a window there are too few of these to fill a pipeline, whose registers the whole kernel would pay for.
-    The tiles of float32 were chosen with it.
-    """
-    return config.stages if problem.left is not None or dtype == torch.float32 else 1
 
 
 def _windowed(problem: Problem) -> bool:
