@@ -247,7 +247,7 @@ def decode_attention(
         raise UsageError(f"kv_len must be ({q.shape[0]},) integer, got {kv_len.dtype} {tuple(kv_len.shape)}")
     if append is not None:
         _append(k_cache, v_cache, append, kv_len, n_q)
-    if isinstance(kv_len, int):
+    if isinstance(kv_len, int) and kv_len < capacity:
         k_cache, v_cache = k_cache[:, :, :kv_len], v_cache[:, :, :kv_len]
     _check(q, k_cache, v_cache, None, None)
     if choose_decode(q, k_cache, v_cache, backend) == "triton":
