@@ -182,7 +182,7 @@ def tune(
         report: Takes one line per key.
         arch: Whose entries are replaced; ``None`` is the device's.
         timer: Milliseconds that a workload takes with a configuration, infinite if it cannot run; ``None`` measures.
-        pool: Runs :func:`fits`; ``None`` starts one process for each core.
+        pool: Runs :func:`fits`, and is shut down at the end; ``None`` starts one process for each core.
         path: The table.
 
     Returns:
