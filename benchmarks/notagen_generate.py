@@ -34,10 +34,10 @@ from machine import markdown_table, write_results
 from torch import Tensor
 
 from notagen.codec import BOS, EOS, PAD, PATCH_SIZE, VOCABULARY_SIZE, decode, encode_generate
-from notagen.generate import Limits, Request, stream
+from notagen.generation.decoding import Limits, Request, stream
+from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import NotaGen, NotaGenConfig, Trunk
 from notagen.quantize import quantize
-from notagen.sampling import Sampling, draw, probabilities
 
 CONTEXTS = (1, 64, 1024, 2000)
 MEMORY_CONTEXTS = (1024, 2000)

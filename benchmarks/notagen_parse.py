@@ -24,14 +24,14 @@ from machine import markdown_table, write_results
 from notagen.abc import parse_tune, print_tune, total_duration
 from notagen.abc.duration import Meter
 from notagen.abc.syntax import MusicLine, Tune
-from notagen.bars import read_tune
-from notagen.clean import clean
 from notagen.codec import encode_train
 from notagen.musicxml.reader import musicxml_to_abc
-from notagen.repair import repair
-from notagen.rests import complete_rests, omit_rests
-from notagen.tunebook import split_tunes, standard_tune
-from notagen.validate import validate
+from notagen.notation.bars import read_tune
+from notagen.notation.clean import clean
+from notagen.notation.repair import repair
+from notagen.notation.rests import complete_rests, omit_rests
+from notagen.notation.tunebook import split_tunes, standard_tune
+from notagen.notation.validation import validate
 from pentatonic.errors import InputError
 
 SCORE_SUFFIXES = (".mxl", ".xml", ".musicxml")

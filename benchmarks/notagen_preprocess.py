@@ -24,15 +24,15 @@ from pathlib import Path
 
 from machine import markdown_table, write_results
 
-from notagen.augment import AUGMENTED, INTERLEAVED, convert_file
-from notagen.bars import read_tune
-from notagen.clean import clean
-from notagen.interleave import interleaved, standard
-from notagen.keys import MAJOR_KEYS
 from notagen.musicxml.reader import musicxml_to_abc
-from notagen.rests import omit_rests
-from notagen.transpose import transpose
-from notagen.tunebook import SCORE_SUFFIXES, standard_tune
+from notagen.notation.bars import read_tune
+from notagen.notation.clean import clean
+from notagen.notation.keys import MAJOR_KEYS
+from notagen.notation.layout import interleaved, standard
+from notagen.notation.rests import omit_rests
+from notagen.notation.transpose import transpose
+from notagen.notation.tunebook import SCORE_SUFFIXES, standard_tune
+from notagen.training.augment import AUGMENTED, INTERLEAVED, convert_file
 from pentatonic.errors import InputError
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from omar_rq.conformer import Rotary
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
-from omar_rq.released import released_config
+from omar_rq.published_models import released_config
 from pentatonic.attention import Causal
 from pentatonic.rope import rope_table
 

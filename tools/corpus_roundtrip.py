@@ -29,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from notagen.abc import parse_tune, print_tune
-from notagen.bars import read_tune
-from notagen.clean import clean
-from notagen.interleave import interleaved
 from notagen.musicxml import abc_to_musicxml
 from notagen.musicxml.reader import musicxml_to_abc
-from notagen.playback import perform
+from notagen.notation.bars import read_tune
+from notagen.notation.clean import clean
+from notagen.notation.layout import interleaved
+from notagen.notation.tunebook import split_tunes, standard_tune
 from notagen.score import read_score
-from notagen.tunebook import split_tunes, standard_tune
+from notagen.sound.performance import perform
 from pentatonic.errors import InputError
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "corpus"

@@ -28,20 +28,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 from notagen.abc import parse_tune, print_tune
-from notagen.bars import read_tune
-from notagen.clean import clean
 from notagen.codec import encode_generate, encode_train
-from notagen.continuation import continuation
-from notagen.interleave import deinterleave, interleave
+from notagen.generation.continuation import continuation
 from notagen.musicxml import abc_to_musicxml
 from notagen.musicxml.reader import musicxml_to_abc
-from notagen.playback import perform
-from notagen.repair import repair
-from notagen.rests import complete_rests, final_text, omit_rests
+from notagen.notation.bars import read_tune
+from notagen.notation.clean import clean
+from notagen.notation.layout import deinterleave, interleave
+from notagen.notation.repair import repair
+from notagen.notation.rests import complete_rests, final_text, omit_rests
+from notagen.notation.transpose import transpose
+from notagen.notation.tunebook import split_tunes, standard_tune
+from notagen.notation.validation import validate
 from notagen.score import read_score
-from notagen.transpose import transpose
-from notagen.tunebook import split_tunes, standard_tune
-from notagen.validate import validate
+from notagen.sound.performance import perform
 from pentatonic.errors import InputError
 
 GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"

@@ -5,7 +5,7 @@
 
 Written are one ABC file per tune, `prompts.jsonl` (the prompt of each collection) and `manifest.json` (every source
 file with its SHA-256, what is known about rights, and what was left out and why). Bars that a chorale has in two parts,
-before and after a fermata, are joined. What does not pass `notagen.validate` is left out.
+before and after a fermata, are joined. What does not pass `notagen.notation.validation` is left out.
 
 Only music out of copyright is taken: tunes printed from 1778 to 1903, and chorales of J. S. Bach. Left out, although
 the corpus has them: the Essen folk songs (their encodings are licensed for non-commercial use), Josquin (encodings
@@ -24,11 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from notagen.abc import bar_duration, parse_meter, parse_unit_length
-from notagen.bars import BarTable, VoiceBars
-from notagen.interleave import standard
-from notagen.rests import omit_rests
-from notagen.tunebook import prepare_tune, read_tunes
-from notagen.validate import validate
+from notagen.notation.bars import BarTable, VoiceBars
+from notagen.notation.layout import standard
+from notagen.notation.rests import omit_rests
+from notagen.notation.tunebook import prepare_tune, read_tunes
+from notagen.notation.validation import validate
 from pentatonic.cli import progress
 from pentatonic.errors import PentatonicError
 

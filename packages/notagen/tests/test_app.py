@@ -26,7 +26,7 @@ from pentatonic.errors import UsageError
 
 pytest.importorskip("gradio")
 
-from notagen.app import MAX_UPLOAD_BYTES, build_app, launch
+from notagen.app.page import MAX_UPLOAD_BYTES, build_app, launch
 
 # Inside gradio.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notagen.bars import alignment, read_tune, split_segment, split_voice, voice_segments
-from notagen.interleave import interleaved, standard
+from notagen.notation.bars import alignment, read_tune, split_segment, split_voice, voice_segments
+from notagen.notation.layout import interleaved, standard
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from notagen.bigram import Bigram
 from notagen.codec import encode_train
-from notagen.sampling import Sampling
+from notagen.evaluation.bigram import Bigram
+from notagen.generation.sampling import Sampling
 from pentatonic.errors import UsageError
 
 ALL = Sampling(top_k=0, top_p=1.0, temperature=1.0)

@@ -2,12 +2,12 @@
 
 import torch
 
-from notagen.bundle import prompt_table
 from notagen.codec import encode_train
-from notagen.generate import Limits, Request, generate
-from notagen.index import Entry, Index, write_index
+from notagen.generation.decoding import Limits, Request, generate
+from notagen.notation.validation import validate
 from notagen.prompts import model_prompts
-from notagen.validate import validate
+from notagen.training.bundle import prompt_table
+from notagen.training.index import Entry, Index, write_index
 from notagen.weights import BUNDLED, from_pretrained
 
 REEL = """%Folk

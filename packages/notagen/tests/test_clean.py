@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notagen.clean import clean, to_ascii
+from notagen.notation.clean import clean, to_ascii
 
 HEADER = "L:1/8\nK:C\nV:1 treble\nV:1\n"
 

@@ -14,7 +14,7 @@ import pytest
 
 import notagen
 from notagen import cli
-from notagen.sampling import Sampling
+from notagen.generation.sampling import Sampling
 from notagen.weights import load_file, save_pretrained
 
 GOLDENS = Path(__file__).parent / "goldens" / "generation_e2e"
@@ -22,6 +22,12 @@ CASES = json.loads((GOLDENS / "cases.json").read_text())["cases"]
 PROMPTS = {"Classical": {"Anon, A.": ["Art Song"], "Nobody": ["Choral", "Keyboard"]}}
 TUNE = "X:1\nT:Scale\n%%score 1\nL:1/8\nM:4/4\nK:C\nV:1 treble\nV:1\nCDEF GABc|c8|]\n"
 BAD = "%%score 1\nL:1/8\nM:4/4\nK:C\nV:1 treble\n[V:1]CDEF GABc|\n[V:1]c9|\n[V:1]c8|]\n"
+
+TASKS = {
+    "preprocess": "notagen.training.preprocess",
+    "train": "notagen.training.train",
+    "evaluate": "notagen.evaluation.evaluate",
+}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +131,7 @@ def test_options_reach_the_library(generate, monkeypatch, model):
         seen.update(options, requests=requests)
         return [], SimpleNamespace(print_summary=lambda: None, raise_for_failures=lambda: None)
 
-    monkeypatch.setattr("notagen.batch.write_pieces", write_pieces)
+    monkeypatch.setattr("notagen.generation.piece_folder.write_pieces", write_pieces)
     options = ["--top-k", 3, "--top-p", 0.5, "--temperature", 0.7, "--max-patches", 9, "--max-seconds", 2.5]
     assert generate(*options, "--bars", 12, "--constrained", "--upstream-layout", "-n", 4)[0] == 0
     assert seen["sampling"] == Sampling(3, 0.5, 0.7) and seen["constrained"] is True
@@ -237,7 +243,7 @@ def test_constrained_pieces_are_well_formed(command, model, tmp_path):
 
 
 def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
-    from notagen import batch
+    from notagen.generation import piece_folder as batch
     from pentatonic.errors import InputError
 
     def fail(text, stem, formats):
@@ -252,7 +258,7 @@ def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
 
 
 def test_ctrl_c_exits_130(generate, monkeypatch, tmp_path):
-    from notagen import batch
+    from notagen.generation import piece_folder as batch
 
     inner = batch.stream
 
@@ -328,7 +334,7 @@ def test_overrides_are_passed_on(command, monkeypatch, verb):
         given.extend(overrides)
         return SimpleNamespace(interrupted=True)
 
-    monkeypatch.setitem(sys.modules, f"notagen.{verb}", SimpleNamespace(main=main))
+    monkeypatch.setitem(sys.modules, TASKS[verb], SimpleNamespace(main=main))
     assert command(verb, "a.b=3", "c=d")[0] == (130 if verb == "train" else 0) and given == ["a.b=3", "c=d"]
 
 
@@ -338,7 +344,7 @@ def test_the_training_extra_is_named(command, monkeypatch, verb):
         def __getattr__(self, name):
             raise ModuleNotFoundError(f"No module named {name!r}", name="omegaconf.errors")
 
-    monkeypatch.setitem(sys.modules, f"notagen.{verb}", Module())
+    monkeypatch.setitem(sys.modules, TASKS[verb], Module())
     code, _, stderr = command(verb)
     assert code == 1 and "pip install 'notagen[train]'" in stderr
 
@@ -382,7 +388,7 @@ def test_modules_print_what_they_are(monkeypatch, capsys, words):
 @pytest.mark.parametrize("name", ["preprocess", "train", "evaluate"])
 def test_modules_of_tasks(name):
     pytest.importorskip("hydra")
-    words = [sys.executable, "-m", f"notagen.{name}"]
+    words = [sys.executable, "-m", TASKS[name]]
     done = subprocess.run([*words, "--help"], check=True, capture_output=True, text=True)
     assert done.stdout.startswith(f"``notagen {name}``: ")
     done = subprocess.run([*words, "no.such=1"], capture_output=True, text=True)

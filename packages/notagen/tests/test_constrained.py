@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from notagen import generate as module
 from notagen.codec import EOS, decode, encode_generate, keep_newest, padded
-from notagen.generate import Limits, Request, generate, sample_patches, stream
-from notagen.grammar import Grammar
+from notagen.generation import decoding as module
+from notagen.generation.decoding import Limits, Request, generate, sample_patches, stream
+from notagen.generation.grammar import Grammar
+from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.musicxml import abc_to_musicxml
-from notagen.rests import final_text
-from notagen.sampling import Sampling, draw, probabilities
-from notagen.validate import validate
+from notagen.notation.rests import final_text
+from notagen.notation.validation import validate
 from pentatonic.errors import FormatError, UsageError
 
 HEADER = "%%score 1 2\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"

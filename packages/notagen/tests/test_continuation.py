@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notagen.codec import decode, encode_generate
-from notagen.continuation import continuation
-from notagen.generate import Limits, Request, generate
-from notagen.interleave import deinterleave
+from notagen.generation.continuation import continuation
+from notagen.generation.decoding import Limits, Request, generate
 from notagen.model import NotaGen, NotaGenConfig
-from notagen.rests import complete_rests
-from notagen.validate import validate
+from notagen.notation.layout import deinterleave
+from notagen.notation.rests import complete_rests
+from notagen.notation.validation import validate
 from pentatonic.errors import FormatError, UsageError
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text())["cases"]

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from notagen import convert as module
-from notagen.bars import read_tune
-from notagen.convert import convert
+from notagen.files import convert as module
+from notagen.files.convert import convert
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
+from notagen.notation.bars import read_tune
 from pentatonic.errors import UsageError
 
 SCORE = """<score-partwise><part-list/><part id="P1"><measure><attributes><divisions>1</divisions></attributes>

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from notagen.codec import END_PATCH, START_PATCH, decode, encode_train
-from notagen.data import PieceDataset, collate
-from notagen.index import Entry, Index, write_index
-from notagen.keys import MAJOR_KEYS
+from notagen.notation.keys import MAJOR_KEYS
+from notagen.training.data import PieceDataset, collate
+from notagen.training.index import Entry, Index, write_index
 from pentatonic.errors import ConfigError, InputError
 from pentatonic.training import ItemKey
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from notagen.bigram import Bigram
-from notagen.data import PieceDataset
-from notagen.evaluate import EvaluateConfig, bigram_loss, evaluate, main, model_loss, rates, table
-from notagen.index import Entry, Index, write_index
+from notagen.evaluation.bigram import Bigram
+from notagen.evaluation.evaluate import EvaluateConfig, bigram_loss, evaluate, main, model_loss, rates, table
+from notagen.evaluation.novelty import KnownMusic
 from notagen.model import NotaGen, NotaGenConfig
-from notagen.novelty import KnownMusic
+from notagen.training.data import PieceDataset
+from notagen.training.index import Entry, Index, write_index
 from notagen.weights import save_pretrained
 from pentatonic.errors import ConfigError
 from pentatonic.training import ItemKey

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import soundfile
 
-from notagen import gallery
-from notagen.gallery import GalleryPiece, write_gallery
+from notagen.files import gallery
+from notagen.files.gallery import GalleryPiece, write_gallery
 from pentatonic.errors import FormatError, MissingExtra
 from pentatonic.report import Report
 

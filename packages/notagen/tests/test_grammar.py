@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notagen.bars import read_tune
 from notagen.codec import BOS, END_PATCH, EOS, PAD, PATCH_SIZE, decode, encode_generate, encode_train, padded
-from notagen.grammar import Grammar
-from notagen.rests import final_text, omit_rests
-from notagen.validate import validate
+from notagen.generation.grammar import Grammar
+from notagen.notation.bars import read_tune
+from notagen.notation.rests import final_text, omit_rests
+from notagen.notation.validation import validate
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"

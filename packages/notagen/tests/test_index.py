@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from notagen.index import Entry, Index, write_index
+from notagen.training.index import Entry, Index, write_index
 from pentatonic.errors import FormatError, InputError
 
 

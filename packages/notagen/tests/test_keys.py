@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notagen.keys import (
+from notagen.notation.keys import (
     MAJOR_KEYS,
     choose_key,
     fifths,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from notagen.login import bindable_port, check_login
+from notagen.app.login import bindable_port, check_login
 from pentatonic.errors import UsageError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from symusic.core import ScoreTick
 
-from notagen.midi import TICKS_PER_QUARTER, midi_bytes, write_midi
-from notagen.playback import perform
+from notagen.sound.midi import TICKS_PER_QUARTER, midi_bytes, write_midi
+from notagen.sound.performance import perform
 from pentatonic.errors import CheckpointError, FormatError
 
 TRIO = (

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from notagen.bars import alignment, read_tune
-from notagen.clean import clean
-from notagen.interleave import interleave
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
-from notagen.rests import complete_rests, omit_rests
+from notagen.notation.bars import alignment, read_tune
+from notagen.notation.clean import clean
+from notagen.notation.layout import interleave
+from notagen.notation.rests import complete_rests, omit_rests
+from notagen.notation.validation import validate
 from notagen.score import read_score
-from notagen.validate import validate
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"

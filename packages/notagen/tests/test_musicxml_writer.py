@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.musicxml.writer_notes import pieces
+from notagen.notation.validation import validate
 from notagen.score import read_score
-from notagen.validate import validate
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"

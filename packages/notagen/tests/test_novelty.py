@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notagen.bars import read_tune
-from notagen.interleave import interleaved
-from notagen.novelty import KnownMusic, voice_notes
-from notagen.transpose import transpose
+from notagen.evaluation.novelty import KnownMusic, voice_notes
+from notagen.notation.bars import read_tune
+from notagen.notation.layout import interleaved
+from notagen.notation.transpose import transpose
 from pentatonic.errors import FormatError, UsageError
 
 TUNE = "L:1/8\nM:4/4\nK:D\nV:1 treble\n[V:1]D2 FA d2 fa|\n[V:1]b/a/g f2 e2 d2|\n[V:1]A4 F4|]\n"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from notagen.augment import convert_file
-from notagen.index import Index
-from notagen.keys import MAJOR_KEYS
-from notagen.preprocess import PreprocessConfig, main, preprocess
+from notagen.notation.keys import MAJOR_KEYS
+from notagen.training.augment import convert_file
+from notagen.training.index import Index
+from notagen.training.preprocess import PreprocessConfig, main, preprocess
 from pentatonic.cli import PartialFailure
 from pentatonic.errors import ConfigError, UsageError
 
@@ -110,7 +110,7 @@ def test_a_second_run_reads_only_what_is_new(source, tmp_path, monkeypatch):
         calls.append(file.name)
         return convert_file(file, name, **options)
 
-    monkeypatch.setattr("notagen.preprocess.convert_file", spy)
+    monkeypatch.setattr("notagen.training.preprocess.convert_file", spy)
     run(source, out)
     # The duplicate's files are gone, so it is read again.
     assert calls == ["copy.abc", "three.abc"]
@@ -129,7 +129,7 @@ def test_a_file_that_takes_too_long_is_named(source, tmp_path, monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr("notagen.augment.prepare_tune", endless)
+    monkeypatch.setattr("notagen.training.augment.prepare_tune", endless)
     (fate,) = convert_file(source / "works" / "one.abc", "one", out=tmp_path, min_bars=1, timeout_s=0.05)
     assert fate.error == ("InputError", "took longer than 0.05 s")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from notagen import preview as module
-from notagen.preview import Preview, preview
+from notagen.app import preview as module
+from notagen.app.preview import Preview, preview
 from pentatonic import audio
 from pentatonic.errors import InputError
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file as load_golden
 from torch import nn
 
 from notagen.codec import encode_train
-from notagen.generate import Limits, Request, generate
+from notagen.generation.decoding import Limits, Request, generate
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.quantize import Int8Linear, quantize
 from notagen.weights import load_file

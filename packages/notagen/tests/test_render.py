@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from notagen import render as module
-from notagen.render import render
+from notagen.files import render as module
+from notagen.files.render import render
 from pentatonic.errors import FormatError, UsageError
 
 TUNE = "X:1\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|]\n"

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from notagen.abc import Meter, parse_bar, print_elements
 from notagen.abc.duration import uncut_runs
-from notagen.bars import read_tune
-from notagen.interleave import deinterleave, interleave
-from notagen.repair import repair
-from notagen.repair.fitting import fit, silence
-from notagen.repeats import unbalanced_repeats
-from notagen.rests import complete_rests
-from notagen.validate import validate
+from notagen.notation.bars import read_tune
+from notagen.notation.layout import deinterleave, interleave
+from notagen.notation.repair import repair
+from notagen.notation.repair.fitting import fit, silence
+from notagen.notation.repeats import unbalanced_repeats
+from notagen.notation.rests import complete_rests
+from notagen.notation.validation import validate
 from pentatonic.errors import FormatError
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text())["cases"]

@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notagen.abc.duration import bar_duration
-from notagen.bars import read_tune, voice_segments
-from notagen.clean import clean
-from notagen.interleave import interleaved
-from notagen.keys import global_key, major_key
-from notagen.rests import complete_rests, complete_score_brackets, final_text, omit_rests
+from notagen.notation.bars import read_tune, voice_segments
+from notagen.notation.clean import clean
+from notagen.notation.keys import global_key, major_key
+from notagen.notation.layout import interleaved
+from notagen.notation.rests import complete_rests, complete_score_brackets, final_text, omit_rests
 
 GOLDENS = Path(__file__).parent / "goldens"
 COMPLETION = json.loads((GOLDENS / "rest_completion.json").read_text())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from notagen.sampling import Sampling, compat_probabilities, draw, probabilities
+from notagen.generation.sampling import Sampling, compat_probabilities, draw, probabilities
 from pentatonic.errors import UsageError
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "sampling.json").read_text())["cases"]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notagen.abc.duration import Key, Meter
-from notagen.interleave import deinterleave
-from notagen.rests import complete_rests
+from notagen.notation.layout import deinterleave
+from notagen.notation.rests import complete_rests
 from notagen.score import (
     Annotation,
     Change,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from notagen.synth import PEAK, render_audio, timbre_of
+from notagen.sound.synth import PEAK, render_audio, timbre_of
 from pentatonic.errors import FormatError, UsageError
 
 RATE = 16000

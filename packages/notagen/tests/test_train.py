@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from notagen.bundle import bundle
 from notagen.model import NotaGen, NotaGenConfig
-from notagen.preprocess import PreprocessConfig, preprocess
 from notagen.prompts import model_prompts
-from notagen.train import OptimConfig, TrainConfig, main, optimizer, schedule
-from notagen.training import NotaGenTraining
+from notagen.training.bundle import bundle
+from notagen.training.objective import NotaGenTraining
+from notagen.training.preprocess import PreprocessConfig, preprocess
+from notagen.training.train import OptimConfig, TrainConfig, main, optimizer, schedule
 from notagen.weights import from_pretrained, save_pretrained
 from pentatonic.errors import CheckpointError, ConfigError
 from pentatonic.training import compose_config
@@ -209,7 +209,7 @@ def test_sigterm_saves_and_the_launcher_works(data, tmp_path):
         "--num_machines",
         "1",
     ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "-m", "notagen.train"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "-m", "notagen.training.train"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*launch, *overrides(data, tmp_path / "a", "trainer.max_steps=2")],

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notagen.bars import read_tune
-from notagen.clean import clean
-from notagen.interleave import interleave
-from notagen.keys import MAJOR_KEYS, global_key, major_key
-from notagen.rests import omit_rests
-from notagen.transpose import Move, transpose, transpose_text
+from notagen.notation.bars import read_tune
+from notagen.notation.clean import clean
+from notagen.notation.keys import MAJOR_KEYS, global_key, major_key
+from notagen.notation.layout import interleave
+from notagen.notation.rests import omit_rests
+from notagen.notation.transpose import Move, transpose, transpose_text
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notagen.interleave import interleaved
-from notagen.keys import MAJOR_KEYS
-from notagen.rests import omit_rests
-from notagen.transpose import transpose
-from notagen.tunebook import prepare_tune, read_tunes, split_tunes, standard_tune
-from notagen.validate import validate
+from notagen.notation.keys import MAJOR_KEYS
+from notagen.notation.layout import interleaved
+from notagen.notation.rests import omit_rests
+from notagen.notation.transpose import transpose
+from notagen.notation.tunebook import prepare_tune, read_tunes, split_tunes, standard_tune
+from notagen.notation.validation import validate
 from pentatonic.errors import FormatError, InputError
 
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text())["cases"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import omar_rq
+import omar_rq.training
 from omar_rq import cli
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.model import OmarRQ
@@ -269,14 +269,16 @@ def test_demo_passes_everything_on(omar, monkeypatch, tmp_path):
 def test_overrides_reach_the_trainers(omar, monkeypatch, verb):
     calls = []
     result = SimpleNamespace(interrupted=False)
-    monkeypatch.setattr(f"omar_rq.{verb}.main", lambda overrides: calls.append(list(overrides)) or result)
+    monkeypatch.setattr(
+        f"omar_rq.training.{verb}.main", lambda overrides: calls.append(list(overrides)) or result
+    )
     assert omar(verb, "experiment=tiny", "+a.b=-1", "~c")[0] == 0
     assert omar(verb)[0] == 0
     assert calls == [["experiment=tiny", "+a.b=-1", "~c"], []]
 
 
 def test_an_interrupted_training_exits_130(omar, monkeypatch):
-    monkeypatch.setattr("omar_rq.train.main", lambda _: SimpleNamespace(interrupted=True))
+    monkeypatch.setattr("omar_rq.training.train.main", lambda _: SimpleNamespace(interrupted=True))
     assert omar("train", "experiment=debug")[0] == 130
 
 
@@ -287,8 +289,8 @@ def test_a_wrong_override_exits_1_and_names_the_key(omar, tmp_path):
 
 @pytest.mark.parametrize("verb", ["train", "prepare", "stats"])
 def test_without_the_train_extra_there_is_one_sentence(omar, monkeypatch, verb):
-    monkeypatch.delitem(sys.modules, f"omar_rq.{verb}", raising=False)
-    monkeypatch.delattr(omar_rq, verb, raising=False)
+    monkeypatch.delitem(sys.modules, f"omar_rq.training.{verb}", raising=False)
+    monkeypatch.delattr(omar_rq.training, verb, raising=False)
     monkeypatch.setitem(sys.modules, "omegaconf", None)
     code, stdout, stderr = omar(verb, "a=b")
     assert code == 1 and not stdout

@@ -18,7 +18,7 @@ from omar_rq.config import (
     TransformerConfig,
     WaveformConfig,
 )
-from omar_rq.released import RELEASED_NAMES, released_config
+from omar_rq.published_models import RELEASED_NAMES, released_config
 from pentatonic.errors import ConfigError, UsageError
 
 MEL = {"name": "mel"}
@@ -107,5 +107,7 @@ def test_wrong_configurations_are_refused_and_the_key_is_named(data, says):
 
 
 def test_configurations_are_read_without_torch():
-    code = "import sys, omar_rq.config, omar_rq.gin, omar_rq.released; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, omar_rq.config, omar_rq.gin, omar_rq.published_models; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from omar_rq.data import CropDataset, Track, open_tracks
+from omar_rq.training.data import CropDataset, Track, open_tracks
 from pentatonic.errors import AudioError, FormatError, InputError, NonFiniteAudio
 from pentatonic.training import ItemKey
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from omar_rq.demo import Recording, centred, nearest_pairs, write_demo
 from omar_rq.frontends import patchify
-from omar_rq.masking import mask_patches, mask_window_tokens
 from omar_rq.model import OmarRQ
+from omar_rq.training.masking import mask_patches, mask_window_tokens
 from omar_rq.weights import BUNDLED
 from pentatonic import audio
 from pentatonic.errors import InputError, UsageError

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from omar_rq.batch import mirrored, write_npz
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
 from omar_rq.model import LayerIndexError, OmarRQ
+from omar_rq.npz_folder import mirrored, write_npz
 from omar_rq.weights import load_directory
 from pentatonic import audio
 from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError

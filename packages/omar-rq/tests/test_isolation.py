@@ -14,7 +14,7 @@ from torch import Tensor
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig
 from omar_rq.embed import embed_folder
 from omar_rq.model import OmarRQ
-from omar_rq.prepare import PrepareConfig, prepare
+from omar_rq.training.prepare import PrepareConfig, prepare
 from pentatonic import audio
 
 

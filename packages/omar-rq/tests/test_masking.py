@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from omar_rq.config import CQTConfig, MaskingConfig, MelFrontendConfig, WaveformConfig
-from omar_rq.masking import mask_patches, mask_window_tokens
+from omar_rq.training.masking import mask_patches, mask_window_tokens
 
 FRONTENDS = {
     "mel": MelFrontendConfig(),

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from omar_rq.config import ModelConfig
-from omar_rq.data import CropDataset, open_tracks
 from omar_rq.frontends import build_frontend
-from omar_rq.prepare import PrepareConfig, prepare
-from omar_rq.stats import RunningMoments, StatsConfig, frontend_stats
-from omar_rq.stats import main as stats_main
+from omar_rq.training.data import CropDataset, open_tracks
+from omar_rq.training.prepare import PrepareConfig, prepare
+from omar_rq.training.stats import RunningMoments, StatsConfig, frontend_stats
+from omar_rq.training.stats import main as stats_main
 from pentatonic.cli import PartialFailure
 from pentatonic.errors import ConfigError, UsageError
 from pentatonic.training import ItemKey
@@ -80,7 +80,7 @@ def test_bad_files_are_named_and_cost_nothing_else(music, tmp_path):
 def test_a_second_run_decodes_nothing_again(music, tmp_path, monkeypatch):
     prepare(config_for(music, tmp_path / "out"))
     before = (tmp_path / "out" / "manifest.jsonl").read_text()
-    monkeypatch.setattr("omar_rq.prepare.convert", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("omar_rq.training.prepare.convert", lambda *_: pytest.fail("decoded again"))
     report = prepare(config_for(music, tmp_path / "out"))
     assert report.count("skipped") == 4
     assert (tmp_path / "out" / "manifest.jsonl").read_text() == before

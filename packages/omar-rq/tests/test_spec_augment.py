@@ -16,9 +16,9 @@ from omar_rq.config import (
     ModelConfig,
     QuantizerConfig,
 )
+from omar_rq.frontends.spec_augment import SpecAugmentation, draw, stretch
 from omar_rq.gin import model_config, parse, write_gin
-from omar_rq.pretraining import MaskedPrediction
-from omar_rq.spec_augment import SpecAugmentation, draw, stretch
+from omar_rq.training.objective import MaskedPrediction
 from pentatonic.errors import ConfigError
 
 MEL = MelFrontendConfig()

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from omar_rq.config import ModelConfig
 from omar_rq.export import export, find_checkpoint
 from omar_rq.model import OmarRQ
-from omar_rq.train import main
+from omar_rq.training.train import main
 from pentatonic.errors import CheckpointError, ConfigError, UsageError
 from pentatonic.training import compose_config
 
@@ -114,7 +114,7 @@ def test_two_processes_train_as_one_run(data, tmp_path):
             "--main_process_port",
             "0",
         ),
-        *("-m", "omar_rq.train", *overrides(data, run, "trainer.max_steps=4", "data.batch_size=1")),
+        *("-m", "omar_rq.training.train", *overrides(data, run, "trainer.max_steps=4", "data.batch_size=1")),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
@@ -186,7 +186,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_to_a_model(name):
-    from omar_rq.train import TrainConfig
+    from omar_rq.training.train import TrainConfig
 
     config = compose_config("omar_rq.conf", [f"experiment={name}", "data.root=somewhere"], TrainConfig)
     model = ModelConfig.from_dict(config.model)

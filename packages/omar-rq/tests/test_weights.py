@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from omar_rq import gin, weights
 from omar_rq.config import ConformerConfig, ModelConfig, TransformerConfig, WaveformConfig
 from omar_rq.model import OmarRQ
-from omar_rq.released import RELEASED_NAMES, released_config
+from omar_rq.published_models import RELEASED_NAMES, released_config
 from omar_rq.weights import (
     from_pretrained,
     from_upstream,

@@ -29,7 +29,7 @@ from pentatonic.errors import FormatError, MissingExtra, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
-    from notagen.generate import Update
+    from notagen.generation.decoding import Update
     from notagen.model import NotaGen
 
 app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked and generated.")
@@ -108,9 +108,9 @@ def generate(
     _make_folder(out)
     if page is not None:
         _make_place(page, "--page")
-    from notagen.batch import write_pieces
-    from notagen.generate import Limits, Request
-    from notagen.sampling import Sampling
+    from notagen.generation.decoding import Limits, Request
+    from notagen.generation.piece_folder import write_pieces
+    from notagen.generation.sampling import Sampling
 
     announced = None if continue_file else bars
     requests = [Request(starts[i % len(starts)], seed=i, bars=announced) for i in range(seed, seed + number)]
@@ -157,9 +157,9 @@ def infill(
         raise UsageError("nothing to write anew; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
     _make_place(out, "--out")
-    from notagen.infill import infill as rewrite
-    from notagen.sampling import Sampling
-    from notagen.sources import read_piece
+    from notagen.files.reading import read_piece
+    from notagen.generation.infilling import infill as rewrite
+    from notagen.generation.sampling import Sampling
     from pentatonic.checkpoint import atomic_file
 
     text = rewrite(
@@ -196,12 +196,12 @@ def convert(
     """
     _make_folder(out)
     if to in ("abc", "musicxml"):
-        from notagen.convert import convert as convert_files
+        from notagen.files.convert import convert as convert_files
 
         report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
     else:
         _require_engraving([to])
-        from notagen.render import render
+        from notagen.files.render import render
 
         report = render(sources, out, to=to)
     report.print_summary()
@@ -227,7 +227,7 @@ def validate(
         raise UsageError("--repair and --out go together")
     if out is not None:
         _make_folder(out)
-    from notagen.proofread import proofread
+    from notagen.files.check import proofread
 
     results, report = proofread(inputs, out)
     report.print_summary()
@@ -272,12 +272,12 @@ def demo(
     dtype: DType = "fp32",
 ) -> None:
     """Open a page in the browser to write, see, hear and change pieces."""
-    from notagen.login import bindable_port, check_login
+    from notagen.app.login import bindable_port, check_login
     from notagen.prompts import model_prompts
 
     check_login(host, user, password)
     bindable_port(host, port)  # better known before the model is loaded than after
-    from notagen.app import serve
+    from notagen.app.page import serve
 
     known = model_prompts(model)
     serve(_load(model, device, dtype), known, host=host, port=port, user=user, password=password)
@@ -290,7 +290,7 @@ def preprocess(overrides: Overrides = None) -> None:
     Takes Hydra overrides: notagen preprocess data.source=scores data.out=data/scores
     """
     with training_extra("Preparing data", "notagen[train]"):
-        from notagen.preprocess import main as preprocess_main
+        from notagen.training.preprocess import main as preprocess_main
 
         preprocess_main(overrides or [])
 
@@ -305,7 +305,7 @@ def preprocess(overrides: Overrides = None) -> None:
 def train(overrides: Overrides = None) -> None:
     """Pre-train or fine-tune a model."""
     with training_extra("Training", "notagen[train]"):
-        from notagen.train import main as train_main
+        from notagen.training.train import main as train_main
 
         result = train_main(overrides or [])
     if result.interrupted:
@@ -319,7 +319,7 @@ def evaluate(overrides: Overrides = None) -> None:
     Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl
     """
     with training_extra("Evaluating", "notagen[train]"):
-        from notagen.evaluate import main as evaluate_main
+        from notagen.evaluation.evaluate import main as evaluate_main
 
         evaluate_main(overrides or [])
 
@@ -352,13 +352,13 @@ def _prompts(
     if any(name is not None for name in names):
         prompt = find_prompt(*names, known=model_prompts(model)).text
     if continue_file is not None:
-        from notagen.continuation import continuation
-        from notagen.sources import read_piece
+        from notagen.files.reading import read_piece
+        from notagen.generation.continuation import continuation
 
         with _in_file(continue_file):
             return [prompt + continuation(read_piece(continue_file), bars=bars)]
     if prompt_file is not None:
-        from notagen.sources import read_piece
+        from notagen.files.reading import read_piece
 
         return [prompt + read_piece(prompt_file)]
     return [prompt] if prompt else [each.text for each in model_prompts(model)] or [""]
@@ -377,7 +377,7 @@ def _in_file(path: Path | None) -> Iterator[None]:
 
 def _format_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    from notagen.export import FORMATS
+    from notagen.files.writing import FORMATS
 
     if unknown := [name for name in names if name not in FORMATS]:
         raise UsageError(f"--formats has {unknown[0]!r}; allowed: {', '.join(FORMATS)}")
@@ -438,7 +438,7 @@ def _piece_line(out: Path, piece: dict[str, Any]) -> str:
 
 
 def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:
-    from notagen.gallery import GalleryPiece, write_gallery
+    from notagen.files.gallery import GalleryPiece, write_gallery
 
     shown = [GalleryPiece(piece["text"], piece["seed"], piece["prompt"], piece["status"]) for piece in pieces]
     write_gallery(shown, page, introduction=f"Written by the model {model}.")

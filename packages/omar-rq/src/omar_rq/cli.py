@@ -203,7 +203,7 @@ def demo(
 def train(overrides: Overrides = None) -> None:
     """Pre-train a model."""
     with training_extra("Training", "omar-rq[train]"):
-        from omar_rq.train import main as train_main
+        from omar_rq.training.train import main as train_main
 
         result = train_main(overrides or [])
     if result.interrupted:
@@ -217,7 +217,7 @@ def prepare(overrides: Overrides = None) -> None:
     Takes Hydra overrides: omar-rq prepare input=music output=data/music sample_rate=16000
     """
     with training_extra("Preparing data", "omar-rq[train]"):
-        from omar_rq.prepare import main as prepare_main
+        from omar_rq.training.prepare import main as prepare_main
 
         prepare_main(overrides or [])
 
@@ -229,7 +229,7 @@ def stats(overrides: Overrides = None) -> None:
     Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json
     """
     with training_extra("Measuring statistics", "omar-rq[train]"):
-        from omar_rq.stats import main as stats_main
+        from omar_rq.training.stats import main as stats_main
 
         stats_main(overrides or [])
 

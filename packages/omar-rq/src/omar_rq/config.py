@@ -23,7 +23,7 @@ class MelFrontendConfig:
     """Log-mel spectrogram: ``log10(1 + 10000 mel)``, then mean and standard deviation when both are given.
 
     The last three settings are SpecAugment, which acts in pre-training only and is off by default
-    (:mod:`omar_rq.spec_augment`).
+    (:mod:`omar_rq.frontends.spec_augment`).
 
     Args:
         stretch_factor: Each item is played at a speed between this and its inverse; 1: as it is.

@@ -8,7 +8,7 @@ import torch
 
 from omar_rq.config import ModelConfig
 from omar_rq.model import OmarRQ
-from omar_rq.released import RELEASED_NAMES, released_config
+from omar_rq.published_models import RELEASED_NAMES, released_config
 from omar_rq.weights import BUNDLED, RELEASED, from_pretrained
 
 _OWN_LICENCE = "Apache-2.0"

@@ -18,7 +18,7 @@ from omar_rq import gin
 from omar_rq.config import ConformerConfig, ModelConfig
 from omar_rq.conformer import sinusoidal_table
 from omar_rq.model import OmarRQ
-from omar_rq.released import RELEASED_NAMES
+from omar_rq.published_models import RELEASED_NAMES
 from omar_rq.tokens import Tokenizer
 from pentatonic.checkpoint import atomic_directory, load_tensors, read_legacy, save_tensors
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from omar_rq.config import MelFrontendConfig
 from omar_rq.frontends.base import Frontend
+from omar_rq.frontends.spec_augment import SpecAugmentation
 from omar_rq.precision import float32_arithmetic
-from omar_rq.spec_augment import SpecAugmentation
 from pentatonic.mel import MelConfig, MelFrontend
 from pentatonic.mel.config import MelScale, Norm
 

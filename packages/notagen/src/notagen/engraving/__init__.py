@@ -1,0 +1,112 @@
+"""Engraved pages: MusicXML to SVG by verovio, and from there to PDF.
+
+Verovio is native code, so it runs in a process of its own: a crash or an endless loop costs one piece, and
+nothing but text crosses the border. Give it MusicXML written by :mod:`notagen.musicxml` only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pentatonic.checkpoint import atomic_file
+from pentatonic.errors import InputError, MissingExtra, UsageError
+
+_VIEW_BOX = re.compile('viewBox="([^"]*)"')
+_EXTRA = "notagen[engrave]"
+_A4_MM = (210, 297)
+_PT_PER_MM, _PX_PER_MM = 72 / 25.4, 96 / 25.4
+
+
+def engrave(musicxml: bytes, *, timeout_s: float = 30.0) -> list[str]:
+    """Engrave a score.
+
+    Args:
+        musicxml: A MusicXML document, UTF-8.
+        timeout_s: Seconds after which the process is stopped.
+
+    Returns:
+        SVG documents, one per page, as wide as A4 and cut below the last system. ``viewBox`` gives the size in
+        tenths of a millimetre. They hold no script, refer to nothing outside, and name no font but
+        ``Times, serif``; ids do not clash between pages.
+
+    Raises:
+        MissingExtra: verovio is not installed.
+        InputError: Verovio does not read the score, crashed, or took longer than ``timeout_s``.
+        UsageError: ``timeout_s`` is not positive.
+    """
+    if not timeout_s > 0:
+        raise UsageError(f"timeout_s: {timeout_s} is not a positive number of seconds")
+    if importlib.util.find_spec("verovio") is None:
+        raise MissingExtra("Engraving", _EXTRA)
+    # -P: a module in the current folder must not take the place of an installed one.
+    command = [sys.executable, "-P", "-m", "notagen.engraving.verovio_process"]
+    try:
+        child = subprocess.run(command, check=False, input=musicxml, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"engraving: stopped after {timeout_s:g} s") from None
+    if child.returncode != 0:
+        said = child.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1][:200]
+        raise InputError(f"engraving: verovio {_end(child.returncode)}{said and ': '}{said}")
+    return json.loads(child.stdout)
+
+
+def write_pdf(pages: Sequence[str], path: str | Path) -> None:
+    """Write engraved pages as one PDF of A4 pages, whole or not at all.
+
+    Args:
+        pages: SVG documents from :func:`engrave`, at least one.
+        path: The file; its folder must exist.
+
+    Raises:
+        MissingExtra: cairosvg, or the cairo library of the system, is not installed.
+        UsageError: There are no pages.
+        CheckpointError: The file cannot be written.
+    """
+    if not pages:
+        raise UsageError("pages: a PDF needs at least one page")
+    try:
+        import cairocffi
+        from cairosvg.parser import Tree
+        from cairosvg.surface import PDFSurface
+    except (ImportError, OSError) as error:  # OSError: the system has no cairo library
+        raise MissingExtra("A PDF", _EXTRA) from error
+
+    with atomic_file(path) as file:
+        paper = cairocffi.PDFSurface(file, *(side * _PT_PER_MM for side in _A4_MM))
+
+        class Page(PDFSurface):
+            """One page of the common paper, instead of a document of its own."""
+
+            @staticmethod
+            def surface_class(*_: Any) -> cairocffi.PDFSurface:
+                return paper
+
+        for page in pages:
+            width, height = _fitted(page)
+            Page(Tree(bytestring=page.encode()), None, 96, output_width=width, output_height=height)
+            paper.show_page()
+        paper.finish()
+
+
+def _fitted(page: str) -> tuple[float, float]:
+    """Return the size of a page on the paper, in CSS pixels; it fills the width, or the height of a tall system."""
+    _, _, width, height = map(float, _VIEW_BOX.findall(page)[0].split())
+    scale = min(_A4_MM[0] / width, _A4_MM[1] / height) * _PX_PER_MM
+    return scale * width, scale * height
+
+
+def _end(status: int) -> str:
+    if status > 0:
+        return f"ended with status {status}"
+    try:
+        return f"crashed ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"crashed (signal {-status})"

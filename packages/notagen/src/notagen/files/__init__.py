@@ -1,0 +1,1 @@
+"""Files of scores: reading, writing, converting, engraving and checking them, and a page that shows them."""

@@ -1,0 +1,74 @@
+"""``notagen validate``: check files of ABC or MusicXML bar by bar, and write repaired copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from notagen.files.reading import read_piece
+from notagen.notation.repair import repair
+from notagen.notation.tunebook import interleaved_tune, is_interleaved
+from notagen.notation.validation import Report, validate
+from pentatonic.checkpoint import atomic_file
+from pentatonic.cli import BatchReport
+from pentatonic.errors import PentatonicError, UsageError
+
+
+def proofread(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict[str, Any]], BatchReport]:
+    """Check files, and repair them if there is a folder to write to.
+
+    Args:
+        paths: ABC in any layout, as generated or not, or MusicXML.
+        out: Folder for repaired copies, in interleaved layout, ``<name>.abc``.
+
+    Returns:
+        For each file that could be read what :meth:`notagen.notation.validation.Report.to_dict` gives, with its
+        ``path``, and when repaired ``output`` and ``changes``; and what became of each file. One that cannot be read
+        or repaired, or, without ``out``, has errors, is a failure.
+
+    Raises:
+        UsageError: Two files would have the same name in ``out``.
+        CheckpointError: ``out`` cannot be written.
+    """
+    if out is not None:
+        if repeated := {path.stem for path in paths if [each.stem for each in paths].count(path.stem) > 1}:
+            raise UsageError(f"more than one file would be {out / min(repeated)}.abc; repair them one by one")
+        out.mkdir(parents=True, exist_ok=True)
+    results, outcome = [], BatchReport()
+    for path in paths:
+        try:
+            text = read_piece(path)
+            report = check(text)
+            results.append(result := {"path": str(path), **report.to_dict()})
+            if out is not None:
+                repaired = repair(text)
+                target = out / f"{path.stem}.abc"
+                with atomic_file(target) as file:
+                    file.write(repaired.text.encode())
+                result |= {"output": str(target), "changes": list(repaired.changes)}
+        except (PentatonicError, OSError) as error:
+            outcome.failed(path, error)
+            continue
+        if out is None and not report.valid:
+            errors = [issue for issue in report.issues if not issue.warning]
+            outcome.failed(
+                path,
+                f"{len(errors)} {'error' if len(errors) == 1 else 'errors'}, the first: {errors[0].message}",
+            )
+        else:
+            outcome.done(path)
+    return results, outcome
+
+
+def check(text: str) -> Report:
+    """Validate a piece in any layout; where it is not interleaved its issues name bars and voices, but no lines.
+
+    Raises:
+        FormatError: The text is not interleaved and cannot be cut in voices and bars.
+    """
+    if is_interleaved(text):
+        return validate(text)
+    report = validate(interleaved_tune(text))
+    return replace(report, issues=tuple(replace(issue, line=None) for issue in report.issues))

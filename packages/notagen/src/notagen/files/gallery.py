@@ -1,0 +1,155 @@
+"""Generated pieces on one page: each engraved, playable, with its check and its text.
+
+The page is a section of a :class:`pentatonic.report.Report`, so that it can be added to a page of another
+program. Sound is kept as Ogg Vorbis: eight dense pieces of a minute take seven megabytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from notagen.engraving import engrave
+from notagen.files.check import check
+from notagen.files.writing import readable
+from notagen.musicxml import abc_to_musicxml
+from notagen.sound.synth import render_audio
+from pentatonic import audio
+from pentatonic.cli import progress, run_manifest
+from pentatonic.errors import FormatError, InputError
+from pentatonic.report import Report
+
+SECTION = "notagen"
+
+_TITLE = "NotaGen: sheet music from a small model"
+_SAMPLE_RATE = 32000
+_MAX_SOUND_S = 60.0
+_MOST_PAGES = 2
+_MOST_ISSUES = 12
+
+
+@dataclass(frozen=True)
+class GalleryPiece:
+    """One piece to show.
+
+    Args:
+        text: ABC, as generated.
+        seed: It was written with.
+        prompt: What the model was asked for, such as ``%Baroque`` and two more lines; may be empty.
+        status: How generation ended, such as ``finished``.
+    """
+
+    text: str
+    seed: int
+    prompt: str = ""
+    status: str = ""
+
+    @property
+    def title(self) -> str:
+        """The prompt in one line, without the signs of a comment; the seed where there is none."""
+        lines = [line.strip("% \t") for line in self.prompt.splitlines() if not line.startswith("%%")]
+        return " / ".join(line for line in lines if line) or f"Seed {self.seed}"
+
+
+def write_gallery(
+    pieces: Sequence[GalleryPiece],
+    path: str | Path,
+    *,
+    introduction: str = "",
+    command: str | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Write pieces as a section of a page; the sections of other programs in the file stay as they are.
+
+    Of a piece, two pages and a minute of sound are kept. A piece that cannot be engraved or played is
+    shown with the reason.
+
+    Args:
+        pieces: What to show.
+        path: The HTML file; made where there is none.
+        introduction: What the pieces are, such as the model that wrote them; an empty line starts a paragraph.
+        command: The command line behind the page; that of this process by default.
+        versions: Name -> version of the software; those of this process by default.
+
+    Raises:
+        MissingExtra: ``notagen[engrave]`` or ``notagen[report]`` is not installed.
+        FormatError: There is such a file, and it is no report.
+        CheckpointError: The file cannot be written.
+    """
+    manifest = run_manifest() if command is None or versions is None else {}
+    report = Report(
+        _TITLE,
+        command=manifest["command"] if command is None else command,
+        versions=manifest["versions"] if versions is None else versions,
+        section=SECTION,
+    )
+    if introduction:
+        report.text(introduction)
+    report.table([_summary(number, piece) for number, piece in enumerate(pieces, 1)], "Pieces")
+    for number, piece in enumerate(progress(pieces, "engraving"), 1):
+        _show(report, number, piece)
+    report.add_to(path)
+
+
+def _summary(number: int, piece: GalleryPiece) -> dict[str, object]:
+    row: dict[str, object] = {
+        "piece": number,
+        "prompt": piece.title,
+        "seed": piece.seed,
+        "ended": piece.status,
+    }
+    try:
+        found = check(piece.text)
+    except FormatError as error:
+        return row | {"valid": f"no: {error}"}
+    return row | {
+        "bars": found.bars,
+        "valid": found.valid,
+        "unparsable bars": found.unparsable_bars,
+        "misaligned bars": found.misaligned_bars,
+    }
+
+
+def _show(report: Report, number: int, piece: GalleryPiece) -> None:
+    name = f"{number}. {piece.title}"
+    report.heading(name)
+    try:
+        pages = engrave(abc_to_musicxml(piece.text))
+        report.svg(pages[:_MOST_PAGES], f"Score of piece {number}")
+        if len(pages) > _MOST_PAGES:
+            report.text(f"{len(pages) - _MOST_PAGES} more pages are not shown.")
+    except InputError as error:
+        report.text(f"Cannot be engraved: {error}")
+    _add_sound(report, piece, name)
+    _add_issues(report, piece)
+    report.listing(readable(piece.text), "ABC notation")
+
+
+def _add_sound(report: Report, piece: GalleryPiece, name: str) -> None:
+    try:
+        samples = render_audio(piece.text, sample_rate=_SAMPLE_RATE, max_duration_s=_MAX_SOUND_S)
+    except InputError as error:
+        report.text(f"Cannot be played: {error}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "piece.ogg")
+        audio.save(path, samples, _SAMPLE_RATE, subtype="VORBIS")
+        report.audio(path, name)
+
+
+def _add_issues(report: Report, piece: GalleryPiece) -> None:
+    try:
+        issues = check(piece.text).issues
+    except FormatError:
+        return  # its reason is in the summary
+    rows = [
+        {"bar": issue.bar, "voice": issue.voice, "kind": issue.kind, "what": issue.message}
+        for issue in issues[:_MOST_ISSUES]
+    ]
+    if not rows:
+        report.text("The check finds nothing wrong with it.")
+        return
+    more = f" (the first {len(rows)} of {len(issues)})" if len(issues) > len(rows) else ""
+    report.table(rows, f"What the check finds{more}")

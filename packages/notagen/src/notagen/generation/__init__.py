@@ -1,0 +1,1 @@
+"""Writing music: sampling, constrained decoding, continuation, infilling, and folders of pieces."""

@@ -1,0 +1,74 @@
+"""Which barlines may follow, by the repeats of the piece and the length of the bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from notagen.notation.repeats import sign_of
+from notagen.notation.validation import allows_other_length
+
+_SIGNS = ("|", "||", "|]", "|:", ":|", "::")
+_ENDINGS = ("|1", "|2", "|3", "|1,2", "|1-3", ":|2", ":|3", ":|4")
+
+
+@dataclass
+class Barlines:
+    """The barlines of a piece so far.
+
+    Attributes:
+        before: Barline at the end of the newest line; empty before the first.
+        repeatable: Whether a ``:|`` may follow: a repeat is open, or the piece begins.
+        open_repeat: Whether a ``:|`` must follow.
+    """
+
+    before: str = ""
+    repeatable: bool = True
+    open_repeat: bool = False
+
+    def add(self, left: str, right: str) -> None:
+        """Go on by a line with these barlines before and after its bars."""
+        for barline in (left, right):
+            sign = sign_of(barline)
+            if sign.startswith(":"):  # with a number after it, an ending of the same repeat follows
+                self.repeatable, self.open_repeat = barline != sign, False
+            if sign.endswith(":"):
+                self.repeatable = self.open_repeat = True
+        self.before = right
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the piece may end here."""
+        return self.before in ("|]", ":|") and not self.open_repeat
+
+    def final(self, left: str) -> tuple[str, ...]:
+        """Return the barlines at the end of a piece, the last bar of which starts with ``left``."""
+        must_repeat = self.open_repeat or left == "|:"
+        return ((":|",) if self.repeatable else ()) + (() if must_repeat else ("|]",))
+
+    def inner(self, left: str, *, short: bool) -> tuple[str, ...]:
+        """Return the barlines inside a piece after a bar that starts with ``left``.
+
+        Args:
+            left: Barline before the bar; empty for none.
+            short: Whether the bar is shorter than the meter asks for.
+        """
+        return _inner(self.before, self.repeatable, self.open_repeat or left == "|:", short)
+
+    def closing(self, signs: Sequence[str]) -> str:
+        """Return the one of some barlines that leads to the end of the piece."""
+        wanted = ":|" if self.open_repeat else "|]"
+        return wanted if wanted in signs else signs[0]
+
+
+@lru_cache(maxsize=256)
+def _inner(before: str, repeatable: bool, opened: bool, short: bool) -> tuple[str, ...]:
+    signs = []
+    for barline in (*_SIGNS, *_ENDINGS):
+        sign = sign_of(barline)
+        fits = not short or allows_other_length((sign,), shorter=True) or ":" in sign_of(before)
+        of_repeat = sign.startswith(":") or barline != sign
+        if fits and (repeatable or not of_repeat) and not (opened and sign == "|:"):
+            signs.append(barline)
+    return tuple(signs)

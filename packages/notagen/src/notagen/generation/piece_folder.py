@@ -1,0 +1,301 @@
+"""The folder that ``notagen generate`` writes: go on after a kill, keep what is finished, name what failed.
+
+A piece is complete as soon as ``<seed>.json`` is there. It holds the text as the model wrote it and says what it was
+made from, so a later run with the same settings knows which seeds it need not write again. ``manifest.json`` lists
+the folder's pieces and how they were made; it is put together from those files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from notagen.codec import decode, encode_generate
+from notagen.files.writing import write_piece
+from notagen.generation.decoding import Limits, Request, Update, stream
+from notagen.generation.sampling import Sampling
+from notagen.model import NotaGen
+from notagen.notation.rests import complete_rests
+from notagen.notation.validation import validate
+from pentatonic.checkpoint import atomic_file
+from pentatonic.cli import BatchReport, json_text, progress, run_manifest
+from pentatonic.errors import PentatonicError, UsageError
+
+MANIFEST_FILE = "manifest.json"
+
+
+def write_pieces(
+    model: NotaGen,
+    requests: Sequence[Request],
+    out: Path,
+    *,
+    model_name: str,
+    formats: Sequence[str],
+    sampling: Sampling,
+    limits: Limits,
+    constrained: bool,
+    batch_size: int,
+    upstream_layout: bool = False,
+    compiled: bool = False,
+    watch: Callable[[Update], None] | None = None,
+) -> tuple[list[dict[str, Any]], BatchReport]:
+    """Write pieces, each in several formats as soon as it has ended, and continue a run that was stopped.
+
+    Args:
+        model: In evaluation mode.
+        requests: What to write, each of another seed; the files of a piece are called after it.
+        out: Folder to write. An earlier run may have been for other seeds or formats; all else must be equal, and
+            a seed that is there must be of the same prompt and bars.
+        model_name: For the manifest and the original's layout.
+        formats: Of :data:`notagen.files.writing.FORMATS`.
+        sampling: As :func:`notagen.generation.decoding.stream`.
+        limits: As :func:`notagen.generation.decoding.stream`.
+        constrained: As :func:`notagen.generation.decoding.stream`.
+        batch_size: As :func:`notagen.generation.decoding.stream`.
+        compiled: As :func:`notagen.generation.decoding.stream`.
+        upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
+        watch: Told each update, in place of a progress bar; its ``index`` counts the pieces that were not there yet.
+
+    Returns:
+        The pieces, in the order of the requests, and what became of each in this run. A piece has ``seed``,
+        ``prompt``, ``bars``, ``status``, ``text``, ``closing`` (as :class:`notagen.generation.decoding.Piece`),
+        ``duration_s`` of its making, ``report`` (of :func:`notagen.notation.validation.validate`), ``files`` (format
+        -> names) and ``errors`` (format -> reason).
+
+    Raises:
+        UsageError: Two requests have one seed, or ``out`` or a piece in it was made with other settings, or
+            from another prompt.
+        CheckpointError: ``out`` cannot be written.
+        FormatError, UsageError: As :func:`notagen.generation.decoding.stream`.
+    """
+    if len({request.seed for request in requests}) < len(requests):
+        raise UsageError("two pieces have the same seed; each needs its own")
+    settings = {
+        "model": fingerprint(model),
+        "sampling": asdict(sampling),
+        "limits": asdict(limits),
+        "constrained": constrained,
+    }
+    about = {"model": model_name, "settings": settings, **run_manifest()}
+    folder = _Folder(out, about, formats, _upstream_name(model_name, sampling) if upstream_layout else None)
+    folder.claim(requests)
+    try:
+        with progress(len(requests), "writing pieces") if watch is None else nullcontext() as bar:
+            todo = [request for request in requests if not folder.has(request)]
+            if bar is not None:
+                bar.advance(len(requests) - len(todo))
+            texts, started = [decode(encode_generate(request.prompt)) for request in todo], {}
+            for update in stream(
+                model,
+                todo,
+                sampling=sampling,
+                limits=limits,
+                batch_size=batch_size,
+                constrained=constrained,
+                compiled=compiled,
+            ):
+                i = update.index
+                started.setdefault(i, time.monotonic())
+                texts[i] += update.text
+                if watch is not None:
+                    watch(update)
+                if update.status is not None:
+                    folder.add(todo[i], texts[i], update, time.monotonic() - started[i])
+                    if bar is not None:
+                        bar.advance(1, note=f"seed {todo[i].seed} {update.status}")
+    finally:  # also when interrupted: what is finished stays, and is listed
+        folder.write_manifest()
+    return [folder.records[request.seed] for request in requests], folder.report(requests)
+
+
+def fingerprint(model: NotaGen) -> str:
+    """Return the SHA-256 of what decides a model's pieces: configuration and weights, in their dtype."""
+    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass
+class _Folder:
+    """Pieces of one run.
+
+    Attributes:
+        about: Model, settings and whereabouts of the run, for the manifest.
+        records: Seed -> what ``<seed>.json`` has.
+        written: Seeds of pieces that this run has written or exported.
+    """
+
+    out: Path
+    about: Mapping[str, Any]
+    formats: Sequence[str]
+    upstream_name: str | None
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
+
+    def claim(self, requests: Sequence[Request]) -> None:
+        """Make the folder this run's own, unless what is there was made in another way."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        manifest = self.out / MANIFEST_FILE
+        if manifest.is_file():
+            found = _settings_of(manifest)
+            settings = json.loads(json.dumps(self.about["settings"]))
+            _refuse_other(self.out, found, settings)
+        for request in requests:
+            path = self.out / f"{request.seed}.json"
+            if (record := _read_record(path)) is not None:
+                _refuse_other(path, record["made_by"], self._made_by(request))
+        self.write_manifest()
+
+    def has(self, request: Request) -> bool:
+        """Say whether a piece is there; formats that it lacks are written."""
+        record = _read_record(self.out / f"{request.seed}.json")
+        if record is None:
+            return False
+        self.records[request.seed] = record
+        self._export(request.seed)
+        return True
+
+    def add(self, request: Request, text: str, last: Update, duration_s: float) -> None:
+        """Check, export and record a piece that has ended."""
+        files = {}
+        if self.upstream_name is not None:
+            files["upstream"] = _write_upstream(self.out, self.upstream_name, text, duration_s, request.seed)
+        self.records[request.seed] = {
+            "seed": request.seed,
+            "prompt": request.prompt,
+            "bars": request.bars,
+            "status": last.status,
+            "text": text,
+            "closing": last.closing,
+            "duration_s": round(duration_s, 3),
+            "report": validate(text).to_dict(),
+            "files": files,
+            "errors": {},
+            "made_by": self._made_by(request),
+        }
+        self._export(request.seed)
+
+    def report(self, requests: Sequence[Request]) -> BatchReport:
+        report = BatchReport()
+        for request in requests:
+            record, path = self.records[request.seed], self.out / f"{request.seed}.json"
+            if failed := [name for name in self.formats if name in record["errors"]]:
+                report.failed(path, "; ".join(f"{name}: {record['errors'][name]}" for name in failed))
+            elif request.seed in self.written:
+                report.done(path)
+            else:
+                report.skipped(path)
+        return report
+
+    def write_manifest(self) -> None:
+        paths = [path for path in self.out.glob("*.json") if path.stem.isdecimal()]
+        found = [record for path in paths if (record := _read_record(path)) is not None]
+        pieces = [
+            {key: value for key, value in record.items() if key not in ("text", "made_by")}
+            for record in sorted(found, key=lambda record: record["seed"])
+        ]
+        _write_json(self.out / MANIFEST_FILE, {**self.about, "pieces": pieces})
+
+    def _made_by(self, request: Request) -> dict[str, Any]:
+        return json.loads(
+            json.dumps({**self.about["settings"], "prompt": request.prompt, "bars": request.bars})
+        )
+
+    def _export(self, seed: int) -> None:
+        """Write the formats that a piece lacks, each on its own: one that fails costs no other."""
+        record = self.records[seed]
+        missing = [name for name in self.formats if not self._is_there(record["files"].get(name))]
+        if not missing and (self.out / f"{seed}.json").is_file():
+            return
+        self.written.add(seed)
+        for name in missing:
+            record["errors"].pop(name, None)
+            try:
+                paths = write_piece(record["text"], self.out / str(seed), [name])[name]
+                record["files"][name] = [path.name for path in paths]
+            except (PentatonicError, OSError) as error:
+                record["errors"][name] = str(error)
+        _write_json(self.out / f"{seed}.json", record)
+
+    def _is_there(self, names: Sequence[str] | None) -> bool:
+        return bool(names) and all((self.out / name).is_file() for name in names)
+
+
+def _settings_of(manifest: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(manifest.read_text(encoding="utf-8"))["settings"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{manifest} is not of this command; choose another folder") from None
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """Return a piece; None where there is none, or not one of this module."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("made_by"), dict) else None
+
+
+def _refuse_other(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to overwrite what other settings have made.
+
+    Raises:
+        UsageError: They differ.
+    """
+    if "prompt" in wanted and found.get("prompt") != wanted["prompt"]:
+        raise UsageError(f"{path} was made from another prompt; choose another folder")
+    if different := list(_differences(found, wanted)):
+        raise UsageError(f"{path} was made with {'; '.join(different)}; choose another folder")
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Name the values that differ, such as ``top_k 9, not 3``."""
+    for key, value in wanted.items():
+        before = found.get(key)
+        if before == value:
+            continue
+        if key == "model":
+            yield "another model"
+        elif isinstance(before, dict) and isinstance(value, dict):
+            yield from _differences(before, value)
+        else:
+            was, now = ("none" if each is None else each for each in (before, value))
+            yield f"{key} {was}, not {now}"
+
+
+def _write_json(path: Path, value: object) -> None:
+    with atomic_file(path) as file:
+        file.write(f"{json_text(value)}\n".encode())
+
+
+def _upstream_name(model_name: str, sampling: Sampling) -> str:
+    from notagen.weights import RELEASED_FILES
+
+    stem = Path(RELEASED_FILES.get(model_name, model_name)).name
+    for suffix in (".pth", ".safetensors"):
+        stem = stem.removesuffix(suffix)
+    return f"{stem}_k_{sampling.top_k}_p_{sampling.top_p}_temp_{sampling.temperature}"
+
+
+def _write_upstream(out: Path, folder: str, text: str, duration_s: float, number: int) -> list[str]:
+    """Write a piece as the original's batch script does: as generated, and with its rests completed."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}_{duration_s:.2f}_{number}.abc"
+    written = []
+    for kind, content in (("original", text), ("interleaved", complete_rests(text).text)):
+        path = out / kind / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(content.encode())
+        written.append(path.relative_to(out).as_posix())
+    return written

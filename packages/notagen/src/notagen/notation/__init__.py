@@ -1,0 +1,1 @@
+"""What ABC text means: voices, bars, layouts, rests, keys, validation and repair."""

@@ -1,0 +1,84 @@
+"""Cleaning: from the output of a MusicXML converter to the alphabet and the fields that the models know."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from notagen.notation.bars import is_field
+
+#: Longest text above or below a staff that is kept, in characters, quotes included.
+ANNOTATION_CHARACTERS = 40
+
+_DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
+_QUOTED = re.compile(r'"[^"\n]*"')
+_BAR_NUMBER = re.compile(r"%\d+\s*\Z")
+_REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
+# What does not decompose into an ASCII letter and its marks. The flat and natural signs have no ASCII sign,
+# and the original drops the flat.
+_LETTERS = {
+    "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D",
+    "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ł": "l", "Ł": "L", "ħ": "h", "Ħ": "H", "\u0131": "i",
+    "ŋ": "ng", "Ŋ": "NG", "ĸ": "k", "ŧ": "t", "Ŧ": "T", "ə": "e", "Ə": "E", "ƒ": "f", "\xd7": "x",
+    "÷": "/", "\u2044": "/", "•": "*", "·": ".", "©": "(c)", "®": "(r)", "°": "deg", "♯": "#", "♭": "",
+    "♮": "", "\t": " ",
+}  # fmt: skip
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+# Double quotes become single ones too: they would end the string they stand in.
+_QUOTES = "\u2018\u2019\u201a\u201b\u2032\u201c\u201d\u201e\u201f\u2033\u2039\u203a\xab\xbb"
+_TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.fromkeys(_QUOTES, "'"))
+
+
+def clean(text: str) -> str:
+    """Clean a tune in standard layout.
+
+    Blank lines go, and so do titles, composers, lyrics, numbers of the tune and of bars, escaped quotes,
+    and quoted strings that are empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``.
+    All that remains is printable ASCII.
+
+    Args:
+        text: The tune, with any Unicode text in it.
+
+    Returns:
+        The cleaned tune; every line ends with a newline.
+    """
+    lines = [to_ascii(line) for line in text.splitlines()]
+    lines = [line for line in lines if line.strip() and not _is_dropped(line)]
+    start = max((i for i, line in enumerate(lines) if line.strip() == "V:1"), default=len(lines))
+    lines[start:] = [_BAR_NUMBER.sub("", line).rstrip() for line in lines[start:]]
+    cleaned = (
+        line
+        if is_field(line) or line.startswith("%")
+        else _QUOTED.sub(_clean_string, line.replace('\\"', ""))
+        for line in lines
+    )
+    return "".join(f"{line}\n" for line in cleaned if line.strip())
+
+
+def to_ascii(text: str) -> str:
+    """Transliterate Latin letters, quotes and dashes to printable ASCII; drop all other characters.
+
+    Args:
+        text: One line; line ends are dropped too.
+
+    Returns:
+        The text in the characters from blank to ``~``.
+    """
+    decomposed = unicodedata.normalize("NFKD", text.translate(_TRANSLITERATION))
+    return "".join(
+        character for character in decomposed.translate(_TRANSLITERATION) if " " <= character <= "~"
+    )
+
+
+def _is_dropped(line: str) -> bool:
+    return line.startswith(_DROPPED) and (line.startswith("%") or is_field(line))
+
+
+def _clean_string(match: re.Match[str]) -> str:
+    string = match.group()
+    if len(string) == 2 or "|" in string or "::" in string:
+        return ""
+    if string[1] not in "^_":
+        return string
+    string = _REPEATED_SIGN.sub(r"\1", string)
+    return string if len(string) <= ANNOTATION_CHARACTERS else ""

@@ -1,0 +1,108 @@
+"""The two layouts of a tune: interleaved, which the models read, and standard, which programs read."""
+
+from __future__ import annotations
+
+import re
+
+from notagen.notation.bars import BarTable, VoiceBars, is_field, read_tune, strip_stream_mark, voice_segments
+from pentatonic.errors import FormatError
+
+#: Longest line of standard layout, in characters, unless a single bar is longer.
+LINE_CHARACTERS = 100
+
+_QUOTED_OR_COMMENT = re.compile(r'"[^"\n]*"|(%.*)')
+_INFORMATION = re.compile("[^KLMQV]:")  # fields of prose, in which a % is one
+
+
+def interleave(text: str) -> str:
+    """Turn standard layout into interleaved layout: one line per bar, every voice on it.
+
+    Args:
+        text: A tune in standard layout (an interleaved one comes back in normal form). Comments at the ends of its
+            lines, such as numbers of bars, are left out.
+
+    Returns:
+        The header, then the bars; every line ends with a newline.
+
+    Raises:
+        FormatError: The voices have different numbers of bars, or there is no music.
+    """
+    lines = (
+        line if is_field(line) and _INFORMATION.match(line) else without_comment(line)
+        for line in text.splitlines()
+    )
+    return interleaved(read_tune("\n".join(lines)))
+
+
+def deinterleave(text: str) -> str:
+    """Turn interleaved layout, with every voice on every line, into standard layout.
+
+    Args:
+        text: A tune in interleaved layout; tunes with rests left out go through
+            :func:`notagen.notation.rests.complete_rests` first.
+
+    Returns:
+        The header, then a block per voice, opened by ``V:n``, in lines of at most ``LINE_CHARACTERS``.
+
+    Raises:
+        FormatError: A line lacks a voice or has one twice (the error has the line), or there is no music.
+    """
+    tune = read_tune(text)
+    for number, line in enumerate(text.splitlines(), 1):
+        found = [name for name, _ in voice_segments(strip_stream_mark(line))]
+        if found and sorted(found) != sorted(tune.voices):
+            wanted = " ".join(tune.voices)
+            raise FormatError(
+                f"the line has voices {' '.join(found)}; each of {wanted} must be on it once", line=number
+            )
+    return standard(tune)
+
+
+def without_comment(line: str) -> str:
+    """Return a line up to the ``%`` of a comment after it; one that is a comment as a whole comes back as it is."""
+    if line.lstrip().startswith("%"):
+        return line
+    start = next((match.start(1) for match in _QUOTED_OR_COMMENT.finditer(line) if match[1]), len(line))
+    return line[:start]
+
+
+def interleaved(tune: BarTable) -> str:
+    """Write a tune in interleaved layout.
+
+    Raises:
+        FormatError: The voices have different numbers of bars.
+    """
+    lines = list(tune.header)
+    for index in range(tune.bar_count):
+        lines.append("".join(f"[V:{name}]{bar_text(voice, index)}" for name, voice in tune.voices.items()))
+    return "\n".join(lines) + "\n"
+
+
+def standard(tune: BarTable) -> str:
+    """Write a tune in standard layout, voices in numerical order."""
+    lines = list(tune.header)
+    for name in sorted(tune.voices, key=by_number):
+        lines += [f"V:{name}", *_wrapped(tune.voices[name])]
+    return "\n".join(lines) + "\n"
+
+
+def bar_text(voice: VoiceBars, index: int) -> str:
+    """Return a bar with the barline after it; the first bar also has the prefix and the barline before it."""
+    opening = voice.prefix + voice.barlines[0] if index == 0 else ""
+    return opening + voice.bars[index] + voice.barlines[index + 1]
+
+
+def by_number(name: str) -> tuple[bool, int, str]:
+    """Sort key of voice names: numbers in their order, then words."""
+    number = name.isdecimal() and len(name) < 10
+    return (not number, int(name) if number else 0, name)
+
+
+def _wrapped(voice: VoiceBars) -> list[str]:
+    lines = [voice.prefix + voice.barlines[0]]
+    for bar, barline in zip(voice.bars, voice.right_barlines, strict=True):
+        words = f" {bar} {barline}"
+        if lines[-1] and len(lines[-1]) + len(words) > LINE_CHARACTERS:
+            lines.append("")
+        lines[-1] += words
+    return lines

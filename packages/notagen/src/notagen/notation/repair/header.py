@@ -1,0 +1,130 @@
+"""The header of a piece, made complete: fields, voices and ``%%score``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from notagen.abc.duration import default_unit_length, parse_key, parse_meter, parse_unit_length
+from notagen.notation.bars import declared_voice, is_field
+from pentatonic.errors import FormatError
+
+_SCORE_PART = re.compile(r"[(){}\[\]|*]|[^\s()\[\]{}|*]+")
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+PARSERS = {"K": parse_key, "L": parse_unit_length, "M": parse_meter}
+
+Note = Callable[[str, int], None]
+
+
+def repaired_header(lines: Sequence[tuple[int, str]], sounding: Sequence[str], note: Note) -> list[str]:
+    """Return the header with everything in it that a piece must have.
+
+    Args:
+        lines: Numbers and texts of the lines before the music.
+        sounding: Names of the voices that have music; they are declared where the header declares none.
+        note: Takes the description of a change and the number of the line (0 where there is none).
+
+    Returns:
+        Lines with ``%%score`` where there are several voices, ``L:``, ``M:``, ``K:``, and a ``V:`` of each voice.
+    """
+    kept = _valid_lines(lines, note)
+    voices = [name for _, line in kept if (name := declared_voice(line))]
+    if not voices:
+        note(f"no V: lines; declared {' '.join(sounding)}", 0)
+        kept += [(0, f"V:{name}") for name in sounding]
+        voices = list(sounding)
+    _add_fields(kept, note)
+    for index, (number, line) in enumerate(kept):
+        if line.startswith("%%score"):
+            kept[index] = (number, _score(line, voices, lambda what, at=number: note(what, at)))
+            break
+    else:
+        if len(voices) > 1:
+            note("no %%score; added", 0)
+            first = next((i for i, (_, line) in enumerate(kept) if is_field(line) and line[0] in "LQMKV"), 0)
+            kept.insert(first, (0, f"%%score {' '.join(voices)}"))
+    return [line for _, line in kept]
+
+
+def _valid_lines(lines: Sequence[tuple[int, str]], note: Note) -> list[tuple[int, str]]:
+    kept: list[tuple[int, str]] = []
+    voices: set[str] = set()
+    for number, line in lines:
+        wrong = _fault(line, voices)
+        if wrong:
+            note(f"dropped a line of the header: {wrong}", number)
+            continue
+        if name := declared_voice(line):
+            voices.add(name)
+        kept.append((number, line))
+    return kept
+
+
+def _fault(line: str, voices: set[str]) -> str | None:
+    if line.startswith("%"):
+        return None
+    if not is_field(line):
+        return "neither a field nor a comment"
+    if line.startswith("V:"):
+        name = declared_voice(line)
+        if name is None:
+            return "V: without a name"
+        return f"voice {name} is declared already" if name in voices else None
+    try:
+        PARSERS.get(line[0], str)(line[2:])
+    except FormatError as error:
+        return error.reason
+    return None
+
+
+def _add_fields(lines: list[tuple[int, str]], note: Note) -> None:
+    """Add the missing ones of ``L:``, ``M:`` and ``K:`` in their places."""
+    fields = {line[0]: line[2:] for _, line in reversed(lines) if is_field(line)}
+    unit = default_unit_length(parse_meter(fields["M"]) if "M" in fields else None)
+    for name, value, before in (("L", str(unit), "QMKV"), ("M", "none", "KV"), ("K", "none", "V")):
+        if name not in fields:
+            note(f"no {name}: in the header; added {name}:{value}", 0)
+            place = next((i for i, (_, line) in enumerate(lines) if is_field(line) and line[0] in before), 0)
+            lines.insert(place, (0, f"{name}:{value}"))
+
+
+def _score(line: str, voices: Sequence[str], note: Callable[[str], None]) -> str:
+    """Return ``%%score`` with each voice once, and with brackets that match; the line itself if nothing is wrong."""
+    parts: list[str] = []
+    opened: list[str] = []
+    seen: set[str] = set()
+    known = frozenset(voices)
+    wrong: list[str] = []
+    for part in _SCORE_PART.findall(line.removeprefix("%%score")):
+        if part in _CLOSING:
+            opened.append(_CLOSING[part])
+        elif part in _CLOSING.values():
+            if not opened or opened[-1] != part:
+                wrong.append(f"{part!r} closes nothing")
+                continue
+            _close(parts, opened.pop())
+            continue
+        elif part not in "|*" and (part not in known or part in seen):
+            wrong.append(f"{part[:40]} twice" if part in seen else f"{part[:40]} without a V: line")
+            continue
+        seen.add(part)
+        parts.append(part)
+    if opened:
+        wrong.append(f"no closing {' '.join(reversed(opened))}")
+        for closing in reversed(opened):
+            _close(parts, closing)
+    if absent := [name for name in voices if name not in seen]:
+        wrong.append(f"no voice {' '.join(absent)}")
+        parts += absent
+    if not wrong:
+        return line
+    note(f"%%score: {'; '.join(wrong)}")
+    return f"%%score {' '.join(parts)}"
+
+
+def _close(parts: list[str], closing: str) -> None:
+    """Add a closing bracket; a group without voices goes instead."""
+    if parts and parts[-1] in _CLOSING:
+        parts.pop()
+    else:
+        parts.append(closing)

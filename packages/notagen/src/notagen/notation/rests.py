@@ -1,0 +1,172 @@
+"""Bars of rests: left out of the text the models are trained on, and put back into what they write.
+
+In training text a line holds only the voices that play. A generated tune is therefore completed before any
+other program reads it: each voice gets back a rest as long as the bar of the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from notagen.abc.duration import bar_duration, parse_meter, parse_unit_length
+from notagen.notation.bars import (
+    BarTable,
+    Segment,
+    declared_voice,
+    split_segment,
+    strip_stream_mark,
+    voice_segments,
+)
+from notagen.notation.layout import bar_text, by_number
+from pentatonic.errors import FormatError
+
+_SOUND = re.compile("[A-WYa-wy]")
+_MAX_NUMBER = 9999  # of a length
+_CLOSING = {"{": "}", "[": "]", "(": ")"}
+
+Duration = Callable[[str], Fraction | None]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A tune with its rests put back.
+
+    Args:
+        text: Interleaved layout, every declared voice on every line.
+        undeclared: ``(line, voice)`` of each bar that was dropped because the header has no such ``V:``;
+            lines of the input, from 1.
+    """
+
+    text: str
+    undeclared: tuple[tuple[int, str], ...]
+
+
+def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
+    """Write a tune as the models are trained on it: interleaved, without the voices that rest.
+
+    A voice stays on a line when its bar has any letter besides ``z Z x X``, those of marks and fields
+    included.
+
+    Args:
+        tune: The tune.
+        keep_silent_bars: Keep the first voice of a bar in which all rest. The original leaves an empty line
+            there, which its encoder drops, so that the numbers of bars no longer fit.
+
+    Returns:
+        The header, then the bars; every line ends with a newline.
+
+    Raises:
+        FormatError: The voices have different numbers of bars.
+    """
+    lines = list(tune.header)
+    for index in range(tune.bar_count):
+        playing = [name for name, voice in tune.voices.items() if _SOUND.search(voice.bars[index])]
+        if not playing and keep_silent_bars:
+            playing = [next(iter(tune.voices))]
+        lines.append("".join(f"[V:{name}]{bar_text(tune.voices[name], index)}" for name in playing))
+    return "\n".join(lines) + "\n"
+
+
+def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completion:
+    """Put back the voices that rest, in text as a model writes it.
+
+    A restored bar is a rest with the most frequent length of the bars on its line (of the line before where
+    no length is known; of the meter at the start), with their barlines. The rest is invisible (``x``) in
+    every voice but the first of a ``( )`` group of ``%%score``.
+
+    Args:
+        text: Interleaved layout with any voices left out; marks ``[r:done/left]`` are dropped. Lines of the
+            music without ``[V:n]`` are dropped.
+        duration: Text of a bar -> its length in units of ``L:``, None when unknown.
+
+    Returns:
+        The completed tune; a text without any ``[V:n]`` comes back as it is, without empty lines.
+    """
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    start = next((i for i, (_, line) in enumerate(lines) if voice_segments(line)), len(lines))
+    header = [line for _, line in lines[:start]]
+    rests = rest_letters(header)
+    voices = sorted(rests, key=by_number)
+    length = _bar_length(header)
+    completed = list(header)
+    undeclared: list[tuple[int, str]] = []
+    for number, line in lines[start:]:
+        contents: dict[str, str] = {}
+        for name, content in voice_segments(strip_stream_mark(line)):
+            if name in rests:
+                contents[name] = contents.get(name, "") + content.strip()
+            else:
+                undeclared.append((number, name))
+        if not contents:
+            continue
+        present = [split_segment(content) for content in contents.values()]
+        length = _common_length(present, duration) or length
+        left = next((segment.left for segment in present if segment.left), "")
+        rest = f"{length}{present[-1].right}"
+        completed.append(
+            "".join(f"[V:{name}]{contents.get(name, left + rests[name] + rest)}" for name in voices)
+        )
+    return Completion("".join(f"{line}\n" for line in completed), tuple(undeclared))
+
+
+def complete_score_brackets(line: str) -> str:
+    """Append the closing brackets that a ``%%score`` line lacks, innermost first, before its line end.
+
+    A closing bracket that does not match the last open one is ignored.
+    """
+    content = line.rstrip("\r\n")
+    missing: list[str] = []
+    for character in content:
+        if character in _CLOSING:
+            missing.append(_CLOSING[character])
+        elif missing and character == missing[-1]:
+            missing.pop()
+    return content + "".join(reversed(missing)) + line[len(content) :]
+
+
+def final_text(text: str, *, duration: Duration = bar_duration) -> str:
+    """Turn generated text into a tune that other programs read.
+
+    Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune
+    is numbered ``X:1``.
+
+    Args:
+        text: Text as generated, with or without its prompt.
+        duration: As in :func:`complete_rests`.
+
+    Returns:
+        The tune in interleaved layout.
+    """
+    lines = complete_rests(text, duration=duration).text.splitlines()
+    kept = [line for line in lines if line.startswith("%%") or not line.startswith(("%", "X:"))]
+    closed = [complete_score_brackets(line) if line.startswith("%%score") else line for line in kept]
+    return "".join(f"{line}\n" for line in ("X:1", *closed))
+
+
+def rest_letters(header: Iterable[str]) -> dict[str, str]:
+    """Return for each declared voice the rest it is silent with."""
+    score = next((line for line in header if line.startswith("%%score")), "")
+    later = {name for group in re.findall(r"\(([^()]*)", score) for name in group.split()[1:]}
+    names = (declared_voice(line) for line in header)
+    return {name: "x" if name in later else "z" for name in names if name}
+
+
+def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:
+    known = [length for segment in segments if (length := duration(segment.text))]
+    # A rest cannot be written with longer numbers than ABC is read with.
+    lengths = Counter(length for length in known if max(length.as_integer_ratio()) <= _MAX_NUMBER)
+    return max(lengths, key=lengths.__getitem__) if lengths else None
+
+
+def _bar_length(header: Iterable[str]) -> Fraction:
+    """The length of a bar in units of ``L:`` by the header; that of 4/4 in 1/8 where it does not say."""
+    fields = {line[0]: line[2:] for line in header if line[1:2] == ":"}
+    try:
+        meter, unit = parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8"))
+    except FormatError:
+        return Fraction(8)
+    return (meter.length if meter else Fraction(1)) / unit

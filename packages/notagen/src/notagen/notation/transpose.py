@@ -1,0 +1,327 @@
+"""Transposition of a tune to another key, spelt as in the data the models were trained on.
+
+Only notes, accidentals, key fields and chord symbols change; everything else in a bar is copied. Accidentals
+hold for the same letter in the same octave, up to the next barline or change of key.
+
+Terms: a *letter* is 0..6 for C..B, an *alteration* is -2..2 signs (flats negative), a *pitch* counts
+semitones from the C of octave 0, so that middle C (``C``) is 60 and ``c`` is 72.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from notagen.abc.duration import parse_key
+from notagen.notation.bars import BarTable, VoiceBars, declared_voice
+from notagen.notation.keys import MAJOR_KEYS, fifths, major_key, move_key, pitch_class
+
+_LETTERS = "CDEFGAB"
+_NATURALS = (0, 2, 4, 5, 7, 9, 11)
+_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
+_ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
+_SHARPS = "FCGDAEB"
+# Longest upward move; larger intervals go down.
+_HIGHEST_INTERVAL = 6
+
+_NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
+_TOKEN = re.compile(rf'("[^"\n]*"|![^!\n]*!|\[[A-Za-z]:[^\[\]\n]*\]|\|)|{_NOTE.pattern}')
+_ROOT = re.compile("[A-G][#b]?")
+_QUOTED = re.compile(r'"[^"\n]*"')
+
+
+@dataclass(frozen=True)
+class Pitch:
+    """A written pitch: letter 0..6, alteration -2..2, octave (5 for ``C``, 6 for ``c``)."""
+
+    letter: int
+    alteration: int
+    octave: int
+
+    @property
+    def semitones(self) -> int:
+        """Semitones above the C of octave 0."""
+        return 12 * self.octave + _NATURALS[self.letter] + self.alteration
+
+
+@dataclass(frozen=True)
+class Move:
+    """The way from one major key to another.
+
+    Args:
+        source: The major key of the notes as they are.
+        target: The major key they go to. The interval is -5..6 semitones.
+    """
+
+    source: str
+    target: str
+
+    @cached_property
+    def interval(self) -> int:
+        """Semitones to go up."""
+        semitones = (pitch_class(self.target) - pitch_class(self.source)) % 12
+        return semitones if semitones <= _HIGHEST_INTERVAL else semitones - 12
+
+    @cached_property
+    def letters(self) -> int:
+        """Letters to go up, 0..6."""
+        return (_LETTERS.index(self.target[0]) - _LETTERS.index(self.source[0])) % 7
+
+    def pitch(self, pitch: Pitch) -> Pitch:
+        """Return the transposed pitch; its letter changes where it would need more than two signs."""
+        semitones = pitch.semitones + self.interval
+        letter = (pitch.letter + self.letters) % 7
+        while abs(alteration := _alteration(semitones, letter)) > 2:
+            letter = (letter + (1 if alteration > 0 else -1)) % 7
+        return Pitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
+
+    def root(self, root: str) -> str:
+        """Return the transposed root of a chord symbol, a letter and perhaps ``#`` or ``b``.
+
+        The letter changes once where more than one sign would be needed.
+        """
+        semitones = pitch_class(root) + self.interval
+        letter = (_LETTERS.index(root[0]) + self.letters) % 7
+        alteration = _alteration(semitones, letter)
+        if abs(alteration) > 1:
+            letter = (letter + (1 if alteration > 0 else -1)) % 7
+            alteration = _alteration(semitones, letter)
+        return _LETTERS[letter] + ("#" if alteration > 0 else "b") * abs(alteration)
+
+
+class Movable:
+    """A tune that is read once, to be written in many keys.
+
+    Args:
+        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+
+    Raises:
+        FormatError: A ``K:`` line or inline field is no key.
+    """
+
+    def __init__(self, tune: BarTable) -> None:
+        self._tune = tune
+        self._own, self._owners = _keys(tune.header)
+        self._fixed = {
+            name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)
+        }
+        self._sources = {owner: tune.header[index][2:].strip() for index, owner in self._owners.items()}
+        self._parts: dict[str, tuple[list[_Part], list[list[_Part]]]] = {}
+        for name, voice in tune.voices.items():
+            if name not in self._fixed:
+                reader = _Reader(self._sources.get(name, self._own))
+                self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
+
+    def to(self, key: str) -> BarTable:
+        """Return the tune in another key; see :func:`transpose`."""
+        moved = move_key(self._own, fifths(key) - fifths(major_key(self._own)))
+        # C# major asked of a minor tune gives Bb minor, with the signature of Db: other keys follow that.
+        steps = fifths(major_key(moved)) - fifths(major_key(self._own))
+        header = list(self._tune.header)
+        for index, line in enumerate(header):
+            owner = self._owners.get(index)
+            if line.startswith("K:") and owner not in self._fixed:
+                header[index] = f"K:{move_key(line[2:].strip(), steps) if owner else moved}"
+        voices = {
+            name: self._moved(name, voice, steps) if name in self._parts else voice
+            for name, voice in self._tune.voices.items()
+        }
+        return replace(self._tune, header=tuple(header), voices=voices)
+
+    def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
+        writer = _Writer(self._sources.get(name, self._own), steps)
+        prefix, bars = self._parts[name]
+        return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
+
+
+def transpose(tune: BarTable, key: str) -> BarTable:
+    """Transpose a tune to the key with the signature of a major key, or its enharmonic where simpler.
+
+    Percussion, and voices with a line ``K:none`` of their own, stay as they are. A voice with a ``K:`` line
+    of its own, as of a transposing instrument, moves by the same interval. :class:`Movable` reads a tune once for
+    several keys.
+
+    Args:
+        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+        key: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
+
+    Returns:
+        The transposed tune, of the same bars.
+
+    Raises:
+        FormatError: A ``K:`` line or inline field is no key.
+    """
+    return Movable(tune).to(key)
+
+
+def transpose_text(text: str, source: str, target: str) -> str:
+    """Transpose the music of one voice, with or without barlines.
+
+    Args:
+        text: The music.
+        source: Its key, any mode.
+        target: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
+
+    Returns:
+        The transposed music. An accidental is written where the one in force differs.
+
+    Raises:
+        FormatError: ``source`` or an inline ``K:`` field is no key.
+    """
+    steps = fifths(target) - fifths(major_key(source))
+    return _Writer(source, steps).text(_Reader(source).parts(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyField:
+    """An inline ``[K:value]``."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ChordSymbol:
+    """A chord symbol with its quotes."""
+
+    text: str
+
+
+class _Barline:
+    """``|``, at which accidentals end."""
+
+
+_BARLINE = _Barline()
+#: Text that stays, or a note: letter, octave, alteration; or one of the classes above.
+_Part = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _Barline
+
+
+class _Reader:
+    """Takes the bars of one voice apart and keeps the key in force."""
+
+    def __init__(self, key: str) -> None:
+        self._set_key(key)
+
+    def _set_key(self, key: str) -> None:
+        # Where there is no key, nothing moves.
+        self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
+
+    def parts(self, text: str) -> list[_Part]:
+        """Return the parts of the next bar, with the accidentals in force on all notes."""
+        parts: list[_Part] = []
+        written: dict[tuple[int, int], int] = {}
+        position = 0
+        for match in _TOKEN.finditer(text):
+            opaque, part = match[1], None
+            if opaque is None and self._signature:
+                place = _place(match[3], match[4])
+                alteration = _ALTERATIONS[match[2]] if match[2] else written.get(place)
+                alteration = self._signature[place[0]] if alteration is None else alteration
+                written[place] = alteration
+                part = (*place, alteration)
+            elif opaque and opaque.startswith("[K:"):
+                self._set_key(opaque[3:-1])
+                written = {}
+                part = _KeyField(opaque[3:-1])
+            elif opaque == "|":
+                written = {}
+                part = _BARLINE
+            elif opaque and self._signature and opaque[0] == '"' and opaque[1] in "ABCDEFG":
+                part = _ChordSymbol(opaque)
+            if part is not None:
+                parts += (text[position : match.start()], part)
+                position = match.end()
+        return [part for part in (*parts, text[position:]) if part != ""]
+
+
+class _Writer:
+    """Puts the bars of one voice together in another key and keeps the key in force."""
+
+    def __init__(self, key: str, steps: int) -> None:
+        self._steps = steps
+        self._set_key(key)
+
+    def _set_key(self, key: str) -> str:
+        """Enter a key, and return it moved."""
+        moved = move_key(key, self._steps)
+        self._move = Move(major_key(key), major_key(moved))
+        self._signature = _signature(self._move.target)
+        # Few different notes make up a voice: note -> place, alteration and name after the move.
+        self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
+        return moved
+
+    def text(self, parts: list[_Part]) -> str:
+        """Return the next bar."""
+        out: list[str] = []
+        written: dict[tuple[int, int], int] = {}
+        for part in parts:
+            if isinstance(part, str):
+                out.append(part)
+            elif isinstance(part, tuple):
+                place, alteration, name = self._notes.get(part) or self._note(part)
+                in_force = written.get(place)
+                in_force = self._signature[place[0]] if in_force is None else in_force
+                written[place] = alteration
+                out.append(name if alteration == in_force else _SIGNS[alteration] + name)
+            elif isinstance(part, _Barline):
+                written = {}
+                out.append("|")
+            elif isinstance(part, _KeyField):
+                written = {}
+                out.append(f"[K:{self._set_key(part.value)}]")
+            else:
+                out.append(_ROOT.sub(lambda root: self._move.root(root.group()), part.text))
+        return "".join(out)
+
+    def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
+        letter, octave, alteration = note
+        moved = self._move.pitch(Pitch(letter, alteration, octave))
+        place = moved.letter, moved.octave
+        self._notes[note] = result = place, moved.alteration, _note_name(*place)
+        return result
+
+
+@lru_cache(maxsize=len(MAJOR_KEYS))
+def _signature(key: str) -> tuple[int, ...]:
+    """Return the alteration of each letter in a major key."""
+    count = fifths(key)
+    altered = _SHARPS[:count] if count > 0 else _SHARPS[7 + count :]
+    return tuple((1 if count > 0 else -1) if letter in altered else 0 for letter in _LETTERS)
+
+
+@lru_cache(maxsize=1024)
+def _place(name: str, marks: str) -> tuple[int, int]:
+    return _LETTERS.index(name.upper()), 5 + name.islower() + marks.count("'") - marks.count(",")
+
+
+@lru_cache(maxsize=1024)
+def _note_name(letter: int, octave: int) -> str:
+    name = _LETTERS[letter]
+    return name.lower() + "'" * (octave - 6) if octave > 5 else name + "," * (5 - octave)
+
+
+def _alteration(semitones: int, letter: int) -> int:
+    """The signs, -6..5, with which a letter has the pitch class of a pitch."""
+    return (semitones - _NATURALS[letter] + 6) % 12 - 6
+
+
+def _is_percussion(line: str) -> bool:
+    return "perc" in _QUOTED.sub("", line).split()
+
+
+def _keys(header: tuple[str, ...]) -> tuple[str, dict[int, str]]:
+    """Return the key of the tune, and the voice that each other ``K:`` line belongs to, by its index.
+
+    A ``K:`` line after a ``V:`` line belongs to that voice, unless it is the first one.
+    """
+    key: str | None = None
+    owner: str | None = None
+    owners: dict[int, str] = {}
+    for index, line in enumerate(header):
+        if line.startswith("V:"):
+            owner = declared_voice(line)
+        elif line.startswith("K:") and key is None:
+            key = line[2:].strip()
+        elif line.startswith("K:") and owner is not None:
+            owners[index] = owner
+    return key if key and parse_key(key).tonic else "C", owners

@@ -1,0 +1,202 @@
+"""Tune books: ABC files as people write them, cut into tunes and brought into the form that the models read.
+
+The form is that of the original's MusicXML converter: the header is ``%%score``, ``L:``, ``Q:``, ``M:``, ``K:`` and
+the voices, in this order, and what only a reader of the page needs is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+from pathlib import Path
+
+from notagen.abc.duration import default_unit_length, parse_meter
+from notagen.notation.bars import BarTable, declared_voice, is_field, read_tune, voice_segments
+from notagen.notation.clean import clean
+from notagen.notation.layout import interleave, without_comment
+from pentatonic.errors import FormatError, InputError
+
+ABC_SUFFIXES = (".abc",)
+SCORE_SUFFIXES = (".xml", ".musicxml", ".mxl")
+
+_ABOUT = re.compile("[XTC]:|%(?!%)")
+_NUMBER = re.compile(r"X:\s*(\d*)")
+_TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
+_BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
+_LAST_BARLINE = re.compile(r"(?<![|:\]])\|{0,2}\s*\Z")
+_EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r":\|\s*\|:|:\|:")
+_SECTION = re.compile(r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|(\|:|::|:\||\|\|)(?:(?=\s*(\d))|)')
+_MUSIC_FIELDS = "KLMQV"
+_MOST_BYTES = 64 * 2**20
+
+
+def split_tunes(text: str) -> list[tuple[str, str]]:
+    """Cut a tune book at its ``X:`` lines.
+
+    In a book of several tunes a tune also ends at the first blank line after its key, so that prose between tunes is
+    no music.
+
+    Args:
+        text: A file of any number of tunes; without ``X:`` it is one tune.
+
+    Returns:
+        Pairs of the number after ``X:`` (empty where there is none) and the tune's text.
+    """
+    starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)]
+    if len(starts) < 2:
+        match = _NUMBER.search(text, starts[0]) if starts else None
+        return [(match[1] if match else "", text[starts[0] :] if starts else text)]
+    tunes = []
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        tune = text[start:end]
+        key = re.search(r"^K:", tune, re.MULTILINE)
+        blank = re.compile(r"\n[ \t]*\n").search(tune, key.end()) if key else None
+        number = _NUMBER.match(tune)
+        tunes.append((number[1] if number else "", tune[: blank.start() + 1] if blank else tune))
+    return tunes
+
+
+def standard_tune(text: str) -> str:
+    """Bring one tune into the form that the models read, in standard layout.
+
+    Comments and information fields go; lines that continue another are joined; the header gets its fields in order,
+    an ``L:`` and, for a tune without ``V:``, ``%%score 1`` and ``V:1 treble``. A tune of one voice ends with a final
+    barline. Interleaved layout comes back with its header in order.
+
+    Args:
+        text: One tune in ABC.
+
+    Returns:
+        The tune; every line ends with a newline.
+
+    Raises:
+        FormatError: There is no ``K:`` line, or the meter is none.
+    """
+    uncommented = map(without_comment, text.replace("\\\n", " ").splitlines())
+    lines = [
+        line for line in uncommented if line.strip() and (line.lstrip()[0] != "%" or line.startswith("%%"))
+    ]
+    key = next((i for i, line in enumerate(lines) if line.startswith("K:")), None)
+    if key is None:
+        raise FormatError("the tune has no K: line; a header ends with one")
+    header = {line[0]: line[2:].strip() for line in lines[: key + 1] if is_field(line) and line[0] in "LMK"}
+    meter = header.get("M") or "none"
+    unit = header.get("L") or default_unit_length(parse_meter(meter))
+    tempo = next((line for line in lines[:key] if line.startswith("Q:") and _TEMPO.match(line[2:])), None)
+    score = next((line for line in lines if line.startswith("%%score")), None)
+    voices = [line for line in lines[:key] if line.startswith("V:")]
+    rest = [line for line in lines[key + 1 :] if not line.startswith("%") and _is_kept(line)]
+    if not voices and not any("V:" in line for line in rest):
+        score, voices, rest = "%%score 1", ["V:1 treble"], _one_voice(rest)
+    fields = [score, f"L:{unit}", tempo, f"M:{meter}", f"K:{header['K']}", *voices, *rest]
+    return "".join(f"{line}\n" for line in fields if line)
+
+
+def interleaved_tune(text: str) -> str:
+    """Bring one tune in standard layout into the form that the models read, and interleave it.
+
+    Comments before the header, such as prompts, and number, titles and composers remain.
+
+    Args:
+        text: One tune in ABC.
+
+    Returns:
+        The tune in interleaved layout.
+
+    Raises:
+        FormatError: There is no ``K:`` line or no music, or the voices have different numbers of bars.
+    """
+    tune = interleave(standard_tune(text))
+    before_key = takewhile(lambda line: not line.startswith("K:"), text.splitlines())
+    about = [line for line in before_key if _ABOUT.match(line)]
+    return "".join(f"{line}\n" for line in about) + tune
+
+
+def is_interleaved(text: str) -> bool:
+    """Whether any line of music has a ``[V:n]``."""
+    lines = (line.strip() for line in text.splitlines())
+    return any(voice_segments(line) for line in lines if not is_field(line) and not line.startswith("%"))
+
+
+def prepare_tune(text: str) -> BarTable:
+    """Bring one tune into the form of the training data, cut in voices and bars.
+
+    Args:
+        text: One tune of ABC, of any origin.
+
+    Returns:
+        The tune; all voices have the same number of bars.
+
+    Raises:
+        FormatError: It is no tune, or its voices have different numbers of bars.
+    """
+    tune = read_tune(clean(standard_tune(text)))
+    if not tune.bar_count:
+        raise FormatError("there is no music")
+    return tune
+
+
+def read_tunes(file: Path) -> list[tuple[str, str]]:
+    """Read the tunes of one file.
+
+    Args:
+        file: ABC, UTF-8 or Latin-1, or MusicXML.
+
+    Returns:
+        Pairs of the number in the tune book (empty where there is none) and the tune in standard layout.
+
+    Raises:
+        InputError: The file is too large, or not what its name says.
+    """
+    if file.suffix.lower() in SCORE_SUFFIXES:
+        from notagen.musicxml.reader import musicxml_to_abc
+
+        return [("", musicxml_to_abc(file))]
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{file}: more than {_MOST_BYTES >> 20} MiB")
+    try:
+        return split_tunes(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return split_tunes(content.decode("latin-1"))  # what older tune books are written in
+
+
+def _is_kept(line: str) -> bool:
+    if not is_field(line):
+        return True
+    if line.startswith("V:") and declared_voice(line) is None:
+        return False
+    return line[0] in _MUSIC_FIELDS and (line[0] != "Q" or bool(_TEMPO.match(line[2:])))
+
+
+def _one_voice(lines: list[str]) -> list[str]:
+    """Write voltas without brackets, drop beaming marks, and make the final barline and all repeats explicit."""
+    music = _BRACKETED_VOLTA.sub(r"\1", "\n".join(lines).replace("`", ""))
+    return ["V:1", *_LAST_BARLINE.sub("|]", _with_repeat_starts(music)).splitlines()]
+
+
+def _with_repeat_starts(music: str) -> str:
+    """Write the ``|:`` that a later ``:|`` goes back to, where it is only implied by the end of a section."""
+    music = _EMPTY_REPEAT.sub("||", _TWO_REPEATS.sub("::", music))
+    pieces: list[str] = []
+    position, opened, boundary = 0, False, None
+    for match in _SECTION.finditer(music):
+        if match[1] is None:
+            continue
+        sign, volta = match[1], match[2]
+        pieces += [music[position : match.start()], sign]
+        position = match.end()
+        if sign.startswith(":"):
+            if not opened and boundary is not None:
+                pieces[boundary] = "::" if pieces[boundary] == ":|" else "|:"
+            boundary = None if volta else len(pieces) - 1
+            opened = sign == "::"
+        elif sign == "|:":
+            opened = True
+        elif not opened:
+            boundary = len(pieces) - 1
+    return "".join([*pieces, music[position:]])

@@ -1,0 +1,450 @@
+"""Check a piece in interleaved layout, bar by bar, and say where and how it breaks the rules.
+
+The text may be what a model wrote, with ``[r:done/left]`` before the bars and silent voices left out. Each
+bar of each voice is read on its own, so that a bar that is no ABC is one issue and the rest is checked still.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from notagen.abc.duration import (
+    Key,
+    Meter,
+    default_unit_length,
+    parse_key,
+    parse_meter,
+    parse_unit_length,
+    total_duration,
+)
+from notagen.abc.lexer import kind_of, split_tokens
+from notagen.abc.parser import MAX_TUNE_CHARACTERS, parse_bar
+from notagen.abc.syntax import Bar, Barline
+from notagen.notation.bars import declared_voice, is_field, split_segment, strip_stream_mark, voice_segments
+from notagen.notation.repeats import sign_of, unbalanced_repeats
+from pentatonic.errors import FormatError
+
+#: Kinds of issues that leave a piece valid.
+WARNINGS = frozenset({"tag"})
+
+_CLOSING = {")": "(", "]": "[", "}": "{"}
+_SCORE_NAME = re.compile(r"[^\s()\[\]{}|*]+")
+_TAG = re.compile(r"\[r:([0-9]{1,9})/([0-9]{1,9})\]")
+_TIMED = frozenset({"note", "chord", "rest", "bar_rest"})
+_CHANGES = {"K": parse_key, "L": parse_unit_length, "M": parse_meter}
+_SHOWN_DENOMINATOR = 10**6
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One broken rule.
+
+    Args:
+        line: Line of the text, from 1; None where the issue is that something is absent.
+        bar: Number of the bar, from 1; None in the header.
+        voice: Name of the voice; None where it is the bar or the piece.
+        kind: ``size``; of the header ``score``, ``score-brackets``, ``score-voices``, ``header-field`` and
+            ``voice-declaration``; of the music ``no-music``, ``stray-text``, ``tag``, ``undeclared-voice``,
+            ``repeated-voice``, ``voice-order``, ``unparsable``, ``barline``, ``duration``, ``meter``,
+            ``change``, ``repeat`` and ``ending``.
+        message: What is wrong.
+    """
+
+    line: int | None
+    bar: int | None
+    voice: str | None
+    kind: str
+    message: str
+
+    @property
+    def warning(self) -> bool:
+        """Whether a piece with this issue is still valid."""
+        return self.kind in WARNINGS
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`validate` found.
+
+    Args:
+        issues: In the order of the text.
+        bars: Lines of music; a bar of all voices counts once.
+        unparsable_bars: Bars in which a voice is no ABC or has no known duration.
+        misaligned_bars: Bars in which the voices have different barlines or (known) durations.
+    """
+
+    issues: tuple[Issue, ...]
+    bars: int
+    unparsable_bars: int
+    misaligned_bars: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether there are no issues but warnings."""
+        return all(issue.warning for issue in self.issues)
+
+    @property
+    def unparsable_rate(self) -> float:
+        """Share of the bars that are unparsable; 0 without bars."""
+        return self.unparsable_bars / max(self.bars, 1)
+
+    @property
+    def misaligned_rate(self) -> float:
+        """Share of the bars that are misaligned; 0 without bars."""
+        return self.misaligned_bars / max(self.bars, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        return {
+            "valid": self.valid,
+            "bars": self.bars,
+            "unparsable_bars": self.unparsable_bars,
+            "misaligned_bars": self.misaligned_bars,
+            "unparsable_rate": self.unparsable_rate,
+            "misaligned_rate": self.misaligned_rate,
+            "issues": [asdict(issue) | {"warning": issue.warning} for issue in self.issues],
+        }
+
+
+def validate(text: str) -> Report:
+    """Check a piece in interleaved layout.
+
+    A bar may differ from the meter where it is the first or the last one or next to a repeat sign, and be
+    shorter next to a double bar (pick-ups of sections). The first ``:|`` of a piece needs no ``|:`` before
+    it, nor does one in an ending that a ``:|2`` starts. ``[K:] [L:] [M:]`` must be in all declared voices (in
+    the first bar: in all that are on the line), but ``[K:]`` not in those declared with ``K:none``. Where
+    tags ``[r:done/left]`` do not count the bars there are warnings.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The report; nothing is raised.
+    """
+    if len(text) > MAX_TUNE_CHARACTERS:
+        reason = f"{len(text)} characters; a piece has at most {MAX_TUNE_CHARACTERS}"
+        return Report((Issue(None, None, None, "size", reason),), 0, 0, 0)
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    start = next((i for i, (_, line) in enumerate(lines) if is_music(line)), len(lines))
+    check = _Check()
+    check.header(lines[:start])
+    for number, line in lines[start:]:
+        if line.startswith("%"):
+            continue
+        if is_music(line):
+            check.bar(number, line)
+        else:
+            check.issue(
+                "stray-text", "a line of the music without any [V:n]", number, len(check.rows) or None
+            )
+    check.whole()
+    issues = sorted(check.issues, key=lambda issue: issue.line or 0)
+    unparsable = sum(row.unparsable for row in check.rows)
+    return Report(tuple(issues), len(check.rows), unparsable, sum(row.misaligned for row in check.rows))
+
+
+def is_music(line: str) -> bool:
+    """Whether a line, without blanks around it, has a ``[V:n]``."""
+    return not line.startswith("%") and not is_field(line) and bool(voice_segments(line))
+
+
+def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
+    """Whether a bar inside a piece may differ from its meter.
+
+    Args:
+        barlines: The one before the bar (as written at the end of the bar before, and as written at its own start)
+            and the one after it, likewise.
+        shorter: Whether the bar is shorter than the meter asks for.
+    """
+    signs = [sign_of(barline) for barline in barlines]
+    pick_up = shorter and any(sign in ("||", "|]") for sign in signs)
+    return pick_up or any(":" in sign for sign in signs)
+
+
+@dataclass(frozen=True)
+class _VoiceBar:
+    """One voice of a line: its barlines without blanks, and its duration, None when unknown."""
+
+    name: str
+    left: str
+    right: str
+    length: Fraction | None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of music; barlines and repeats are those of its first voice."""
+
+    line: int
+    left: str
+    right: str
+    length: Fraction | None
+    expected: Fraction | None
+    unparsable: bool
+    misaligned: bool
+
+
+@dataclass
+class _Check:
+    """The issues so far, and what the bars read so far leave in force."""
+
+    issues: list[Issue] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
+    voices: dict[str, int] = field(default_factory=dict)  # name -> place in the header
+    keyless: set[str] = field(default_factory=set)
+    meter: Meter | None = None
+    unit: Fraction = Fraction(1, 8)
+    tag: tuple[int, int] | None = None
+    tagged: bool = False
+
+    def issue(
+        self, kind: str, message: str, line: int | None, bar: int | None = None, voice: str | None = None
+    ) -> None:
+        self.issues.append(Issue(line, bar, voice, kind, message))
+
+    def header(self, lines: Sequence[tuple[int, str]]) -> None:
+        fields: dict[str, Any] = {}
+        score: tuple[int, str] | None = None
+        voice = None
+        for number, line in lines:
+            if line.startswith("%%score"):
+                score = score or (number, line.removeprefix("%%score"))
+            elif line.startswith("V:"):
+                voice = declared_voice(line)
+                self._declare(voice, number)
+            elif is_field(line) and line[0] in _CHANGES:
+                value = self._value(line[0], line[2:], "header-field", number)
+                fields.setdefault(line[0], value)
+                if voice is not None and isinstance(value, Key) and not value.tonic:
+                    self.keyless.add(voice)
+            elif not line.startswith("%") and not is_field(line):
+                self.issue("stray-text", "a line of the header that is neither a field nor a comment", number)
+        for name in sorted(_CHANGES.keys() - fields.keys()):
+            self.issue("header-field", f"the header has no {name}:", None)
+        self.meter = fields.get("M")
+        self.unit = fields.get("L") or default_unit_length(self.meter)
+        if score is not None:
+            self._score(*score)
+        elif len(self.voices) > 1:
+            self.issue("score", "the header has no %%score, which several voices need", None)
+
+    def _declare(self, voice: str | None, line: int) -> None:
+        if voice is None:
+            self.issue("voice-declaration", "V: needs a name of letters and digits", line)
+        elif voice in self.voices:
+            self.issue("voice-declaration", "the voice is declared twice", line, voice=voice)
+        else:
+            self.voices[voice] = len(self.voices)
+
+    def _score(self, line: int, score: str) -> None:
+        opened: list[str] = []
+        for character in score:
+            if character in _CLOSING.values():
+                opened.append(character)
+            elif character in _CLOSING and (not opened or opened.pop() != _CLOSING[character]):
+                self.issue("score-brackets", f"{character!r} of %%score closes nothing", line)
+                break
+        else:
+            if opened:
+                self.issue("score-brackets", f"%%score does not close {' '.join(opened)}", line)
+        names = Counter(_SCORE_NAME.findall(score))
+        for problem, wrong in (
+            ("without a V: line", [name for name in names if name not in self.voices]),
+            ("twice", [name for name, count in names.items() if count > 1]),
+        ):
+            if wrong:
+                self.issue("score-voices", f"%%score has voices {problem}: {' '.join(wrong)}", line)
+        if missing := [name for name in self.voices if name not in names]:
+            self.issue("score-voices", f"%%score lacks the voices {' '.join(missing)}", line)
+
+    def _value(
+        self, name: str, text: str, kind: str, line: int, bar: int | None = None, voice: str | None = None
+    ) -> Key | Meter | Fraction | None:
+        """Return what a field stands for; None, with an issue, where it is not understood."""
+        try:
+            return _CHANGES[name](text)
+        except FormatError as error:
+            self.issue(kind, f"{name}: {error.reason}", line, bar, voice)
+            return None
+
+    def bar(self, line: int, text: str) -> None:
+        bar = len(self.rows) + 1
+        self._tag(line, text, bar)
+        content = strip_stream_mark(text).lstrip()
+        if not content.startswith("[V:"):
+            self.issue("stray-text", "text before the first [V:n]", line, bar)
+        segments = voice_segments(content)
+        self._names([name for name, _ in segments], line, bar)
+        later = self._change(segments, line, bar)
+        expected = self.meter.length / self.unit if self.meter else None
+        voices = [self._voice(name, part, expected, line, bar) for name, part in segments]
+        lengths = Counter(voice.length for voice in voices if voice.length is not None)
+        # Of two lengths that are as frequent, the other one is wrong when one of them fills the bar.
+        length = max(lengths, key=lambda item: (lengths[item], item == expected)) if lengths else None
+        misaligned = self._aligned(voices, length, line, bar)
+        right = next((voice.right for voice in voices if voice.right), "")
+        unparsable = any(voice.length is None for voice in voices)
+        self.rows.append(_Row(line, voices[0].left, right, length, expected, unparsable, misaligned))
+        self.meter, self.unit = later
+
+    def _tag(self, line: int, text: str, bar: int) -> None:
+        match = _TAG.match(text)
+        before, self.tag = self.tag, (int(match[1]), int(match[2])) if match else None
+        if self.tag is None:
+            if self.tagged or text.startswith("[r:"):
+                self.issue("tag", "no [r:done/left], but other bars have it", line, bar)
+        else:
+            done, left = self.tag
+            wanted = before[0] + 1 if before else bar - 1
+            if done != wanted:
+                self.issue("tag", f"[r:{done}/{left}] where {wanted} bars are done", line, bar)
+            if before and done + left != sum(before):
+                self.issue("tag", f"[r:{done}/{left}] is of {done + left} bars, not {sum(before)}", line, bar)
+        self.tagged |= text.startswith("[r:")
+
+    def _names(self, names: list[str], line: int, bar: int) -> None:
+        seen: set[str] = set()
+        last = -1
+        for name in names:
+            place = self.voices.get(name)
+            if name in seen:
+                self.issue("repeated-voice", "the voice is on the line already", line, bar, name)
+            elif place is None:
+                self.issue("undeclared-voice", "the header has no V: line for it", line, bar, name)
+            elif place < last:
+                self.issue(
+                    "voice-order", "the voice comes after one that follows it in the header", line, bar, name
+                )
+            last = max(last, -1 if place is None else place)
+            seen.add(name)
+
+    def _change(self, segments: list[tuple[str, str]], line: int, bar: int) -> tuple[Meter | None, Fraction]:
+        """Put changes before the first note in force; return the meter and note length after the bar."""
+        changes: dict[str, dict[str, tuple[str, ...]]] = {}
+        now: dict[str, Any] = {"M": self.meter, "L": self.unit}
+        later: dict[str, Any] = {}
+        for voice, content in segments:
+            for name, text, leading in _fields(content):
+                of_voices = changes.setdefault(name, {})
+                of_voices[voice] = (*of_voices.get(voice, ()), text)
+                value = self._value(name, text, "change", line, bar, voice)
+                if name != "K" and voice == next(iter(of_voices)) and (value or name == "M"):
+                    (now if leading else later)[name] = value
+        for name, of_voices in changes.items():
+            exempt = self.keyless if name == "K" else set()
+            # Text without silent voices leaves them out of the first bar even where they have a change there.
+            present = {voice for voice, _ in segments if voice in self.voices}
+            needed = len(present - exempt) if bar == 1 else len(self.voices) - len(exempt)
+            if name == "K" and all("clef" in text for texts in of_voices.values() for text in texts):
+                continue  # a voice may change its clef alone
+            if sum(voice in self.voices and voice not in exempt for voice in of_voices) < needed:
+                which = " ".join(of_voices)
+                self.issue("change", f"[{name}:] is only in voice {which}; {needed} need it", line, bar)
+            elif name != "K" and len(set(of_voices.values())) > 1:
+                self.issue("change", f"[{name}:] differs between voices", line, bar)
+        self.meter, self.unit = now["M"], now["L"]
+        return later.get("M", self.meter), later.get("L", self.unit)
+
+    def _voice(self, name: str, content: str, expected: Fraction | None, line: int, bar: int) -> _VoiceBar:
+        length = None
+        try:
+            parsed = parse_bar(content.strip())
+            left, right = barlines_of(parsed)
+            length = total_duration(parsed, meter=self.meter, bar_length=expected)
+        except FormatError as error:
+            segment = split_segment(content)
+            left, right = ("".join(part.split()) for part in (segment.left, segment.right))
+            reason = f"{error.reason} (column {error.column} of the bar)"
+            self.issue("unparsable", reason, line, bar, name)
+        if not right:
+            self.issue("barline", "no barline at the end of the bar", line, bar, name)
+        return _VoiceBar(name, left, right, length)
+
+    def _aligned(self, voices: list[_VoiceBar], length: Fraction | None, line: int, bar: int) -> bool:
+        """Compare the barlines with the first voice, durations with the common one; True when any differ."""
+        before = len(self.issues)
+        first = voices[0]
+        for voice in voices[1:]:
+            for side, sign, wanted in (
+                ("starts", voice.left, first.left),
+                ("ends", voice.right, first.right),
+            ):
+                if sign != wanted:
+                    reason = f"{side} with {sign[:9]!r}, voice {first.name} with {wanted[:9]!r}"
+                    self.issue("barline", reason, line, bar, voice.name)
+        for voice in voices:
+            if voice.length is not None and length is not None and voice.length != length:
+                reason = f"lasts {_shown(voice.length)}, the bar {_shown(length)}"
+                self.issue("duration", reason, line, bar, voice.name)
+        return len(self.issues) > before
+
+    def whole(self) -> None:
+        """Check what takes more than one bar."""
+        if not self.rows:
+            self.issue("no-music", "no line has a [V:n]", None)
+            return
+        self._fills()
+        self._repeats()
+        last = self.rows[-1]
+        sign = sign_of(last.right)
+        if sign != "|]" and (not sign.startswith(":|") or sign.endswith(":")):
+            reason = f"the piece ends with {sign[:9]!r}, not with '|]' or ':|'"
+            self.issue("ending", reason, last.line, len(self.rows))
+
+    def _fills(self) -> None:
+        for index, row in enumerate(self.rows[1:-1], 1):
+            if row.length is None or row.expected in (None, row.length):
+                continue
+            around = (self.rows[index - 1].right, row.left, row.right, self.rows[index + 1].left)
+            if not allows_other_length(around, shorter=row.length < row.expected):
+                reason = f"the bar lasts {_shown(row.length)}, the meter asks for {_shown(row.expected)}"
+                self.issue("meter", reason, row.line, index + 1)
+
+    def _repeats(self) -> None:
+        for sign in unbalanced_repeats([(row.left, row.right) for row in self.rows]):
+            row, bar = self.rows[sign.bar], sign.bar + 1
+            if sign.end:
+                self.issue("repeat", "a :| without a |: before it", row.line, bar)
+            elif sign.opened is not None:
+                reason = f"a |: in the repeat that starts in bar {sign.opened + 1}"
+                self.issue("repeat", reason, row.line, bar)
+            else:
+                self.issue(
+                    "repeat", f"the repeat of bar {bar} has no end", self.rows[-1].line, len(self.rows)
+                )
+
+
+def _fields(content: str) -> list[tuple[str, str, bool]]:
+    """Return name and value of the fields K, L and M, and whether they stand before the notes."""
+    if not any(f"[{name}:" in content for name in _CHANGES):
+        return []
+    found: list[tuple[str, str, bool]] = []
+    leading = True
+    for token in split_tokens(content):
+        kind = kind_of(token)
+        if kind == "field" and token[1] in _CHANGES:
+            found.append((token[1], token[3:-1].strip(), leading))
+        leading = leading and kind not in _TIMED
+    return found
+
+
+def barlines_of(bar: Bar) -> tuple[str, str]:
+    """Return the barlines before and after a bar, without blanks; empty where there is none."""
+    left, right = (_spelled(barline) for barline in (bar.left, bar.right))
+    # The only barline of an empty bar is the one at its end.
+    return (left, right) if bar.elements or right else ("", left)
+
+
+def _spelled(barline: Barline | None) -> str:
+    if barline is None:
+        return ""
+    return (barline.sign or "[") + barline.volta
+
+
+def _shown(length: Fraction) -> str:
+    return str(length) if length.denominator < _SHOWN_DENOMINATOR else f"about {float(length):.6f}"

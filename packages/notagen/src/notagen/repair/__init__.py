@@ -1,5 +1,0 @@
-"""Making a piece valid: what a model wrote, or was stopped in the middle of, with as few changes as it takes."""
-
-from notagen.repair.piece import Repair, repair
-
-__all__ = ["Repair", "repair"]

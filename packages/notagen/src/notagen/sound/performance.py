@@ -1,0 +1,358 @@
+"""A piece as it sounds: which note starts when, how long and how loud, repeats and endings played out.
+
+Positions and lengths are exact, in whole notes since the start; seconds follow from the tempi. Dynamics hold for
+all voices of a part up to the next one; staccato shortens, accents are louder, a fermata slows its note down, and
+grace notes take their time from the note they stand before. Other ornaments, hairpins and chord symbols are not
+played.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import TypeVar
+
+from notagen.abc.duration import Key, Meter
+from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Voice, read_score
+from notagen.sound.instruments import drum_of, programme_of
+from notagen.sound.play_order import play_order, signs_of
+from pentatonic.errors import InputError
+
+#: Bars of all voices together, repeats played out.
+MAX_PLAYED_BARS = 1 << 18
+MAX_DURATION_S = 12 * 3600.0
+#: Seconds of a whole note where the piece has no tempo: 120 quarters a minute.
+DEFAULT_WHOLE_NOTE_S = 2.0
+
+_DYNAMICS = {"pppp": 20, "ppp": 28, "pp": 38, "p": 50, "mp": 62, "mf": 74, "f": 88, "ff": 102, "fff": 114,
+             "ffff": 122}  # fmt: skip
+_DEFAULT_VELOCITY = 80
+_ACCENTS = {"accent": 14, ">": 14, "emphasis": 14, "marcato": 22, "^": 22, "sfz": 26, "sf": 22, "fz": 22}
+_SHARES = {"staccato": Fraction(1, 2), "wedge": Fraction(1, 3)}
+T = TypeVar("T")
+_FERMATAS = frozenset({"fermata", "invertedfermata"})
+_FERMATA_STRETCH = 1.75
+_GRACE_LENGTH = Fraction(1, 32)
+_MAX_GRACE_SHARE = Fraction(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedNote:
+    """One note as it sounds.
+
+    Args:
+        position: Start, in whole notes since the beginning.
+        length: In whole notes.
+        onset_s: Start in seconds.
+        duration_s: In seconds.
+        pitch: MIDI number, 0..127, 60 for middle C; of a percussion track the General MIDI drum.
+        velocity: Loudness, 1..127.
+    """
+
+    position: Fraction
+    length: Fraction
+    onset_s: float
+    duration_s: float
+    pitch: int
+    velocity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What one voice plays.
+
+    Args:
+        voice: Name of the voice.
+        name: Name of the instrument; that of the part where the voice has none, and perhaps empty.
+        programme: General MIDI programme, 0..127, 0 for piano.
+        percussion: Whether pitches are drums.
+        notes: By position, then by pitch.
+    """
+
+    voice: str
+    name: str
+    programme: int
+    percussion: bool
+    notes: tuple[PlayedNote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """A piece as it sounds.
+
+    Args:
+        tracks: One per voice, in the order of the score.
+        length: In whole notes, silence at the end included.
+        duration_s: In seconds.
+        tempi: (position, seconds that a whole note lasts from there on); the first is at 0.
+        meters: (position, time signature); the first is at 0.
+        keys: (position, key); the first is at 0.
+    """
+
+    tracks: tuple[Track, ...]
+    length: Fraction
+    duration_s: float
+    tempi: tuple[tuple[Fraction, float], ...]
+    meters: tuple[tuple[Fraction, Meter | None], ...]
+    keys: tuple[tuple[Fraction, Key], ...]
+
+
+def perform(text: str) -> Performance:
+    """Play a piece out.
+
+    Args:
+        text: One tune in ABC, in any layout; see :func:`notagen.score.read_score`.
+
+    Returns:
+        Its notes. Those whose pitch MIDI does not have are left out.
+
+    Raises:
+        FormatError: The text is no piece.
+        InputError: It would last longer than ``MAX_DURATION_S``, or have more than ``MAX_PLAYED_BARS`` bars.
+    """
+    score = read_score(text)
+    order = play_order(signs_of(score), limit=MAX_PLAYED_BARS // len(score.voices))
+    clock = _Clock.of(score, order)
+    if clock.end_s > MAX_DURATION_S:
+        raise InputError(
+            f"the piece lasts {clock.end_s / 3600:.1f} hours; at most {MAX_DURATION_S / 3600:g} are played"
+        )
+    names = {name: _name(score, part) for part in score.parts for name in part.voices}
+    loudness = {name: _Loudness(score, part) for part in score.parts for name in part.voices}
+    first = next(iter(score.voices.values()))
+    keyed = next((voice for voice in score.voices.values() if not voice.percussion), first)
+    return Performance(
+        tuple(
+            _track(voice, voice.full_name or names[name], order, clock, loudness[name])
+            for name, voice in score.voices.items()
+        ),
+        clock.end,
+        clock.end_s,
+        tuple(zip(clock.positions, clock.rates, strict=True)),
+        _distinct((p, s.meter) for p, s in _signatures(first, order, clock) if isinstance(s, TimeSignature)),
+        _distinct((p, s) for p, s in _signatures(keyed, order, clock) if isinstance(s, Key)),
+    )
+
+
+def _name(score: Score, part: Part) -> str:
+    """The instrument of a part: the first name that one of its voices has."""
+    return next((score.voices[name].full_name for name in part.voices if score.voices[name].full_name), "")
+
+
+# --- time -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Where the played measures start, and when every position sounds.
+
+    Args:
+        starts: Position of each played measure.
+        end: Position of the end.
+        positions: Where the tempo changes.
+        rates: Seconds of a whole note from each of ``positions`` on.
+        times_s: When each of ``positions`` sounds.
+    """
+
+    starts: list[Fraction]
+    end: Fraction
+    positions: list[Fraction]
+    rates: list[float]
+    times_s: list[float]
+
+    @classmethod
+    def of(cls, score: Score, order: Sequence[int]) -> _Clock:
+        rows = list(zip(*(voice.measures for voice in score.voices.values()), strict=True))
+        lengths = [max(measure.duration for measure in row) for row in rows]
+        *starts, end = accumulate((lengths[index] for index in order), initial=Fraction(0))
+        tempi = _tempi_of_measures(rows, score.tempo)
+        changes = [
+            (start + onset, rate)
+            for start, index in zip(starts, order, strict=True)
+            for onset, rate in tempi[index]
+            if start + onset < end
+        ]
+        points = _distinct(changes)
+        positions, rates = [p for p, _ in points], [rate for _, rate in points]
+        passed = (float(b - a) * rate for (a, b), rate in zip(pairwise(positions), rates, strict=False))
+        return cls(starts, end, positions, rates, list(accumulate(passed, initial=0.0)))
+
+    @property
+    def end_s(self) -> float:
+        return self.at(self.end)
+
+    def at(self, position: Fraction) -> float:
+        """Return when a position sounds, in seconds."""
+        index = bisect_right(self.positions, position) - 1
+        return self.times_s[index] + float(position - self.positions[index]) * self.rates[index]
+
+
+def _tempi_of_measures(
+    rows: Sequence[Sequence[Measure]], tempo: Tempo | None
+) -> list[list[tuple[Fraction, float]]]:
+    """Return for each measure (onset, seconds of a whole note), the first at its start, as the score has them."""
+    rate = (tempo and tempo.whole_note_s) or DEFAULT_WHOLE_NOTE_S
+    tempi: list[list[tuple[Fraction, float]]] = []
+    for row in rows:
+        changes = {Fraction(0): rate}
+        for change in (change for measure in row for change in measure.changes):
+            if isinstance(change.value, Tempo) and change.value.whole_note_s:
+                changes[change.onset] = change.value.whole_note_s
+        plain = sorted(changes.items())
+        rate = plain[-1][1]
+        tempi.append(_stretched(plain, _fermatas(row)))
+    return tempi
+
+
+def _fermatas(row: Sequence[Measure]) -> list[tuple[Fraction, Fraction]]:
+    """Return start and end of what fermatas hold; of notes that end together, the last one to start."""
+    starts: dict[Fraction, Fraction] = {}
+    for event in (event for measure in row for layer in measure.layers for event in layer.events):
+        if not _FERMATAS.isdisjoint(event.marks.decorations):
+            starts[event.end] = max(event.onset, starts.get(event.end, event.onset))
+    return sorted((start, end) for end, start in starts.items())
+
+
+def _stretched(
+    plain: Sequence[tuple[Fraction, float]], held: Sequence[tuple[Fraction, Fraction]]
+) -> list[tuple[Fraction, float]]:
+    """Slow the tempo down in the intervals that are held."""
+    if not held:
+        return list(plain)
+    rates = dict(plain)
+    opened = Counter(start for start, _ in held)
+    closed = Counter(end for _, end in held)
+    stretched: list[tuple[Fraction, float]] = []
+    rate, depth = 0.0, 0
+    for point in sorted(rates.keys() | opened.keys() | closed.keys()):
+        rate = rates.get(point, rate)
+        depth += opened[point] - closed[point]
+        stretched.append((point, rate * _FERMATA_STRETCH if depth else rate))
+    return stretched
+
+
+def _signatures(
+    voice: Voice, order: Sequence[int], clock: _Clock
+) -> Iterator[tuple[Fraction, Key | TimeSignature]]:
+    """Yield the keys and time signatures of a voice as they are met."""
+    for start, index in zip(clock.starts, order, strict=True):
+        measure = voice.measures[index]
+        yield start, measure.key
+        yield start, measure.time
+        for change in measure.changes:
+            if isinstance(change.value, (Key, TimeSignature)):
+                yield start + change.onset, change.value
+
+
+def _distinct(points: Iterable[tuple[Fraction, T]]) -> tuple[tuple[Fraction, T], ...]:
+    """Leave out the points at which nothing changes; of several at one position the last one counts."""
+    kept: list[tuple[Fraction, T]] = []
+    for position, value in dict(points).items():
+        if not kept or kept[-1][1] != value:
+            kept.append((position, value))
+    return tuple(kept)
+
+
+# --- notes ------------------------------------------------------------------------------------------------
+
+
+class _Loudness:
+    """The dynamics of a part, as its voices write them."""
+
+    def __init__(self, score: Score, part: Part) -> None:
+        found = {
+            (index, event.onset): _DYNAMICS[name]
+            for voice in (score.voices[name] for name in part.voices)
+            for index, measure in enumerate(voice.measures)
+            for layer in measure.layers
+            for event in layer.events
+            for name in event.marks.decorations
+            if name in _DYNAMICS
+        }
+        self.places = sorted(found)
+        self.velocities = [found[place] for place in self.places]
+
+    def at(self, measure: int, event: Event) -> int:
+        """Return the velocity of an event."""
+        index = bisect_right(self.places, (measure, event.onset))
+        level = self.velocities[index - 1] if index else _DEFAULT_VELOCITY
+        return min(level + max((_ACCENTS.get(name, 0) for name in event.marks.decorations), default=0), 127)
+
+
+@dataclass
+class _Player:
+    """The notes of a voice as they are played, before they have times in seconds."""
+
+    voice: Voice
+    name: str
+    notes: list[PlayedNote] = field(default_factory=list)
+    held: dict[tuple[int, int], int] = field(
+        default_factory=dict
+    )  # (layer, pitch) that is tied on -> its note
+
+    def play(self, layer: int, event: Event, start: Fraction, velocity: int) -> None:
+        """Add the notes of one event that starts at a position."""
+        length = event.duration
+        grace = event.marks.grace
+        if grace:
+            each = min(_GRACE_LENGTH, length * _MAX_GRACE_SHARE / len(grace))
+            for note in grace:
+                for head in note.heads:
+                    self._note(self._pitch(head.pitch.midi), start, each, velocity)
+                start, length = start + each, length - each
+        share = min(
+            (_SHARES[name] for name in event.marks.decorations if name in _SHARES), default=Fraction(1)
+        )
+        for head in event.heads:
+            pitch = self._pitch(head.pitch.midi)
+            tied = self.held.pop((layer, pitch), None) if head.tie_stop else None
+            sounding = length if head.tie_start else length * share
+            if tied is not None and self._end(tied) == start:
+                before = self.notes[tied]
+                self.notes[tied] = replace(before, length=before.length + sounding)
+                index = tied
+            else:
+                index = len(self.notes)
+                self._note(pitch, start, sounding, velocity)
+            if head.tie_start:
+                self.held[layer, pitch] = index
+
+    def _end(self, index: int) -> Fraction:
+        return self.notes[index].position + self.notes[index].length
+
+    def _pitch(self, pitch: int) -> int:
+        return drum_of(self.name, pitch) if self.voice.percussion else pitch + self.voice.transpose
+
+    def _note(self, pitch: int, position: Fraction, length: Fraction, velocity: int) -> None:
+        self.notes.append(PlayedNote(position, length, 0.0, 0.0, pitch, velocity))
+
+
+def _track(voice: Voice, name: str, order: Sequence[int], clock: _Clock, loudness: _Loudness) -> Track:
+    player = _Player(voice, name)
+    for start, index in zip(clock.starts, order, strict=True):
+        for number, layer in enumerate(voice.measures[index].layers):
+            for event in layer.events:
+                if event.heads or event.marks.grace:
+                    player.play(number, event, start + event.onset, loudness.at(index, event))
+    return Track(voice.name, name, programme_of(name), voice.percussion, _timed(player.notes, clock))
+
+
+def _timed(notes: Iterable[PlayedNote], clock: _Clock) -> tuple[PlayedNote, ...]:
+    """Give notes their seconds; of notes of one pitch that start together, one is left, the longest and loudest."""
+    merged: dict[tuple[Fraction, int], PlayedNote] = {}
+    for note in notes:
+        if 0 <= note.pitch <= 127:
+            same = merged.get((note.position, note.pitch), note)
+            length, velocity = max(note.length, same.length), max(note.velocity, same.velocity)
+            merged[note.position, note.pitch] = replace(note, length=length, velocity=velocity)
+    timed = []
+    for place in sorted(merged):
+        note = merged[place]
+        onset_s = clock.at(note.position)
+        end_s = clock.at(note.position + note.length)
+        timed.append(replace(note, onset_s=onset_s, duration_s=end_s - onset_s))
+    return tuple(timed)

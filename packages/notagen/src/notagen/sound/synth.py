@@ -1,0 +1,196 @@
+"""A small synthesiser, so that a piece can be heard without a sound font.
+
+Sounds are sums of harmonics with an envelope, one recipe per family of instruments; drums are bursts of noise or
+of a falling tone. Each pitch of an instrument is computed once, as long as its longest note, and every note is
+cut from it. The same piece gives the same samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from notagen.sound.performance import Performance, Track, perform
+from pentatonic.errors import UsageError
+
+PEAK = 10 ** (-3 / 20)
+"""Largest sample of a piece: 3 dB below full scale."""
+
+MAX_DURATION_S = 3600.0
+_SAMPLE_RATES = range(8000, 192_001)
+_FADE_S = 0.5  # of a piece that is cut
+_LONGEST_NOTE_S = 30.0
+_DRUM_S = 0.8
+_VIBRATO_HZ = 5.3
+_LOUDNESS = 1.6  # exponent from velocity to amplitude
+_SKINS = frozenset({35, 36, 41, 43, 45, 47, 48, 50})
+_METALS = frozenset({42, 44, 46, 49, 51, 52, 53, 54, 55, 57, 59, 81})
+
+
+@dataclass(frozen=True)
+class Timbre:
+    """How a family of instruments sounds.
+
+    Args:
+        harmonics: Amplitudes of the fundamental and its multiples.
+        attack_s: Until full loudness.
+        release_s: From the end of the note to silence.
+        decay_s: In which the note of middle C falls to 1/e while it is held; 0 for notes that stay.
+        vibrato_cents: Depth of the vibrato.
+    """
+
+    harmonics: tuple[float, ...]
+    attack_s: float
+    release_s: float
+    decay_s: float = 0.0
+    vibrato_cents: float = 0.0
+
+
+_STRUCK = Timbre((1, 0.55, 0.34, 0.24, 0.13, 0.09, 0.05, 0.03), 0.004, 0.14, decay_s=1.1)
+_PLUCKED = Timbre((1, 0.62, 0.42, 0.22, 0.2, 0.1, 0.08, 0.05), 0.003, 0.1, decay_s=0.6)
+_BELL = Timbre((1, 0.1, 0.4, 0.08, 0.16), 0.002, 0.3, decay_s=0.9)
+_ORGAN = Timbre((1, 0.7, 0.3, 0.4, 0.1, 0.18, 0, 0.15), 0.03, 0.09)
+_BOWED = Timbre((1, 0.6, 0.45, 0.3, 0.22, 0.15, 0.11, 0.07, 0.05), 0.06, 0.12, vibrato_cents=7)
+_VOCAL = Timbre((1, 0.5, 0.32, 0.12, 0.05, 0.03), 0.07, 0.14, vibrato_cents=9)
+_BRASS = Timbre((1, 0.85, 0.7, 0.5, 0.34, 0.22, 0.14, 0.08), 0.04, 0.08)
+_REED = Timbre((1, 0.35, 0.6, 0.28, 0.3, 0.12, 0.1), 0.035, 0.07)
+_CLARINET = Timbre((1, 0.05, 0.5, 0.06, 0.26, 0.04, 0.1), 0.035, 0.07)
+_FLUTE = Timbre((1, 0.3, 0.12, 0.03), 0.05, 0.09, vibrato_cents=5)
+
+# The first General MIDI programme of each family -> its timbre, up to the next one.
+_FAMILIES = {
+    0: _STRUCK, 6: _PLUCKED, 8: _BELL, 16: _ORGAN, 24: _PLUCKED, 40: _BOWED, 45: _PLUCKED, 47: _STRUCK, 48: _BOWED,
+    52: _VOCAL, 55: _BOWED, 56: _BRASS, 64: _REED, 71: _CLARINET, 72: _FLUTE, 80: _ORGAN, 104: _PLUCKED,
+    110: _BOWED, 112: _BELL,
+}  # fmt: skip
+
+
+def render_audio(text: str, *, sample_rate: int = 44100, max_duration_s: float = 600.0) -> Tensor:
+    """Play a piece on the built-in synthesiser.
+
+    Args:
+        text: One tune in ABC, in any layout; repeats and endings are played out.
+        sample_rate: In Hz, 8000 to 192000.
+        max_duration_s: A piece that is longer is faded out there; at most an hour.
+
+    Returns:
+        (1, n) float32 in -1..1, with a peak of :data:`PEAK`; a piece without a note is silent.
+
+    Raises:
+        FormatError: The text is no piece.
+        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
+        UsageError: An option is out of range.
+    """
+    if sample_rate not in _SAMPLE_RATES:
+        raise UsageError(f"sample_rate: {sample_rate} is not in {_SAMPLE_RATES[0]}..{_SAMPLE_RATES[-1]} Hz")
+    if not 0 < max_duration_s <= MAX_DURATION_S:
+        raise UsageError(f"max_duration_s: {max_duration_s} is not in 0..{MAX_DURATION_S:g} s")
+    samples = _mixed(perform(text), sample_rate, max_duration_s)
+    peak = float(np.abs(samples).max())
+    if peak > 0:
+        samples *= PEAK / peak
+    return torch.from_numpy(samples)[None]
+
+
+def timbre_of(programme: int) -> Timbre:
+    """Return the timbre for a General MIDI programme, 0..127."""
+    return _FAMILIES[max(first for first in _FAMILIES if first <= programme)]
+
+
+def _mixed(performance: Performance, sample_rate: int, max_duration_s: float) -> np.ndarray:
+    tail_s = max((_release_s(track) for track in performance.tracks if track.notes), default=0.0)
+    length_s = performance.duration_s + tail_s
+    mix = np.zeros(max(1, math.ceil(min(length_s, max_duration_s) * sample_rate)), np.float32)
+    for track in performance.tracks:
+        _add(mix, track, sample_rate)
+    if length_s > max_duration_s:
+        fade = min(round(_FADE_S * sample_rate), len(mix))
+        mix[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return mix
+
+
+def _add(mix: np.ndarray, track: Track, sample_rate: int) -> None:
+    """Add a track to the mix."""
+    release_s = _release_s(track)
+    release = _ramp(round(release_s * sample_rate))[::-1]
+    notes = defaultdict(list)
+    for note in track.notes:
+        start = round(note.onset_s * sample_rate)
+        if start < len(mix):
+            length = min(round(min(note.duration_s, _LONGEST_NOTE_S) * sample_rate), len(mix) - start)
+            notes[note.pitch].append((start, length, (note.velocity / 127) ** _LOUDNESS))
+    for pitch, places in notes.items():
+        longest = max(length for _, length, _ in places) + len(release)
+        sound = (
+            _drum(pitch, sample_rate)
+            if track.percussion
+            else _tone(track.programme, pitch, longest, sample_rate)
+        )
+        for start, length, gain in places:
+            note = sound[: length + len(release)] * np.float32(gain)
+            if not track.percussion:
+                note[length:] *= release
+            note = note[: len(mix) - start]
+            mix[start : start + len(note)] += note
+
+
+def _release_s(track: Track) -> float:
+    return _DRUM_S if track.percussion else timbre_of(track.programme).release_s
+
+
+def _tone(programme: int, pitch: int, samples: int, sample_rate: int) -> np.ndarray:
+    """Return a note that is held for all of ``samples``, from its attack on."""
+    timbre = timbre_of(programme)
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    time_s = np.arange(samples) / sample_rate
+    cycles = frequency * time_s
+    if timbre.vibrato_cents:
+        swing = frequency * (2 ** (timbre.vibrato_cents / 1200) - 1) / (2 * np.pi * _VIBRATO_HZ)
+        # It sets in with the note's length, as players do.
+        cycles += swing * np.sin(2 * np.pi * _VIBRATO_HZ * time_s) * np.minimum(time_s / 0.4, 1)
+    phase = (2 * np.pi * (cycles % 1)).astype(np.float32)
+    # High strings fall silent sooner, and so do high harmonics.
+    decay_s = timbre.decay_s * 2 ** ((60 - pitch) / 24)
+    falling = np.exp(-time_s / decay_s).astype(np.float32) if decay_s else None
+    tone = np.zeros(samples, np.float32)
+    envelope = np.ones(samples, np.float32) if falling is None else falling
+    for number, amplitude in enumerate(timbre.harmonics, 1):
+        if number * frequency >= 0.45 * sample_rate:
+            break
+        if amplitude:
+            harmonic = np.sin(np.float32(number) * phase)
+            harmonic *= envelope
+            harmonic *= np.float32(amplitude)
+            tone += harmonic
+        if falling is not None:
+            envelope = envelope * np.sqrt(falling)
+    attack = _ramp(round(timbre.attack_s * sample_rate))[:samples]
+    tone[: len(attack)] *= attack
+    return tone
+
+
+def _drum(pitch: int, sample_rate: int) -> np.ndarray:
+    samples = round(_DRUM_S * sample_rate)
+    time_s = np.arange(samples) / sample_rate
+    noise = np.random.default_rng(pitch).standard_normal(samples)
+    if pitch in _SKINS:
+        base = 55 * 2 ** ((pitch - 36) / 12)
+        sound = np.sin(2 * np.pi * base * (time_s + 0.03 * (1 - np.exp(-time_s / 0.03)))) * np.exp(
+            -time_s / 0.16
+        )
+    elif pitch in _METALS:
+        sound = 0.3 * np.diff(noise, prepend=0.0) * np.exp(-time_s / (0.05 if pitch in (42, 44) else 0.22))
+    else:
+        sound = 0.4 * noise * np.exp(-time_s / 0.07)
+    sound[: round(0.002 * sample_rate)] *= _ramp(round(0.002 * sample_rate))
+    return (sound * _ramp(samples)[::-1]).astype(np.float32)
+
+
+def _ramp(samples: int) -> np.ndarray:
+    """Return a smooth rise from 0 to 1."""
+    return (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, samples))).astype(np.float32)

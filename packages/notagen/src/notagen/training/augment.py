@@ -1,0 +1,144 @@
+"""One source file becomes training text: its tunes are brought into form and written in all 15 keys."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from notagen.notation.bars import BarTable
+from notagen.notation.keys import MAJOR_KEYS, global_key
+from notagen.notation.layout import interleaved
+from notagen.notation.rests import omit_rests
+from notagen.notation.transpose import Movable
+from notagen.notation.tunebook import prepare_tune, read_tunes
+from pentatonic.errors import InputError, PentatonicError
+
+AUGMENTED, INTERLEAVED = "augmented", "interleaved"
+
+_NOTES = re.compile(
+    r"\"[^\"\n]*\"|![^!\n]*!|\[[A-Za-z]:[^\[\]\n]*\]"
+    r"|((?:\^\^?|__?|=)?[A-Ga-g][,']*[\d/]*|[zxZX][\d/]*)"
+)
+
+
+@dataclass(frozen=True)
+class Tune:
+    """What became of one tune of a source file.
+
+    Args:
+        number: Its ``X:`` number in a tune book, else empty.
+        name: Of its files.
+        key: Value of its ``K:`` field; empty where it was left out.
+        checksum: Of its notes.
+        error: Class and reason of a failure.
+        skipped: Why it was left out on purpose.
+    """
+
+    number: str = ""
+    name: str = ""
+    key: str = ""
+    checksum: str = ""
+    error: tuple[str, str] | None = None
+    skipped: str = ""
+
+
+def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: float) -> list[Tune]:
+    """Write all tunes of one file in all keys.
+
+    Args:
+        file: ABC or MusicXML.
+        name: Of the files to write; tunes of a book get their place in it too.
+        out: Folder with the key folders.
+        min_bars: Shorter pieces are left out.
+        timeout_s: Seconds for the file; only in the main thread of a process, and where the system has timers.
+
+    Returns:
+        What became of each tune, in order. All failures are in it.
+    """
+    try:
+        with _time_limit(timeout_s):
+            texts = read_tunes(file)
+            width = len(str(len(texts)))
+            return [
+                _convert_tune(
+                    number, text, name if len(texts) == 1 else f"{name}__{place:0{width}}", out, min_bars
+                )
+                for place, (number, text) in enumerate(texts, 1)
+            ]
+    except (PentatonicError, OSError) as error:
+        return [Tune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
+
+
+def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -> Tune:
+    try:
+        tune = prepare_tune(text)
+        if tune.bar_count < min_bars:
+            return Tune(number, skipped=f"{tune.bar_count} bars are fewer than min_bars={min_bars}")
+        movable = Movable(tune)
+        keys = {key: omit_rests(movable.to(key)) for key in MAJOR_KEYS}
+    except PentatonicError as error:
+        return Tune(number, error=(type(error).__name__, str(error)))
+    whole = interleaved(tune)
+    _write(out / INTERLEAVED / f"{name}.abc", whole)
+    for key, augmented in keys.items():
+        _write(out / AUGMENTED / key / f"{name}_{key}.abc", augmented)
+    return Tune(number, name, global_key(whole), _checksum(tune))
+
+
+def _checksum(tune: BarTable) -> str:
+    """A digest of key, unit and notes: marks, barlines, texts and the rest of the header do not count."""
+    header = [line for line in tune.header if line.startswith(("K:", "L:"))]
+    voices = [
+        " ".join(match[1] for bar in voice.bars for match in _NOTES.finditer(bar) if match[1])
+        for voice in tune.voices.values()
+    ]
+    return hashlib.sha256("\n".join([*header, *voices]).encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all when the process is killed; 16 a tune are too many to wait for the disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def remove_tune(out: Path, name: str) -> None:
+    """Remove the files of a tune, of those that there are."""
+    if not name:
+        return
+    for path in (
+        out / INTERLEAVED / f"{name}.abc",
+        *(out / AUGMENTED / k / f"{name}_{k}.abc" for k in MAJOR_KEYS),
+    ):
+        path.unlink(missing_ok=True)
+
+
+class _TimeLimit(Exception):
+    """Not one of this package's errors, which a reader may take for a broken bar and go on."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise an InputError in the block when it takes too long."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def expire(_number: int, _frame: object) -> None:
+        raise _TimeLimit
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _TimeLimit:
+        raise InputError(f"took longer than {seconds:g} s") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,136 @@
+"""Index files: which pieces a data set has, one JSON object per line.
+
+A piece is stored once per key, as ``<folder>/<KEY>/<name>_<KEY>.abc``; its ``path`` in the index is
+``<folder>/<name>``. ``key`` is the value of its own ``K:`` field. Files of the original project have these two fields
+only; ours add the ``prompt`` that goes before the piece and the ``group`` that is never split between training and
+evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from notagen.notation.keys import major_key
+from pentatonic.checkpoint import atomic_file
+from pentatonic.errors import FormatError, InputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One piece of a data set.
+
+    Args:
+        path: ``<folder>/<name>``, relative to the folder of the index (or absolute).
+        key: Value of the piece's own ``K:`` field.
+        prompt: Lines that go before the piece, without their ``%``: period, composer and instrumentation, or others.
+        group: What the piece belongs to, such as the work that it is a movement of.
+    """
+
+    path: str
+    key: str
+    prompt: tuple[str, ...] = ()
+    group: str = ""
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt as comment lines, empty without one."""
+        return "".join(f"%{line}\n" for line in self.prompt)
+
+    def file(self, key: str) -> Path:
+        """Return where the piece is in a major key, relative to what ``path`` is relative to."""
+        folder, _, name = self.path.rpartition("/")
+        return Path(folder) / key / f"{name}_{key}.abc"
+
+
+class Index:
+    """The pieces of one index file.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        entries: Its pieces, in order.
+
+    Raises:
+        FormatError: A line is no entry; the error has file and line.
+        InputError: The file cannot be read, or is empty.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"index {self.path} cannot be read ({error})") from error
+        self.entries = [self._entry(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        if not self.entries:
+            raise InputError(f"index {self.path} has no pieces")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int, key: str | None = None) -> str:
+        """Return a piece in a major key, its prompt in front.
+
+        Args:
+            index: Of the entry.
+            key: One of :data:`notagen.notation.keys.MAJOR_KEYS`; ``None``: that of the piece's own signature.
+
+        Raises:
+            InputError: The file is missing or no text.
+        """
+        entry = self.entries[index]
+        file = entry.file(major_key(entry.key) if key is None else key)
+        path = self.path.parent / file
+        if not path.is_file() and file.is_file():
+            path = file  # the original's paths are relative to where its scripts were run
+        try:
+            return entry.prompt_text + path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read ({error})") from error
+
+    def _entry(self, number: int, line: str) -> Entry:
+        try:
+            values: Any = json.loads(line)
+            prompt = values.get("prompt", [])
+            entry = Entry(
+                _text(values["path"]), _text(values["key"]), _lines(prompt), _text(values.get("group", ""))
+            )
+            major_key(entry.key)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FormatError(
+                f"no entry ({error}); it is an object with path, key, and perhaps prompt and group",
+                path=self.path,
+                line=number,
+            ) from error
+        return entry
+
+
+def write_index(path: str | Path, entries: Iterable[Entry]) -> None:
+    """Write an index file, whole or not at all.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    with atomic_file(path) as file:
+        for entry in entries:
+            values = {"path": entry.path, "key": entry.key}
+            more = {"prompt": list(entry.prompt), "group": entry.group}
+            line = values | {name: value for name, value in more.items() if value}
+            file.write(f"{json.dumps(line)}\n".encode())
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    """Return the lines of a prompt; the original's users write it as one text with ``%`` before each line."""
+    lines: Sequence[Any] = value.splitlines() if isinstance(value, str) else value
+    return tuple(_text(line).removeprefix("%") for line in lines)

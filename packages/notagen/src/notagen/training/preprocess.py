@@ -1,0 +1,319 @@
+"""``notagen preprocess``: ABC and MusicXML become the text that the models are trained on, in all 15 keys.
+
+    notagen preprocess data.source=scores data.out=data/notagen
+
+Written are ``interleaved/<name>.abc``, ``augmented/<KEY>/<name>_<KEY>.abc`` (silent voices left out, the form that is
+trained on), the indexes ``augmented.jsonl``, ``augmented_train.jsonl`` and ``augmented_eval.jsonl``, and
+``report.json``, which names every tune that was left out and why. All 15 keys are written, as in the original's data
+sets: a training step then reads one small file and nothing else.
+
+A run that was stopped goes on where it was; what it writes does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from notagen.notation.clean import to_ascii
+from notagen.notation.keys import MAJOR_KEYS
+from notagen.notation.tunebook import ABC_SUFFIXES, SCORE_SUFFIXES
+from notagen.training.augment import AUGMENTED, INTERLEAVED, Tune, convert_file, remove_tune
+from notagen.training.index import Entry, write_index
+from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.errors import ConfigError, FormatError, InputError, PentatonicError, UsageError
+
+_JOURNAL = "tunes.jsonl"
+
+
+@dataclass
+class DataConfig:
+    """Where the pieces are, and which are taken.
+
+    Args:
+        source: Folder of ABC (``.abc``, one tune or a tune book) and MusicXML files (``.xml``, ``.musicxml``,
+            ``.mxl``), or one file.
+        out: Folder to write.
+        prompts: JSON lines ``{"path": …, "prompt": [lines]}``: the prompt of what lies at or below a path of the
+            source, the longest path counts; by default ``prompts.jsonl`` in the source, where there is one.
+        group: Regular expression whose first group, found in ``<path below the source>#<X: number>`` of a tune, names
+            what is never split between training and evaluation; by default the first folder (a tune that lies in none
+            is on its own).
+        min_bars: Shorter pieces are left out.
+        eval_share: Share of the pieces for evaluation, 0 to 1.
+    """
+
+    source: str = "???"
+    out: str = "???"
+    prompts: str | None = None
+    group: str = r"^([^/]+)"
+    min_bars: int = 8
+    eval_share: float = 0.1
+
+
+@dataclass
+class PreprocessConfig:
+    """Options of ``notagen preprocess``.
+
+    Args:
+        data: Input and output.
+        seed: Changes the split.
+        jobs: Processes; 0 takes one per core.
+        timeout_s: Seconds for one file, at least 1.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    seed: int = 0
+    jobs: int = 0
+    timeout_s: float = 60.0
+
+
+def preprocess(config: PreprocessConfig) -> BatchReport:
+    """Run the pipeline.
+
+    Returns:
+        What became of each tune, as in ``report.json``.
+
+    Raises:
+        ConfigError: An option is out of its range.
+        UsageError: The source does not exist or holds no scores.
+    """
+    data = config.data
+    source, out = Path(data.source), Path(data.out)
+    group, prompts = _checked(config), _read_prompts(data)
+    files = find_scores(source)
+    if not files:
+        raise UsageError(f"data.source={source} holds no {' '.join((*ABC_SUFFIXES, *SCORE_SUFFIXES))} files")
+    root = source if source.is_dir() else source.parent
+    for folder in (out / INTERLEAVED, *(out / AUGMENTED / key for key in MAJOR_KEYS)):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = _names([file.relative_to(root) for file in files])
+    report, entries, checksums = BatchReport(), [], set()
+    for file, tunes in _convert_all(files, names, config):
+        relative = file.relative_to(root).as_posix()
+        for tune in tunes:
+            place = f"{relative}#{tune.number}" if tune.number and len(tunes) > 1 else relative
+            if _record(report, place, tune, duplicate=tune.checksum in checksums):
+                checksums.add(tune.checksum)
+                found = group.search(place)
+                entries.append(
+                    Entry(
+                        f"{AUGMENTED}/{tune.name}",
+                        tune.key,
+                        _prompt_of(place, prompts),
+                        found[1] if found else place,
+                    )
+                )
+            else:
+                remove_tune(out, tune.name)
+    _write_indexes(out, entries, config)
+    report.write(out / "report.json")
+    manifest = json.dumps(run_manifest() | {"config": asdict(config)}, indent=1)
+    (out / "run.json").write_text(manifest, encoding="utf-8")
+    return report
+
+
+def _record(report: BatchReport, place: str, tune: Tune, *, duplicate: bool) -> bool:
+    """Put a tune into the report; return whether it is part of the data."""
+    if tune.error:
+        kind, reason = tune.error
+        report.entries.append({"status": "failed", "path": place, "error": kind, "reason": reason})
+    elif tune.skipped or duplicate:
+        report.skipped(place, tune.skipped or "duplicate")
+    else:
+        report.done(place, name=tune.name)
+        return True
+    return False
+
+
+def find_scores(source: Path) -> list[Path]:
+    """Return the ABC and MusicXML files below a folder in a fixed order, or the file itself.
+
+    Raises:
+        UsageError: There is no such path.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UsageError(f"{source} is neither a folder nor a file")
+    wanted = (*ABC_SUFFIXES, *SCORE_SUFFIXES)
+    return sorted(path for path in source.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Return a distinct plain name for each file: its path without suffix, folders joined by ``_``."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        plain = re.sub(r"[^A-Za-z0-9.-]+", "_", to_ascii("_".join(file.with_suffix("").parts))).strip("._")
+        name, count = plain or "tune", 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{plain or 'tune'}-{count}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+# Running
+
+
+def _convert_all(
+    files: Sequence[Path], names: Sequence[str], config: PreprocessConfig
+) -> Iterator[tuple[Path, list[Tune]]]:
+    """Yield what became of each file in order; files that are in the journal of an earlier run are not read again."""
+    out = Path(config.data.out)
+    known = _read_journal(out / _JOURNAL, config)
+    convert = partial(convert_file, out=out, min_bars=config.data.min_bars, timeout_s=config.timeout_s)
+    todo = [(file, name) for file, name in zip(files, names, strict=True) if _stamp(file, name) not in known]
+    jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
+    with contextlib.ExitStack() as stack:
+        run: Any = map
+        if jobs > 1:
+            # A fresh interpreter for each worker: a fork would copy threads that this one may have.
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
+            run = partial(pool.map, chunksize=max(1, min(16, len(todo) // (4 * jobs))))
+        outcomes = iter(run(convert, [file for file, _ in todo], [name for _, name in todo]))
+        journal = stack.enter_context((out / _JOURNAL).open("a", encoding="utf-8"))
+        bar = stack.enter_context(progress(len(files), "preprocessing"))
+        for file, name in zip(files, names, strict=True):
+            stamp = _stamp(file, name)
+            tunes = known.get(stamp)
+            if tunes is None:
+                try:
+                    tunes = next(outcomes)
+                except BrokenProcessPool as error:
+                    raise PentatonicError(
+                        f"a worker process died near {file}, perhaps for want of memory; the same command goes on "
+                        "from there, and with jobs=1 it stops at the file itself"
+                    ) from error
+                journal.write(json.dumps({"file": stamp, "tunes": [asdict(tune) for tune in tunes]}) + "\n")
+                journal.flush()
+            bar.advance(1, note=file.name)
+            yield file, tunes
+
+
+def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[Tune]]:
+    """Read what an earlier run did; with other options that matter to a tune, begin anew."""
+    options = f"min_bars={config.data.min_bars}"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if not lines or lines[0] != json.dumps({"options": options}):
+        path.write_text(json.dumps({"options": options}) + "\n", encoding="utf-8")
+        return {}
+    known = {}
+    for line in lines[1:]:
+        with contextlib.suppress(ValueError):  # the last line of a run that was killed
+            record = json.loads(line)
+            tunes = [
+                Tune(**tune | {"error": tune["error"] and tuple(tune["error"])}) for tune in record["tunes"]
+            ]
+            # The files of a duplicate were removed, and the piece that it repeated may be gone by now.
+            if all((path.parent / INTERLEAVED / f"{tune.name}.abc").is_file() for tune in tunes if tune.name):
+                known[record["file"]] = tunes
+    return known
+
+
+def _stamp(file: Path, name: str) -> str:
+    status = file.stat()
+    return f"{name} {file} {status.st_size} {status.st_mtime_ns}"
+
+
+# Prompts and the split
+
+
+def _checked(config: PreprocessConfig) -> re.Pattern[str]:
+    """Return the pattern of groups, after looking at all options."""
+    data = config.data
+    for name, holds, allowed in (
+        ("data.eval_share", 0 <= data.eval_share < 1, "0 or more, and below 1"),
+        ("jobs", config.jobs >= 0, "0 (one per core) or more"),
+        ("timeout_s", config.timeout_s >= 1, "at least 1"),
+    ):
+        if not holds:
+            raise ConfigError(f"{name} must be {allowed}")
+    try:
+        pattern = re.compile(data.group)
+    except re.error as error:
+        raise ConfigError(f"data.group={data.group!r} is no regular expression ({error})") from error
+    if not pattern.groups:
+        raise ConfigError(
+            f"data.group={data.group!r} has no group in parentheses, which would name what belongs together"
+        )
+    return pattern
+
+
+def _read_prompts(data: DataConfig) -> dict[str, tuple[str, ...]]:
+    path = Path(data.prompts) if data.prompts else Path(data.source) / "prompts.jsonl"
+    if data.prompts is None and not path.is_file():
+        return {}
+    prompts = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"data.prompts={path} cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            prompts[str(values["path"]).strip("/")] = tuple(to_ascii(line) for line in values["prompt"])
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"not a prompt ({error}); it is an object with path and prompt, a list of lines"
+            raise FormatError(reason, path=path, line=number) from error
+    return prompts
+
+
+def _prompt_of(place: str, prompts: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    while place:
+        if place in prompts:
+            return prompts[place]
+        place = re.sub(r"[/#]?[^/#]*\Z", "", place)
+    return prompts.get("", ())
+
+
+def _write_indexes(out: Path, entries: Sequence[Entry], config: PreprocessConfig) -> None:
+    """Write the indexes of all pieces and of the two splits.
+
+    Groups are taken for evaluation in an order that the seed decides, as long as their pieces fit into its share.
+    """
+
+    def digest(group: str) -> bytes:
+        return hashlib.sha256(f"{config.seed}/{group}".encode()).digest()
+
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        sizes[entry.group] = sizes.get(entry.group, 0) + 1
+    room, chosen = round(config.data.eval_share * len(entries)), set()
+    for group in sorted(sizes, key=digest):
+        if sizes[group] <= room:
+            room -= sizes[group]
+            chosen.add(group)
+    write_index(out / f"{AUGMENTED}.jsonl", entries)
+    for split, wanted in (("train", False), ("eval", True)):
+        part = [entry for entry in entries if (entry.group in chosen) == wanted]
+        write_index(out / f"{AUGMENTED}_{split}.jsonl", part)
+
+
+def main(overrides: Sequence[str]) -> None:
+    """Run with Hydra overrides, such as ``data.source=scores data.out=data/notagen``."""
+    from pentatonic.training import compose_config
+
+    report = preprocess(compose_config("notagen.conf", overrides, PreprocessConfig, config_name="preprocess"))
+    report.print_summary()
+    report.raise_for_failures()
+
+
+if __name__ == "__main__":
+    from notagen.cli import run_module
+
+    run_module("preprocess", __doc__)

@@ -1,0 +1,238 @@
+"""``notagen train``: pre-training and fine-tuning.
+
+    notagen train experiment=debug data.train=data/notagen/augmented_train.jsonl notagen train
+    experiment=pretrain-small data.train=… data.val=… notagen train experiment=finetune init_from=notagen-large
+    data.train=… data.val=… accelerate launch --config_file configs/accelerate/ddp.yaml -m notagen.training.train
+    experiment=pretrain-large data.train=…
+
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. Every
+checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
+:func:`notagen.from_pretrained` loads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from notagen.model import NotaGen, NotaGenConfig
+from notagen.training.data import Keys, PieceDataset, collate
+from notagen.training.index import Index
+from notagen.training.objective import NotaGenTraining
+from notagen.weights import from_pretrained, save_pretrained, write_config
+from pentatonic.errors import ConfigError
+from pentatonic.optim import adamw
+from pentatonic.training import (
+    Schedule,
+    Trainer,
+    TrainerConfig,
+    TrainResult,
+    compose_config,
+    config_yaml,
+    warmup_cosine,
+    warmup_linear,
+)
+
+logger = logging.getLogger(__name__)
+DECAYS = ("constant", "cosine")
+
+
+@dataclass
+class DataConfig:
+    """What is trained on.
+
+    Args:
+        train: Index of the pieces, as ``notagen preprocess`` writes it.
+        val: Index for validation, which is of the original key and the head of each piece; none without it.
+        keys: ``uniform`` over all 15 keys, ``near`` the piece's own, or the ``original`` one.
+        batch_size: Pieces per process and forward pass.
+        num_workers: Loader processes.
+    """
+
+    train: str = "???"
+    val: str | None = None
+    keys: str = "uniform"
+    batch_size: int = 4
+    num_workers: int = 2
+
+
+@dataclass
+class OptimConfig:
+    """AdamW; biases, norms and embeddings do not decay."""
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then ``constant``, or a ``cosine`` down to ``min_lr`` at the last step."""
+
+    warmup_steps: int = 1000
+    decay: str = "constant"
+    min_lr: float = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides a run.
+
+    Args:
+        model: Values of a :class:`notagen.model.NotaGenConfig`.
+        init_from: Model to start from: whatever :func:`notagen.from_pretrained` loads; of the sizes in ``model``.
+        sampled_patches: Most target patches counted in a batch, to bound memory; 0: all.
+        checkpoint_blocks: Compute activations again in the backward pass, to save memory.
+        epochs: Passes over the data, which decide the number of steps in place of ``trainer.max_steps``.
+        data: Pieces.
+        optim: Optimizer.
+        schedule: Learning rate.
+        trainer: The loop.
+        run_dir: Where the run is written.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
+    sampled_patches: int = 0
+    checkpoint_blocks: bool = False
+    epochs: float | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=100_000))
+    run_dir: str = "???"
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, or go on training, in ``config.run_dir``.
+
+    Raises:
+        ConfigError: The model or the options contradict each other.
+        InputError: An index cannot be read.
+    """
+    model_config = NotaGenConfig.from_dict(config.model)
+    data, run_dir = config.data, Path(config.run_dir)
+    pieces = partial(
+        PieceDataset,
+        patch_length=model_config.patch_length,
+        seed=config.trainer.seed,
+        keys=cast(Keys, data.keys),
+    )
+    train_data = pieces(Index(data.train))
+    val_data = pieces(Index(data.val), random=False) if data.val else None
+    if val_data is None:
+        config.trainer.val_every = 0
+    if config.epochs is not None:
+        config.trainer.max_steps = _steps(config, len(train_data))
+    torch.manual_seed(config.trainer.seed)  # the fresh weights
+    module = NotaGenTraining(
+        model_config, sampled_patches=config.sampled_patches, checkpoint_blocks=config.checkpoint_blocks
+    )
+    if config.init_from is not None:
+        _start_from(config.init_from, module)
+    trainer = Trainer(
+        module,
+        optimizer=optimizer(module, config.optim),
+        schedule=schedule(config),
+        train_dataset=train_data,
+        val_dataset=val_data,
+        batch_size=data.batch_size,
+        collate=collate,
+        num_workers=data.num_workers,
+        config=config.trainer,
+        run_dir=run_dir,
+        resolved_config=config_yaml(config),
+        on_save=partial(_complete_checkpoint, run_dir, config.trainer),
+    )
+    return trainer.fit()
+
+
+def optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
+    """Return AdamW whose decay is that of the matrices alone: no biases, norms or embeddings."""
+    matrices = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Linear)}
+    parameters = list(module.parameters())
+    groups = [
+        {"params": [p for p in parameters if id(p) in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
+    ]
+    return adamw(module, lr=config.lr, weight_decay=config.weight_decay, groups=groups)
+
+
+def schedule(config: TrainConfig) -> Schedule:
+    """Return the learning rate of each step.
+
+    Raises:
+        ConfigError: There is no such decay.
+    """
+    settings, lr = config.schedule, config.optim.lr
+    if settings.decay not in DECAYS:
+        raise ConfigError(f"schedule.decay is {settings.decay!r}; allowed: {', '.join(DECAYS)}")
+    bounds = {"base_lr": lr, "warmup_steps": settings.warmup_steps, "total_steps": config.trainer.max_steps}
+    if settings.decay == "cosine":
+        return partial(warmup_cosine, **bounds, min_lr=settings.min_lr)
+    return partial(warmup_linear, **bounds, min_lr=lr)
+
+
+def _steps(config: TrainConfig, pieces: int) -> int:
+    """Optimizer steps of ``config.epochs``; the launcher says how many processes there are."""
+    if config.epochs is None or config.epochs <= 0:
+        raise ConfigError(f"epochs is {config.epochs}, but must be above 0")
+    batch = config.data.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, math.ceil(config.epochs * max(1, pieces // batch) / config.trainer.grad_accumulation))
+
+
+def _start_from(name_or_path: str, module: NotaGenTraining) -> None:
+    model = from_pretrained(name_or_path)
+    if replace(model.config, dropout=module.config.dropout) != module.config:
+        raise ConfigError(
+            f"init_from={name_or_path} has the sizes {model.config}, and model says {module.config}"
+        )
+    module.load_state_dict(model.state_dict())
+
+
+def _complete_checkpoint(run_dir: Path, trainer: TrainerConfig, folder: Path, module: nn.Module) -> None:
+    """Make a checkpoint loadable as a model, and keep a copy when its validation loss is the lowest so far."""
+    assert isinstance(module, NotaGen)
+    write_config(module.config, folder)
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    step, best = state["step"], run_dir / "best"
+    measured = trainer.val_every and (step % trainer.val_every == 0 or step == trainer.max_steps)
+    loss = state["metrics"].get("val_loss") if measured else None
+    record = best / "best.json"
+    lowest = json.loads(record.read_text(encoding="utf-8"))["val_loss"] if record.is_file() else math.inf
+    if loss is not None and loss < lowest:
+        save_pretrained(module, best, notes={"best.json": {"step": step, "val_loss": loss}})
+
+
+def main(overrides: Sequence[str]) -> TrainResult:
+    """Run with Hydra overrides, such as ``experiment=tiny data.train=data/notagen/augmented_train.jsonl``."""
+    config = compose_config("notagen.conf", overrides, TrainConfig, config_name="train")
+    run_dir = Path(config.run_dir)
+    earlier = _checkpoints(run_dir)
+    result = train(config)
+    if not result.interrupted and os.environ.get("RANK", "0") == "0":
+        newest, best = _checkpoints(run_dir)[-1], run_dir / "best"
+        state = "was finished already" if newest in earlier else "is finished"
+        model = best if best.is_dir() else newest
+        print(f"{run_dir} {state}, at step {result.step}; the model is {model}")
+    return result
+
+
+def _checkpoints(run_dir: Path) -> list[Path]:
+    return sorted((run_dir / "checkpoints").glob("step-*"))
+
+
+if __name__ == "__main__":
+    from notagen.cli import run_module
+
+    run_module("train", __doc__)

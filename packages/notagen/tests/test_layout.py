@@ -1,0 +1,67 @@
+"""The two layouts of a tune."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from notagen.notation.clean import clean
+from notagen.notation.layout import LINE_CHARACTERS, deinterleave, interleave
+from pentatonic.errors import FormatError
+
+GOLDENS = Path(__file__).parent / "goldens"
+STANDARD = json.loads((GOLDENS / "deinterleave.json").read_text())["cases"]
+PREPROCESS = json.loads((GOLDENS / "preprocess.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", STANDARD, ids=[case["name"] for case in STANDARD])
+def test_golden_deinterleave(case):
+    assert deinterleave(case["interleaved"]).split() == case["standard"].split()
+
+
+@pytest.mark.parametrize("case", PREPROCESS, ids=[case["name"] for case in PREPROCESS])
+def test_golden_interleave(case):
+    if case["interleaved"] is None:
+        with pytest.raises(FormatError, match="different numbers of bars"):
+            interleave(clean(case["input"]))
+    else:
+        assert interleave(clean(case["input"])) == case["interleaved"]
+
+
+@pytest.mark.parametrize("case", STANDARD, ids=[case["name"] for case in STANDARD])
+def test_round_trip_is_stable(case):
+    tune = interleave(case["interleaved"])
+    assert "".join(tune.split()) == "".join(case["interleaved"].split())
+    assert interleave(deinterleave(tune)) == tune
+
+
+def test_lines_are_wrapped():
+    tune = "K:C\nV:1\n" + "".join(f"[V:1]{'C' * width}|\n" for width in [*range(1, 60), 150])
+    lines = deinterleave(tune).splitlines()[3:]
+    assert all(line.startswith(" ") for line in lines)
+    assert all(len(line) <= LINE_CHARACTERS for line in lines[:-1])
+    assert all(len(a) + len(b.split("|")[0]) + 1 > LINE_CHARACTERS for a, b in pairwise(lines))
+    assert lines[-1] == f" {'C' * 150} |"
+
+
+@pytest.mark.parametrize("line", ["[V:1]D4|", "[V:1]D4|[V:2]E4|[V:2]F4|", "[V:1]D4|[V:3]E4|"])
+def test_a_line_without_all_voices_is_named(line):
+    with pytest.raises(FormatError) as caught:
+        deinterleave(f"K:C\nV:1\nV:2\n[V:1]C4|[V:2]C4|\n{line}\n")
+    assert caught.value.line in (4, 5)
+
+
+def test_voices_come_in_numerical_order():
+    names = ["10", "2", "1"]
+    tune = "K:C\n" + "".join(f"V:{n}\n" for n in names) + "".join(f"[V:{n}]C4|" for n in names) + "\n"
+    assert deinterleave(tune).split()[4:] == ["V:1", "C4", "|", "V:2", "C4", "|", "V:10", "C4", "|"]
+
+
+def test_comments_at_line_ends_are_no_music():
+    text = """%Folk\nT:50% more\nK:C % key\nV:1 nm="5%" % top\nV:1\nC4 "^a%b"| %1\n%2\nK:G % new\nD4|%5\nE4|]\n"""
+    assert interleave(text) == (
+        '%Folk\nT:50% more\nK:C \nV:1 nm="5%" \n[V:1]C4 "^a%b"|\n[V:1][K:G ]D4|\n[V:1]E4|]\n'
+    )

@@ -1,0 +1,57 @@
+"""Reading the pieces that users bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notagen.files import reading as sources
+from notagen.files.reading import read_keyed_piece, read_piece
+from notagen.musicxml import abc_to_musicxml
+from pentatonic.errors import FormatError, InputError
+
+TUNE = "X:1\nT:Café\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|]\n"
+
+
+@pytest.mark.parametrize(
+    "data", [TUNE.encode(), b"\xef\xbb\xbf" + TUNE.encode(), TUNE.replace("\n", "\r\n").encode()]
+)
+def test_abc(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "tune.txt"
+    path.write_bytes(data)
+    assert read_piece(path) == TUNE
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".MusicXML"])
+def test_musicxml(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tune{suffix}"
+    path.write_bytes(abc_to_musicxml(TUNE))
+    text = read_piece(path)
+    assert "M:4/4\nK:C\n" in text and "CDEF GABc |" in text
+
+
+def test_bad_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tune.abc"
+    with pytest.raises(InputError, match=r"tune\.abc: cannot be read \(No such file"):
+        read_piece(path)
+    path.write_bytes(b"\xef\xbb\xbf \n")
+    with pytest.raises(FormatError, match=r"tune\.abc.*the file is empty"):
+        read_piece(path)
+    path.write_text("hello: K:\n")
+    assert read_piece(path) == "hello: K:\n"
+    with pytest.raises(FormatError, match=r"tune\.abc.*no tune: it has no K: line"):
+        read_keyed_piece(path)
+    path.write_text(TUNE)
+    assert read_keyed_piece(path) == TUNE
+    path.write_bytes("X:1\nT:Café".encode("latin-1"))
+    with pytest.raises(FormatError, match="the byte 0xe9 is not UTF-8") as caught:
+        read_piece(path)
+    assert (caught.value.path, caught.value.line) == (path, 2)
+    monkeypatch.setattr(sources, "MAX_TUNE_CHARACTERS", 10)
+    path.write_text("é" * 10)
+    assert read_piece(path) == "é" * 10
+    for text in ("é" * 11, "x" * 100):
+        path.write_text(text)
+        with pytest.raises(InputError, match="more than 10 characters"):
+            read_piece(path)

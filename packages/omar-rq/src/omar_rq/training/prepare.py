@@ -1,0 +1,196 @@
+"""``omar-rq prepare``: a folder of audio becomes headerless 16-bit sample files with a manifest.
+
+The files are what the original's data loader reads too (mono, little endian, one file per track); the manifest adds
+what they cannot say: rate, type, length, source and split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from omegaconf import MISSING
+
+from omar_rq.training.data import MANIFEST, SAMPLE_TYPES
+from pentatonic import audio
+from pentatonic.checkpoint import atomic_file
+from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.errors import ConfigError, PentatonicError, UsageError
+
+
+@dataclass
+class PrepareConfig:
+    """Options of ``omar-rq prepare``.
+
+    Args:
+        input: Folder of audio files.
+        output: Folder to write; it mirrors the folders of the input.
+        sample_rate: Samples per second of the output.
+        dtype: ``float16`` (as the original) or ``int16``.
+        val_fraction: Share of tracks in the validation split, by a hash of the path and ``seed``.
+        seed: Changes the split.
+        workers: Decoder processes.
+    """
+
+    input: str = MISSING
+    output: str = MISSING
+    sample_rate: int = 16000
+    dtype: str = "float16"
+    val_fraction: float = 0.05
+    seed: int = 0
+    workers: int = 2
+
+
+def prepare(config: PrepareConfig) -> BatchReport:
+    """Convert every audio file below ``config.input``; files that were converted before are not decoded again.
+
+    Writes ``manifest.jsonl``, the file lists ``train.txt`` and ``val.txt``, and ``report.json``, which names every
+    file that failed and why.
+
+    Returns:
+        What became of each file.
+    """
+    if config.dtype not in SAMPLE_TYPES:
+        raise ConfigError(f"dtype is {config.dtype!r}; allowed: {', '.join(SAMPLE_TYPES)}")
+    root, out = Path(config.input), Path(config.output)
+    if not root.is_dir():
+        raise UsageError(f"input={root} is not a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    sources = audio.find_files([root])
+    known = _known_entries(out, config)
+    report, entries = BatchReport(), []
+    todo = []
+    for source in sources:
+        name = _output_name(source.relative_to(root))
+        entry = known.get(name)
+        if entry is not None and (out / name).is_file():
+            entries.append(entry)
+            report.skipped(source)
+        else:
+            todo.append((source, out / name, name))
+    for (source, _, name), outcome in zip(todo, _convert_all(todo, config), strict=True):
+        if isinstance(outcome, int):
+            entry = {
+                "path": name,
+                "sample_rate": config.sample_rate,
+                "samples": outcome,
+                "dtype": config.dtype,
+                "split": _split(name, config),
+                "source": source.relative_to(root).as_posix(),
+            }
+            entries.append(entry)
+            report.done(source, samples=outcome)
+            _append(out / f"{MANIFEST}.partial", entry)
+        else:
+            report.failed(source, outcome)
+    _write_listings(out, sorted(entries, key=lambda entry: entry["path"]))
+    (out / f"{MANIFEST}.partial").unlink(missing_ok=True)
+    report.write(out / "report.json")
+    with atomic_file(out / "run.json") as file:
+        file.write(json.dumps(run_manifest(), indent=1).encode())
+    return report
+
+
+def _convert_all(
+    jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
+) -> Iterator[int | PentatonicError]:
+    """Yield the outcome of each job in order. Threads only wait: every one has a decoder process of its own."""
+    decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
+    with ExitStack() as stack, ThreadPoolExecutor(max(1, config.workers)) as pool:
+        for _ in range(max(1, config.workers)):
+            decoders.put(stack.enter_context(audio.DecodingProcess()))
+
+        def run(job: tuple[Path, Path, str]) -> int | PentatonicError:
+            decoder = decoders.get()
+            try:
+                return convert(job[0], job[1], config.sample_rate, config.dtype, decoder)
+            finally:
+                decoders.put(decoder)
+
+        with progress(len(jobs), "preparing") as bar:
+            for job, outcome in zip(jobs, pool.map(run, jobs), strict=True):
+                bar.advance(1, note=job[0].name)
+                yield outcome
+
+
+def convert(
+    source: Path, target: Path, sample_rate: int, dtype: str, decoder: audio.DecodingProcess
+) -> int | PentatonicError:
+    """Write one track; return its samples, or the error when it cannot be read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    try:
+        with atomic_file(target) as file:
+            for block in decoder.stream(source, sample_rate=sample_rate):
+                samples = block.numpy()
+                if dtype == "int16":
+                    samples = np.rint(np.clip(samples, -1.0, 32767 / 32768) * 32768)
+                file.write(samples.astype(SAMPLE_TYPES[dtype]).tobytes())
+                count += len(samples)
+    except PentatonicError as error:
+        return error
+    return count
+
+
+def _output_name(relative: Path) -> str:
+    # The old suffix stays in the name: a.wav and a.mp3 are two tracks.
+    return relative.with_name(relative.name.replace(".", "_")).with_suffix(".mmap").as_posix()
+
+
+def _split(name: str, config: PrepareConfig) -> str:
+    digest = hashlib.sha256(f"{config.seed}/{name}".encode()).digest()
+    return "val" if int.from_bytes(digest[:4], "big") < config.val_fraction * 2**32 else "train"
+
+
+def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]]:
+    known: dict[str, dict[str, Any]] = {}
+    for listing in (out / MANIFEST, out / f"{MANIFEST}.partial"):
+        for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was killed
+            if (entry["sample_rate"], entry["dtype"]) != (config.sample_rate, config.dtype):
+                raise UsageError(
+                    f"{out} holds tracks of {entry['sample_rate']} Hz {entry['dtype']}, and this run asks for "
+                    f"{config.sample_rate} Hz {config.dtype}; choose another output folder"
+                )
+            known[entry["path"]] = entry | {"split": _split(entry["path"], config)}
+    return known
+
+
+def _append(listing: Path, entry: dict[str, Any]) -> None:
+    with listing.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def _write_listings(out: Path, entries: list[dict[str, Any]]) -> None:
+    with atomic_file(out / MANIFEST) as file:
+        file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+    for split in ("train", "val"):
+        names = [entry["path"] for entry in entries if entry["split"] == split]
+        with atomic_file(out / f"{split}.txt") as file:
+            file.write("".join(name + "\n" for name in names).encode())
+
+
+def main(overrides: Sequence[str]) -> None:
+    """Run with Hydra overrides, such as ``input=music output=data/music sample_rate=24000``."""
+    from pentatonic.training import compose_config
+
+    config = compose_config("omar_rq.conf", overrides, PrepareConfig, config_name="prepare")
+    report = prepare(config)
+    report.print_summary()
+    report.raise_for_failures()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

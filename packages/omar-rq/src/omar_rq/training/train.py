@@ -1,0 +1,157 @@
+"""``omar-rq train``: pre-training by masked token prediction.
+
+    omar-rq train experiment=debug
+    omar-rq train experiment=base data.root=data/music trainer.max_steps=400000
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq.training.train experiment=base data.root=…
+
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import MISSING
+from torch import nn
+
+from omar_rq.config import ModelConfig
+from omar_rq.training.data import CropDataset, open_tracks
+from omar_rq.training.objective import MaskedPrediction
+from pentatonic.errors import ConfigError
+from pentatonic.optim import adamw
+from pentatonic.training import (
+    Trainer,
+    TrainerConfig,
+    TrainResult,
+    compose_config,
+    config_yaml,
+    warmup_cosine,
+)
+
+
+@dataclass
+class DataConfig:
+    """Where the audio is, and how it is cut.
+
+    Args:
+        root: Data folder; see :mod:`omar_rq.training.data` for what it may hold.
+        filelist_train: File list below ``root``; ``train.txt`` when it exists, else all tracks.
+        filelist_val: The same for validation; ``val.txt`` when it exists, else no validation.
+        raw_sample_rate: Samples per second of headerless files without a manifest.
+        crop_s: Seconds of one training item.
+        batch_size: Items per process and forward pass.
+        num_workers: Loader processes.
+    """
+
+    root: str = MISSING
+    filelist_train: str | None = None
+    filelist_val: str | None = None
+    raw_sample_rate: int = 16000
+    crop_s: float = 30.0
+    batch_size: int = 32
+    num_workers: int = 4
+
+
+@dataclass
+class OptimConfig:
+    """AdamW."""
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+
+
+@dataclass
+class ScheduleConfig:
+    """Linear warm-up, then a cosine down to ``min_lr`` at ``trainer.max_steps``."""
+
+    warmup_steps: int = 30000
+    min_lr: float = 1e-7
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides a pre-training run; ``model`` is a :class:`omar_rq.config.ModelConfig`."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=400_000))
+    run_dir: str = MISSING
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, or go on training, in ``config.run_dir``.
+
+    Raises:
+        ConfigError: The model or the options contradict each other.
+        InputError: The data folder cannot be used.
+    """
+    model_config = ModelConfig.from_dict(config.model)
+    train_data, val_data = crops(config, "train", random=True), crops(config, "val", random=False)
+    if train_data is None:
+        raise ConfigError("data.filelist_train names no tracks")
+    if val_data is None:
+        config.trainer.val_every = 0
+    torch.manual_seed(config.trainer.seed)  # the fresh weights
+    module = MaskedPrediction(model_config)
+    trainer = Trainer(
+        module,
+        optimizer=adamw(module, lr=config.optim.lr, weight_decay=config.optim.weight_decay),
+        schedule=partial(
+            warmup_cosine,
+            base_lr=config.optim.lr,
+            warmup_steps=config.schedule.warmup_steps,
+            total_steps=config.trainer.max_steps,
+            min_lr=config.schedule.min_lr,
+        ),
+        train_dataset=train_data,
+        val_dataset=val_data,
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        config=config.trainer,
+        run_dir=Path(config.run_dir),
+        resolved_config=config_yaml(config),
+        on_save=partial(write_model_config, model_config),
+    )
+    return trainer.fit()
+
+
+def crops(config: TrainConfig, split: str, *, random: bool) -> CropDataset | None:
+    """Return the crops of one split, or None when validation has no list."""
+    data, root = config.data, Path(config.data.root)
+    listed = data.filelist_train if split == "train" else data.filelist_val
+    default = root / f"{split}.txt"
+    filelist = Path(listed) if listed else default if default.is_file() else None
+    if filelist is None and split != "train":
+        return None
+    if filelist is not None and not filelist.read_text().strip():
+        return None
+    return CropDataset(
+        open_tracks(root, filelist, raw_sample_rate=data.raw_sample_rate),
+        crop_s=data.crop_s,
+        sample_rate=ModelConfig.from_dict(config.model).sample_rate,
+        seed=config.trainer.seed,
+        random=random,
+    )
+
+
+def write_model_config(config: ModelConfig, folder: Path, _module: nn.Module) -> None:
+    """Put ``config.json`` into a checkpoint, so that ``omar-rq export`` needs nothing else."""
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=1))
+
+
+def main(overrides: Sequence[str]) -> TrainResult:
+    """Run with Hydra overrides, such as ``experiment=tiny data.root=data/music``."""
+    return train(compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
