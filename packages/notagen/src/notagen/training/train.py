@@ -1,9 +1,9 @@
 """``notagen train``: pre-training and fine-tuning.
 
-    notagen train experiment=debug data.train=data/notagen/augmented_train.jsonl notagen train
-    experiment=pretrain-small data.train=… data.val=… notagen train experiment=finetune init_from=notagen-large
-    data.train=… data.val=… accelerate launch --config_file configs/accelerate/ddp.yaml -m notagen.training.train
-    experiment=pretrain-large data.train=…
+    notagen train experiment=debug data.train=data/notagen/augmented_train.jsonl
+    notagen train experiment=pretrain-small data.train=… data.val=…
+    notagen train experiment=finetune init_from=notagen-large data.train=… data.val=…
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m notagen train experiment=pretrain-large data.train=…
 
 A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. Every
 checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
