@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 
 from pentatonic.checkpoint import atomic_directory, atomic_file, prune, rng_state, set_rng_state
 from pentatonic.cli import ProgressBar, progress, run_manifest
-from pentatonic.errors import ConfigError, PentatonicError
+from pentatonic.errors import ConfigError, PentatonicError, RunFolderInUse
 from pentatonic.provenance import distribution_version
 from pentatonic.training import state as checkpoints
 from pentatonic.training.acceleration import Processes
 from pentatonic.training.config import TrainerConfig, config_yaml
-from pentatonic.training.interruption import StopRequest
+from pentatonic.training.interruption import StopRequest, clear_interruption, record_interruption
 from pentatonic.training.loader import Collate, KeyedDataset, TrainLoader
 from pentatonic.training.metrics import MetricsLog
+from pentatonic.training.run_lock import locked_run_folder
 from pentatonic.training.schedules import Schedule
 from pentatonic.training.seeding import StepContext, mix_seed, opaque_context, seed_global_generators
 
@@ -69,10 +70,11 @@ class Trainer:
     saved and restored as well.
 
     The run directory gets ``run.json`` and ``config.yaml`` before the first step, ``metrics.jsonl``,
-    ``checkpoints/step-XXXXXXXX`` (see :mod:`pentatonic.training.state`) and at the end ``bad_items.json``. Where
-    there are checkpoints already, the run goes on from the newest intact one; on the CPU, parameters and metrics are
-    then bit-identical to those of a run that was never interrupted. After a change of the number of processes the
-    order of the data stays the same as long as the global batch does, and the generators are seeded anew.
+    ``checkpoints/step-XXXXXXXX`` (see :mod:`pentatonic.training.state`) and at the end ``bad_items.json``; after a
+    signal, ``interrupted.json`` until the next start. One launch may train there at a time. Where there are
+    checkpoints already, the run goes on from the newest intact one; on the CPU, parameters and metrics are then
+    bit-identical to those of a run that was never interrupted. After a change of the number of processes the order
+    of the data stays the same as long as the global batch does, and the generators are seeded again.
 
     Args:
         module: It is moved to the device of this process, and put into training mode except for validation; parts
@@ -156,17 +158,21 @@ class Trainer:
             Where the run ended.
 
         Raises:
+            RunFolderInUse: If another process trains in the run folder; nothing there is touched.
             PentatonicError: If the loss or the gradient is not finite; nothing of that step is written.
             InputError: If the data set has a long stretch without a usable item.
             CheckpointError: If a checkpoint does not fit the module or optimizer, cannot be written, or if there are
                 checkpoints but none is intact.
         """
-        with StopRequest() as stop:
+        with StopRequest() as stop, ExitStack() as held:
+            self._lock(held)
             try:
                 self._start()
                 with progress(self.config.max_steps, "training") as bar:
                     bar.advance(self.step)
                     interrupted = self._run(stop, bar)
+                if interrupted:
+                    self._record_interruption(stop)
                 self._write_bad_items()
             finally:
                 self.train_loader.close()
@@ -177,10 +183,21 @@ class Trainer:
 
     # Setting up
 
+    def _lock(self, held: ExitStack) -> None:
+        """Locks the run folder in the first process, for all of them."""
+        problem = None
+        if self.processes.is_main:
+            try:
+                held.enter_context(locked_run_folder(self.run_dir))
+            except RunFolderInUse as error:
+                problem = str(error)
+        if (problem := self.processes.from_main(problem)) is not None:
+            raise RunFolderInUse(problem)
+
     def _start(self) -> None:
         """Describes the run, and goes to the newest checkpoint, or to the beginning."""
         if self.processes.is_main:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
+            clear_interruption(self.run_dir)
             self._describe_run()
         self.processes.start_trackers()
         self._forward.train()
@@ -234,13 +251,19 @@ class Trainer:
             set_rng_state(checkpoints.read_generators(directory, self.processes.rank))
         else:
             warn(
-                "%s was made by %d processes, now there are %d: the random generators are seeded anew",
+                "%s was made by %d processes, now there are %d: the random generators are seeded again",
                 directory,
                 state["world_size"],
                 self.processes.world_size,
             )
             seed_global_generators(mix_seed(self.config.seed, self.processes.rank, self.step))
         return state["metrics_bytes"]
+
+    def _record_interruption(self, stop: StopRequest) -> None:
+        """Writes ``interrupted.json``; the signal may have come to any of the processes."""
+        names = [name for name in self.processes.gather(stop.signal_name) if name is not None]
+        if self.processes.is_main:
+            record_interruption(self.run_dir, step=self.step, signal_name=names[0])
 
     # Running
 

@@ -220,7 +220,7 @@ def main(overrides: Sequence[str]) -> TrainResult:
     run_dir = Path(config.run_dir)
     earlier = _checkpoints(run_dir)
     result = train(config)
-    if not result.interrupted and os.environ.get("RANK", "0") == "0":
+    if not result.interrupted:
         newest, best = _checkpoints(run_dir)[-1], run_dir / "best"
         state = "was finished already" if newest in earlier else "is finished"
         model = best if best.is_dir() else newest
@@ -230,9 +230,3 @@ def main(overrides: Sequence[str]) -> TrainResult:
 
 def _checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob("step-*"))
-
-
-if __name__ == "__main__":
-    from notagen.cli import run_module
-
-    run_module("train", __doc__)

@@ -10,7 +10,6 @@ A run that was stopped, at any moment, goes on from its newest complete checkpoi
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,7 +150,3 @@ def write_model_config(config: ModelConfig, folder: Path, _module: nn.Module) ->
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.root=data/music``."""
     return train(compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
