@@ -2,9 +2,10 @@
 
     omar-rq train experiment=debug
     omar-rq train experiment=base data.root=data/music trainer.max_steps=400000
-    accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq.training.train experiment=base data.root=…
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq train experiment=base data.root=…
 
-A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given.
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. How
+a run ends on a signal, and how launchers learn of it, is in :mod:`pentatonic.training.interruption`.
 """
 
 from __future__ import annotations
