@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -191,9 +192,29 @@ def training_extra(feature: str, extra: str) -> Iterator[None]:
 
 
 def experiments(package: str) -> str:
-    """Return the names of the experiments in ``<package>/conf/experiment``, for a help page."""
+    """Return the experiments in ``<package>/conf/experiment`` as a paragraph for a help page, one on each line.
+
+    The first comment of a file describes it; a new file is listed without further ado.
+
+    Args:
+        package: Import name, such as ``omar_rq``.
+    """
     folder = resources.files(f"{package}.conf") / "experiment"
-    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+    files = {
+        file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")
+    }
+    width = max(map(len, files), default=0)
+    lines = [f"  {name:<{width}}  {_first_comment(files[name])}".rstrip() for name in sorted(files)]
+    return "\n".join(["\b", "Experiments:", *lines])  # \b: click keeps the line breaks
+
+
+def _first_comment(file: Traversable) -> str:
+    comments = (
+        line.removeprefix("#").strip()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    )
+    return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
 def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

@@ -299,7 +299,7 @@ def preprocess(overrides: Overrides = None) -> None:
     help=(
         "Pre-train or fine-tune a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: notagen train experiment=finetune data.train=augmented_train.jsonl optim.lr=1e-5\n\n"
-        f"Experiments: {experiments('notagen')}."
+        + experiments("notagen")
     )
 )
 def train(overrides: Overrides = None) -> None:
