@@ -234,6 +234,7 @@ def test_every_experiment_composes_to_a_model(name):
     assert model.quantizer is not None
     assert config.run_dir == f"runs/omar-rq/{name}"
     assert config.trainer.max_steps > config.schedule.warmup_steps
+    assert config.schedule.decay == "cosine"
 
 
 def test_the_released_models_have_experiments_of_their_own():

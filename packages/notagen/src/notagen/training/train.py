@@ -13,7 +13,6 @@ checkpoint, and ``best`` (the one with the lowest validation loss), is a directo
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -34,18 +33,14 @@ from notagen.weights import from_pretrained, save_pretrained, write_config
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
-    Schedule,
+    OptimConfig,
+    ScheduleConfig,
     Trainer,
     TrainerConfig,
     TrainResult,
     compose_config,
     config_yaml,
-    warmup_cosine,
-    warmup_linear,
 )
-
-logger = logging.getLogger(__name__)
-DECAYS = ("constant", "cosine")
 
 
 @dataclass
@@ -65,23 +60,6 @@ class DataConfig:
     keys: str = "uniform"
     batch_size: int = 4
     num_workers: int = 2
-
-
-@dataclass
-class OptimConfig:
-    """AdamW; biases, norms and embeddings do not decay."""
-
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
-
-
-@dataclass
-class ScheduleConfig:
-    """Linear warm-up, then ``constant``, or a ``cosine`` down to ``min_lr`` at the last step."""
-
-    warmup_steps: int = 1000
-    decay: str = "constant"
-    min_lr: float = 0.0
 
 
 @dataclass
@@ -143,7 +121,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = Trainer(
         module,
         optimizer=optimizer(module, config.optim),
-        schedule=schedule(config),
+        schedule=config.schedule.schedule(config.optim.lr, config.trainer.max_steps),
         train_dataset=train_data,
         val_dataset=val_data,
         batch_size=data.batch_size,
@@ -166,21 +144,6 @@ def optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
         {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
     ]
     return adamw(module, lr=config.lr, weight_decay=config.weight_decay, groups=groups)
-
-
-def schedule(config: TrainConfig) -> Schedule:
-    """Return the learning rate of each step.
-
-    Raises:
-        ConfigError: There is no such decay.
-    """
-    settings, lr = config.schedule, config.optim.lr
-    if settings.decay not in DECAYS:
-        raise ConfigError(f"schedule.decay is {settings.decay!r}; allowed: {', '.join(DECAYS)}")
-    bounds = {"base_lr": lr, "warmup_steps": settings.warmup_steps, "total_steps": config.trainer.max_steps}
-    if settings.decay == "cosine":
-        return partial(warmup_cosine, **bounds, min_lr=settings.min_lr)
-    return partial(warmup_linear, **bounds, min_lr=lr)
 
 
 def _steps(config: TrainConfig, pieces: int) -> int:

@@ -27,12 +27,13 @@ from omar_rq.training.objective import MaskedPrediction
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
+    OptimConfig,
+    ScheduleConfig,
     Trainer,
     TrainerConfig,
     TrainResult,
     compose_config,
     config_yaml,
-    warmup_cosine,
 )
 
 
@@ -60,29 +61,15 @@ class DataConfig:
 
 
 @dataclass
-class OptimConfig:
-    """AdamW."""
-
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
-
-
-@dataclass
-class ScheduleConfig:
-    """Linear warm-up, then a cosine down to ``min_lr`` at ``trainer.max_steps``."""
-
-    warmup_steps: int = 30000
-    min_lr: float = 1e-7
-
-
-@dataclass
 class TrainConfig:
     """Everything that decides a pre-training run; ``model`` is a :class:`omar_rq.config.ModelConfig`."""
 
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: ScheduleConfig = field(
+        default_factory=lambda: ScheduleConfig(warmup_steps=30_000, decay="cosine", min_lr=1e-7)
+    )
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=400_000))
     run_dir: str = MISSING
 
@@ -105,13 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = Trainer(
         module,
         optimizer=adamw(module, lr=config.optim.lr, weight_decay=config.optim.weight_decay),
-        schedule=partial(
-            warmup_cosine,
-            base_lr=config.optim.lr,
-            warmup_steps=config.schedule.warmup_steps,
-            total_steps=config.trainer.max_steps,
-            min_lr=config.schedule.min_lr,
-        ),
+        schedule=config.schedule.schedule(config.optim.lr, config.trainer.max_steps),
         train_dataset=train_data,
         val_dataset=val_data,
         batch_size=config.data.batch_size,
