@@ -201,7 +201,7 @@ class Trainer:
             self._describe_run()
         self.processes.start_trackers()
         self._forward.train()
-        # All processes follow the first one, even where a checkpoint is damaged between two looks at it.
+        # The first process chooses for all: each on its own could find another checkpoint damaged.
         found = checkpoints.find_checkpoint(self.run_dir / "checkpoints") if self.processes.is_main else None
         checkpoint = self.processes.from_main(found)
         position = 0
@@ -240,13 +240,13 @@ class Trainer:
         warn = logger.warning if self.processes.is_main else logger.debug
         if state["config_sha256"] != self._config_sha256():
             warn("the configuration is not the one that %s was made with", directory)
-        # What other processes found is counted by the first one from here on.
-        findings = {} if self.processes.is_main else {"replaced": 0, "bad_items": {}}
+        # The first process carries on the counts that were added up over all processes.
+        counts = {} if self.processes.is_main else {"replaced": 0, "bad_items": {}}
         for name, loader in self._loaders().items():
             if name in state["loaders"]:
-                loader.load_state_dict(state["loaders"][name] | findings)
+                loader.load_state_dict(state["loaders"][name] | counts)
         self.train_loader.start()
-        # Last, because nothing of the above may move the generators on.
+        # Last, so that nothing draws random numbers between here and the next step.
         if state["world_size"] == self.processes.world_size:
             set_rng_state(checkpoints.read_generators(directory, self.processes.rank))
         else:
@@ -363,7 +363,7 @@ class Trainer:
         return dict(zip(totals, means, strict=True))
 
     def _write(self, metrics: Mapping[str, float], only_tracked: Mapping[str, float] | None = None) -> None:
-        """Logs metrics; times go to trackers only, so that the file of a resumed run is that of a straight one."""
+        """Logs metrics; times go to trackers only, so that resuming does not change the file."""
         self._latest.update(metrics)
         if self._log is not None:
             self._log.write({"step": self.step, **metrics})
@@ -377,7 +377,7 @@ class Trainer:
             return
         own_generators = rng_state()
         generators = self.processes.gather(own_generators)
-        loaders = {name: self._with_all_findings(loader) for name, loader in self._loaders().items()}
+        loaders = {name: self._merged_state(loader) for name, loader in self._loaders().items()}
         if self.processes.is_main:
             assert self._log is not None
             state = {
@@ -403,7 +403,7 @@ class Trainer:
                 if self.on_save is not None:
                     self.on_save(directory, self.module)
             prune(root, self.config.keep_checkpoints, prefix=checkpoints.PREFIX)
-        # What ``on_save`` did must not show in the run, or a resumed one would differ.
+        # ``on_save`` may have drawn random numbers or changed the mode; a resumed run would then differ.
         set_rng_state(own_generators)
         self._forward.train()
         self._saved_step = self.step
@@ -413,16 +413,14 @@ class Trainer:
         loaders = {"train": self.train_loader, "validation": self.val_loader}
         return {name: loader for name, loader in loaders.items() if loader is not None}
 
-    def _with_all_findings(self, loader: TrainLoader) -> dict[str, Any]:
-        """A loader's state, with the bad items that any process met."""
+    def _merged_state(self, loader: TrainLoader) -> dict[str, Any]:
+        """State of a loader, with the bad items of all processes."""
         states = self.processes.gather(loader.state_dict())
         bad_items = {index: reason for state in states for index, reason in state["bad_items"].items()}
         return states[0] | {"replaced": sum(state["replaced"] for state in states), "bad_items": bad_items}
 
     def _write_bad_items(self) -> None:
-        found = {
-            name: self._with_all_findings(loader)["bad_items"] for name, loader in self._loaders().items()
-        }
+        found = {name: self._merged_state(loader)["bad_items"] for name, loader in self._loaders().items()}
         if self.processes.is_main:
             listed = {
                 name: [{"index": index, "reason": items[str(index)]} for index in sorted(map(int, items))]

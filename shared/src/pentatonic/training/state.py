@@ -146,7 +146,7 @@ def _write_nested(stem: Path, nested: dict[str, Any]) -> None:
 
 
 def _read_nested(stem: Path) -> dict[str, Any]:
-    # What was loaded are views of a file that will be removed, and an optimizer writes to its state for hours.
+    # Copies, because loaded tensors are views of the file, which is removed while the optimizer still uses its state.
     tensors = {
         name: tensor.clone() for name, tensor in load_tensors(stem.with_suffix(".safetensors")).items()
     }

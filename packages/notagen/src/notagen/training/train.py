@@ -5,8 +5,10 @@
     notagen train experiment=finetune init_from=notagen-large data.train=… data.val=…
     accelerate launch --config_file configs/accelerate/ddp.yaml -m notagen train experiment=pretrain-large data.train=…
 
-A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. Every
-checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. How
+a run ends on a signal, and how launchers learn of it, is in :mod:`pentatonic.training.interruption`.
+
+Every checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
 :func:`notagen.from_pretrained` loads.
 """
 
@@ -45,11 +47,11 @@ from pentatonic.training import (
 
 @dataclass
 class DataConfig:
-    """What is trained on.
+    """The training data.
 
     Args:
         train: Index of the pieces, as ``notagen preprocess`` writes it.
-        val: Index for validation, which is of the original key and the head of each piece; none without it.
+        val: Index for validation, in the original key and from the start of each piece; None: no validation.
         keys: ``uniform`` over all 15 keys, ``near`` the piece's own, or the ``original`` one.
         batch_size: Pieces per process and forward pass.
         num_workers: Loader processes.
@@ -69,11 +71,11 @@ class TrainConfig:
     Args:
         model: Values of a :class:`notagen.model.NotaGenConfig`.
         init_from: Model to start from: whatever :func:`notagen.from_pretrained` loads; of the sizes in ``model``.
-        sampled_patches: Most target patches counted in a batch, to bound memory; 0: all.
-        checkpoint_blocks: Compute activations again in the backward pass, to save memory.
-        epochs: Passes over the data, which decide the number of steps in place of ``trainer.max_steps``.
+        sampled_patches: Target patches of a batch that count for the loss, drawn at random to save memory; 0: all.
+        checkpoint_blocks: Compute activations a second time in the backward pass, to save memory.
+        epochs: Passes over the data; if given, they decide the number of steps in place of ``trainer.max_steps``.
         data: Pieces.
-        optim: Optimizer.
+        optim: Optimizer; biases, norms and embeddings do not decay.
         schedule: Learning rate.
         trainer: The loop.
         run_dir: Where the run is written.
@@ -136,7 +138,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
-    """Return AdamW whose decay is that of the matrices alone: no biases, norms or embeddings."""
+    """Return AdamW with weight decay for matrices only, not for biases, norms and embeddings."""
     matrices = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Linear)}
     parameters = list(module.parameters())
     groups = [
