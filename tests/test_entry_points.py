@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -49,6 +50,30 @@ def test_a_wrong_override_is_one_sentence(package: str, word: str) -> None:
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith(f"Error: {package}.conf/train: ") and done.stderr.count("\n") == 1
     assert word.partition("=")[0].rpartition(".")[2] in done.stderr
+
+
+@pytest.mark.parametrize("package", WITH_TRAINER)
+@pytest.mark.parametrize(
+    "options", [[], ["GPUS=8"], ["GPUS=8", "NODES=2"], ["GPUS=4", "NODES=2", "LAUNCHER=slurm"]], ids=" ".join
+)
+def test_make_starts_every_launcher_with_the_same_words(package: str, options: list[str]) -> None:
+    command = [
+        "make",
+        "--dry-run",
+        f"train-{package.replace('_', '-')}",
+        "CONFIG=tiny",
+        "ARGS=optim.lr=1",
+        *options,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    start = "configs/launcher/slurm.sbatch" if "LAUNCHER=slurm" in options else "-m"
+    assert done.stdout.rstrip().endswith(f" {start} {package} train experiment=tiny optim.lr=1")
+
+
+def test_every_command_in_the_launch_configurations_is_such_a_start() -> None:
+    comments = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "configs").glob("*/*")))
+    found = re.findall(r"(?:-m|slurm\.sbatch) (\w+ \w+)", comments)
+    assert len(found) >= 4 and set(found) <= {f"{package} train" for package in WITH_TRAINER}
 
 
 def starts_as_a_script(tree: ast.Module) -> bool:

@@ -80,13 +80,18 @@ def nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
 def import_graph(folder: Path) -> dict[str, set[str]]:
     """Module of a distribution -> those modules of it that it imports, also inside functions.
 
-    That a module makes its parent packages load is left out: it is so for every module.
+    Names that a package loads when they are first used (:mod:`pentatonic.lazy`) count as its imports. That a module
+    makes its parent packages load does not: it is so for every module.
     """
     paths = {module_name(path, folder): path for path in sorted(folder.rglob("*.py"))}
     graph: dict[str, set[str]] = {}
     for module, path in paths.items():
-        nodes = nodes_that_run(ast.parse(path.read_text(encoding="utf-8"), str(path)))
-        names = [name for name, _ in imported_by(nodes, module, is_package=path.name == "__init__.py")]
+        nodes = list(nodes_that_run(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+        is_package = path.name == "__init__.py"
+        names = [name for name, _ in imported_by(nodes, module, is_package=is_package)]
+        if is_package:
+            # Lazy names are a dictionary from the name to its module.
+            names += [node.value for node in nodes if isinstance(node, ast.Constant) and node.value in paths]
         # ``from a.b import c`` is the module a.b.c if there is one, else a name in a.b.
         found = (next((m for m in (name, name.rpartition(".")[0]) if m in paths), None) for name in names)
         graph[module] = {other for other in found if other is not None} - {module}
@@ -195,10 +200,16 @@ def test_longer_circles_and_circles_through_packages_are_found(tmp_path: Path) -
         "user.py": "import mine.a",
         "sub/__init__.py": "from mine.sub.deep import y",
         "sub/deep.py": "from mine.sub import z",
+        "lazy/__init__.py": "__getattr__ = lazy_names(__name__, {'y': 'mine.lazy.deep'})",
+        "lazy/deep.py": "def f():\n    from mine.lazy import z",
     }
     make_package(tmp_path, "packages/mine", "mine", modules)
     circles = import_circles(import_graph(tmp_path / "packages/mine/src/mine"))
-    assert circles == [["mine.a", "mine.b", "mine.c"], ["mine.sub", "mine.sub.deep"]]
+    assert circles == [
+        ["mine.a", "mine.b", "mine.c"],
+        ["mine.lazy", "mine.lazy.deep"],
+        ["mine.sub", "mine.sub.deep"],
+    ]
 
 
 def test_imports_without_a_circle_are_let_through(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Regression:
 
 
 class Net(nn.Module):
-    """Draws from every kind of generator, has buffers, and can be told to do harm at a step."""
+    """Draws from every kind of generator, has buffers, and can send SIGTERM or return an infinite loss at a step."""
 
     def __init__(self, noisy: bool = True, stop_at: int = -1, spoil_at: int = -1) -> None:
         super().__init__()

@@ -192,9 +192,9 @@ def training_extra(feature: str, extra: str) -> Iterator[None]:
 
 
 def experiments(package: str) -> str:
-    """Return the experiments in ``<package>/conf/experiment`` as a paragraph for a help page, one on each line.
+    """Return the experiments of a package as a paragraph for its help page, one on each line.
 
-    The first comment of a file describes it; a new file is listed without further ado.
+    They are the YAML files in ``<package>/conf/experiment``; the first comment of each is its description.
 
     Args:
         package: Import name, such as ``omar_rq``.
