@@ -3,14 +3,18 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PACKAGES := omar-rq notagen
-# Those with a trainer.
-TRAINED := omar-rq notagen
+# Every folder in packages/ is a package; those with a trainer have the module training/train.py.
+PACKAGES := $(sort $(patsubst packages/%/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
+TRAINED := $(foreach package,$(PACKAGES),$(if $(wildcard packages/$(package)/src/*/training/train.py),$(package)))
+# Exactly this version, where uv is not installed.
+UV_VERSION := 0.13.9
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 SYNC := $(UV) sync --quiet --locked --all-packages --all-extras --group dev
 RUN := $(UV) run --no-sync
+# Versions of the dependencies for the tests of one package: --locked, --upgrade, or --resolution lowest-direct.
+RESOLUTION ?= --locked
 # Fast tests share the cores by files: what a module prepares is prepared once.
 JOBS ?= 2
 PYTEST := pytest -q -n $(JOBS) --dist loadfile
@@ -27,10 +31,17 @@ help: ## list the verbs
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 	@echo "  packages: $(PACKAGES), and shared for test-shared and build-shared"
 
+# For the job matrices of continuous integration: a list in JSON, of the packages and of what is in shared/.
+.PHONY: list-packages list-distributions
+list-packages:
+	@$(PYTHON) -c 'import json, sys; print(json.dumps(sys.argv[1:]))' $(PACKAGES)
+list-distributions:
+	@$(PYTHON) -c 'import json, sys; print(json.dumps(sys.argv[1:]))' shared $(PACKAGES)
+
 .tools/bin/uv:
 	@echo "uv is not installed; fetching it into .tools/ (the system Python is not touched)"
 	$(PYTHON) -m venv .tools
-	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv==$(UV_VERSION)'
 
 .PHONY: setup
 setup: $(filter .tools/bin/uv,$(UV)) ## install all packages with all extras into .venv
@@ -59,9 +70,9 @@ test: setup ## all fast tests
 # An environment of its own, in which no other package of the workspace can be imported.
 .PHONY: test-shared $(PACKAGES:%=test-%)
 test-shared: $(filter .tools/bin/uv,$(UV)) ## tests of the shared package alone
-	$(UV) run --locked --isolated --package pentatonic --all-extras --group test --group oracle $(PYTEST) shared/tests
+	$(UV) run $(RESOLUTION) --isolated --package pentatonic --all-extras --group test --group oracle $(PYTEST) shared/tests
 $(PACKAGES:%=test-%): test-%: $(filter .tools/bin/uv,$(UV))
-	$(UV) run --locked --isolated --package $* --all-extras --group test --group oracle $(PYTEST) packages/$*/tests
+	$(UV) run $(RESOLUTION) --isolated --package $* --all-extras --group test --group oracle $(PYTEST) packages/$*/tests
 test-%: ## tests of one package alone, such as test-omar-rq
 
 .PHONY: test-slow test-gpu
@@ -80,20 +91,23 @@ format: setup ## ruff, changing files
 typecheck: setup ## pyright
 	$(RUN) pyright
 
-# One process without accelerate's launcher, more through it; SLURM through a job script.
+# Every launcher runs this module with these arguments.
+TRAIN = $(subst -,_,$*) train experiment=$(CONFIG) $(ARGS)
+
+# One process without accelerate's launcher, more through it; Slurm starts its own.
 .PHONY: $(TRAINED:%=train-%)
 $(TRAINED:%=train-%): train-%: setup
 ifeq ($(LAUNCHER),slurm)
-	sbatch --nodes=$(NODES) --gpus-per-node=$(GPUS) configs/launcher/slurm.sbatch $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+	mkdir -p runs
+	sbatch --nodes=$(NODES) --gpus-per-node=$(GPUS) --ntasks-per-node=$(GPUS) configs/launcher/slurm.sbatch $(TRAIN)
 else ifeq ($(NODES)-$(GPUS),1-1)
-	$(RUN) $* train experiment=$(CONFIG) $(ARGS)
+	$(RUN) python -m $(TRAIN)
 else ifeq ($(NODES),1)
-	$(RUN) accelerate launch --config_file configs/accelerate/ddp.yaml --num_processes $(GPUS) \
-	  -m $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+	$(RUN) accelerate launch --config_file configs/accelerate/ddp.yaml --num_processes $(GPUS) -m $(TRAIN)
 else
 	$(RUN) accelerate launch --config_file configs/accelerate/multinode.yaml \
 	  --num_machines $(NODES) --num_processes $$(( $(NODES) * $(GPUS) )) --machine_rank $${MACHINE_RANK:?rank of this machine} \
-	  --main_process_ip $${MAIN_ADDRESS:?address of machine 0} -m $(subst -,_,$*).train experiment=$(CONFIG) $(ARGS)
+	  --main_process_ip $${MAIN_ADDRESS:?address of machine 0} -m $(TRAIN)
 endif
 train-%: ## train: GPUS=8 NODES=1 CONFIG=base ARGS="data.root=…" [LAUNCHER=slurm]
 

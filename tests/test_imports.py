@@ -1,4 +1,4 @@
-"""Who may import whom: packages import pentatonic, never each other, and pentatonic imports no package.
+"""Who may import whom: packages import pentatonic, never each other, pentatonic imports no package, and no circles.
 
 The import statements are read from the source, so that imports inside functions count as well.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,11 @@ def module_name(path: Path, package: Path) -> str:
 
 def imported(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[str, int]]:
     """(dotted name, line) of everything a module imports, wherever the statement stands."""
-    for node in ast.walk(tree):
+    yield from imported_by(ast.walk(tree), module, is_package=is_package)
+
+
+def imported_by(nodes: Iterable[ast.AST], module: str, *, is_package: bool) -> Iterator[tuple[str, int]]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,6 +65,58 @@ def forbidden_arrows(root: Path) -> list[str]:
                 if other_package or training_in_model:
                     found.append(f"{path.relative_to(root)}:{line} imports {name}")
     return found
+
+
+def nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without what stands under ``if TYPE_CHECKING``, which is never executed."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for alternative in child.orelse:
+                yield from (alternative, *nodes_that_run(alternative))
+        else:
+            yield from (child, *nodes_that_run(child))
+
+
+def import_graph(folder: Path) -> dict[str, set[str]]:
+    """Module of a distribution -> those modules of it that it imports, also inside functions.
+
+    Names that a package loads when they are first used (:mod:`pentatonic.lazy`) count as its imports. That a module
+    makes its parent packages load does not: it is so for every module.
+    """
+    paths = {module_name(path, folder): path for path in sorted(folder.rglob("*.py"))}
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        nodes = list(nodes_that_run(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+        is_package = path.name == "__init__.py"
+        names = [name for name, _ in imported_by(nodes, module, is_package=is_package)]
+        if is_package:
+            # Lazy names are a dictionary from the name to its module.
+            names += [node.value for node in nodes if isinstance(node, ast.Constant) and node.value in paths]
+        # ``from a.b import c`` is the module a.b.c if there is one, else a name in a.b.
+        found = (next((m for m in (name, name.rpartition(".")[0]) if m in paths), None) for name in names)
+        graph[module] = {other for other in found if other is not None} - {module}
+    return graph
+
+
+def import_circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of two or more modules that import each other, directly or through others of the group."""
+
+    def reachable(start: str) -> set[str]:
+        seen, waiting = set(), list(graph[start])
+        while waiting:
+            module = waiting.pop()
+            if module not in seen:
+                seen.add(module)
+                waiting += graph[module]
+        return seen
+
+    reach = {module: reachable(module) for module in graph}
+    groups = {
+        frozenset(other for other in reach[module] if module in reach[other])
+        for module in graph
+        if module in reach[module]
+    }
+    return sorted(sorted(group) for group in groups)
 
 
 def make_package(root: Path, place: str, name: str, modules: dict[str, str]) -> None:
@@ -111,6 +167,61 @@ def test_allowed_arrows_are_let_through(tmp_path: Path) -> None:
     modules = {"model.py": "from pentatonic import audio\nfrom . import other\nfrom .other import x\n"}
     make_package(tmp_path, "packages/mine", "mine", modules | {"other.py": "x = 1"})
     assert forbidden_arrows(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", import_roots(ROOT))
+def test_modules_do_not_import_each_other_in_a_circle(name: str) -> None:
+    graph = import_graph(import_roots(ROOT)[name])
+    assert len(graph) > 10 and any(graph.values())
+    assert import_circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        {"a.py": "from mine import b", "b.py": "import mine.a"},
+        {"a.py": "from mine.b import x", "b.py": "def f():\n    from mine.a import y"},
+        {"a.py": "from .b import x", "b.py": "class C:\n    def f(self):\n        from . import a"},
+        {"a.py": "import mine.b as b", "b.py": "import importlib\nimportlib.import_module('mine.a')"},
+        {"a.py": "try:\n    from mine import b\nexcept ImportError:\n    b = None", "b.py": "import mine.a"},
+        {"a.py": "if TYPE_CHECKING:\n    pass\nelse:\n    import mine.b", "b.py": "import mine.a"},
+    ],
+)
+def test_a_circle_of_two_is_found(tmp_path: Path, modules: dict[str, str]) -> None:
+    make_package(tmp_path, "packages/mine", "mine", modules)
+    assert import_circles(import_graph(tmp_path / "packages/mine/src/mine")) == [["mine.a", "mine.b"]]
+
+
+def test_longer_circles_and_circles_through_packages_are_found(tmp_path: Path) -> None:
+    modules = {
+        "a.py": "import mine.b",
+        "b.py": "def f():\n    import mine.c",
+        "c.py": "from mine.a import x",
+        "user.py": "import mine.a",
+        "sub/__init__.py": "from mine.sub.deep import y",
+        "sub/deep.py": "from mine.sub import z",
+        "lazy/__init__.py": "__getattr__ = lazy_names(__name__, {'y': 'mine.lazy.deep'})",
+        "lazy/deep.py": "def f():\n    from mine.lazy import z",
+    }
+    make_package(tmp_path, "packages/mine", "mine", modules)
+    circles = import_circles(import_graph(tmp_path / "packages/mine/src/mine"))
+    assert circles == [
+        ["mine.a", "mine.b", "mine.c"],
+        ["mine.lazy", "mine.lazy.deep"],
+        ["mine.sub", "mine.sub.deep"],
+    ]
+
+
+def test_imports_without_a_circle_are_let_through(tmp_path: Path) -> None:
+    modules = {
+        "a.py": "from typing import TYPE_CHECKING\nimport torch\nif TYPE_CHECKING:\n    from mine.b import x",
+        "b.py": "import mine.a\nfrom mine import a, c",
+        "c.py": "from mine.a import mine",
+        "sub/__init__.py": "from mine.sub.deep import y\nfrom .deep import z",
+        "sub/deep.py": "from mine import a",
+    }
+    make_package(tmp_path, "packages/mine", "mine", modules)
+    assert import_circles(import_graph(tmp_path / "packages/mine/src/mine")) == []
 
 
 @pytest.mark.parametrize("module", command_lines())

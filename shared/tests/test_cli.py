@@ -115,6 +115,24 @@ def test_wrong_usage_exits_with_2(args: list[str], capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
+def test_of_several_processes_the_first_prints_the_errors_they_share(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    printed = {}
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back at the end
+        assert [outcome("go", kind) for kind in ("usage", "failure")] == [2, 1]
+        outcome("--help")
+        printed[rank] = capsys.readouterr()
+    assert "Usage:" in printed["0"].out and "--layers" in printed["0"].err
+    # What happens to one process alone is printed by it, whichever it is.
+    assert printed["1"] == ("", "Error: the bank has no vectors\n")
+    assert len(waited) == 1  # the first process has time to print before a launcher ends it
+
+
 def test_help_keeps_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome("--help") == 0
     assert "Needs toy[extra]." in capsys.readouterr().out

@@ -32,6 +32,7 @@ from pentatonic.errors import (
     InputError,
     MissingExtra,
     PentatonicError,
+    RunFolderInUse,
     WeightsError,
 )
 from pentatonic.optim import adamw, muon
@@ -46,6 +47,7 @@ from pentatonic.training import (
 )
 from pentatonic.training.interruption import StopRequest
 from pentatonic.training.metrics import MetricsLog
+from pentatonic.training.run_lock import locked_run_folder
 from pentatonic.training.seeding import opaque_context
 
 STEPS = 9
@@ -69,7 +71,7 @@ class Regression:
 
 
 class Net(nn.Module):
-    """Draws from every kind of generator, has buffers, and can be told to do harm at a step."""
+    """Draws from every kind of generator, has buffers, and can send SIGTERM or return an infinite loss at a step."""
 
     def __init__(self, noisy: bool = True, stop_at: int = -1, spoil_at: int = -1) -> None:
         super().__init__()
@@ -350,12 +352,12 @@ def test_a_damaged_checkpoint_is_passed_over(
         path.write_bytes(content if damage == "flip" else content[:-1])
     result = train(tmp_path / "run")
     assert result.step == STEPS
-    assert re.search(r"passed over.*optimizer\.safetensors", caplog.text)
+    assert re.search(r"skipped.*optimizer\.safetensors", caplog.text)
     assert "damaged-step-00000007" in checkpoints(tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
 
 
-def test_a_run_without_an_intact_checkpoint_does_not_begin_anew(tmp_path: Path) -> None:
+def test_a_run_without_an_intact_checkpoint_does_not_begin_again(tmp_path: Path) -> None:
     train(tmp_path, max_steps=4, keep_checkpoints=1)
     log = (tmp_path / "metrics.jsonl").read_bytes()
     (tmp_path / "checkpoints" / "step-00000004" / "state.json").unlink()
@@ -413,6 +415,21 @@ def test_a_longer_run_goes_on_and_says_that_the_configuration_changed(
     train(tmp_path / "short", max_steps=6)
     assert "configuration is not the one" in caplog.text
     assert records(tmp_path / "short") == records(tmp_path / "long")
+
+
+def test_an_interrupted_run_says_so_until_its_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "job-7.interrupted"
+    monkeypatch.setenv("PENTATONIC_INTERRUPTED_FILE", str(named))
+    files = [tmp_path / "run" / "interrupted.json", named]
+    train(tmp_path / "run", stop_at=4)
+    assert [json.loads(file.read_text()) for file in files] == [{"step": 5, "signal": "SIGTERM"}] * 2
+    with pytest.raises(PentatonicError, match="step 7"):
+        train(tmp_path / "run", spoil_at=6)
+    assert not any(file.exists() for file in files)
+    train(tmp_path / "run", stop_at=STEPS - 1)  # with the last step done, nothing is left to do
+    assert not any(file.exists() for file in files)
 
 
 def test_signals_are_handed_back(tmp_path: Path) -> None:
@@ -538,9 +555,9 @@ def start(server: BaseContext, **arguments: object) -> BaseProcess:
     return process
 
 
-def finish(process: BaseProcess) -> None:
+def finish(process: BaseProcess, exit_code: int = 0) -> None:
     process.join(timeout=120)
-    assert process.exitcode == 0
+    assert process.exitcode == exit_code
 
 
 def kill_when(process: BaseProcess, condition: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -614,7 +631,20 @@ def test_sigterm_saves_and_ends_well(tmp_path: Path, server, straight_job: dict[
     assert outcome(tmp_path) == straight_job
 
 
-def run_two_processes(server: BaseContext, run_dir: Path, **settings) -> None:
+def test_a_second_trainer_is_refused_and_disturbs_nothing(
+    tmp_path: Path, server, straight_job: dict[str, bytes]
+) -> None:
+    process = start(server, job=str(tmp_path))
+    while lines(tmp_path) < 6 and process.is_alive():
+        time.sleep(0.001)
+    with pytest.raises(RunFolderInUse, match=f"process {process.pid} on"):
+        train(**job_settings(tmp_path))
+    assert process.is_alive()
+    finish(process)
+    assert outcome(tmp_path) == straight_job
+
+
+def run_two_processes(server: BaseContext, run_dir: Path, exit_code: int = 0, **settings) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -629,7 +659,7 @@ def run_two_processes(server: BaseContext, run_dir: Path, **settings) -> None:
         for rank in "01"
     ]
     for process in processes:
-        finish(process)
+        finish(process, exit_code)
 
 
 RANKS = {"noisy": False, "train_size": 24, "val": True, "val_every": 3, "bad": (3,)}
@@ -654,6 +684,14 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path, server, c
         assert (tmp_path / name / "bad_items.json").read_text() == (
             tmp_path / "one" / "bad_items.json"
         ).read_text()
+
+
+def test_the_processes_of_a_run_lock_once_and_are_refused_together(tmp_path: Path, server) -> None:
+    with locked_run_folder(tmp_path):
+        run_two_processes(server, tmp_path, exit_code=1, **RANKS)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    run_two_processes(server, tmp_path, stop_at=3, **RANKS)
+    assert json.loads((tmp_path / "interrupted.json").read_text()) == {"step": 4, "signal": "SIGTERM"}
 
 
 @pytest.mark.slow

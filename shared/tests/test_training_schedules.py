@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pentatonic.training import StepContext, constant, mix_seed, warmup_cosine, warmup_linear
+from pentatonic.errors import ConfigError
+from pentatonic.training import (
+    ScheduleConfig,
+    StepContext,
+    constant,
+    mix_seed,
+    warmup_cosine,
+    warmup_linear,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "lr_schedule.json").read_text())
 SETTINGS = {
@@ -37,6 +45,19 @@ def test_degenerate_lengths(schedule) -> None:
     assert schedule(1, base_lr=1.0, warmup_steps=0, total_steps=2) == pytest.approx(0.5)
     assert schedule(4, base_lr=1.0, warmup_steps=5, total_steps=5) == 1.0
     assert schedule(5, base_lr=1.0, warmup_steps=5, total_steps=5) == 0.0
+
+
+def test_schedules_of_a_configuration() -> None:
+    config = ScheduleConfig()
+    rates = config.schedule(1e-4, 3000)
+    assert [rates(step) for step in (0, 999, 1000, 2999)] == pytest.approx([1e-7, *[1e-4] * 3])
+    for decay, share in (("cosine", 0.8535533905932737), ("linear", 0.75)):
+        rates = ScheduleConfig(decay=decay, min_lr=1e-6).schedule(1e-4, 3000)
+        assert rates(1500) == pytest.approx(1e-6 + (1e-4 - 1e-6) * share)
+        assert rates(2000) == pytest.approx((1e-4 + 1e-6) / 2)
+        assert rates(3000) == 1e-6
+    with pytest.raises(ConfigError, match="'steps'; allowed: constant, cosine, linear"):
+        ScheduleConfig(decay="steps").schedule(1e-4, 3000)
 
 
 def test_constant() -> None:

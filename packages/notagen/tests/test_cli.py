@@ -370,31 +370,6 @@ def test_the_demo_names_an_address_it_cannot_have(command, model):
     assert stderr.count("\n") == 1
 
 
-def test_the_package_runs_as_a_module():
-    words = [sys.executable, "-m", "notagen", "--version"]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    assert done.stdout.startswith("notagen ")
-
-
-@pytest.mark.parametrize("words", [["-h"], ["a=b", "--help"]])
-def test_modules_print_what_they_are(monkeypatch, capsys, words):
-    monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    with pytest.raises(SystemExit) as exit:
-        cli.run_module("train", "About training.")
-    assert not exit.value.code and capsys.readouterr().out == "About training.\n"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["preprocess", "train", "evaluate"])
-def test_modules_of_tasks(name):
-    pytest.importorskip("hydra")
-    words = [sys.executable, "-m", TASKS[name]]
-    done = subprocess.run([*words, "--help"], check=True, capture_output=True, text=True)
-    assert done.stdout.startswith(f"``notagen {name}``: ")
-    done = subprocess.run([*words, "no.such=1"], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("Error: ") and "Traceback" not in done.stderr
-
-
 def test_public_names_resolve():
     assert all(getattr(notagen, name) is not None for name in notagen.__all__)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,45 +84,84 @@ def test_a_resumed_run_is_bit_identical(data, finished, tmp_path):
     assert (run / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
 
 
-def test_sigterm_saves_and_exits_130(data, tmp_path):
-    run = tmp_path / "run"
-    program = "from omar_rq.cli import main; main()"
-    options = overrides(data, run, "trainer.max_steps=100000")
-    command = [sys.executable, "-c", program, "train", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while not list((run / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1].decode()
+def start(*command: str, data: Path, run: Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """A training run in a process group of its own."""
+    return subprocess.Popen(
+        [*command, "omar_rq", "train", *overrides(data, run, *options)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def launcher(config: str, *options: str) -> list[str]:
+    file = Path(__file__).parents[3] / "configs" / "accelerate" / config
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), *options, "-m"]
+
+
+CPU = launcher("cpu.yaml", "--quiet")
+# As on GPUs; the debug experiment says trainer.cpu=true, so the processes talk through gloo.
+TWO_PROCESSES = launcher("ddp.yaml", "--num_processes", "2", "--main_process_port", "0")
+
+
+def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
+
+
+def test_sigterm_saves_and_exits_130(data, tmp_path):
+    process = start(sys.executable, "-m", data=data, run=tmp_path, options=["trainer.max_steps=100000"])
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("step-*")), process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr.decode()
-    assert find_checkpoint(run).is_dir()
+    assert process.returncode == 130, stderr
+    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
+    stopped = json.loads((tmp_path / "interrupted.json").read_text())
+    assert stopped == {"step": state["step"], "signal": "SIGTERM"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [CPU, TWO_PROCESSES], ids=["one process", "two processes"])
+def test_a_signal_to_a_launcher_and_its_processes_leaves_a_record(data, tmp_path, command):
+    options = ["trainer.max_steps=100000", "data.batch_size=1"]
+    process = start(*command, data=data, run=tmp_path, options=options)
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("step-*")), process)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    deadline = time.monotonic() + 60  # the launcher may end before the trainer
+    while not (tmp_path / "interrupted.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
+    stopped = json.loads((tmp_path / "interrupted.json").read_text())
+    assert stopped == {"step": state["step"], "signal": "SIGTERM"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["experiment=nothing", "optim.rate=1"])
+def test_errors_through_the_launcher_are_one_sentence_of_one_process(data, tmp_path, option):
+    process = start(*CPU, data=data, run=tmp_path / "run", options=[option])
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1 and stderr.startswith("Error: omar_rq.conf/train: ")
+    assert stderr.count("\n") == 1
+    process = start(*TWO_PROCESSES, data=data, run=tmp_path / "run", options=[option])
+    _, stderr = process.communicate(timeout=120)
+    # What follows is the launcher's own report that a process has failed.
+    assert process.returncode == 1 and stderr.count("Error: omar_rq.conf/train: ") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_train_as_one_run(data, tmp_path):
-    run = tmp_path / "run"
-    # As on GPUs; the debug experiment says trainer.cpu=true, so the processes talk through gloo.
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
-        *(
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            "--main_process_port",
-            "0",
-        ),
-        *("-m", "omar_rq.training.train", *overrides(data, run, "trainer.max_steps=4", "data.batch_size=1")),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    state = json.loads((find_checkpoint(run) / "state.json").read_text())
+    options = ["trainer.max_steps=4", "data.batch_size=1"]
+    process = start(*TWO_PROCESSES, data=data, run=tmp_path, options=options)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr[-3000:]
+    assert stderr.count("training: 4/4 (100%)") == 1
+    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
     assert (state["step"], state["world_size"]) == (4, 2)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
 
 
@@ -194,6 +234,7 @@ def test_every_experiment_composes_to_a_model(name):
     assert model.quantizer is not None
     assert config.run_dir == f"runs/omar-rq/{name}"
     assert config.trainer.max_steps > config.schedule.warmup_steps
+    assert config.schedule.decay == "cosine"
 
 
 def test_the_released_models_have_experiments_of_their_own():

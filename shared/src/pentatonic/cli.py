@@ -12,16 +12,18 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from pentatonic.errors import MissingExtra, PentatonicError, UsageError
+from pentatonic.errors import ConfigError, MissingExtra, PentatonicError, RunFolderInUse, UsageError
 from pentatonic.progress import ProgressBar, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
 
@@ -45,6 +47,9 @@ __all__ = [
 ]
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+_SAME_IN_ALL_RANKS = (UsageError, ConfigError, MissingExtra, RunFolderInUse)
+_HEAD_START_S = 5.0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 """Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
@@ -106,6 +111,9 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     An error raised on purpose, or by the operating system, becomes one message without a traceback; with
     ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed.
 
+    Of the processes of a distributed run (environment variable ``RANK``), the first one alone prints results, help
+    pages, and those errors that all of them meet, such as a wrong configuration.
+
     Args:
         app: The application.
         args: Arguments to use in place of ``sys.argv[1:]``.
@@ -113,6 +121,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always.
     """
+    if not _is_first_rank():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (open until the process ends)
     try:
         app(args)
     except PartialFailure as error:
@@ -129,7 +139,15 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _fail(error: Exception, code: int) -> NoReturn:
+    if isinstance(error, _SAME_IN_ALL_RANKS) and not _is_first_rank():
+        # The launcher ends all processes as soon as one has ended: the first one must have printed its message by then.
+        time.sleep(_HEAD_START_S)
+        sys.exit(code)
     if os.environ.get("PENTATONIC_DEBUG", "0") not in ("", "0"):
         print(hide_secrets(traceback.format_exc()), file=sys.stderr)
     print(f"Error: {printable(hide_secrets(str(error) or type(error).__name__))}", file=sys.stderr)
@@ -174,9 +192,29 @@ def training_extra(feature: str, extra: str) -> Iterator[None]:
 
 
 def experiments(package: str) -> str:
-    """Return the names of the experiments in ``<package>/conf/experiment``, for a help page."""
+    """Return the experiments of a package as a paragraph for its help page, one on each line.
+
+    They are the YAML files in ``<package>/conf/experiment``; the first comment of each is its description.
+
+    Args:
+        package: Import name, such as ``omar_rq``.
+    """
     folder = resources.files(f"{package}.conf") / "experiment"
-    return ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+    files = {
+        file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")
+    }
+    width = max(map(len, files), default=0)
+    lines = [f"  {name:<{width}}  {_first_comment(files[name])}".rstrip() for name in sorted(files)]
+    return "\n".join(["\b", "Experiments:", *lines])  # \b: click keeps the line breaks
+
+
+def _first_comment(file: Traversable) -> str:
+    comments = (
+        line.removeprefix("#").strip()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    )
+    return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
 def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

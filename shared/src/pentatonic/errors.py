@@ -128,6 +128,10 @@ class WeightsError(CheckpointError, ValueError):
     """The tensors of a checkpoint do not fit the model: missing, unexpected or of another shape."""
 
 
+class RunFolderInUse(PentatonicError):
+    """Another process trains in the run folder; the message says which."""
+
+
 class HubError(PentatonicError):
     """A model name could not be turned into a directory."""
 

@@ -17,7 +17,7 @@ __all__ = ["Muon", "adamw", "layerwise_groups", "muon", "muon_groups", "orthogon
 Group = dict[str, Any]
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-_MUON_MAX_ROWS = 10_000  # taller matrices are vocabularies in all but name
+_MUON_MAX_ROWS = 10_000  # taller matrices are taken for token tables
 
 
 def adamw(
@@ -51,7 +51,7 @@ def adamw(
 
 
 def layerwise_groups(module: nn.Module, layer_of: Callable[[str], int], decay: float) -> list[Group]:
-    """Parameter groups whose learning rate shrinks towards the input (Clark et al., ELECTRA, 2020).
+    """Parameter groups whose learning rate decreases towards the input, layer by layer (Clark et al., ELECTRA, 2020).
 
     Args:
         module: Its parameters that require gradients are grouped.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -299,7 +299,7 @@ def preprocess(overrides: Overrides = None) -> None:
     help=(
         "Pre-train or fine-tune a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: notagen train experiment=finetune data.train=augmented_train.jsonl optim.lr=1e-5\n\n"
-        f"Experiments: {experiments('notagen')}."
+        + experiments("notagen")
     )
 )
 def train(overrides: Overrides = None) -> None:
@@ -477,20 +477,3 @@ def _words(value: object) -> str:
 def main() -> None:
     """Entry point of the console script."""
     run(app, sys.argv[1:])
-
-
-def run_module(command: str, about: str | None) -> NoReturn:
-    """Entry point of ``python -m notagen.<command>``, the form that launchers of several processes take.
-
-    Args:
-        command: Of this command line; it gets all arguments.
-        about: What ``--help`` prints.
-
-    Raises:
-        SystemExit: Always.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(about)
-        sys.exit(0)
-    run(app, [command, *arguments])

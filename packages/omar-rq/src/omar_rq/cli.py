@@ -197,7 +197,7 @@ def demo(
     help=(
         "Pre-train a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: omar-rq train experiment=base data.root=data/music optim.lr=1e-4\n\n"
-        f"Experiments: {experiments('omar_rq')}."
+        + experiments("omar_rq")
     )
 )
 def train(overrides: Overrides = None) -> None:

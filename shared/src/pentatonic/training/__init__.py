@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pentatonic.training.config import TrainerConfig, compose_config, config_yaml
+from pentatonic.training.config import (
+    OptimConfig,
+    ScheduleConfig,
+    TrainerConfig,
+    compose_config,
+    config_yaml,
+)
 from pentatonic.training.loader import ItemKey, KeyedDataset, TrainLoader
 from pentatonic.training.loop import Trainer, TrainResult
 from pentatonic.training.schedules import Schedule, constant, warmup_cosine, warmup_linear
@@ -11,7 +17,9 @@ from pentatonic.training.seeding import StepContext, mix_seed
 __all__ = [
     "ItemKey",
     "KeyedDataset",
+    "OptimConfig",
     "Schedule",
+    "ScheduleConfig",
     "StepContext",
     "TrainLoader",
     "TrainResult",

@@ -58,7 +58,7 @@ class Processes:
         return self._accelerator.prepare(module)
 
     def without_averaging(self, module: nn.Module) -> AbstractContextManager[Any]:
-        """Context in which gradients of a prepared module stay with their process, to be added up first."""
+        """Context in which gradients of a prepared module are not averaged over the processes (accumulation)."""
         return self._accelerator.no_sync(module)
 
     def to_device(self, batch: T) -> T:
@@ -95,7 +95,7 @@ class Processes:
         return broadcast_object_list([value])[0]
 
     def wait(self) -> None:
-        """Waits until every process is here."""
+        """Waits until all processes have called this."""
         self._accelerator.wait_for_everyone()
 
     def start_trackers(self) -> None:
@@ -110,7 +110,7 @@ class Processes:
             self._accelerator.log(dict(metrics), step=step)
 
     def stop_trackers(self) -> None:
-        """Closes the trackers. The process group stays, for a later run of this program."""
+        """Closes the trackers, but not the process group, which a later run in this program uses again."""
         for tracker in self._accelerator.trackers:
             tracker.finish()
         self._accelerator.trackers = []
@@ -128,7 +128,7 @@ def _make_accelerator(config: TrainerConfig, run_dir: Path) -> Accelerator:
             raise MissingExtra(f"Logging to {tracker}", _TRACKER_EXTRAS[tracker])
 
     joined_before = torch.distributed.is_initialized()
-    # Accelerate keeps precision and device of a process's first accelerator for good; a later run may want others.
+    # Accelerate would keep the precision and device of the first run in this program; a later one may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision="bf16" if config.precision == "bf16" else "no",

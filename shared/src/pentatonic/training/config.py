@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any, TypeVar, cast, get_type_hints
 
 from pentatonic.errors import ConfigError, MissingExtra
+from pentatonic.training.schedules import Schedule, warmup_cosine, warmup_linear
 
 T = TypeVar("T")
 
 PRECISIONS = ("fp32", "bf16")
 TRACKERS = ("tensorboard", "wandb")
+DECAYS = ("constant", "cosine", "linear")
 
 
 @dataclass
@@ -67,6 +70,52 @@ class TrainerConfig:
         _require(self.precision in PRECISIONS, "precision", self.precision, _either(PRECISIONS))
         for tracker in self.trackers:
             _require(tracker in TRACKERS, "trackers", tracker, _either(TRACKERS))
+
+
+@dataclass
+class OptimConfig:
+    """AdamW.
+
+    Attributes:
+        lr: Highest learning rate.
+        weight_decay: Decoupled decay, in units of the learning rate.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate of each step: a linear warm-up, then a decay.
+
+    Attributes:
+        warmup_steps: Steps until the highest rate is reached.
+        decay: ``"constant"`` stays there; ``"cosine"`` and ``"linear"`` go down to ``min_lr`` at the last step.
+        min_lr: The rate at the end; not used by ``"constant"``.
+    """
+
+    warmup_steps: int = 1000
+    decay: str = "constant"
+    min_lr: float = 0.0
+
+    def schedule(self, base_lr: float, total_steps: int) -> Schedule:
+        """The learning rate of each step.
+
+        Args:
+            base_lr: Highest rate.
+            total_steps: Steps of the whole run.
+
+        Raises:
+            ConfigError: There is no such decay.
+        """
+        if self.decay not in DECAYS:
+            raise ConfigError(f"schedule.decay is {self.decay!r}; allowed: {', '.join(DECAYS)}")
+        function = warmup_cosine if self.decay == "cosine" else warmup_linear
+        min_lr = base_lr if self.decay == "constant" else self.min_lr
+        return partial(
+            function, base_lr=base_lr, warmup_steps=self.warmup_steps, total_steps=total_steps, min_lr=min_lr
+        )
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

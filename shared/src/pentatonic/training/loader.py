@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 Collate = Callable[[list[Any]], Any]
 
 MAX_BAD_ITEMS_IN_A_ROW = 100
-"""After this many unusable neighbours the data as a whole is taken to be unusable, as when a disk is not mounted."""
+"""After this many bad items in a row loading fails: then the data as a whole is bad, as when a disk is not mounted."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ BadItems = list[tuple[int, str]]
 
 @dataclass(frozen=True)
 class _Fetched:
-    """An item on its way from the data set to the batch, and the unusable ones met on the way to it."""
+    """An item read for a batch, with the bad items that were skipped to find it."""
 
     item: Any
     bad: BadItems
@@ -57,7 +57,7 @@ class _Fetched:
 
 
 class _Substituting(Dataset):
-    """Puts the next usable item in the place of an unusable one."""
+    """Replaces a bad item by the next one that can be read."""
 
     def __init__(self, dataset: KeyedDataset) -> None:
         self.dataset = dataset
@@ -75,7 +75,7 @@ class _Substituting(Dataset):
 
 
 def _collate_fetched(collate: Collate, fetched: list[_Fetched]) -> tuple[Any, BadItems, bool]:
-    """The batch, its bad items, and whether the batch had to be given up."""
+    """The batch, the bad items met for it, and whether it failed because there were too many in a row."""
     bad = [entry for one in fetched for entry in one.bad]
     if any(one.exhausted for one in fetched):
         return None, bad, True
@@ -83,7 +83,7 @@ def _collate_fetched(collate: Collate, fetched: list[_Fetched]) -> tuple[Any, Ba
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Workers must outlive Ctrl-C and SIGTERM, so that the trainer can finish its step; they end with their parent."""
+    """Lets workers survive Ctrl-C and SIGTERM, so that the trainer can finish its step; they end with their parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -190,7 +190,7 @@ class TrainLoader:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Position and findings, as JSON values.
+        """Position and bad items, as JSON values.
 
         The position is that of the batches handed out, whatever the workers have read ahead.
         """
@@ -204,7 +204,7 @@ class TrainLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to a saved position, without reading what lies before it.
+        """Goes to a saved position without reading the items before it.
 
         After a change of the global batch the position is the same number of items into the epoch, rounded down to
         a whole batch.
@@ -249,7 +249,7 @@ class TrainLoader:
 
 
 class _KeyBatches:
-    """The keys of all batches from the loader's position on, for ever."""
+    """Endless keys of batches, from the position of the loader."""
 
     def __init__(self, loader: TrainLoader) -> None:
         self.loader = loader

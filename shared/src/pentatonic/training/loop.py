@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 
 from pentatonic.checkpoint import atomic_directory, atomic_file, prune, rng_state, set_rng_state
 from pentatonic.cli import ProgressBar, progress, run_manifest
-from pentatonic.errors import ConfigError, PentatonicError
+from pentatonic.errors import ConfigError, PentatonicError, RunFolderInUse
 from pentatonic.provenance import distribution_version
 from pentatonic.training import state as checkpoints
 from pentatonic.training.acceleration import Processes
 from pentatonic.training.config import TrainerConfig, config_yaml
-from pentatonic.training.interruption import StopRequest
+from pentatonic.training.interruption import StopRequest, clear_interruption, record_interruption
 from pentatonic.training.loader import Collate, KeyedDataset, TrainLoader
 from pentatonic.training.metrics import MetricsLog
+from pentatonic.training.run_lock import locked_run_folder
 from pentatonic.training.schedules import Schedule
 from pentatonic.training.seeding import StepContext, mix_seed, opaque_context, seed_global_generators
 
@@ -69,10 +70,11 @@ class Trainer:
     saved and restored as well.
 
     The run directory gets ``run.json`` and ``config.yaml`` before the first step, ``metrics.jsonl``,
-    ``checkpoints/step-XXXXXXXX`` (see :mod:`pentatonic.training.state`) and at the end ``bad_items.json``. Where
-    there are checkpoints already, the run goes on from the newest intact one; on the CPU, parameters and metrics are
-    then bit-identical to those of a run that was never interrupted. After a change of the number of processes the
-    order of the data stays the same as long as the global batch does, and the generators are seeded anew.
+    ``checkpoints/step-XXXXXXXX`` (see :mod:`pentatonic.training.state`) and at the end ``bad_items.json``; after a
+    signal, ``interrupted.json`` until the next start. One launch may train there at a time. Where there are
+    checkpoints already, the run goes on from the newest intact one; on the CPU, parameters and metrics are then
+    bit-identical to those of a run that was never interrupted. After a change of the number of processes the order
+    of the data stays the same as long as the global batch does, and the generators are seeded again.
 
     Args:
         module: It is moved to the device of this process, and put into training mode except for validation; parts
@@ -156,17 +158,21 @@ class Trainer:
             Where the run ended.
 
         Raises:
+            RunFolderInUse: If another process trains in the run folder; nothing there is touched.
             PentatonicError: If the loss or the gradient is not finite; nothing of that step is written.
             InputError: If the data set has a long stretch without a usable item.
             CheckpointError: If a checkpoint does not fit the module or optimizer, cannot be written, or if there are
                 checkpoints but none is intact.
         """
-        with StopRequest() as stop:
+        with StopRequest() as stop, ExitStack() as held:
+            self._lock(held)
             try:
                 self._start()
                 with progress(self.config.max_steps, "training") as bar:
                     bar.advance(self.step)
                     interrupted = self._run(stop, bar)
+                if interrupted:
+                    self._record_interruption(stop)
                 self._write_bad_items()
             finally:
                 self.train_loader.close()
@@ -177,14 +183,25 @@ class Trainer:
 
     # Setting up
 
+    def _lock(self, held: ExitStack) -> None:
+        """Locks the run folder in the first process, for all of them."""
+        problem = None
+        if self.processes.is_main:
+            try:
+                held.enter_context(locked_run_folder(self.run_dir))
+            except RunFolderInUse as error:
+                problem = str(error)
+        if (problem := self.processes.from_main(problem)) is not None:
+            raise RunFolderInUse(problem)
+
     def _start(self) -> None:
         """Describes the run, and goes to the newest checkpoint, or to the beginning."""
         if self.processes.is_main:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
+            clear_interruption(self.run_dir)
             self._describe_run()
         self.processes.start_trackers()
         self._forward.train()
-        # All processes follow the first one, even where a checkpoint is damaged between two looks at it.
+        # The first process chooses for all: each on its own could find another checkpoint damaged.
         found = checkpoints.find_checkpoint(self.run_dir / "checkpoints") if self.processes.is_main else None
         checkpoint = self.processes.from_main(found)
         position = 0
@@ -223,24 +240,30 @@ class Trainer:
         warn = logger.warning if self.processes.is_main else logger.debug
         if state["config_sha256"] != self._config_sha256():
             warn("the configuration is not the one that %s was made with", directory)
-        # What other processes found is counted by the first one from here on.
-        findings = {} if self.processes.is_main else {"replaced": 0, "bad_items": {}}
+        # The first process carries on the counts that were added up over all processes.
+        counts = {} if self.processes.is_main else {"replaced": 0, "bad_items": {}}
         for name, loader in self._loaders().items():
             if name in state["loaders"]:
-                loader.load_state_dict(state["loaders"][name] | findings)
+                loader.load_state_dict(state["loaders"][name] | counts)
         self.train_loader.start()
-        # Last, because nothing of the above may move the generators on.
+        # Last, so that nothing draws random numbers between here and the next step.
         if state["world_size"] == self.processes.world_size:
             set_rng_state(checkpoints.read_generators(directory, self.processes.rank))
         else:
             warn(
-                "%s was made by %d processes, now there are %d: the random generators are seeded anew",
+                "%s was made by %d processes, now there are %d: the random generators are seeded again",
                 directory,
                 state["world_size"],
                 self.processes.world_size,
             )
             seed_global_generators(mix_seed(self.config.seed, self.processes.rank, self.step))
         return state["metrics_bytes"]
+
+    def _record_interruption(self, stop: StopRequest) -> None:
+        """Writes ``interrupted.json``; the signal may have come to any of the processes."""
+        names = [name for name in self.processes.gather(stop.signal_name) if name is not None]
+        if self.processes.is_main:
+            record_interruption(self.run_dir, step=self.step, signal_name=names[0])
 
     # Running
 
@@ -340,7 +363,7 @@ class Trainer:
         return dict(zip(totals, means, strict=True))
 
     def _write(self, metrics: Mapping[str, float], only_tracked: Mapping[str, float] | None = None) -> None:
-        """Logs metrics; times go to trackers only, so that the file of a resumed run is that of a straight one."""
+        """Logs metrics; times go to trackers only, so that resuming does not change the file."""
         self._latest.update(metrics)
         if self._log is not None:
             self._log.write({"step": self.step, **metrics})
@@ -354,7 +377,7 @@ class Trainer:
             return
         own_generators = rng_state()
         generators = self.processes.gather(own_generators)
-        loaders = {name: self._with_all_findings(loader) for name, loader in self._loaders().items()}
+        loaders = {name: self._merged_state(loader) for name, loader in self._loaders().items()}
         if self.processes.is_main:
             assert self._log is not None
             state = {
@@ -380,7 +403,7 @@ class Trainer:
                 if self.on_save is not None:
                     self.on_save(directory, self.module)
             prune(root, self.config.keep_checkpoints, prefix=checkpoints.PREFIX)
-        # What ``on_save`` did must not show in the run, or a resumed one would differ.
+        # ``on_save`` may have drawn random numbers or changed the mode; a resumed run would then differ.
         set_rng_state(own_generators)
         self._forward.train()
         self._saved_step = self.step
@@ -390,16 +413,14 @@ class Trainer:
         loaders = {"train": self.train_loader, "validation": self.val_loader}
         return {name: loader for name, loader in loaders.items() if loader is not None}
 
-    def _with_all_findings(self, loader: TrainLoader) -> dict[str, Any]:
-        """A loader's state, with the bad items that any process met."""
+    def _merged_state(self, loader: TrainLoader) -> dict[str, Any]:
+        """State of a loader, with the bad items of all processes."""
         states = self.processes.gather(loader.state_dict())
         bad_items = {index: reason for state in states for index, reason in state["bad_items"].items()}
         return states[0] | {"replaced": sum(state["replaced"] for state in states), "bad_items": bad_items}
 
     def _write_bad_items(self) -> None:
-        found = {
-            name: self._with_all_findings(loader)["bad_items"] for name, loader in self._loaders().items()
-        }
+        found = {name: self._merged_state(loader)["bad_items"] for name, loader in self._loaders().items()}
         if self.processes.is_main:
             listed = {
                 name: [{"index": index, "reason": items[str(index)]} for index in sorted(map(int, items))]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class MetricsLog:
-    """A JSON Lines file that can be cut back to where a checkpoint was made.
+    """A JSON Lines file that can be truncated to its length at a checkpoint.
 
-    A resumed run repeats the steps after its checkpoint and writes their lines again; cutting the file first keeps
+    A resumed run repeats the steps after its checkpoint and writes their lines again; truncating the file first keeps
     it equal to that of an uninterrupted run.
 
     Args:
         path: The file; created when missing.
-        position: Length in bytes to which it is cut.
+        position: Length in bytes to which it is truncated.
     """
 
     def __init__(self, path: Path, position: int) -> None:

@@ -39,32 +39,21 @@ def warmup_linear(
     """
     if step < warmup_steps:
         return base_lr * (step + 1) / warmup_steps
-    return min_lr + (base_lr - min_lr) * (1.0 - _progress(step, warmup_steps, total_steps))
+    return min_lr + (base_lr - min_lr) * (1.0 - _descended(step, warmup_steps, total_steps))
 
 
 def warmup_cosine(
     step: int, *, base_lr: float, warmup_steps: int, total_steps: int, min_lr: float = 0.0
 ) -> float:
-    """Linear rise to ``base_lr``, then half a cosine down to ``min_lr`` (Loshchilov and Hutter, SGDR, 2017).
-
-    Args:
-        step: Optimizer steps done, from 0.
-        base_lr: Highest rate, reached with the last warm-up step.
-        warmup_steps: Length of the rise; 0 for none.
-        total_steps: Step from which the rate stays at ``min_lr``.
-        min_lr: Lowest rate of the descent.
-
-    Returns:
-        The rate of the next step.
-    """
+    """As :func:`warmup_linear`, but down half a cosine (Loshchilov and Hutter, SGDR, 2017)."""
     if step < warmup_steps:
         return base_lr * (step + 1) / warmup_steps
-    progress = _progress(step, warmup_steps, total_steps)
-    return min_lr + (base_lr - min_lr) * (1.0 + math.cos(math.pi * progress)) / 2
+    share = _descended(step, warmup_steps, total_steps)
+    return min_lr + (base_lr - min_lr) * (1.0 + math.cos(math.pi * share)) / 2
 
 
-def _progress(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Share of the descent that is done, clamped to 1 past its end."""
+def _descended(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Share of the descent that is done, in [0, 1]."""
     if step >= total_steps:
         return 1.0
     return (step - warmup_steps) / (total_steps - warmup_steps)

@@ -1,4 +1,4 @@
-"""Random streams that are a pure function of where one is in the run, never of who drew before."""
+"""Random streams that depend on the seed and the position in the run alone, not on earlier draws."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def seed_global_generators(seed: int) -> None:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in a run a forward pass happens; the source of its private randomness.
+    """Position of a forward pass in the run, from which its own random stream is seeded.
 
     Attributes:
         seed: Seed of the run; validation has a stream of its own under a derived seed.

@@ -34,7 +34,7 @@ PREFIX = "step-"
 def find_checkpoint(root: Path) -> Path | None:
     """Finds the newest intact checkpoint, and renames newer ones that are damaged to ``damaged-step-...``.
 
-    So a damaged one counts neither as the newest nor as one of those to keep.
+    Renamed, a damaged one is neither the newest nor one of those to keep.
 
     Args:
         root: Directory of the checkpoints; it may be missing.
@@ -48,10 +48,10 @@ def find_checkpoint(root: Path) -> Path | None:
     newest, rejected = newest_verified(root, prefix=PREFIX)
     if newest is None and rejected:
         raise CorruptCheckpoint(
-            f"no checkpoint in {root} is intact ({rejected[0]}); remove them to begin anew"
+            f"no checkpoint in {root} is intact ({rejected[0]}); remove them to begin again"
         )
     for error in rejected:
-        logger.warning("a damaged checkpoint is passed over: %s", error)
+        logger.warning("a damaged checkpoint is skipped: %s", error)
     if newest is not None:
         for path in root.glob(f"{PREFIX}[0-9]*"):
             if path.name > newest.name:
@@ -146,7 +146,7 @@ def _write_nested(stem: Path, nested: dict[str, Any]) -> None:
 
 
 def _read_nested(stem: Path) -> dict[str, Any]:
-    # What was loaded are views of a file that will be removed, and an optimizer writes to its state for hours.
+    # Copies, because loaded tensors are views of the file, which is removed while the optimizer still uses its state.
     tensors = {
         name: tensor.clone() for name, tensor in load_tensors(stem.with_suffix(".safetensors")).items()
     }

@@ -287,9 +287,3 @@ def main(overrides: Sequence[str]) -> None:
     """Run with Hydra overrides, such as ``model=notagen-tiny data.index=data/notagen/augmented_eval.jsonl``."""
     config = compose_config("notagen.conf.evaluation", overrides, EvaluateConfig, config_name="evaluate")
     print(table(evaluate(config)))
-
-
-if __name__ == "__main__":
-    from notagen.cli import run_module
-
-    run_module("evaluate", __doc__)

@@ -311,9 +311,3 @@ def main(overrides: Sequence[str]) -> None:
     report = preprocess(compose_config("notagen.conf", overrides, PreprocessConfig, config_name="preprocess"))
     report.print_summary()
     report.raise_for_failures()
-
-
-if __name__ == "__main__":
-    from notagen.cli import run_module
-
-    run_module("preprocess", __doc__)

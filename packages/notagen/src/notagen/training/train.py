@@ -5,15 +5,16 @@
     notagen train experiment=finetune init_from=notagen-large data.train=… data.val=…
     accelerate launch --config_file configs/accelerate/ddp.yaml -m notagen train experiment=pretrain-large data.train=…
 
-A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. Every
-checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. How
+a run ends on a signal, and how launchers learn of it, is in :mod:`pentatonic.training.interruption`.
+
+Every checkpoint, and ``best`` (the one with the lowest validation loss), is a directory that
 :func:`notagen.from_pretrained` loads.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -34,27 +35,23 @@ from notagen.weights import from_pretrained, save_pretrained, write_config
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
-    Schedule,
+    OptimConfig,
+    ScheduleConfig,
     Trainer,
     TrainerConfig,
     TrainResult,
     compose_config,
     config_yaml,
-    warmup_cosine,
-    warmup_linear,
 )
-
-logger = logging.getLogger(__name__)
-DECAYS = ("constant", "cosine")
 
 
 @dataclass
 class DataConfig:
-    """What is trained on.
+    """The training data.
 
     Args:
         train: Index of the pieces, as ``notagen preprocess`` writes it.
-        val: Index for validation, which is of the original key and the head of each piece; none without it.
+        val: Index for validation, in the original key and from the start of each piece; None: no validation.
         keys: ``uniform`` over all 15 keys, ``near`` the piece's own, or the ``original`` one.
         batch_size: Pieces per process and forward pass.
         num_workers: Loader processes.
@@ -68,34 +65,17 @@ class DataConfig:
 
 
 @dataclass
-class OptimConfig:
-    """AdamW; biases, norms and embeddings do not decay."""
-
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
-
-
-@dataclass
-class ScheduleConfig:
-    """Linear warm-up, then ``constant``, or a ``cosine`` down to ``min_lr`` at the last step."""
-
-    warmup_steps: int = 1000
-    decay: str = "constant"
-    min_lr: float = 0.0
-
-
-@dataclass
 class TrainConfig:
     """Everything that decides a run.
 
     Args:
         model: Values of a :class:`notagen.model.NotaGenConfig`.
         init_from: Model to start from: whatever :func:`notagen.from_pretrained` loads; of the sizes in ``model``.
-        sampled_patches: Most target patches counted in a batch, to bound memory; 0: all.
-        checkpoint_blocks: Compute activations again in the backward pass, to save memory.
-        epochs: Passes over the data, which decide the number of steps in place of ``trainer.max_steps``.
+        sampled_patches: Target patches of a batch that count for the loss, drawn at random to save memory; 0: all.
+        checkpoint_blocks: Compute activations a second time in the backward pass, to save memory.
+        epochs: Passes over the data; if given, they decide the number of steps in place of ``trainer.max_steps``.
         data: Pieces.
-        optim: Optimizer.
+        optim: Optimizer; biases, norms and embeddings do not decay.
         schedule: Learning rate.
         trainer: The loop.
         run_dir: Where the run is written.
@@ -143,7 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = Trainer(
         module,
         optimizer=optimizer(module, config.optim),
-        schedule=schedule(config),
+        schedule=config.schedule.schedule(config.optim.lr, config.trainer.max_steps),
         train_dataset=train_data,
         val_dataset=val_data,
         batch_size=data.batch_size,
@@ -158,7 +138,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
-    """Return AdamW whose decay is that of the matrices alone: no biases, norms or embeddings."""
+    """Return AdamW with weight decay for matrices only, not for biases, norms and embeddings."""
     matrices = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Linear)}
     parameters = list(module.parameters())
     groups = [
@@ -166,21 +146,6 @@ def optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
         {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
     ]
     return adamw(module, lr=config.lr, weight_decay=config.weight_decay, groups=groups)
-
-
-def schedule(config: TrainConfig) -> Schedule:
-    """Return the learning rate of each step.
-
-    Raises:
-        ConfigError: There is no such decay.
-    """
-    settings, lr = config.schedule, config.optim.lr
-    if settings.decay not in DECAYS:
-        raise ConfigError(f"schedule.decay is {settings.decay!r}; allowed: {', '.join(DECAYS)}")
-    bounds = {"base_lr": lr, "warmup_steps": settings.warmup_steps, "total_steps": config.trainer.max_steps}
-    if settings.decay == "cosine":
-        return partial(warmup_cosine, **bounds, min_lr=settings.min_lr)
-    return partial(warmup_linear, **bounds, min_lr=lr)
 
 
 def _steps(config: TrainConfig, pieces: int) -> int:
@@ -220,7 +185,7 @@ def main(overrides: Sequence[str]) -> TrainResult:
     run_dir = Path(config.run_dir)
     earlier = _checkpoints(run_dir)
     result = train(config)
-    if not result.interrupted and os.environ.get("RANK", "0") == "0":
+    if not result.interrupted:
         newest, best = _checkpoints(run_dir)[-1], run_dir / "best"
         state = "was finished already" if newest in earlier else "is finished"
         model = best if best.is_dir() else newest
@@ -230,9 +195,3 @@ def main(overrides: Sequence[str]) -> TrainResult:
 
 def _checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob("step-*"))
-
-
-if __name__ == "__main__":
-    from notagen.cli import run_module
-
-    run_module("train", __doc__)

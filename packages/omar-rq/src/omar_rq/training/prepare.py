@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -190,7 +189,3 @@ def main(overrides: Sequence[str]) -> None:
     report = prepare(config)
     report.print_summary()
     report.raise_for_failures()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

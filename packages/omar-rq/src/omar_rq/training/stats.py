@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +134,3 @@ def main(overrides: Sequence[str]) -> None:
     if stats["skipped"]:
         reasons = "\n  ".join(stats["skipped"].values())
         raise PartialFailure(f"{len(stats['skipped'])} tracks were left out:\n  {reasons}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

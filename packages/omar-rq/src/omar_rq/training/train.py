@@ -2,15 +2,15 @@
 
     omar-rq train experiment=debug
     omar-rq train experiment=base data.root=data/music trainer.max_steps=400000
-    accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq.training.train experiment=base data.root=…
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq train experiment=base data.root=…
 
-A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given.
+A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. How
+a run ends on a signal, and how launchers learn of it, is in :mod:`pentatonic.training.interruption`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,12 +27,13 @@ from omar_rq.training.objective import MaskedPrediction
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
+    OptimConfig,
+    ScheduleConfig,
     Trainer,
     TrainerConfig,
     TrainResult,
     compose_config,
     config_yaml,
-    warmup_cosine,
 )
 
 
@@ -60,29 +61,15 @@ class DataConfig:
 
 
 @dataclass
-class OptimConfig:
-    """AdamW."""
-
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
-
-
-@dataclass
-class ScheduleConfig:
-    """Linear warm-up, then a cosine down to ``min_lr`` at ``trainer.max_steps``."""
-
-    warmup_steps: int = 30000
-    min_lr: float = 1e-7
-
-
-@dataclass
 class TrainConfig:
     """Everything that decides a pre-training run; ``model`` is a :class:`omar_rq.config.ModelConfig`."""
 
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: ScheduleConfig = field(
+        default_factory=lambda: ScheduleConfig(warmup_steps=30_000, decay="cosine", min_lr=1e-7)
+    )
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=400_000))
     run_dir: str = MISSING
 
@@ -105,13 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = Trainer(
         module,
         optimizer=adamw(module, lr=config.optim.lr, weight_decay=config.optim.weight_decay),
-        schedule=partial(
-            warmup_cosine,
-            base_lr=config.optim.lr,
-            warmup_steps=config.schedule.warmup_steps,
-            total_steps=config.trainer.max_steps,
-            min_lr=config.schedule.min_lr,
-        ),
+        schedule=config.schedule.schedule(config.optim.lr, config.trainer.max_steps),
         train_dataset=train_data,
         val_dataset=val_data,
         batch_size=config.data.batch_size,
@@ -151,7 +132,3 @@ def write_model_config(config: ModelConfig, folder: Path, _module: nn.Module) ->
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.root=data/music``."""
     return train(compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
