@@ -35,7 +35,7 @@ from torch import Tensor
 from omar_rq.conformer import Rotary
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
-from omar_rq.published_models import released_config
+from omar_rq.published_models import published_config
 from pentatonic.attention import Causal
 from pentatonic.rope import rope_table
 
@@ -168,7 +168,7 @@ def timed(measure: str, ours_s: float, other_s: float, agreement: str) -> dict[s
 
 def speed(repeats: int) -> Iterator[dict[str, Any]]:
     torch.manual_seed(0)
-    model = OmarRQ(released_config("base")).eval()
+    model = OmarRQ(published_config("base")).eval()
     audio = 0.1 * torch.randn(1, AUDIO_S * model.sample_rate)
 
     def early() -> Tensor:

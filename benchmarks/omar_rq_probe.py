@@ -34,6 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
+from omar_rq.weights import from_pretrained
 from pentatonic import audio
 
 BOOTSTRAP = 200
@@ -55,14 +56,14 @@ def half_of(score: str) -> int:
     return hashlib.sha256(f"probe/{score}".encode()).digest()[0] % 2
 
 
-def token_chroma(notes: list[list[float]], tokens: int, eps: float) -> np.ndarray:
+def token_chroma(notes: list[list[float]], tokens: int, embedding_rate_hz: float) -> np.ndarray:
     """Pitch classes that sound for at least half of a token: (tokens, 12) bool."""
     sounding = np.zeros((tokens, 12))
     for start_s, end_s, pitch, _ in notes:
-        first, last = int(start_s * eps), min(tokens - 1, int(end_s * eps))
+        first, last = int(start_s * embedding_rate_hz), min(tokens - 1, int(end_s * embedding_rate_hz))
         for token in range(first, last + 1):
-            overlap = min(end_s, (token + 1) / eps) - max(start_s, token / eps)
-            sounding[token, int(pitch) % 12] += max(0.0, overlap) * eps
+            overlap = min(end_s, (token + 1) / embedding_rate_hz) - max(start_s, token / embedding_rate_hz)
+            sounding[token, int(pitch) % 12] += max(0.0, overlap) * embedding_rate_hz
     return sounding >= 0.5
 
 
@@ -90,7 +91,7 @@ def read_clips(folder: Path, models: dict[str, OmarRQ], seconds: float) -> list[
         bands, frames = some.patch_size
         patches = patchify(some.frontend(sound.samples), some.patch_size)[0]
         features["mean log-mel"] = patches.unflatten(-1, (bands, frames)).mean(-1).numpy()
-        chroma = token_chroma(record["notes"], len(patches), some.eps)
+        chroma = token_chroma(record["notes"], len(patches), some.embedding_rate_hz)
         clips.append(Clip(record["score"], half_of(record["score"]), record["families"], chroma, features))
     return clips
 
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--model", default="omar-rq-tiny")
     parser.add_argument("--seconds", type=float, default=30.0)
     args = parser.parse_args()
-    trained = OmarRQ.from_pretrained(args.model)
+    trained = from_pretrained(args.model)
     torch.manual_seed(0)
     untrained = OmarRQ(trained.config).eval()
     clips = read_clips(args.data, {"trained": trained, "untrained": untrained}, args.seconds)

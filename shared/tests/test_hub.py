@@ -90,7 +90,9 @@ def test_altered_or_missing_files_of_released_models_are_named(
     hub: Hub, released: dict[str, Released]
 ) -> None:
     (hub.folder / "model.safetensors").write_bytes(WEIGHTS + b"!")
-    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors: the content is not the released one"):
+    with pytest.raises(
+        CorruptCheckpoint, match=r"model\.safetensors: the content differs from the released file"
+    ):
         resolve("tiny", released=released, allow_patterns=PATTERNS)
     # At another revision the files are other ones.
     assert resolve("tiny", released=released, allow_patterns=PATTERNS, revision="v2") == hub.folder

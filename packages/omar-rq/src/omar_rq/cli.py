@@ -74,7 +74,7 @@ def embed(
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
     from omar_rq.embed import embed_folder
-    from omar_rq.model import LayerIndexError
+    from omar_rq.signals import LayerIndexError
 
     loaded = _load(model, device, dtype)
     try:
@@ -138,7 +138,10 @@ def info(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model."),
+    ],
     out: OutFolder,
     format: Annotated[
         Literal["safetensors", "upstream"],
@@ -149,14 +152,14 @@ def export(
         str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
     ] = None,
 ) -> None:
-    """Turn a training checkpoint into a model directory with a model card."""
+    """Write the model of a training run as a model directory with a model card."""
     import torch
 
-    from omar_rq.export import export as export_checkpoint
+    from omar_rq.export import export as write_export
     from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
-    print(export_checkpoint(checkpoint, out, format=format, dtype=number_type))
+    print(write_export(source, out, format=format, dtype=number_type))
     if push is not None:
         print(push_directory(out, push))
 

@@ -288,9 +288,14 @@ class ModelConfig:
         return self.input.sample_rate
 
     @property
-    def eps(self) -> float:
-        """Embeddings (tokens) per second."""
+    def embedding_rate_hz(self) -> float:
+        """Embeddings per second, one for each token."""
         return self.input.frame_rate / self.input.patch_size[1]
+
+    @property
+    def eps(self) -> float:
+        """Same as :attr:`embedding_rate_hz`; the original's name for it (embeddings per second)."""
+        return self.embedding_rate_hz
 
     @property
     def patch_dim(self) -> int:

@@ -15,21 +15,21 @@ import yaml
 from omar_rq.config import ModelConfig
 from pentatonic.errors import UsageError
 
-RELEASED_NAMES = ("base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq")
+PUBLISHED_NAMES = ("base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq")
 
 
-def released_config(name: str) -> ModelConfig:
+def published_config(name: str) -> ModelConfig:
     """Return the configuration of a released model.
 
     Args:
-        name: One of :data:`RELEASED_NAMES`, alone or as the hub writes it (``mtg-upf/omar-rq-base``).
+        name: One of :data:`PUBLISHED_NAMES`, alone or as the hub writes it (``mtg-upf/omar-rq-base``).
 
     Raises:
         UsageError: There is no such model.
     """
     short = name.rpartition("/")[2].removeprefix("omar-rq-")
-    if short not in RELEASED_NAMES:
-        raise UsageError(f"no configuration for {name!r}; allowed: {', '.join(RELEASED_NAMES)}")
+    if short not in PUBLISHED_NAMES:
+        raise UsageError(f"no configuration for {name!r}; allowed: {', '.join(PUBLISHED_NAMES)}")
     return _read(short)
 
 

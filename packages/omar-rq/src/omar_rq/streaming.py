@@ -20,7 +20,8 @@ from torch import Tensor
 from omar_rq.config import ConformerConfig
 from omar_rq.conformer import CONV_CONTEXT, Conformer, ConformerBlock, Rotary
 from omar_rq.frontends import patchify
-from omar_rq.model import OmarRQ, layer_indices
+from omar_rq.model import OmarRQ
+from omar_rq.signals import layer_indices
 from pentatonic.attention import Causal, KVCache, SlidingWindow
 from pentatonic.errors import NonFiniteAudio, UsageError
 
@@ -68,7 +69,7 @@ def stream_embeddings(
     indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     patches = _patches(model, _checked(blocks, model.embed.weight.device))
     if isinstance(model.trunk, Conformer) and _streams(model.trunk.config):
-        context_tokens = None if context_s is None else math.ceil(context_s * model.eps)
+        context_tokens = None if context_s is None else math.ceil(context_s * model.embedding_rate_hz)
         return _in_pieces(model, patches, StreamingConformer(model.trunk, indices, context_tokens))
     return _in_one_pass(model, patches, indices)
 

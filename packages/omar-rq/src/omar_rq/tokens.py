@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from omar_rq.config import ModelConfig
 from omar_rq.frontends import Frontend, Mel, build_frontend, patchify
 from omar_rq.frontends.spec_augment import SpecAugmentation
-from omar_rq.model import Signal, prepare_audio
 from omar_rq.quantizers import FiniteScalarQuantizer, RandomProjectionQuantizer, build_quantizers
+from omar_rq.signals import Signal, prepare_audio
 from pentatonic.errors import ConfigError, InputError, UsageError
 
 # Front ends round frame counts differently; streams further apart than this do not describe the same audio.

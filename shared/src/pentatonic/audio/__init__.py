@@ -7,10 +7,10 @@ content decides, never the suffix. Every fault of a file is an :class:`~pentaton
 
 from __future__ import annotations
 
-from pentatonic.audio.decode import Audio, AudioInfo, info, load, stream
 from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
 from pentatonic.audio.isolation import DecodingProcess
 from pentatonic.audio.limits import AudioLimits
+from pentatonic.audio.reading import Audio, AudioInfo, info, load, stream
 from pentatonic.audio.resample import StreamResampler, resample
 
 __all__ = [
