@@ -258,6 +258,39 @@ def info(
 
 
 @app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model."),
+    ],
+    out: OutFolder,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training index (.jsonl): its prompts become those of the model; none: as in the source."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["safetensors", "upstream"], typer.Option(help="Our format, or the original's model.pth.")
+    ] = "safetensors",
+    dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
+    push: Annotated[
+        str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
+    ] = None,
+) -> None:
+    """Write the model of a training run as a model directory with a model card."""
+    import torch
+
+    from notagen.export import export as write_export
+    from pentatonic.hub import push as push_directory
+
+    number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    print(write_export(source, out, index=index, format=format, dtype=number_type))
+    if push is not None:
+        print(push_directory(out, push))
+
+
+@app.command()
 def demo(
     model: ModelOption = DEFAULT_MODEL,
     host: Annotated[
