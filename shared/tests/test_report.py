@@ -466,7 +466,7 @@ def test_files_that_no_report_wrote_are_left_alone(harm: str, tmp_path: Path) ->
         "unclosed": page.replace(b"<!-- end of section -->", b""),
     }[harm]
     path.write_bytes(harmed)
-    with pytest.raises(FormatError, match=r"index\.html: is no report"):
+    with pytest.raises(FormatError, match=r"index\.html: is not a report"):
         section("b").add_to(path)
     assert path.read_bytes() == harmed
 

@@ -69,7 +69,7 @@ and human-written music.
 
 def _listed(prompts: Sequence[Prompt]) -> str:
     names = [f"{each.period} / {each.composer} / {each.instrumentation}" for each in prompts[:_MOST_PROMPTS]]
+    if not names:
+        return "not stated (an export with `--index` states them)"
     more = len(prompts) - len(names)
-    return ("; ".join(names) or "not stated (an export with `--index` states them)") + (
-        f"; and {more} more" if more else ""
-    )
+    return "; ".join(names) + (f"; and {more} more" if more else "")

@@ -2,16 +2,16 @@
 
 To add one:
 
-1. Here, add an entry to :data:`PRESETS`: a name (model, then what tells it apart from the model's other frontends) and a
-   :class:`~pentatonic.mel.config.MelConfig`. ``sample_rate``, ``n_fft``, ``win_length``, ``hop_length``, ``n_mels``,
-   ``f_min`` and ``f_max`` are required; the other fields default to a power spectrogram without a logarithm, Slaney's
-   mel scale and filter areas, and mirrored ends. Describe it in a line of the docstring below the table, which is what
+1. Here, add an entry to :data:`PRESETS`: a name (the model, then what tells it from the model's other frontends) and
+   a :class:`~pentatonic.mel.config.MelConfig`. ``sample_rate``, ``n_fft``, ``win_length``, ``hop_length``,
+   ``n_mels``, ``f_min`` and ``f_max`` are required; the other fields default to a power spectrogram without logarithm,
+   Slaney's mel scale and filter areas, and mirrored ends. Describe it in a line of the docstring below the table, which
    the documentation shows.
 2. In ``shared/tests/test_mel_goldens.py``, add the name either to ``CASES``, with a folder of ``shared/tests/goldens``
    that holds the output of the original, or to ``WITHOUT_GOLDEN``, with the reason.
 
-Nothing else names presets: ``MelFrontend.preset(name)``, its error message, and the tests that compare every preset with
-a float64 transform and check streaming and batches read the table.
+No other file names presets: ``MelFrontend.preset(name)``, its error message, and the tests that compare every preset
+with a float64 transform and check streaming and batches read the table.
 """
 
 from __future__ import annotations
