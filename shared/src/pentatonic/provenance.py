@@ -34,10 +34,9 @@ def run_manifest() -> dict[str, Any]:
 
     Returns:
         ``command``: one line for a shell, in which the values of options, overrides and environment variables
-        that are named like secrets are replaced by ``***``. ``time``: UTC, ISO 8601. ``versions``: Python, the installed
-        packages of this workspace and what they require. ``git_commit``: of the code, with ``-dirty`` where
-        it was changed, or None outside a checkout. ``hardware``: platform, processor, number of CPUs, memory
-        and GPUs.
+        that are named like secrets are replaced by ``***``. ``time``: UTC, ISO 8601. ``versions``: Python, the
+        installed packages of this workspace and what they require. ``git_commit``: of the code, with ``-dirty`` where
+        it was changed, or None outside a checkout. ``hardware``: platform, processor, number of CPUs, memory and GPUs.
     """
     return {
         "command": _command_line(),
