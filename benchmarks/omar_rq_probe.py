@@ -1,17 +1,17 @@
-"""What the frozen embeddings of a small OMAR-RQ know, beside two baselines.
+"""Linear probes of the frozen embeddings of a small OMAR-RQ, compared with two baselines.
 
     python benchmarks/omar_rq_probe.py --data data/rendered/heldout
 
-Linear probes on recordings that pre-training never saw (see `tools/render_scores.py`), split by score into two
-halves, each of which is tested by a probe fitted to the other:
+Recordings that were not in pre-training (see `tools/render_scores.py`) are split by score into two halves; a probe is
+fitted to each half and tested on the other:
 
 - pitch class: which of the 12 pitch classes sound in a token (macro average precision);
 - instrument family: which of 9 families plays a recording with one family (accuracy on means over 5 seconds).
 
-Intervals: 95 %, by drawing the test recordings again. The differences are to the last layer of the untrained network,
-on the same draws.
+Intervals are 95 %, by bootstrap over the test recordings. Differences are to the last layer of the untrained network,
+on the same bootstrap samples.
 
-The same probe reads the trained network, the same network untrained, and the mean log-mel of each token.
+The same probe is fitted to the trained network, to the same network untrained, and to the mean log-mel of each token.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def logistic() -> Any:
 
 @dataclass
 class Result:
-    """A score, and the scores of the same bootstrap draws of recordings for every representation."""
+    """A score, and its values on bootstrap samples of the recordings, the same samples for every representation."""
 
     score: float
     draws: np.ndarray
@@ -113,19 +113,19 @@ class Result:
         return f"{self.score:.3f} [{low:.3f}, {high:.3f}]"
 
     def minus(self, other: Result) -> str:
-        """The difference of the scores, with its interval over the same draws."""
+        """The difference of the scores, with its interval over the same bootstrap samples."""
         low, high = np.percentile(self.draws - other.draws, (2.5, 97.5))
         return f"{self.score - other.score:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def bootstrap(score: Callable[[list[int]], float], count: int) -> np.ndarray:
-    """Scores of recordings drawn again with replacement; the same draws at every call."""
+    """Scores of recordings drawn with replacement; the same samples in every call."""
     rng = np.random.default_rng(0)
     return np.array([score(rng.integers(count, size=count).tolist()) for _ in range(BOOTSTRAP)])
 
 
 def folds(clips: list[Clip]) -> list[tuple[list[Clip], list[int]]]:
-    """(clips that fit a probe, indices of those that test it), for both halves."""
+    """(clips to fit a probe to, indices of the clips to test it on), for both halves."""
     return [
         ([c for c in clips if c.half == half], [i for i, c in enumerate(clips) if c.half != half])
         for half in (0, 1)

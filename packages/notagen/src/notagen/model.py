@@ -383,7 +383,7 @@ class NotaGen(nn.Module):
         return self._losses(vectors, targets, "mean")
 
     def _pairs(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return piece number ``(M,)``, vector ``(M, C)`` and next patch ``(M, S)`` of all patches that have a next one."""
+        """Return piece number ``(M,)``, vector ``(M, C)`` and next patch ``(M, S)`` of patches that have a next one."""
         if patches.dim() != 3 or patches.shape[2] != PATCH_SIZE or mask.shape != patches.shape[:2]:
             raise UsageError(
                 f"patches must be (B, N, {PATCH_SIZE}) and mask (B, N), got {tuple(patches.shape)} and "
