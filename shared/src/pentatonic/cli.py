@@ -29,9 +29,12 @@ __all__ = [
     "BatchReport",
     "Device",
     "JsonFlag",
+    "ModelSource",
     "Overrides",
     "PartialFailure",
     "ProgressBar",
+    "PushTarget",
+    "WeightType",
     "emit_json",
     "experiments",
     "json_text",
@@ -58,6 +61,20 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides.", show_default=False)
 ]
 """Type of the arguments of a command that builds a model: ``overrides: Overrides = None``."""
+
+
+ModelSource = Annotated[
+    str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model.")
+]
+"""Type of the argument of ``export``: ``source: ModelSource``."""
+
+WeightType = Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")]
+"""Type of the ``--dtype`` option of ``export``: ``dtype: WeightType = "fp32"``."""
+
+PushTarget = Annotated[
+    str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
+]
+"""Type of the ``--push`` option of ``export``: ``push: PushTarget = None``."""
 
 
 class PartialFailure(PentatonicError):

@@ -17,7 +17,10 @@ from pentatonic.cli import (
     EXIT_INTERRUPTED,
     Device,
     JsonFlag,
+    ModelSource,
     Overrides,
+    PushTarget,
+    WeightType,
     experiments,
     make_app,
     pick_device,
@@ -259,10 +262,7 @@ def info(
 
 @app.command()
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model."),
-    ],
+    source: ModelSource,
     out: OutFolder,
     index: Annotated[
         Path | None,
@@ -273,10 +273,8 @@ def export(
     format: Annotated[
         Literal["safetensors", "upstream"], typer.Option(help="Our format, or the original's model.pth.")
     ] = "safetensors",
-    dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
-    push: Annotated[
-        str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
-    ] = None,
+    dtype: WeightType = "fp32",
+    push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
     import torch

@@ -13,7 +13,10 @@ from pentatonic.cli import (
     BatchReport,
     Device,
     JsonFlag,
+    ModelSource,
     Overrides,
+    PushTarget,
+    WeightType,
     emit_json,
     experiments,
     make_app,
@@ -117,11 +120,12 @@ def tokenize(
 @app.command()
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Bundled name, directory or hub id; none: list the models.")
+        str | None,
+        typer.Argument(help="Bundled name, directory, run folder or hub id; none: list the models."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a model hears and returns: sample rate, hop, tokens per second, layers, width, licence."""
+    """Show a model's input, output, size and licence, without loading its weights."""
     from omar_rq.describe import describe_model, list_models
 
     if model is not None:
@@ -138,19 +142,14 @@ def info(
 
 @app.command()
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model."),
-    ],
+    source: ModelSource,
     out: OutFolder,
     format: Annotated[
         Literal["safetensors", "upstream"],
         typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
     ] = "safetensors",
-    dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
-    push: Annotated[
-        str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
-    ] = None,
+    dtype: WeightType = "fp32",
+    push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
     import torch

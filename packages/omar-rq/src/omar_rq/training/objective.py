@@ -89,7 +89,7 @@ class MaskedPrediction(nn.Module):
     def patches_and_tokens(
         self, audio: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return input patches (B, N, P) and target tokens (B, N, K), cut to the same N.
+        """Return input patches (B, N, P) and target tokens (B, N, K), truncated to the same N.
 
         In training mode, a mel input with SpecAugment draws from ``generator``.
         """
