@@ -354,32 +354,19 @@ class NotaGen(nn.Module):
         losses = self._losses(vectors, targets, "none").view_as(targets).sum(1)
         return torch.zeros(len(patches), device=losses.device).index_add(0, piece, -losses)
 
-    def loss(
-        self,
-        patches: Tensor,
-        mask: Tensor,
-        *,
-        sampled_patches: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def loss(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Mean cross-entropy over the characters of all patches except the first of each piece.
 
-        Training computes the same without padding; see :class:`notagen.training.objective.NotaGenTraining`.
+        Training computes the same with less padding; see :class:`notagen.training.objective.NotaGenTraining`.
 
         Args:
             patches: ``(B, N, S)`` int64 in [0, V), padded on the right.
             mask: ``(B, N)`` bool or 0 and 1: real patches.
-            sampled_patches: Most target patches that are counted, a random subset, which bounds the memory of the
-                character decoder; 0: all.
-            generator: Source of that subset, on the CPU.
 
         Returns:
             Scalar float32. NaN where no piece has two patches.
         """
         _, vectors, targets = self._pairs(patches, mask)
-        if 0 < sampled_patches < len(targets):
-            chosen = torch.randperm(len(targets), generator=generator)[:sampled_patches].to(targets.device)
-            vectors, targets = vectors[chosen], targets[chosen]
         return self._losses(vectors, targets, "mean")
 
     def _pairs(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

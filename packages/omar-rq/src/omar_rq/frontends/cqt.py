@@ -173,18 +173,6 @@ class CQT(Frontend):
         """Return ``1 + n_samples // hop_length``."""
         return 1 + n_samples // self.hop_length
 
-    def coefficients(self, audio: Tensor) -> Tensor:
-        """Return the complex transform, before magnitude and logarithm.
-
-        Args:
-            audio: (B, n) float32.
-
-        Returns:
-            (B, n_bins, T) complex64, lowest bin first.
-        """
-        parts = [torch.complex(*pair) for pair in self._octaves(audio)]
-        return torch.cat(parts[::-1], dim=-1).mT
-
     def _transform(self, audio: Tensor) -> Tensor:
         parts = [real.square() + imag.square() for real, imag in self._octaves(audio)]
         x = torch.cat(parts[::-1], dim=-1).mT
