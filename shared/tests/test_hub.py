@@ -10,7 +10,7 @@ from torch import nn
 
 from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
-from pentatonic.hub import KeyMap, Released, load_state, push, resolve
+from pentatonic.hub import KeyMap, Released, known_models, licence_of, load_state, push, resolve
 
 PATTERNS = ("config.json", "*.safetensors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -62,6 +62,18 @@ def test_bundled_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(HubError, match="bundled model 'small' is missing at"):
         resolve("small", bundled={"small": tmp_path / "none"}, allow_patterns=PATTERNS)
+
+
+def test_models_are_listed_with_their_licences(released: dict[str, Released], tmp_path: Path) -> None:
+    names = {"bundled": {"small": tmp_path}, "released": released}
+    models = known_models(**names)
+    assert [(m["model"], m["kind"]) for m in models] == [
+        ("small", "bundled"),
+        *((n, "released") for n in released),
+    ]
+    assert models[0]["licence"] == "Apache-2.0"
+    assert {m["licence"] for m in models[1:]} == {r.licence for r in released.values()}
+    assert licence_of("another", **names) == "not stated"
 
 
 def test_paths_stand_for_themselves(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,9 @@ def licence_of(name: str, *, bundled: Mapping[str, Path], released: Mapping[str,
         bundled: As for :func:`resolve`.
         released: As for :func:`resolve`.
     """
-    if name in released:
-        return released[name].licence
-    return OWN_LICENCE if name in bundled else "not stated"
+    if name in bundled:
+        return OWN_LICENCE
+    return released[name].licence if name in released else "not stated"
 
 
 def push(directory: str | Path, repo_id: str, *, private: bool = True) -> str:
