@@ -75,7 +75,7 @@ def export(
             for name, note in notes.items():
                 (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card, encoding="utf-8")
-    from_pretrained(out)
+    from_pretrained(out.resolve())  # not by its name, which a bundled model may have
     return out
 
 
