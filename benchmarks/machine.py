@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and where its results go: ``benchmarks/results/<processor or GPU>/<subject>.{json,md}``."""
+"""Describe the machine of a benchmark, and write ``benchmarks/results/<processor or GPU>/<subject>.{json,md}``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 _LOAD_BEFORE = os.getloadavg()[0]
-_NOTE = "A load before of more than a few tenths means that other programs shared the cores."
+_NOTE = "A load of more than a few tenths before the run means that other programs shared the cores."
 
 
 def describe_machine(*, gpu: bool = False) -> dict[str, Any]:
-    """The facts that timings depend on. Loads are means over one minute, of programs that run or wait.
+    """Properties of the machine that timings depend on; loads are averages over one minute.
 
     Args:
-        gpu: Add what timings on the GPU depend on.
+        gpu: Add the properties of the GPU.
     """
     return {
         "cpu": _cpu_model(),
@@ -41,7 +41,7 @@ def describe_machine(*, gpu: bool = False) -> dict[str, Any]:
 
 
 def results_folder(*, gpu: bool = False, root: Path = RESULTS) -> Path:
-    """The folder of this processor or, for what ran on it, of this GPU; it is made."""
+    """Create and return the results folder of this processor, or with ``gpu`` of this GPU."""
     name = (_gpu_name() if gpu else None) or _cpu_model()
     folder = root / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,11 +63,11 @@ def write_results(
     Args:
         subject: Name of the files.
         rows: One mapping per line of the table; all with the same keys.
-        command: How to make these numbers again.
-        gpu: Whether the GPU did the work: its facts are added, and its name is that of the folder.
+        command: The command that reproduces these results.
+        gpu: Whether the GPU was measured: its properties are added, and the folder is named after it.
         root: Where the folders of the machines are.
-        tables: Further tables, such as what follows from the rows; on the page they come before them.
-        picture: File in the same folder that the page shows.
+        tables: Further tables, such as conclusions from the rows; on the page they come before the rows.
+        picture: Image in the same folder, to show on the page.
 
     Returns:
         The JSON file.
@@ -101,7 +101,7 @@ def _cell(value: Any) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file at once: a run that is cut while writing leaves the last whole one."""
+    """Write a file atomically, so that an interrupted run leaves the previous one."""
     sibling = path.with_name(f".{path.name}.tmp")
     sibling.write_text(text, encoding="utf-8")
     sibling.replace(path)

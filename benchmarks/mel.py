@@ -1,11 +1,11 @@
-"""Mel frontends side by side: ours, torchaudio, librosa, nnAudio, on the same signal in the same run.
+"""Mel frontends compared: ours, torchaudio, librosa and nnAudio, on the same signal in the same run.
 
     python benchmarks/mel.py                 # 10 minutes of audio, one thread; Linux
 
-Times are medians over interleaved repeats. ``cpu_s`` counts what the processor spent on the call, ``wall_s`` also
-the waiting for other programs; on an idle machine they are the same, and ``times_ours`` compares the former. Memory
-is what one call adds to the peak of a fresh process, the result included. Every contestant computes the same
-values: ``difference`` is the largest deviation from ours, relative to the largest value.
+Times are medians over interleaved repeats. ``cpu_s`` is the processor time of the call, ``wall_s`` includes waiting for
+other programs; on an idle machine they are the same, and ``times_ours`` compares the processor times. Memory is what
+one call, with its result, adds to the peak of a new process. All libraries compute the same values: ``difference`` is
+the largest deviation from ours, relative to the largest value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read by NumPy's matrix products when they are loaded
+os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's matrix products read this when they are imported
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ Transform = Callable[[Tensor], Any]
 
 
 def finish(mel: Any, config: MelConfig, xp: ModuleType) -> Any:
-    """Logarithm and normalisation as one would write them in torch or NumPy (``xp``)."""
+    """Logarithm and normalisation, written in torch or NumPy (``xp``)."""
     if config.log == "log10_1p":
         return (xp.log10(1 + 10000 * mel) - config.mean) / config.std
     if config.log == "whisper":
@@ -65,21 +65,24 @@ def torchaudio(config: MelConfig) -> Transform:
     return lambda audio: finish(transform(audio), config, torch)
 
 
+def librosa_options(config: MelConfig) -> dict[str, Any]:
+    """The configuration by librosa's names, which nnAudio uses too."""
+    return {
+        "sr": config.sample_rate,
+        "n_fft": config.n_fft,
+        "win_length": config.win_length,
+        "hop_length": config.hop_length,
+        "n_mels": config.n_mels,
+        "fmin": config.f_min,
+        "fmax": config.f_max,
+    }
+
+
 def librosa(config: MelConfig) -> Transform:
     from librosa.feature import melspectrogram
 
     def transform(audio: Tensor) -> np.ndarray:
-        mel = melspectrogram(
-            y=audio.numpy(),
-            sr=config.sample_rate,
-            n_fft=config.n_fft,
-            win_length=config.win_length,
-            hop_length=config.hop_length,
-            n_mels=config.n_mels,
-            fmin=config.f_min,
-            fmax=config.f_max,
-            pad_mode="reflect",
-        )
+        mel = melspectrogram(y=audio.numpy(), pad_mode="reflect", **librosa_options(config))
         return finish(mel, config, np)
 
     return transform
@@ -88,20 +91,11 @@ def librosa(config: MelConfig) -> Transform:
 def nnaudio(config: MelConfig) -> Transform:
     from nnAudio.features.mel import MelSpectrogram
 
-    transform = MelSpectrogram(
-        sr=config.sample_rate,
-        n_fft=config.n_fft,
-        win_length=config.win_length,
-        hop_length=config.hop_length,
-        n_mels=config.n_mels,
-        fmin=config.f_min,
-        fmax=config.f_max,
-        verbose=False,
-    )
+    transform = MelSpectrogram(verbose=False, **librosa_options(config))
     return lambda audio: finish(transform(audio)[0], config, torch)
 
 
-CONTESTANTS = {"pentatonic": ours, "torchaudio": torchaudio, "librosa": librosa, "nnAudio": nnaudio}
+LIBRARIES = {"pentatonic": ours, "torchaudio": torchaudio, "librosa": librosa, "nnAudio": nnaudio}
 
 
 def signal(config: MelConfig, minutes: float) -> Tensor:
@@ -110,10 +104,10 @@ def signal(config: MelConfig, minutes: float) -> Tensor:
 
 
 def extra_memory_mb(preset: str, name: str, minutes: float) -> float:
-    """What one call adds to the peak memory of this process, which must have done nothing else."""
+    """What one call adds to the peak memory of this process, which must not have done other work."""
     config = PRESETS[preset]
-    transform = CONTESTANTS[name](config)
-    transform(signal(config, 0.1))  # loads libraries and plans
+    transform = LIBRARIES[name](config)
+    transform(signal(config, 0.1))  # imports libraries and plans transforms
     audio = signal(config, minutes)
     # Not getrusage: after fork and exec it still reports the peak of the parent.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -133,10 +127,10 @@ def memory_in_child(preset: str, name: str, minutes: float) -> float:
 
 
 def compare(preset: str, minutes: float, repeats: int) -> list[dict[str, Any]]:
-    """Time all contestants in turns, ``repeats`` times after one warm-up."""
+    """Time all libraries alternately, ``repeats`` times after one warm-up."""
     config = PRESETS[preset]
     audio = signal(config, minutes)
-    transforms = {name: make(config) for name, make in CONTESTANTS.items()}
+    transforms = {name: make(config) for name, make in LIBRARIES.items()}
     results = {name: torch.as_tensor(transform(audio)) for name, transform in transforms.items()}
     expected = results["pentatonic"]
     wall: dict[str, list[float]] = {name: [] for name in transforms}

@@ -1,8 +1,8 @@
-"""What streaming and a limited context change, beside one pass over the whole recording.
+"""How much streaming and a limited context change the embeddings, compared with one pass over the recording.
 
     python benchmarks/omar_rq_context.py
 
-Ten minutes made of the demo recordings, through `omar-rq-tiny`. No times: only how far the numbers are apart.
+Ten minutes made of the demo recordings, with `omar-rq-tiny`. Differences only, no times.
 """
 
 from __future__ import annotations

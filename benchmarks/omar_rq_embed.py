@@ -1,14 +1,14 @@
-"""What embedding with OMAR-RQ costs: early exit, the model beside a plain one, and memory for long files.
+"""Cost of embedding with OMAR-RQ: early exit, comparison with plain PyTorch, and memory for long files.
 
     python benchmarks/omar_rq_embed.py
 
-- Early exit: layer 6 of the 24 of "base" for 30 s, beside running all 24 with cosines and sines built anew for
-  queries and keys of every layer, as the original does. The results must be equal bit for bit.
-- The whole model beside the same architecture written plainly with PyTorch's functions on the same weights. The
+- Early exit: layer 6 of the 24 of "base" for 30 s, compared with running all 24 and computing cosines and sines again
+  for queries and keys of every layer, as the original does. The results must be equal bit for bit.
+- The whole model compared with the same architecture written with PyTorch's functions on the same weights. The
   results must agree.
 - Peak memory of `omar-rq embed` above that of the loaded model for 10, 30 and 60 minutes, all layers stored.
 
-Times are medians over rounds in which both sides take turns, on one thread.
+Times are medians over rounds in which both sides alternate, on one thread.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from torch import Tensor
 from omar_rq.conformer import Rotary
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
-from omar_rq.published_models import released_config
+from omar_rq.published_models import published_config
 from pentatonic.attention import Causal
 from pentatonic.rope import rope_table
 
 LAYER, AUDIO_S = 6, 30
 MINUTES = (10, 30, 60)
 
-# Runs the command line, and notes memory when the model is loaded and at the end.
+# Runs the command line, and records the memory after loading the model and at the end.
 MEASURED = """
 import json, re, sys
 from pathlib import Path
@@ -67,15 +67,15 @@ finally:
 
 
 class RebuiltRotary:
-    """A position code that builds its table whenever it is used."""
+    """A position code that computes its table at every use."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn queries or keys (B, H, N, D)."""
+        """Rotate queries or keys (B, H, N, D)."""
         return Rotary(*rope_table(torch.arange(x.shape[2]), x.shape[3]))(x)
 
 
 def all_layers(model: OmarRQ, audio: Tensor) -> Tensor:
-    """Every block, then the one asked for."""
+    """Run every block, and return the output of the requested one."""
     x = model.embed(patchify(model.frontend(audio), model.patch_size))
     outputs = []
     for block in model.trunk.blocks:
@@ -85,7 +85,7 @@ def all_layers(model: OmarRQ, audio: Tensor) -> Tensor:
 
 
 def plain_model(model: OmarRQ, audio: Tensor) -> Tensor:
-    """The last layer, by nothing but PyTorch's own functions."""
+    """The last layer, computed with PyTorch's functions only."""
     x = F.linear(plain_patches(model, audio), model.embed.weight, model.embed.bias)
     n, width = x.shape[1], x.shape[2]
     heads = model.config.net.num_heads
@@ -144,7 +144,7 @@ def rotate_pairs(x: Tensor) -> Tensor:
 
 
 def alternate(ours: Callable[[], Tensor], other: Callable[[], Tensor], repeats: int) -> tuple[float, float]:
-    """Median seconds of both, taking turns, after one round that does not count."""
+    """Median seconds of both, alternating, after one warm-up round."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for work, taken in zip((ours, other), seconds, strict=True):
@@ -168,7 +168,7 @@ def timed(measure: str, ours_s: float, other_s: float, agreement: str) -> dict[s
 
 def speed(repeats: int) -> Iterator[dict[str, Any]]:
     torch.manual_seed(0)
-    model = OmarRQ(released_config("base")).eval()
+    model = OmarRQ(published_config("base")).eval()
     audio = 0.1 * torch.randn(1, AUDIO_S * model.sample_rate)
 
     def early() -> Tensor:
@@ -178,7 +178,7 @@ def speed(repeats: int) -> Iterator[dict[str, Any]]:
         return model.extract_embeddings(audio, sample_rate=model.sample_rate)[0]
 
     if not torch.equal(early(), all_layers(model, audio)):
-        raise SystemExit("early exit changes the numbers")
+        raise SystemExit("early exit changes the results")
     times = alternate(early, lambda: all_layers(model, audio), repeats)
     yield timed(f"base, layer {LAYER} of 24, {AUDIO_S} s; other: all layers run", *times, "bit-equal")
     plain = plain_model(model, audio)
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--model", default="omar-rq-tiny", help="model of the memory measurement")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = list(memory(arguments.model))  # first: a child's start inherits no peak of this process
+    rows = list(memory(arguments.model))  # first, because a child process would inherit the peak of this one
     with torch.no_grad():
         rows = [*speed(arguments.repeats), *rows]
     print(markdown_table(rows))

@@ -1,17 +1,17 @@
-"""What the frozen embeddings of a small OMAR-RQ know, beside two baselines.
+"""Linear probes of the frozen embeddings of a small OMAR-RQ, compared with two baselines.
 
     python benchmarks/omar_rq_probe.py --data data/rendered/heldout
 
-Linear probes on recordings that pre-training never saw (see `tools/render_scores.py`), split by score into two
-halves, each of which is tested by a probe fitted to the other:
+Recordings that were not in pre-training (see `tools/render_scores.py`) are split by score into two halves; a probe is
+fitted to each half and tested on the other:
 
 - pitch class: which of the 12 pitch classes sound in a token (macro average precision);
 - instrument family: which of 9 families plays a recording with one family (accuracy on means over 5 seconds).
 
-Intervals: 95 %, by drawing the test recordings again. The differences are to the last layer of the untrained network,
-on the same draws.
+Intervals are 95 %, by bootstrap over the test recordings. Differences are to the last layer of the untrained network,
+on the same bootstrap samples.
 
-The same probe reads the trained network, the same network untrained, and the mean log-mel of each token.
+The same probe is fitted to the trained network, to the same network untrained, and to the mean log-mel of each token.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
+from omar_rq.weights import from_pretrained
 from pentatonic import audio
 
 BOOTSTRAP = 200
@@ -55,14 +56,14 @@ def half_of(score: str) -> int:
     return hashlib.sha256(f"probe/{score}".encode()).digest()[0] % 2
 
 
-def token_chroma(notes: list[list[float]], tokens: int, eps: float) -> np.ndarray:
+def token_chroma(notes: list[list[float]], tokens: int, embedding_rate_hz: float) -> np.ndarray:
     """Pitch classes that sound for at least half of a token: (tokens, 12) bool."""
     sounding = np.zeros((tokens, 12))
     for start_s, end_s, pitch, _ in notes:
-        first, last = int(start_s * eps), min(tokens - 1, int(end_s * eps))
+        first, last = int(start_s * embedding_rate_hz), min(tokens - 1, int(end_s * embedding_rate_hz))
         for token in range(first, last + 1):
-            overlap = min(end_s, (token + 1) / eps) - max(start_s, token / eps)
-            sounding[token, int(pitch) % 12] += max(0.0, overlap) * eps
+            overlap = min(end_s, (token + 1) / embedding_rate_hz) - max(start_s, token / embedding_rate_hz)
+            sounding[token, int(pitch) % 12] += max(0.0, overlap) * embedding_rate_hz
     return sounding >= 0.5
 
 
@@ -90,7 +91,7 @@ def read_clips(folder: Path, models: dict[str, OmarRQ], seconds: float) -> list[
         bands, frames = some.patch_size
         patches = patchify(some.frontend(sound.samples), some.patch_size)[0]
         features["mean log-mel"] = patches.unflatten(-1, (bands, frames)).mean(-1).numpy()
-        chroma = token_chroma(record["notes"], len(patches), some.eps)
+        chroma = token_chroma(record["notes"], len(patches), some.embedding_rate_hz)
         clips.append(Clip(record["score"], half_of(record["score"]), record["families"], chroma, features))
     return clips
 
@@ -101,7 +102,7 @@ def logistic() -> Any:
 
 @dataclass
 class Result:
-    """A score, and the scores of the same bootstrap draws of recordings for every representation."""
+    """A score, and its values on bootstrap samples of the recordings, the same samples for every representation."""
 
     score: float
     draws: np.ndarray
@@ -112,19 +113,19 @@ class Result:
         return f"{self.score:.3f} [{low:.3f}, {high:.3f}]"
 
     def minus(self, other: Result) -> str:
-        """The difference of the scores, with its interval over the same draws."""
+        """The difference of the scores, with its interval over the same bootstrap samples."""
         low, high = np.percentile(self.draws - other.draws, (2.5, 97.5))
         return f"{self.score - other.score:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def bootstrap(score: Callable[[list[int]], float], count: int) -> np.ndarray:
-    """Scores of recordings drawn again with replacement; the same draws at every call."""
+    """Scores of recordings drawn with replacement; the same samples in every call."""
     rng = np.random.default_rng(0)
     return np.array([score(rng.integers(count, size=count).tolist()) for _ in range(BOOTSTRAP)])
 
 
 def folds(clips: list[Clip]) -> list[tuple[list[Clip], list[int]]]:
-    """(clips that fit a probe, indices of those that test it), for both halves."""
+    """(clips to fit a probe to, indices of the clips to test it on), for both halves."""
     return [
         ([c for c in clips if c.half == half], [i for i, c in enumerate(clips) if c.half != half])
         for half in (0, 1)
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--model", default="omar-rq-tiny")
     parser.add_argument("--seconds", type=float, default=30.0)
     args = parser.parse_args()
-    trained = OmarRQ.from_pretrained(args.model)
+    trained = from_pretrained(args.model)
     torch.manual_seed(0)
     untrained = OmarRQ(trained.config).eval()
     clips = read_clips(args.data, {"trained": trained, "untrained": untrained}, args.seconds)

@@ -1,4 +1,4 @@
-"""The pictures beside benchmark results belong to the site, though they live elsewhere."""
+"""A hook of MkDocs: adds the pictures beside the benchmark results, which are outside the docs folder."""
 
 from __future__ import annotations
 

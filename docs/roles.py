@@ -1,4 +1,4 @@
-"""Docstrings name other objects with roles, which the site would print: show the name alone."""
+"""A hook of MkDocs: removes the Sphinx roles of docstrings (``:class:``, ...), which the site would print as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def on_page_content(html: str, **_: object) -> str:
         html: The page.
 
     Returns:
-        The page with each role replaced by the name it marks, without the module where a tilde asks for that.
+        The page with each role replaced by the name of its object, without the module after a tilde.
     """
     return _ROLE.sub(r"\1", html)

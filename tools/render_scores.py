@@ -1,14 +1,14 @@
-"""Render scores to audio: the material of the small models, and of the demo recordings.
+"""Render scores to audio: training data of the small model, and the demo recordings.
 
 Scores come from the corpus that the music21 package carries; sound comes from FluidSynth and a General MIDI
-soundfont (Debian packages `fluidsynth` and `fluid-soundfont-gm`). Nothing here is needed to use a model.
+soundfont (Debian packages `fluidsynth` and `fluid-soundfont-gm`). It is not needed to use a model.
 
     python tools/render_scores.py midi  --out data/scores                      # scores -> MIDI, once
     python tools/render_scores.py audio --scores data/scores --out data/rendered
     python tools/render_scores.py demo  --scores data/scores --out packages/omar-rq/demo
 
 `audio` draws, for every rendering, a score, instruments, a transposition and a tempo from a seeded generator, and
-writes 16 kHz mono FLAC beside a JSON file that says what was played (notes in seconds, programs, score). A score
+writes 16 kHz mono FLAC beside a JSON file that lists what was played (notes in seconds, programs, score). A score
 belongs to the split `train` or `heldout` by a hash of its name, so no score is in both.
 """
 
@@ -59,12 +59,12 @@ def split_of(score: str) -> str:
 
 
 def write_midi(source: Path, target: Path) -> str | None:
-    """Convert one score; return the reason when music21 cannot."""
+    """Convert one score; return the error message when music21 cannot, otherwise None."""
     from music21 import converter
 
     try:
         converter.parse(source).write("midi", fp=target)
-    except Exception as error:  # music21 raises many kinds; one bad score must not end the run
+    except Exception as error:  # music21 raises errors of many kinds; one bad score must not end the run
         return f"{source.name}: {type(error).__name__}: {error}"
     return None
 
@@ -92,7 +92,7 @@ def collect_midi(out: Path, workers: int) -> None:
 
 
 def arrange(midi: Path, rng: random.Random, max_seconds: float):
-    """Return (score in seconds, families) with new instruments, key, tempo and perhaps drums."""
+    """Return (score in seconds, families) with random instruments, key and tempo, and sometimes drums."""
     import symusic
 
     score = symusic.Score(midi).to("second")
@@ -132,7 +132,7 @@ def drum_track(seconds: float, beat_s: float):
 
 
 def synthesise(midi: Path, wav: Path) -> None:
-    """Play a MIDI file into a 44.1 kHz WAV file with FluidSynth."""
+    """Render a MIDI file to a 44.1 kHz WAV file with FluidSynth."""
     command = [
         "fluidsynth",
         "-ni",
@@ -210,9 +210,9 @@ def render_demo(scores: Path, out: Path) -> None:
 def render_split(
     midis: list[Path], out: Path, *, hours: float, seed: str, max_seconds: float, workers: int
 ) -> None:
-    """Render scores into ``out`` until it holds ``hours`` of audio; recordings made before are kept."""
+    """Render scores into ``out`` until it holds ``hours`` of audio; existing recordings are kept."""
     out.mkdir(parents=True, exist_ok=True)
-    # A collection counts as 60 scores at most, or the 1,000 fiddle tunes would drown the rest.
+    # A collection counts as 60 scores at most; otherwise most recordings would be of the 1,000 fiddle tunes.
     collections = [midi.stem.split("__")[0] for midi in midis]
     weights = [min(collections.count(name), 60) / collections.count(name) for name in collections]
     picks = random.Random(seed).choices(midis, weights, k=int(hours * 3600 / max_seconds))

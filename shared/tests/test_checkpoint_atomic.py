@@ -18,6 +18,7 @@ from pentatonic.checkpoint import (
     MANIFEST,
     atomic_directory,
     atomic_file,
+    model_directory,
     newest_verified,
     prune,
     save_tensors,
@@ -565,3 +566,20 @@ def test_prune_reports_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(CheckpointError, match=r"cannot remove .*step-1: Permission denied"):
         prune(tmp_path, 1)
+
+
+def test_a_run_folder_leads_to_its_newest_intact_checkpoint(tmp_path: Path) -> None:
+    assert model_directory(tmp_path) == tmp_path  # not a run
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"checkpoints has no complete checkpoint$"):
+        model_directory(tmp_path)
+    for step in (9, 10):
+        write_checkpoint(tmp_path / "checkpoints" / f"step-{step}", step)
+    assert model_directory(str(tmp_path)) == tmp_path / "checkpoints" / "step-10"
+    assert model_directory(tmp_path / "checkpoints" / "step-9") == tmp_path / "checkpoints" / "step-9"
+    for step in (10, 9):
+        (tmp_path / "checkpoints" / f"step-{step}" / "state.json").write_text("{}")
+        if step == 10:
+            assert model_directory(tmp_path) == tmp_path / "checkpoints" / "step-9"
+    with pytest.raises(CheckpointError, match=r"step-10.*state\.json.*step-9.*state\.json"):
+        model_directory(tmp_path)

@@ -242,5 +242,5 @@ def test_malformed_generator_states_are_refused(damage: dict[str, Any]) -> None:
 
 def test_a_replaced_numpy_generator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np.random, "get_state", lambda legacy: {"bit_generator": "PCG64"})
-    with pytest.raises(CheckpointError, match="PCG64 cannot be kept; allowed: MT19937"):
+    with pytest.raises(CheckpointError, match="PCG64 cannot be saved; allowed: MT19937"):
         rng_state()

@@ -10,7 +10,7 @@ from torch import nn
 
 from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
-from pentatonic.hub import KeyMap, Released, load_state, push, resolve
+from pentatonic.hub import KeyMap, Released, known_models, licence_of, load_state, push, resolve
 
 PATTERNS = ("config.json", "*.safetensors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -64,6 +64,18 @@ def test_bundled_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         resolve("small", bundled={"small": tmp_path / "none"}, allow_patterns=PATTERNS)
 
 
+def test_models_are_listed_with_their_licences(released: dict[str, Released], tmp_path: Path) -> None:
+    names = {"bundled": {"small": tmp_path}, "released": released}
+    models = known_models(**names)
+    assert [(m["model"], m["kind"]) for m in models] == [
+        ("small", "bundled"),
+        *((n, "released") for n in released),
+    ]
+    assert models[0]["licence"] == "Apache-2.0"
+    assert {m["licence"] for m in models[1:]} == {r.licence for r in released.values()}
+    assert licence_of("another", **names) == "not stated"
+
+
 def test_paths_stand_for_themselves(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "lab" / "model"
     model.mkdir(parents=True)
@@ -90,7 +102,9 @@ def test_altered_or_missing_files_of_released_models_are_named(
     hub: Hub, released: dict[str, Released]
 ) -> None:
     (hub.folder / "model.safetensors").write_bytes(WEIGHTS + b"!")
-    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors: the content is not the released one"):
+    with pytest.raises(
+        CorruptCheckpoint, match=r"model\.safetensors: the content differs from the released file"
+    ):
         resolve("tiny", released=released, allow_patterns=PATTERNS)
     # At another revision the files are other ones.
     assert resolve("tiny", released=released, allow_patterns=PATTERNS, revision="v2") == hub.folder

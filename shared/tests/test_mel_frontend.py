@@ -113,6 +113,14 @@ def test_stream_of_one_large_piece():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+def test_presets_equal_one_large_transform(preset: str):
+    audio = noise(50_001)
+    want = naive(PRESETS[preset], audio)
+    got = MelFrontend.preset(preset)(audio)
+    torch.testing.assert_close(got.double(), want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets_stream_and_batch_bit_for_bit(preset: str):
     model = MelFrontend.preset(preset)
     audio = noise(2, 1, 170_001)

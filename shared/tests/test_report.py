@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,8 @@ from pentatonic.errors import (
 )
 from pentatonic.report import Report
 
-CHROMIUM = Path("/usr/bin/chromium")
+Until = Callable[[Any, str], None]
+
 SAMPLE_RATE = 8000
 HOSTILE = (
     "</title></script><script>alert(1)</script><img src=x onerror=alert(2)> \"' onload=alert(3) &lt; <!--"
@@ -466,7 +467,7 @@ def test_files_that_no_report_wrote_are_left_alone(harm: str, tmp_path: Path) ->
         "unclosed": page.replace(b"<!-- end of section -->", b""),
     }[harm]
     path.write_bytes(harmed)
-    with pytest.raises(FormatError, match=r"index\.html: is no report"):
+    with pytest.raises(FormatError, match=r"index\.html: is not a report"):
         section("b").add_to(path)
     assert path.read_bytes() == harmed
 
@@ -520,27 +521,9 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 # --- a real browser ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition; `wait_for_function` may need `eval`, which the policy of the page forbids."""
-    for _ in range(200):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
-
-
-def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_path: Path) -> None:
+def test_browser_plays_from_a_time_link(
+    browser: Any, until: Until, full_report: Report, tmp_path: Path
+) -> None:
     player = full_report.audio(tone(20), "long", sample_rate=SAMPLE_RATE)
     full_report.links([("late", player, 12.5)])
     full_report.write(tmp_path / "report.html")

@@ -326,6 +326,25 @@ def test_info(command, model):
     assert code == 0 and "notagen-x " in stdout
 
 
+def test_export(command, model, monkeypatch, tmp_path):
+    out, pushed = tmp_path / "half", []
+    monkeypatch.setattr("pentatonic.hub.push", lambda *a: pushed.append(a) or "the address")
+    code, stdout, _ = command("export", model, "--out", out, "--dtype", "fp16")
+    assert (code, stdout, pushed) == (0, f"{out}\n", [])
+    assert json.loads((out / "prompts.json").read_text()) == PROMPTS
+    assert "| weights | float16 |" in (out / "README.md").read_text()
+    index = tmp_path / "index.jsonl"
+    index.write_text('{"path": "a/b", "key": "C", "prompt": ["Folk", "Anon", "Flute"]}\n')
+    code, stdout, _ = command(
+        "export", model, "--out", out, "--index", index, "--format", "upstream", "--push", "me/it"
+    )
+    assert code == 0 and stdout.endswith("the address\n") and pushed == [(out, "me/it")]
+    assert json.loads((out / "prompts.json").read_text()) == {"Folk": {"Anon": ["Flute"]}}
+    assert (out / "model.pth").is_file() and not (out / "config.json").exists()
+    code, _, stderr = command("export", tmp_path / "nowhere", "--out", out)
+    assert code == 1 and "nowhere" in stderr
+
+
 @pytest.mark.parametrize("verb", ["preprocess", "train", "evaluate"])
 def test_overrides_are_passed_on(command, monkeypatch, verb):
     given = []

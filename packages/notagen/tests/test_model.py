@@ -86,17 +86,6 @@ def test_batch_is_what_the_codec_gives(golden):
         assert patches == ids[mask.bool()].tolist()
 
 
-def test_sampled_patches_bound_the_loss(tiny):
-    patches, mask = random_patches(2, 6), torch.ones(2, 6)
-    with torch.no_grad():
-        _, vectors, targets = tiny._pairs(patches, mask)
-        picked = torch.randperm(10, generator=torch.Generator().manual_seed(3))[:4]
-        expected = tiny._losses(vectors[picked], targets[picked], "mean")
-        loss = tiny.loss(patches, mask, sampled_patches=4, generator=torch.Generator().manual_seed(3))
-        torch.testing.assert_close(loss, expected)
-        torch.testing.assert_close(tiny.loss(patches, mask, sampled_patches=10), tiny.loss(patches, mask))
-
-
 def test_every_weight_is_trained(tiny):
     patches = random_patches(1, 12)
     tiny.loss(patches, torch.ones(1, 12)).backward()

@@ -1,4 +1,4 @@
-"""Training through the real command line: debug run, resume, warm-up, fine-tuning, bundling."""
+"""Training through the real command line: debug run, resume, warm-up, fine-tuning, export."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from notagen.export import export
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.prompts import model_prompts
-from notagen.training.bundle import bundle
 from notagen.training.objective import NotaGenTraining
 from notagen.training.preprocess import PreprocessConfig, preprocess
 from notagen.training.train import OptimConfig, TrainConfig, main, optimizer
@@ -115,14 +115,24 @@ def test_checkpoints_best_and_run_load_as_models(finished, tmp_path):
         from_pretrained(tmp_path)
 
 
-def test_a_bundle_is_half_the_size_and_knows_its_prompts(data, finished, tmp_path):
-    bundle(finished, tmp_path / "model", index=data / "augmented_train.jsonl")
+def test_an_export_in_half_precision_knows_its_prompts_and_training(data, finished, tmp_path):
+    index = data / "augmented_train.jsonl"
+    export(finished, tmp_path / "model", index=index, dtype=torch.float16)
     stored = load_file(tmp_path / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     assert [p.text for p in model_prompts(tmp_path / "model")] == ["%Folk\n%Anon\n%Flute\n"]
     model, whole = from_pretrained(tmp_path / "model"), from_pretrained(finished)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor.float(), whole.state_dict()[name], rtol=1e-3, atol=1e-4)
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert (
+        "| steps | 8 |" in card and f"| loss | {[x['loss'] for x in lines if 'loss' in x][-1]:.4g} |" in card
+    )
+    best = json.loads((finished / "best" / "best.json").read_text())
+    export(finished / "best", tmp_path / "best-model", index=index)
+    card = (tmp_path / "best-model" / "README.md").read_text()
+    assert f"| steps | {best['step']} |" in card and f"| val_loss | {best['val_loss']:.4g} |" in card
     save_pretrained(whole, tmp_path / "same")
     assert {t.dtype for t in load_file(tmp_path / "same" / "model.safetensors").values()} == {torch.float32}
 

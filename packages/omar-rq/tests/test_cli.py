@@ -16,7 +16,7 @@ import omar_rq.training
 from omar_rq import cli
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.model import OmarRQ
-from omar_rq.weights import load_directory
+from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.cli import BatchReport
 from pentatonic.errors import InputError
@@ -35,7 +35,7 @@ CONFIG = ModelConfig(
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "small"
-    OmarRQ(CONFIG).save_pretrained(folder)
+    save_pretrained(OmarRQ(CONFIG), folder)
     return folder
 
 
@@ -199,7 +199,7 @@ def test_info_of_a_model(omar, model):
         "input": "mel",
         "sample_rate": 16000,
         "hop_length": 256,
-        "eps": 15.625,
+        "embedding_rate_hz": 15.625,
         "layers": 3,
         "width": 16,
         "parameters": n_parameters,
@@ -218,7 +218,7 @@ def test_info_of_released_models_needs_no_network(omar):
     assert (
         code == 0 and about["parameters"] == 581_224_960 - 24 * 64
     )  # the file also holds 64 angles per layer
-    assert (about["sample_rate"], about["eps"], about["layers"]) == (24000, 25.0, 24)
+    assert (about["sample_rate"], about["embedding_rate_hz"], about["layers"]) == (24000, 25.0, 24)
     assert about["targets"] == ["cqt", "encodec", "mel"] and "NC" in about["licence"]
     code, stdout, _ = omar("info", "--json")
     models = {each["model"]: each["kind"] for each in json.loads(stdout)}
@@ -246,7 +246,7 @@ def test_export_passes_everything_on(omar, monkeypatch, tmp_path):
     monkeypatch.setattr("pentatonic.hub.push", lambda *a: pushed.append(a) or "the address")
     words = ["export", tmp_path, "--out", tmp_path / "o", "--format", "upstream", "--dtype", "fp16"]
     assert omar(*words)[0] == 0
-    assert calls == [((tmp_path, tmp_path / "o"), {"format": "upstream", "dtype": torch.float16})]
+    assert calls == [((str(tmp_path), tmp_path / "o"), {"format": "upstream", "dtype": torch.float16})]
     assert pushed == []
     code, stdout, _ = omar(*words, "--push", "me/my-model")
     assert code == 0 and pushed == [(tmp_path / "o", "me/my-model")] and "the address" in stdout

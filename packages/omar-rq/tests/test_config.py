@@ -18,18 +18,18 @@ from omar_rq.config import (
     TransformerConfig,
     WaveformConfig,
 )
-from omar_rq.published_models import RELEASED_NAMES, released_config
+from omar_rq.published_models import PUBLISHED_NAMES, published_config
 from pentatonic.errors import ConfigError, UsageError
 
 MEL = {"name": "mel"}
 NET = {"name": "conformer"}
 
 
-@pytest.mark.parametrize("name", RELEASED_NAMES)
-def test_released_configurations_survive_json(name):
-    config = released_config(name)
+@pytest.mark.parametrize("name", PUBLISHED_NAMES)
+def test_published_configurations_survive_json(name):
+    config = published_config(name)
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert released_config(f"mtg-upf/omar-rq-{name}") is config
+    assert published_config(f"mtg-upf/omar-rq-{name}") is config
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_released_configurations_survive_json(name):
     ],
 )
 def test_released_rates_and_heads(name, rate, eps, patch, streams, head):
-    config = released_config(name)
+    config = published_config(name)
     assert (config.sample_rate, config.eps, config.input.patch_size) == (rate, eps, patch)
     assert config.quantizer is not None
     assert config.quantizer.num_codebooks * len(config.targets) == streams
@@ -52,7 +52,7 @@ def test_released_rates_and_heads(name, rate, eps, patch, streams, head):
 
 def test_unknown_release_is_refused():
     with pytest.raises(UsageError, match="multifeature-25hz-fsq"):
-        released_config("huge")
+        published_config("huge")
 
 
 def test_every_kind_of_part_survives_json():

@@ -31,6 +31,12 @@ SMALL = CQTConfig(
 )
 
 
+def coefficients(frontend: CQT, audio: torch.Tensor) -> torch.Tensor:
+    """The complex transform before magnitude and logarithm, (B, n_bins, T), lowest bin first."""
+    parts = [torch.complex(*pair) for pair in frontend._octaves(audio)]
+    return torch.cat(parts[::-1], dim=-1).mT
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_design_is_bit_exact(case, golden):
     io, meta = golden(case)
@@ -48,8 +54,8 @@ def test_golden(case, golden, signal):
     frontend = CQT(config)
     audio = signal(name, n_samples)[None]
     expected = io["complex_vqt_first6"]
-    coefficients = frontend.coefficients(audio)[..., :6]
-    assert (coefficients - expected).abs().max() <= 1e-6 * expected.abs().max()
+    actual = coefficients(frontend, audio)[..., :6]
+    assert (actual - expected).abs().max() <= 1e-6 * expected.abs().max()
     error = (frontend(audio) - io["out"]).abs()
     assert error.max() < 2e-3
     assert error.mean() < 5e-5
@@ -73,7 +79,7 @@ def test_frame_count_for_every_length_and_residue():
 @pytest.mark.parametrize("n_samples", [999, 1000, 1531])
 def test_equals_fourier_transform_of_each_octave(n_samples):
     audio = torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
-    actual = CQT(SMALL).coefficients(audio)
+    actual = coefficients(CQT(SMALL), audio)
     parts, x = [], audio.double()
     for octave in design_octaves(SMALL):
         window = torch.ones(octave.width, dtype=torch.float64)
@@ -94,14 +100,14 @@ def test_tone_peaks_in_its_bin(index):
     config = CQTConfig()
     frequency = config.f_min * 2 ** (index / config.bins_per_octave)
     tone = torch.sin(2 * math.pi * frequency * torch.arange(48000) / config.sample_rate)
-    middle = CQT(config).coefficients(tone[None])[0, :, 75].abs()
+    middle = coefficients(CQT(config), tone[None])[0, :, 75].abs()
     assert int(middle.argmax()) == index
 
 
 def test_power_and_logarithm_are_what_the_configuration_says():
     audio = torch.randn(1, 800, generator=torch.Generator().manual_seed(0))
     plain = dataclasses.replace(SMALL, log=False, norm_mean=None, power=1.0)
-    magnitude = CQT(plain).coefficients(audio).abs()
+    magnitude = coefficients(CQT(plain), audio).abs()
     for power, expected in ((1.0, magnitude), (0.5, magnitude), (2.0, magnitude**2), (3.0, magnitude**3)):
         actual = CQT(dataclasses.replace(plain, power=power))(audio)
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ from omar_rq.demo import Recording, centred, nearest_pairs, write_demo
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
 from omar_rq.training.masking import mask_patches, mask_window_tokens
-from omar_rq.weights import BUNDLED
+from omar_rq.weights import BUNDLED, from_pretrained
 from pentatonic import audio
 from pentatonic.errors import InputError, UsageError
 
@@ -26,7 +26,7 @@ def test_the_bundled_checkpoint_is_small_half_precision_and_loads():
     assert sum(file.stat().st_size for file in folder.iterdir()) < 8 * 2**20
     stored = load_file(folder / "model.safetensors")
     assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
-    model = OmarRQ.from_pretrained(MODEL)
+    model = from_pretrained(MODEL)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.config.to_dict()["targets"][1]["name"] == "cqt"
 
@@ -59,7 +59,7 @@ def masked_patch_r2(model: OmarRQ, sound: torch.Tensor) -> float:
 def test_the_bundled_checkpoint_infers_hidden_patches_from_their_context():
     """That is what it was trained for; a fresh network sees nothing but noise there."""
     sound = audio.load(DEMO / "durangs_hornpipe_flute.ogg", sample_rate=16000).samples
-    trained = OmarRQ.from_pretrained(MODEL)
+    trained = from_pretrained(MODEL)
     torch.manual_seed(0)
     fresh = OmarRQ(trained.config).eval()
     scores = masked_patch_r2(trained, sound), masked_patch_r2(fresh, sound)

@@ -19,9 +19,10 @@ import torch
 
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
-from omar_rq.model import LayerIndexError, OmarRQ
+from omar_rq.model import OmarRQ
 from omar_rq.npz_folder import mirrored, write_npz
-from omar_rq.weights import load_directory
+from omar_rq.signals import LayerIndexError
+from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
 
@@ -39,7 +40,7 @@ CONFIG = ModelConfig(
 def model_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "small"
-    OmarRQ(CONFIG).save_pretrained(folder)
+    save_pretrained(OmarRQ(CONFIG), folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omar_rq.config import CQTConfig, EncodecConfig, TransformerConfig, WaveformConfig
-from omar_rq.gin import Reference, checkpoint_name, model_config, parse, training_section
+from omar_rq.gin import Reference, checkpoint_name, model_config, parse
 from pentatonic.errors import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -114,13 +114,6 @@ def test_reads_a_file_as_saved_by_training():
     assert config.quantizer is not None and config.quantizer.codebook_size == 8196
     assert config.masking.noise == "shuffled_input"
     assert checkpoint_name(bindings) == "epoch=3-step=7.ckpt"
-    assert training_section(bindings) == {
-        "optim": {},
-        "schedule": {"warmup_steps": 30000},
-        "data": {"new_freq": 24000, "batch_size": 32},
-        "trainer": {"strategy": "ddp_find_unused", "devices": [0, 1]},
-        "logger": {},
-    }
 
 
 def test_reads_the_recorded_configurations():
@@ -132,8 +125,6 @@ def test_reads_the_recorded_configurations():
     bindings = parse((GOLDENS / "model_mel_tiny/config.gin").read_text())
     mel = model_config(bindings)
     assert mel.targets == (mel.input,) and mel.eps == 15.625 and mel.net.depth == 3
-    assert training_section(bindings)["optim"] == {"lr": 1e-4, "weight_decay": 1e-2}
-    assert training_section(bindings)["trainer"]["precision"] == "bf16-mixed"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from omar_rq import gin
-from omar_rq import model as model_module
+from omar_rq import gin, signals
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, TransformerConfig, WaveformConfig
-from omar_rq.model import LayerIndexError, OmarRQ
+from omar_rq.model import OmarRQ
+from omar_rq.signals import LayerIndexError
 from omar_rq.weights import from_upstream
 from pentatonic.errors import (
     AudioError,
@@ -196,7 +196,7 @@ def test_other_sample_rates_are_resampled(model, signal):
 
 
 def test_missing_sample_rate_warns_once(model, audio):
-    model_module._warn_of_assumed_rate.cache_clear()
+    signals._warn_of_assumed_rate.cache_clear()
     with pytest.warns(UserWarning, match="24000 samples per second"):
         first = model.extract_embeddings(audio)
     with warnings.catch_warnings():

@@ -20,7 +20,8 @@ from omar_rq.config import (
     TransformerConfig,
     WaveformConfig,
 )
-from omar_rq.model import LayerIndexError, OmarRQ
+from omar_rq.model import OmarRQ
+from omar_rq.signals import LayerIndexError
 from omar_rq.streaming import StreamingConformer, stream_embeddings
 from pentatonic.attention import SlidingWindow
 from pentatonic.errors import AudioTooShort, NonFiniteAudio, UsageError

@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from omar_rq.config import ModelConfig
-from omar_rq.export import export, find_checkpoint
-from omar_rq.model import OmarRQ
+from omar_rq.export import export
 from omar_rq.training.train import main
+from omar_rq.weights import from_pretrained
+from pentatonic.checkpoint import model_directory
 from pentatonic.errors import CheckpointError, ConfigError, UsageError
 from pentatonic.training import compose_config
 
@@ -48,7 +49,7 @@ def overrides(data: Path, run: Path, *more: str) -> list[str]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(find_checkpoint(run) / "model.safetensors")
+    return load_file(model_directory(run) / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_resumed_run_is_bit_identical(data, finished, tmp_path):
     for file in newest.iterdir():
         file.unlink()
     newest.rmdir()
-    assert find_checkpoint(run).name == "step-00000006"
+    assert model_directory(run).name == "step-00000006"
     assert main(overrides(data, run)).step == 8
     straight, resumed = weights(finished), weights(run)
     assert straight.keys() == resumed.keys()
@@ -118,7 +119,7 @@ def test_sigterm_saves_and_exits_130(data, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
+    state = json.loads((model_directory(tmp_path) / "state.json").read_text())
     stopped = json.loads((tmp_path / "interrupted.json").read_text())
     assert stopped == {"step": state["step"], "signal": "SIGTERM"}
 
@@ -134,7 +135,7 @@ def test_a_signal_to_a_launcher_and_its_processes_leaves_a_record(data, tmp_path
     deadline = time.monotonic() + 60  # the launcher may end before the trainer
     while not (tmp_path / "interrupted.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
+    state = json.loads((model_directory(tmp_path) / "state.json").read_text())
     stopped = json.loads((tmp_path / "interrupted.json").read_text())
     assert stopped == {"step": state["step"], "signal": "SIGTERM"}
 
@@ -159,10 +160,31 @@ def test_two_processes_train_as_one_run(data, tmp_path):
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr[-3000:]
     assert stderr.count("training: 4/4 (100%)") == 1
-    state = json.loads((find_checkpoint(tmp_path) / "state.json").read_text())
+    state = json.loads((model_directory(tmp_path) / "state.json").read_text())
     assert (state["step"], state["world_size"]) == (4, 2)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_a_run_and_its_checkpoints_load_as_models(finished, tmp_path):
+    state = weights(finished)
+    for source in (finished, model_directory(finished)):
+        model = from_pretrained(source)
+        assert not model.training and model.config.net.embed_dim == 16
+        assert torch.equal(model.embed.weight, state["encoder.embed.weight"])
+        assert all(
+            torch.equal(tensor, state[f"encoder.trunk.{name}"])
+            for name, tensor in model.trunk.state_dict().items()
+        )
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    (model_directory(copy) / "model.safetensors").write_bytes(b"damaged")
+    assert model_directory(copy).name == "step-00000006"
+    older = load_file(model_directory(copy) / "model.safetensors")
+    assert torch.equal(from_pretrained(copy).embed.weight, older["encoder.embed.weight"])
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        from_pretrained(tmp_path / "empty")
 
 
 def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
@@ -170,7 +192,7 @@ def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
     outputs = []
     for format in ("safetensors", "upstream"):
         export(finished, tmp_path / format, format=format)
-        model = OmarRQ.from_pretrained(tmp_path / format)
+        model = from_pretrained(tmp_path / format)
         outputs.append(model.extract_embeddings(audio, sample_rate=16000))
     assert torch.equal(outputs[0], outputs[1])
     assert outputs[0].shape == (1, 1, 15, 16)
@@ -185,8 +207,8 @@ def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
 def test_export_writes_a_card_of_what_the_run_left(finished, tmp_path, format):
     out = export(finished, tmp_path / "my-model", format=format, dtype=torch.float16)
     card = (out / "README.md").read_text()
-    state = json.loads((find_checkpoint(finished) / "state.json").read_text())
-    model = OmarRQ.from_pretrained(out)
+    state = json.loads((model_directory(finished) / "state.json").read_text())
+    model = from_pretrained(out)
     assert card.startswith("---\nlibrary_name: omar-rq\n") and "# my-model" in card
     assert f"| steps | {state['step']} |" in card
     assert f"| parameters | {sum(p.numel() for p in model.parameters()):,} |" in card
@@ -197,17 +219,18 @@ def test_export_writes_a_card_of_what_the_run_left(finished, tmp_path, format):
 
 def test_a_card_says_that_it_knows_nothing(finished, tmp_path):
     alone = tmp_path / "alone"
-    shutil.copytree(find_checkpoint(finished), alone)
+    shutil.copytree(model_directory(finished), alone)
     (alone / "state.json").unlink()
     assert "Nothing is known" in (export(alone, tmp_path / "out") / "README.md").read_text()
     (alone / "state.json").write_text("{")
-    with pytest.raises(CheckpointError, match="no JSON"):
+    with pytest.raises(CheckpointError, match="not JSON"):
         export(alone, tmp_path / "out")
 
 
-def test_export_refuses_what_is_no_checkpoint(finished, tmp_path):
-    with pytest.raises(CheckpointError, match="neither a checkpoint nor a run"):
+def test_export_refuses_what_is_not_a_model(finished, tmp_path):
+    with pytest.raises(ConfigError, match="neither a model nor a training run"):
         export(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="onnx"):
         export(finished, tmp_path / "out", format="onnx")
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from omar_rq import gin, weights
 from omar_rq.config import ConformerConfig, ModelConfig, TransformerConfig, WaveformConfig
 from omar_rq.model import OmarRQ
-from omar_rq.published_models import RELEASED_NAMES, released_config
+from omar_rq.published_models import PUBLISHED_NAMES, published_config
 from omar_rq.weights import (
     from_pretrained,
     from_upstream,
@@ -66,11 +66,11 @@ def random_model(net=LAYOUTS["deepnorm"]) -> OmarRQ:
     return OmarRQ(ModelConfig(input=WaveformConfig(), net=net)).eval()
 
 
-@pytest.mark.parametrize("name", RELEASED_NAMES)
+@pytest.mark.parametrize("name", PUBLISHED_NAMES)
 def test_released_keys_and_shapes(name):
     recorded = json.loads((GOLDENS / f"released_{name}_keys.json").read_text())
     with torch.device("meta"):
-        model = OmarRQ(released_config(name))
+        model = OmarRQ(published_config(name))
     layout = {
         key: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
         for key, tensor in to_upstream(model).items()
@@ -236,7 +236,7 @@ def test_saved_model_loads_the_same(tmp_path, audio):
     model = random_model(dataclasses.replace(LAYOUTS["deepnorm"], causal=False))
     save_pretrained(model, tmp_path / "saved")
     assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "saved").iterdir()}
-    loaded = OmarRQ.from_pretrained(tmp_path / "saved")
+    loaded = from_pretrained(tmp_path / "saved")
     assert loaded.config == model.config and not loaded.training
     for key, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
@@ -254,14 +254,18 @@ def test_loading_draws_no_random_numbers(hub_directory):
 
 def test_saved_directory_is_replaced_as_a_whole(tmp_path):
     save_pretrained(random_model(LAYOUTS["plain"]), tmp_path / "saved")
-    random_model().save_pretrained(tmp_path / "saved")
+    save_pretrained(random_model(), tmp_path / "saved")
     assert load_directory(tmp_path / "saved").config.net == LAYOUTS["deepnorm"]
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
 def test_damaged_configuration_is_refused(tmp_path):
     save_pretrained(random_model(), tmp_path / "saved")
-    for text, says in (("{", "expected form"), ('{"input": {"name": "mel"}}', "net"), ("\xff", "expected")):
+    for text, says in (
+        ("{", "not valid JSON"),
+        ('{"input": {"name": "mel"}}', "net"),
+        ("\xff", "not valid JSON"),
+    ):
         (tmp_path / "saved" / "config.json").write_text(text, encoding="latin-1")
         with pytest.raises(ConfigError, match=says):
             load_directory(tmp_path / "saved")
@@ -293,6 +297,6 @@ def test_names_that_lead_nowhere():
 
 def test_released_table_covers_the_hub():
     assert set(weights.RELEASED) == {
-        f"mtg-upf/omar-rq-{name}" for name in (*RELEASED_NAMES, "base-freesound-small")
+        f"mtg-upf/omar-rq-{name}" for name in (*PUBLISHED_NAMES, "base-freesound-small")
     }
     assert all(entry.licence == "CC BY-NC-SA 4.0" for entry in weights.RELEASED.values())

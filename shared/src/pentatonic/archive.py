@@ -1,7 +1,7 @@
 """Bounded reading of zip-like files such as compressed MusicXML.
 
-Nothing is ever extracted: members are read into memory, by names that the archive lists. An archive with anything
-in it that no honest writer makes is refused as a whole.
+Nothing is extracted to disk: members are read into memory, by the names that the archive lists. An archive with a
+member that ordinary programs do not write (a link, an absolute path, ...) is refused as a whole.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _END_RECORD = struct.Struct(
     "<4s4H2LH"
 )  # signature, 4 counts, size and offset of the directory, comment length
 _END_SIGNATURE, _ZIP64_SIGNATURE, _ZIP64_BYTES = b"PK\x05\x06", b"PK\x06\x07", 20
-_DIRECTORY_BYTES_PER_MEMBER = 1024  # generous: an entry has 46 bytes, its name and a few extra fields
-_RATIO_FREE_BYTES = 1 << 20  # below this any ratio is harmless
+_DIRECTORY_BYTES_PER_MEMBER = (
+    1024  # an upper estimate: an entry has 46 bytes, its name and a few extra fields
+)
+_RATIO_FREE_BYTES = 1 << 20  # below this size any ratio is harmless
 _READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -38,7 +40,7 @@ _READ_ERRORS = (
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may hold.
+    """Limits for an archive.
 
     Args:
         members: Files and folders in it.
@@ -58,13 +60,13 @@ class Archive:
 
     Args:
         source: The file, or its content.
-        limits: What it may hold.
+        limits: Limits for its members.
 
     Attributes:
         names: The files in it, in the order of its directory; folders are left out.
 
     Raises:
-        FormatError: It is no zip file, cannot be read, is beyond a limit, or has a member that is encrypted, a
+        FormatError: It is not a zip file, cannot be read, is beyond a limit, or has a member that is encrypted, a
             link, listed twice, compressed in another way than deflate, or named by anything but a relative path
             inside the archive. The message names archive and member.
     """
@@ -97,7 +99,7 @@ class Archive:
         self._file.close()
 
     def read(self, name: str) -> bytes:
-        """Read one file, counting the bytes that really come.
+        """Read one file; its actual size is counted against the limits, not the size that the archive states.
 
         Raises:
             FormatError: There is no such file, it is damaged, or a limit of bytes is exceeded.

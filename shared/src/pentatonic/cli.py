@@ -1,7 +1,7 @@
 """What every command line shares: exit codes, JSON output, progress, batch reports and provenance.
 
 Exit codes: 0 all well, 1 failure, 2 wrong usage, 3 some inputs failed (each is named), 130 interrupted.
-Results go to standard output; everything said about the work goes to standard error. Loading this module
+Results go to standard output, messages about the work to standard error. Importing this module
 imports neither torch nor any other slow package, so that ``--help`` answers at once.
 """
 
@@ -31,9 +31,12 @@ __all__ = [
     "BatchReport",
     "Device",
     "JsonFlag",
+    "ModelSource",
     "Overrides",
     "PartialFailure",
     "ProgressBar",
+    "PushTarget",
+    "WeightType",
     "emit_json",
     "experiments",
     "json_text",
@@ -65,6 +68,20 @@ Overrides = Annotated[
 """Type of the arguments of a command that builds a model: ``overrides: Overrides = None``."""
 
 
+ModelSource = Annotated[
+    str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, one of its checkpoints, or any model.")
+]
+"""Type of the argument of ``export``: ``source: ModelSource``."""
+
+WeightType = Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")]
+"""Type of the ``--dtype`` option of ``export``: ``dtype: WeightType = "fp32"``."""
+
+PushTarget = Annotated[
+    str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
+]
+"""Type of the ``--push`` option of ``export``: ``push: PushTarget = None``."""
+
+
 class PartialFailure(PentatonicError):
     """Some inputs of a batch failed, the others were processed; command lines exit with status 3."""
 
@@ -84,7 +101,7 @@ def make_app(name: str, help: str) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # rich would swallow text in square brackets, such as ``omar-rq[train]``
+        rich_markup_mode=None,  # rich would remove text in square brackets, such as ``omar-rq[train]``
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -106,10 +123,11 @@ def make_app(name: str, help: str) -> typer.Typer:
 
 
 def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and leave the process with the exit code of its outcome.
+    """Run a command line, and exit with the code of its outcome.
 
-    An error raised on purpose, or by the operating system, becomes one message without a traceback; with
-    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed.
+    An error raised on purpose, or by the operating system, is printed as one message without a traceback;
+    with ``PENTATONIC_DEBUG=1`` the traceback is printed before it. Values of secret environment variables are not
+    printed.
 
     Of the processes of a distributed run (environment variable ``RANK``), the first one alone prints results, help
     pages, and those errors that all of them meet, such as a wrong configuration.
@@ -155,7 +173,7 @@ def _fail(error: Exception, code: int) -> NoReturn:
 
 
 def pick_device(name: str) -> str:
-    """Return the device that ``--device`` stands for, ``cpu`` or ``cuda``.
+    """Return the device for a value of ``--device``: ``cpu`` or ``cuda``.
 
     Raises:
         UsageError: It is ``cuda``, and there is no usable GPU.
@@ -170,7 +188,7 @@ def pick_device(name: str) -> str:
 
 @contextmanager
 def training_extra(feature: str, extra: str) -> Iterator[None]:
-    """Name the extra to install where a trainer that is imported and run inside this block lacks it.
+    """Around the import and call of a trainer: turn a missing dependency into an error that names the extra.
 
     Args:
         feature: What needs it, such as ``Training``.
@@ -218,7 +236,7 @@ def _first_comment(file: Traversable) -> str:
 
 
 def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
-    """Print a result to standard output: as JSON where that was asked for, else as lines."""
+    """Print a result to standard output: as JSON with ``as_json``, otherwise as lines."""
     if as_json:
         emit_json(result)
     else:
@@ -237,8 +255,8 @@ def json_text(obj: object) -> str:
         obj: JSON values, dataclasses, paths, arrays or tensors, nested.
 
     Returns:
-        Indented JSON in pure ASCII, so that file names of any encoding survive any terminal; NaN and
-        infinities are ``null``.
+        Indented JSON in ASCII, so that file names of any encoding can be printed on any terminal; NaN and
+        infinities become ``null``.
 
     Raises:
         TypeError: There is a value without a JSON form.
@@ -265,7 +283,7 @@ def _json_value(value: Any) -> Any:
 
 
 class BatchReport:
-    """What became of each input of a batch: the batch goes on past a bad input, and the report names it.
+    """Outcome of each input of a batch: a bad input does not stop the batch, and the report names it.
 
     Attributes:
         entries: One mapping per input, in order: ``status`` (``done``, ``skipped`` or ``failed``), ``path``,
@@ -276,7 +294,7 @@ class BatchReport:
         self.entries: list[dict[str, Any]] = []
 
     def done(self, path: str | Path, **info: object) -> None:
-        """Record a processed input, with what is worth keeping, such as its duration or output."""
+        """Record a processed input, with further fields such as its duration or output."""
         self.entries.append({"status": "done", "path": str(path), **info})
 
     def skipped(self, path: str | Path, reason: str = "already done") -> None:
@@ -286,7 +304,7 @@ class BatchReport:
     def failed(self, path: str | Path, error: BaseException | str) -> None:
         """Record an input that could not be processed, and why."""
         name = type(error).__name__ if isinstance(error, BaseException) else "Failure"
-        # The path has a column of its own; a message that starts with it would say it twice.
+        # The path has a column of its own, so it is removed from the start of the message.
         reason = hide_secrets(str(error)).removeprefix(f"{path}:").strip()
         self.entries.append({"status": "failed", "path": str(path), "error": name, "reason": reason or name})
 
@@ -296,7 +314,7 @@ class BatchReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing failed, else 3."""
+        """0 if no input failed, otherwise 3."""
         return EXIT_PARTIAL if self.count("failed") else 0
 
     def raise_for_failures(self) -> None:
@@ -309,7 +327,7 @@ class BatchReport:
             raise PartialFailure(f"{failed} of {len(self.entries)} inputs failed")
 
     def write(self, path: str | Path) -> None:
-        """Write the report as JSON, whole or not at all.
+        """Write the report as JSON; on an error no partial file is left.
 
         Args:
             path: The file to write; its folder must exist.

@@ -1,8 +1,8 @@
 """The exception hierarchy of the workspace.
 
 Every error that a user can cause derives from :class:`PentatonicError`. A message says what was wrong, where, and
-what would be allowed. Errors about input also derive from ``ValueError``, so that callers who know nothing of this
-package can catch them.
+what would be allowed. Errors about input also derive from ``ValueError``, so that callers can catch them
+without importing this package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class PentatonicError(Exception):
     """Base of every error raised on purpose by a Pentatonic package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors come back from worker processes, and most are built from other arguments than their message.
+        # Errors are pickled in worker processes, and most constructors take other arguments than the message.
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -65,7 +65,7 @@ class AudioError(InputError):
     """An audio file or signal cannot be used.
 
     Args:
-        path: The file, or a word for the signal when it has no file.
+        path: The file, or a name for a signal that does not come from a file.
         reason: What is wrong, and what would be allowed.
     """
 
@@ -97,7 +97,7 @@ class CorruptAudio(AudioError):
 
 
 class TruncatedAudio(CorruptAudio):
-    """The file ends before the length that its header promises."""
+    """The file is shorter than its header states."""
 
 
 class EmptyAudio(AudioError):
@@ -121,7 +121,7 @@ class CheckpointError(PentatonicError):
 
 
 class CorruptCheckpoint(CheckpointError):
-    """A checkpoint file is missing, cut or altered; the message names the file."""
+    """A checkpoint file is missing, truncated or altered; the message names the file."""
 
 
 class WeightsError(CheckpointError, ValueError):
@@ -133,11 +133,11 @@ class RunFolderInUse(PentatonicError):
 
 
 class HubError(PentatonicError):
-    """A model name could not be turned into a directory."""
+    """A model was not found, or could not be downloaded."""
 
 
 class BackendUnavailable(PentatonicError, RuntimeError):
-    """A back end was asked for by name and cannot run here; the message says why."""
+    """A back end that was requested by name cannot run here; the message says why."""
 
 
 class MissingExtra(PentatonicError, ImportError):

@@ -1,7 +1,7 @@
-"""From a model's name to a directory with its files, and from foreign tensor names to ours.
+"""Find a model's directory by its name, and translate the tensor names of other projects into ours.
 
 A name is looked up in this order: small models that come with a package, paths, released models on the Hugging Face
-hub. Nothing is fetched from the hub without a revision, and nothing that is fetched is ever executed.
+hub. Nothing is fetched from the hub without a revision, and no fetched file is ever executed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsEr
 
 T = TypeVar("T")
 _Rules = list[tuple[re.Pattern[str], str]]
+
+OWN_LICENCE = "Apache-2.0"
+"""Licence of the models that come with the packages."""
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -62,15 +65,15 @@ def resolve(
         released: Name or hub id to released model.
         allow_patterns: File name patterns to fetch from the hub; they should cover the files of released models.
         revision: Commit hash, tag or branch on the hub, instead of the one of the released model. Required for
-            repositories that are not in ``released``, so that a mistyped path never becomes a download. Without
-            meaning for local models.
+            repositories that are not in ``released``, so that a mistyped path never becomes a download. Ignored
+            for local models.
 
     Returns:
         An existing directory.
 
     Raises:
-        HubError: There is no such model, it cannot be fetched (also because the hub is off, ``HF_HUB_OFFLINE=1``,
-            and the cache does not have it), or a file is missing from it.
+        HubError: There is no such model, it cannot be fetched (among other reasons because the hub is switched off
+            by ``HF_HUB_OFFLINE=1`` and the cache does not have it), or a file is missing from it.
         CorruptCheckpoint: A fetched file has another SHA-256 than the released one.
     """
     name = str(name_or_path)
@@ -98,40 +101,71 @@ def resolve(
     )
 
 
+def known_models(*, bundled: Mapping[str, Path], released: Mapping[str, Released]) -> list[dict[str, str]]:
+    """List the models that a package knows by name.
+
+    Args:
+        bundled: As for :func:`resolve`.
+        released: As for :func:`resolve`.
+
+    Returns:
+        For each one ``model``, ``kind`` (``bundled`` or ``released``) and ``licence``.
+    """
+    kinds = {name: "bundled" for name in bundled} | {name: "released" for name in released}
+    return [
+        {"model": name, "kind": kind, "licence": licence_of(name, bundled=bundled, released=released)}
+        for name, kind in kinds.items()
+    ]
+
+
+def licence_of(name: str, *, bundled: Mapping[str, Path], released: Mapping[str, Released]) -> str:
+    """Return the licence of a model's weights; ``not stated`` for a model that is not known by name.
+
+    Args:
+        name: Name of the model.
+        bundled: As for :func:`resolve`.
+        released: As for :func:`resolve`.
+    """
+    if name in bundled:
+        return OWN_LICENCE
+    return released[name].licence if name in released else "not stated"
+
+
 def push(directory: str | Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload a model directory to the hub, in one commit; the repository is made when it does not exist.
+    """Upload a model directory to the hub, in one commit; the repository is created if it does not exist.
 
     The login is that of the hub's own client (``hf auth login`` or the variable ``HF_TOKEN``).
 
     Args:
-        directory: What to upload, with all its files.
+        directory: Directory to upload, with all its files.
         repo_id: ``owner/name``.
-        private: Who may see a repository that this call makes; an existing one stays as it is.
+        private: Whether a repository that this call creates is private; an existing one stays as it is.
 
     Returns:
         Address of the repository.
 
     Raises:
-        HubError: ``repo_id`` has another form, there is no such directory, or the hub refuses or cannot be reached.
+        HubError: ``repo_id`` does not have this form, there is no such directory, or the hub refuses or cannot be
+            reached.
     """
     from huggingface_hub import HfApi
 
     if not _is_hub_id(repo_id) or "/" not in repo_id:
-        raise HubError(f"{repo_id!r} is no name of a repository; allowed: owner/name")
+        raise HubError(f"{repo_id!r} is not a repository id (owner/name)")
     if not Path(directory).is_dir():
         raise HubError(f"{directory}: no such directory")
     try:
         api = HfApi()
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=str(directory), commit_message="Upload model")
-    except Exception as error:  # the client passes on what any layer below it raises
+    except Exception as error:  # the client raises errors of any layer below it
         reason = " ".join(str(error).split())[:300]
         raise HubError(f"cannot push to {repo_id} ({type(error).__name__}: {reason})") from error
     return str(address)
 
 
 def _local_directory(name_or_path: str | Path) -> Path | None:
-    if not str(name_or_path):  # which Path takes for the working directory
+    if not str(name_or_path):  # Path("") is the working directory
         return None
     try:
         path = Path(name_or_path).expanduser()
@@ -151,7 +185,7 @@ def _download(repo_id: str, revision: str, allow_patterns: Sequence[str]) -> Pat
 
     try:
         directory = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(allow_patterns)))
-    except Exception as error:  # the client passes on what any layer below it raises
+    except Exception as error:  # the client raises errors of any layer below it
         reason = " ".join(str(error).split())[:300]
         raise HubError(
             f"cannot fetch {repo_id} at revision {revision} from the hub ({type(error).__name__}: {reason}); check the "
@@ -166,16 +200,17 @@ def _checked(directory: Path, files: Mapping[str, str | None]) -> Path:
     for name, sha256 in files.items():
         path = directory / name
         if not path.is_file():
-            raise HubError(f"{path} is missing from what was fetched from the hub")
+            raise HubError(f"{path} is missing from the files fetched from the hub")
         if sha256 is not None and file_sha256(path) != sha256:
             raise CorruptCheckpoint(
-                f"{path}: the content is not the released one: its SHA-256 is not {sha256}; delete it to fetch it again"
+                f"{path}: the content differs from the released file: its SHA-256 is not {sha256}; delete it to "
+                "fetch it again"
             )
     return directory
 
 
 class KeyMap:
-    """Tensor names of another project, in both directions.
+    """Translation between our tensor names and those of another project, in both directions.
 
     A rule is a pair of patterns, ours and theirs. ``{i}`` matches one or more characters but no dot, and both patterns
     of a rule hold the same placeholders::
@@ -186,8 +221,8 @@ class KeyMap:
 
     Args:
         rules: Pairs ``(ours, theirs)``.
-        drop: Patterns of their keys that have no place in our model; here, ``*`` matches anything, dots too. They come
-            before the rules.
+        drop: Patterns of their keys that have no counterpart in our model; here, ``*`` matches anything, dots too.
+            They take precedence over the rules.
 
     Raises:
         UsageError: A rule's patterns differ in their placeholders, or a pattern occurs twice or is malformed.
@@ -240,21 +275,21 @@ class KeyMap:
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
-    """Give a module all its parameters and persistent buffers, and check that they fit before anything is changed.
+    """Set all parameters and persistent buffers of a module, after checking that they all fit.
 
     Values are copied into the module's own tensors, whose device and dtype stay. A module that was built on the meta
-    device takes over the given tensors instead, in its dtypes and on their devices. Floating point values are cast to
+    device adopts the given tensors instead, in its dtypes and on their devices. Floating point values are cast to
     the module's floating point dtype; any other difference of dtype is an error. Non-persistent buffers are not
     touched, so they must not be on the meta device: build what holds them on a real one.
 
     Args:
         module: The model.
         tensors: Name to tensor, exactly the names of ``module.state_dict()``.
-        what: Where the tensors are from, for the error message.
+        what: Origin of the tensors, for the error message.
 
     Raises:
-        WeightsError: Names are missing or unexpected, shapes or dtypes do not fit, or something of the module is
-            still on the meta device afterwards. Up to ten names of each kind are listed.
+        WeightsError: Names are missing or unexpected, shapes or dtypes do not fit, or a parameter or buffer of the
+            module is still on the meta device afterwards. Up to ten names of each kind are listed.
     """
     expected = module.state_dict()
     common = expected.keys() & tensors.keys()
@@ -324,7 +359,7 @@ def _compiled(pattern: str, *, wildcard: bool = False) -> re.Pattern[str]:
             regex += ".*"
         elif re.search(r"[{}*]", part):
             raise UsageError(
-                f"the pattern {pattern!r} has a stray {part!r}; allowed: names and placeholders as {{i}}"
+                f"the pattern {pattern!r} has a stray {part!r}; allowed: names and placeholders such as {{i}}"
             )
         else:
             regex += re.escape(part)
@@ -335,10 +370,10 @@ def _translated(key: str, forward: _Rules, backward: _Rules) -> str:
     found = _applied(key, forward)
     if len(found) != 1:
         raise WeightsError(f"{'no rule' if not found else 'more than one rule'} of the key map fits {key!r}")
-    # Only a name that leads back to the key is certain to be the name of no other key.
+    # A name that translates back to the key alone cannot be the name of another key too.
     if _applied(found[0], backward) != [key]:
         raise WeightsError(
-            f"the key map is ambiguous: {key!r} becomes {found[0]!r}, which does not lead back to it only"
+            f"the key map is ambiguous: {key!r} becomes {found[0]!r}, which does not translate back to it alone"
         )
     return found[0]
 

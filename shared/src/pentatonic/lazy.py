@@ -1,4 +1,4 @@
-"""Public names of a package that are loaded when they are first used, so that importing it costs nothing."""
+"""Public names of a package that are imported on first use, so that importing the package itself is fast."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ProgressBar(Generic[T]):
     """Progress of one piece of work; made by :func:`progress`.
 
     Use it as a context manager with :meth:`advance`, or iterate over it. A bar that is opened while another
-    is shown is drawn below it. Of a distributed job, only the process with rank 0 prints.
+    is shown is drawn below it. In a distributed job, only the process with rank 0 prints.
 
     Attributes:
         total: Number of steps, or None where it is not known.
@@ -79,7 +79,7 @@ class ProgressBar(Generic[T]):
 
         Args:
             n: Number of steps.
-            note: What there is to say now, such as ``"loss 1.23"``; an empty note keeps the last one.
+            note: Text beside the bar, such as ``"loss 1.23"``; an empty note keeps the last one.
         """
         self.done += n
         self._note = note or self._note
@@ -129,14 +129,14 @@ def progress(work: Iterable[T] | int | None, description: str) -> ProgressBar[An
         description: A few words, such as ``"embedding"``.
 
     Returns:
-        The bar. Iterate over it, ``for path in progress(paths, "embedding")``, or drive it by hand:
+        The bar. Iterate over it, ``for path in progress(paths, "embedding")``, or call its methods:
         ``with progress(1000, "training") as bar: bar.advance(1, note="loss 1.23")``.
     """
     return ProgressBar(work, description)
 
 
 def printable(text: str) -> str:
-    r"""Escape control characters, so that a foreign file name or tag cannot steer the terminal.
+    r"""Escape control characters, so that the name or a tag of an untrusted file cannot control the terminal.
 
     Args:
         text: Any text; line feeds stay.
@@ -164,6 +164,6 @@ def _terminal_display() -> RichProgress | None:
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[note]}", markup=False),
         console=console,
-        # Results on their way to a file or a pipe must not end up in the display.
+        # Results that go to a file or a pipe must not be printed into the display.
         redirect_stdout=sys.stdout.isatty(),
     )

@@ -1,4 +1,4 @@
-"""Where a result comes from: the command, the versions, the commit and the hardware, and never a secret.
+"""Where a result comes from: command, versions, commit and hardware, without secrets.
 
 Use :func:`run_manifest` through :mod:`pentatonic.cli`.
 """
@@ -30,14 +30,13 @@ _URL_LOGIN = re.compile(r"(\w://)[^/@\s]+@")
 
 
 def run_manifest() -> dict[str, Any]:
-    """Describe this run, to be kept beside its results.
+    """Describe this run, for storage with its results.
 
     Returns:
         ``command``: one line for a shell, in which the values of options, overrides and environment variables
-        that are named like secrets read ``***``. ``time``: UTC, ISO 8601. ``versions``: Python, the installed
-        packages of this workspace and what they require. ``git_commit``: of the code, with ``-dirty`` where
-        it was changed, or None outside a checkout. ``hardware``: platform, processor, number of CPUs, memory
-        and GPUs.
+        that are named like secrets are replaced by ``***``. ``time``: UTC, ISO 8601. ``versions``: Python, the
+        installed packages of this workspace and what they require. ``git_commit``: of the code, with ``-dirty`` where
+        it was changed, or None outside a checkout. ``hardware``: platform, processor, number of CPUs, memory and GPUs.
     """
     return {
         "command": _command_line(),
@@ -101,7 +100,7 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        # An environment may sit inside an unrelated checkout: only a repository that tracks this file counts.
+        # The environment may be inside an unrelated checkout: only a repository that tracks this file counts.
         git("ls-files", "--error-unmatch", here.name)
         return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     except (OSError, subprocess.SubprocessError):

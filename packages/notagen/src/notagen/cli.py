@@ -17,7 +17,10 @@ from pentatonic.cli import (
     EXIT_INTERRUPTED,
     Device,
     JsonFlag,
+    ModelSource,
     Overrides,
+    PushTarget,
+    WeightType,
     experiments,
     make_app,
     pick_device,
@@ -255,6 +258,34 @@ def info(
         as_json,
         lambda: [f"{each['model']:<26}{each['kind']:<10}{each['licence']}" for each in models],
     )
+
+
+@app.command()
+def export(
+    source: ModelSource,
+    out: OutFolder,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training index (.jsonl): its prompts become those of the model; none: as in the source."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["safetensors", "upstream"], typer.Option(help="Our format, or the original's model.pth.")
+    ] = "safetensors",
+    dtype: WeightType = "fp32",
+    push: PushTarget = None,
+) -> None:
+    """Write the model of a training run as a model directory with a model card."""
+    import torch
+
+    from notagen.export import export as write_export
+    from pentatonic.hub import push as push_directory
+
+    number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    print(write_export(source, out, index=index, format=format, dtype=number_type))
+    if push is not None:
+        print(push_directory(out, push))
 
 
 @app.command()

@@ -22,7 +22,7 @@ from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
 from pentatonic.attention import Causal, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
 
-# Tokens of each row that a fresh cache has room for.
+# Tokens of each row that a new cache has room for.
 _FIRST_TOKENS = 32
 
 
@@ -36,7 +36,7 @@ class NotaGenConfig:
         width: C, a multiple of ``heads``.
         heads: Of both decoders; released models have ``width / 64``.
         patch_length: T, most patches of a context.
-        dropout: On embeddings, attention weights and residual branches, in training.
+        dropout: Of embeddings, attention weights and residual branches, in training.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -65,13 +65,13 @@ class NotaGenConfig:
 
     @classmethod
     def from_dict(cls, values: object) -> NotaGenConfig:
-        """Build from what :meth:`to_dict` gives.
+        """Build from the result of :meth:`to_dict`.
 
         Raises:
             ConfigError: Keys are missing or unknown, or a value is out of its range.
         """
         if not isinstance(values, dict):
-            raise ConfigError(f"a configuration is an object, got a {type(values).__name__}")
+            raise ConfigError(f"the configuration is a {type(values).__name__}; allowed: an object")
         try:
             return cls(**values)
         except TypeError as error:
@@ -272,7 +272,7 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, config: NotaGenConfig) -> None:
         super().__init__()
-        # A patch is embedded by the sum of one row for each of its (place, character) pairs.
+        # A patch is embedded as the sum of one row for each of its (place, character) pairs.
         self.embed = nn.EmbeddingBag(PATCH_SIZE * VOCABULARY_SIZE, config.width, mode="sum")
         self.embed_bias = nn.Parameter(torch.zeros(config.width))
         self.trunk = Trunk(config, config.patch_layers, config.patch_length)
@@ -281,11 +281,11 @@ class PatchDecoder(nn.Module):
         """Run the decoder.
 
         Args:
-            patches: ``(B, N, S)`` int64 in [0, V). Padding patches on the right change nothing before them.
+            patches: ``(B, N, S)`` int64 in [0, V). Padding on the right does not change the results before it.
             cache: Earlier patches of each row; extended in place (inference only).
 
         Returns:
-            ``(B, N, C)``: what each patch and those before it say about the next.
+            ``(B, N, C)``: for each patch a vector from which the next one is predicted.
         """
         places = torch.arange(PATCH_SIZE, device=patches.device) * VOCABULARY_SIZE
         x = self.embed((patches + places).flatten(0, 1)).unflatten(0, patches.shape[:2])
@@ -308,7 +308,7 @@ class CharDecoder(nn.Module):
             targets: ``(M, n)`` int64, the first n characters, n up to S.
 
         Returns:
-            Logits ``(M, n + 1, V)``; row k is for character k, the last row for what follows the n.
+            Logits ``(M, n + 1, V)``; row k predicts character k, the last row the one after the n.
         """
         return self.logits(self.trunk(torch.cat((vectors[:, None], self.embed(targets)), dim=1)))
 
@@ -337,51 +337,40 @@ class NotaGen(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.patch_decoder.embed_bias.device
 
     def log_probabilities(self, patches: Tensor, mask: Tensor) -> Tensor:
-        """How likely the model finds each piece, given its first patch.
+        """Log-probability of each piece, given its first patch.
 
         Args:
             patches: ``(B, N, S)`` int64 in [0, V), padded on the right.
             mask: ``(B, N)`` bool or 0 and 1: real patches.
 
         Returns:
-            ``(B,)`` float32: sums of the natural log-probabilities of all characters but padding.
+            ``(B,)`` float32: sums of the natural log-probabilities of all characters except padding.
         """
         piece, vectors, targets = self._pairs(patches, mask)
         losses = self._losses(vectors, targets, "none").view_as(targets).sum(1)
         return torch.zeros(len(patches), device=losses.device).index_add(0, piece, -losses)
 
-    def loss(
-        self,
-        patches: Tensor,
-        mask: Tensor,
-        *,
-        sampled_patches: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Mean cross-entropy over the characters of all patches of the batch but the first of each piece.
+    def loss(self, patches: Tensor, mask: Tensor) -> Tensor:
+        """Mean cross-entropy over the characters of all patches except the first of each piece.
+
+        Training computes the same with less padding; see :class:`notagen.training.objective.NotaGenTraining`.
 
         Args:
             patches: ``(B, N, S)`` int64 in [0, V), padded on the right.
             mask: ``(B, N)`` bool or 0 and 1: real patches.
-            sampled_patches: Most target patches that are counted, a random subset, which bounds the memory of the
-                character decoder; 0: all.
-            generator: Source of that subset, on the CPU.
 
         Returns:
             Scalar float32. NaN where no piece has two patches.
         """
         _, vectors, targets = self._pairs(patches, mask)
-        if 0 < sampled_patches < len(targets):
-            chosen = torch.randperm(len(targets), generator=generator)[:sampled_patches].to(targets.device)
-            vectors, targets = vectors[chosen], targets[chosen]
         return self._losses(vectors, targets, "mean")
 
     def _pairs(self, patches: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return piece number ``(M,)``, vector ``(M, C)`` and next patch ``(M, S)`` of all neighbours."""
+        """Return piece number ``(M,)``, vector ``(M, C)`` and next patch ``(M, S)`` of patches that have a next one."""
         if patches.dim() != 3 or patches.shape[2] != PATCH_SIZE or mask.shape != patches.shape[:2]:
             raise UsageError(
                 f"patches must be (B, N, {PATCH_SIZE}) and mask (B, N), got {tuple(patches.shape)} and "

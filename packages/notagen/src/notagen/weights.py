@@ -1,8 +1,9 @@
-"""Where weights come from and go to: our format, and the released files as downloaded. Nothing is executed.
+"""Load and save models: our format, and the released files as downloaded. No code of a file is executed.
 
-Our format is ``config.json`` with ``model.safetensors``. A released file is a ``.pth`` with the tensors under
-``model`` (beside a training state, which is left out), or bare; or a ``.safetensors`` of the same names. Its
-configuration follows from the shapes of its tensors.
+Our format is ``config.json`` with ``model.safetensors``. A released file is a ``.pth`` that holds the tensors
+under ``model`` (beside a training state, which is ignored) or at the top level; or a ``.safetensors`` of the same
+names. Its configuration follows from the shapes of its tensors. A folder of a training run loads as its newest
+checkpoint.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from torch import Tensor
 
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.model import NotaGen, NotaGenConfig
-from pentatonic.checkpoint import atomic_directory, load_tensors, newest_verified, read_legacy, save_tensors
+from pentatonic.checkpoint import (
+    atomic_directory,
+    load_tensors,
+    model_directory,
+    read_legacy,
+    save_tensors,
+)
 from pentatonic.errors import CheckpointError, ConfigError, WeightsError
 from pentatonic.hub import KeyMap, Released, load_state, resolve
 
@@ -36,19 +43,19 @@ RELEASED_FILES: Mapping[str, str] = {
     "notagen-x": "weights_notagenx_p_size_16_p_length_1024_p_layers_20_h_size_1280.pth",
 }
 _LICENCE = "not stated (the original's code is MIT)"
-# The hub's repository is taken to be named like the project, and its commit hash is not known here, so these follow
-# the main branch.
+# The repository on the hub is assumed to be named like the project. Its commit hash is not known, so these follow the
+# main branch.
 RELEASED: Mapping[str, Released] = {
     name: Released("ElectricAlexis/NotaGen", revision="main", licence=_LICENCE, files={file: None})
     for name, file in RELEASED_FILES.items()
 }
 
 _MAX_BYTES = 16 * 2**30
-_CONFIG, _WEIGHTS, _CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # Small trained models that come with the package.
 BUNDLED: Mapping[str, Path] = {"notagen-tiny": Path(__file__).parent / "checkpoints" / "notagen-tiny"}
 
-_UNUSED = "patch_level_decoder.base.wte.weight"  # a token table of one row, which no computation reads
+_UNUSED = "patch_level_decoder.base.wte.weight"  # a token table of one row, which is never read
 _TABLE, _TIED = "char_level_decoder.base.transformer.wte.weight", "char_level_decoder.base.lm_head.weight"
 _TRUNKS = (
     ("patch_decoder.trunk", "patch_level_decoder.base"),
@@ -77,16 +84,16 @@ _KEY_MAP = KeyMap(
     # The causal masks are buffers of older files.
     drop=[_UNUSED, _TIED, "*.attn.bias", "*.attn.masked_bias"],
 )
-# Matrices that one side stores as [in, out] and the other as [out, in].
+# Matrices that the two layouts store transposed: [in, out] and [out, in].
 _TRANSPOSED = re.compile(r".*\.(c_attn|c_proj|c_fc|patch_embedding)\.weight")
 
 
 def config_from_tensors(tensors: Mapping[str, Tensor], *, heads: int | None = None) -> NotaGenConfig:
-    """Read a configuration off the shapes of a released state dict.
+    """Derive a configuration from the shapes of a released state dict.
 
     Args:
-        tensors: Their names, without a leading ``module.``.
-        heads: Attention heads, which no shape shows; width / 64 if not given, as in all released models.
+        tensors: Name, without a leading ``module.``, to tensor.
+        heads: Attention heads, which do not follow from any shape; width / 64 if not given, as in all released models.
 
     Raises:
         WeightsError: The names or shapes are not those of this family.
@@ -98,10 +105,11 @@ def config_from_tensors(tensors: Mapping[str, Tensor], *, heads: int | None = No
     width, columns = table.shape
     if columns != PATCH_SIZE * VOCABULARY_SIZE:
         raise WeightsError(
-            f"patches of {columns} = size x characters; allowed: {PATCH_SIZE} x {VOCABULARY_SIZE}"
+            f"the patch embedding has {columns} columns; allowed: {PATCH_SIZE} x {VOCABULARY_SIZE}, "
+            "the characters of a patch times the vocabulary"
         )
     if heads is None and width % 64:
-        raise WeightsError(f"width {width} is no multiple of 64, so the number of heads must be given")
+        raise WeightsError(f"width {width} is not a multiple of 64, so the number of heads must be given")
     layers = [
         {key[len(theirs) + 3 :].split(".")[0] for key in tensors if key.startswith(f"{theirs}.h.")}
         for _, theirs in _TRUNKS
@@ -119,18 +127,18 @@ def config_from_tensors(tensors: Mapping[str, Tensor], *, heads: int | None = No
 
 
 def from_upstream(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate a released state dict: our names, and all matrices in our orientation (as views).
+    """Translate a released state dict: our names, and matrices in our orientation (as views).
 
     Raises:
         WeightsError: A name is unknown, or the output layer differs from the character table that it should share.
     """
     if _TIED in tensors and (_TABLE not in tensors or not torch.equal(tensors[_TIED], tensors[_TABLE])):
-        raise WeightsError(f"{_TIED} differs from {_TABLE}; in this family they are one")
+        raise WeightsError(f"{_TIED} differs from {_TABLE}; in this family they are the same matrix")
     return _KEY_MAP.to_ours(_transposed(tensors))
 
 
 def to_upstream(model: NotaGen) -> dict[str, Tensor]:
-    """Return the tensors in the released layout; the token table that nothing reads is zero."""
+    """Return the tensors in the released layout; the token table that is never read is zero."""
     theirs = _transposed(_KEY_MAP.to_theirs(model.state_dict()))
     theirs[_UNUSED] = torch.zeros_like(theirs[_TABLE][:1])
     return {**theirs, _TIED: theirs[_TABLE]}
@@ -140,7 +148,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
     """Read a checkpoint of the original project: tensors by their names, without a leading ``module.``.
 
     Args:
-        path: ``.safetensors``, or a file of ``torch.save`` with the tensors under ``model`` or bare.
+        path: ``.safetensors``, or a file of ``torch.save`` with the tensors under ``model`` or at the top level.
 
     Raises:
         CheckpointError: The file is missing, damaged, or holds Python objects other than tensors and plain values.
@@ -181,17 +189,17 @@ def from_pretrained(
     Args:
         name_or_path: A key of :data:`BUNDLED` or :data:`RELEASED`, the hub id of a model in our format, a checkpoint
             file of the original project, a directory with one of those or with ``config.json`` and
-            ``model.safetensors``, such as a checkpoint of ``notagen train``, or the folder of such a run (its newest
-            checkpoint).
+            ``model.safetensors``, such as a checkpoint of ``notagen train``, or the folder of a training run (its
+            newest intact checkpoint).
         revision: Branch, tag or commit of the hub.
         device: Where the model goes.
-        dtype: Of the weights; ``None``: float32.
+        dtype: Floating type of the weights; ``None``: float32.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        HubError: The name leads nowhere.
+        HubError: There is no model of this name.
         CheckpointError, ConfigError, WeightsError: The files cannot be used.
     """
     path = Path(name_or_path).expanduser()
@@ -213,14 +221,16 @@ def save_pretrained(
     *,
     dtype: torch.dtype | None = None,
     notes: Mapping[str, object] = MappingProxyType({}),
+    card: str | None = None,
 ) -> None:
-    """Write ``config.json`` and ``model.safetensors``, both or neither.
+    """Write ``config.json`` and ``model.safetensors``; on an error neither is written.
 
     Args:
         model: The model; it stays as it is.
-        directory: Where to.
-        dtype: Of the stored tensors; ``None``: as they are.
-        notes: Further JSON files, by name.
+        directory: Replaced as a whole.
+        dtype: Floating type of the stored tensors; ``None``: that of the model.
+        notes: Further files: name to a value that is written as JSON.
+        card: Text of a model card, which becomes ``README.md``.
 
     Raises:
         CheckpointError: The directory cannot be written.
@@ -231,17 +241,18 @@ def save_pretrained(
         save_tensors(partial / _WEIGHTS, tensors)
         for name, note in notes.items():
             (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        if card is not None:
+            (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_config(config: NotaGenConfig, directory: Path) -> None:
-    """Write ``config.json``, which a directory with ``model.safetensors`` needs to be loadable."""
+    """Write ``config.json``, without which a directory with ``model.safetensors`` cannot be loaded."""
     text = json.dumps(config.to_dict(), indent=2)
     (directory / _CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def _load_directory(directory: Path) -> NotaGen:
-    if (directory / _CHECKPOINTS).is_dir():
-        directory = _newest(directory / _CHECKPOINTS)
+    directory = model_directory(directory)
     if (directory / _CONFIG).is_file():
         path = directory / _WEIGHTS
         return _loaded(_read_config(directory / _CONFIG), load_tensors(path), path)
@@ -249,17 +260,10 @@ def _load_directory(directory: Path) -> NotaGen:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise CheckpointError(
-            f"{directory}: expected {_CONFIG} with {_WEIGHTS}, or one checkpoint; found: {names}"
+            f"{directory}: neither a model nor a training run; expected {_CONFIG} with {_WEIGHTS}, one file "
+            f"of weights, or checkpoints/; files of weights found: {names}"
         )
     return load_file(found[0])
-
-
-def _newest(checkpoints: Path) -> Path:
-    newest, rejected = newest_verified(checkpoints)
-    if newest is None:
-        reasons = "".join(f"; {error}" for error in rejected)
-        raise CheckpointError(f"{checkpoints} has no complete checkpoint{reasons}")
-    return newest
 
 
 def _read_config(path: Path) -> NotaGenConfig:
@@ -272,14 +276,14 @@ def _read_config(path: Path) -> NotaGenConfig:
 
 
 def _loaded(config: NotaGenConfig, tensors: Mapping[str, Tensor], path: Path) -> NotaGen:
-    with torch.device("meta"):  # no time or memory for weights that are replaced at once
+    with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
         model = NotaGen(config)
     load_state(model, {name: tensor.contiguous() for name, tensor in tensors.items()}, what=str(path))
     return model.eval()
 
 
 def _transposed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the matrices that the two layouts store differently; keys are theirs."""
+    """Transpose the matrices that the two layouts store differently; keys are theirs."""
     return {
         key: tensor.t() if tensor.dim() == 2 and _TRANSPOSED.fullmatch(key) else tensor
         for key, tensor in tensors.items()

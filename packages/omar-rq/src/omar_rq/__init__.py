@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omar_rq.model import OmarRQ
     from omar_rq.streaming import stream_embeddings
     from omar_rq.tokens import Tokenizer
-    from omar_rq.weights import from_pretrained, get_model
+    from omar_rq.weights import from_pretrained, get_model, save_pretrained
 
 __all__ = [
     "ModelConfig",
@@ -24,6 +24,7 @@ __all__ = [
     "embed_folder",
     "from_pretrained",
     "get_model",
+    "save_pretrained",
     "stream_embeddings",
     "tokenize_folder",
 ]
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazy_names(
         "embed_folder": "omar_rq.embed",
         "from_pretrained": "omar_rq.weights",
         "get_model": "omar_rq.weights",
+        "save_pretrained": "omar_rq.weights",
         "stream_embeddings": "omar_rq.streaming",
         "tokenize_folder": "omar_rq.embed",
     },

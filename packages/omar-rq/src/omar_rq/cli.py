@@ -13,7 +13,10 @@ from pentatonic.cli import (
     BatchReport,
     Device,
     JsonFlag,
+    ModelSource,
     Overrides,
+    PushTarget,
+    WeightType,
     emit_json,
     experiments,
     make_app,
@@ -74,7 +77,7 @@ def embed(
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
     from omar_rq.embed import embed_folder
-    from omar_rq.model import LayerIndexError
+    from omar_rq.signals import LayerIndexError
 
     loaded = _load(model, device, dtype)
     try:
@@ -117,11 +120,12 @@ def tokenize(
 @app.command()
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Bundled name, directory or hub id; none: list the models.")
+        str | None,
+        typer.Argument(help="Bundled name, directory, run folder or hub id; none: list the models."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a model hears and returns: sample rate, hop, tokens per second, layers, width, licence."""
+    """Show a model's input, output, size and licence, without loading its weights."""
     from omar_rq.describe import describe_model, list_models
 
     if model is not None:
@@ -138,25 +142,23 @@ def info(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
+    source: ModelSource,
     out: OutFolder,
     format: Annotated[
         Literal["safetensors", "upstream"],
         typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
     ] = "safetensors",
-    dtype: Annotated[Literal["fp32", "fp16"], typer.Option(help="Number type of the weights.")] = "fp32",
-    push: Annotated[
-        str | None, typer.Option(help="Also upload to this hub repository, owner/name; a new one is private.")
-    ] = None,
+    dtype: WeightType = "fp32",
+    push: PushTarget = None,
 ) -> None:
-    """Turn a training checkpoint into a model directory with a model card."""
+    """Write the model of a training run as a model directory with a model card."""
     import torch
 
-    from omar_rq.export import export as export_checkpoint
+    from omar_rq.export import export as write_export
     from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
-    print(export_checkpoint(checkpoint, out, format=format, dtype=number_type))
+    print(write_export(source, out, format=format, dtype=number_type))
     if push is not None:
         print(push_directory(out, push))
 

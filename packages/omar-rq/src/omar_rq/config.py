@@ -1,7 +1,7 @@
-"""What a model is made of, as plain dataclasses: front ends, trunk, quantisers, masking.
+"""Configuration of a model as plain dataclasses: front ends, trunk, quantisers, masking.
 
-These are the nouns of every other module. They hold no tensors and import no torch, so a command line can
-read a configuration quickly. ``ModelConfig.to_dict`` is what ``config.json`` of a saved model contains.
+No torch is imported here, so a command line can read a configuration quickly. ``config.json`` of a saved model contains
+``ModelConfig.to_dict()``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pentatonic.errors import ConfigError
 
-# The depthwise convolution of every released conformer is 31 wide, whatever `conv_kernel_size` says.
+# The depthwise convolution of every released conformer has 31 taps, whatever `conv_kernel_size` in its file says.
 CONV_KERNEL_SIZE = 31
 
 
@@ -26,9 +26,9 @@ class MelFrontendConfig:
     (:mod:`omar_rq.frontends.spec_augment`).
 
     Args:
-        stretch_factor: Each item is played at a speed between this and its inverse; 1: as it is.
-        freq_mask_param: Most bins of the spectrum that are silenced in an item.
-        time_mask_param: Most frames that are silenced in an item.
+        stretch_factor: Each item is played at a speed between this and its inverse; 1: unchanged.
+        freq_mask_param: Most bins of the spectrum that are set to zero in an item.
+        time_mask_param: Most frames that are set to zero in an item.
     """
 
     name: ClassVar[str] = "mel"
@@ -49,7 +49,9 @@ class MelFrontendConfig:
 
     def __post_init__(self) -> None:
         if self.stretch_factor <= 0:
-            raise ConfigError(f"mel.stretch_factor is {self.stretch_factor}; a positive speed, 1 for none")
+            raise ConfigError(
+                f"mel.stretch_factor is {self.stretch_factor}; allowed: positive numbers, 1 for off"
+            )
         for key, value, most in (
             ("freq_mask_param", self.freq_mask_param, self.n_fft // 2 + 1),
             ("time_mask_param", self.time_mask_param, None),
@@ -123,7 +125,7 @@ class WaveformConfig:
 
 @dataclass(frozen=True)
 class EncodecConfig:
-    """Continuous output of the 24 kHz EnCodec encoder; ``sample_rate`` is that of the audio fed in."""
+    """Continuous output of the 24 kHz EnCodec encoder; ``sample_rate`` is that of the input audio."""
 
     name: ClassVar[str] = "encodec"
     weights_path: str | None = "facebook/encodec_24khz"
@@ -141,7 +143,7 @@ FrontendConfig = MelFrontendConfig | CQTConfig | WaveformConfig | EncodecConfig
 
 @dataclass(frozen=True)
 class ConformerConfig:
-    """The conformer trunk. ``causal`` is how every released checkpoint was trained.
+    """The conformer trunk. Every released checkpoint was trained with ``causal``.
 
     ``rope_positions="bf16"`` is an experiment: token positions are rounded to bfloat16 (above 256: to steps of 2, 4,
     …), as probably happened in the mixed-precision training of the released checkpoints.
@@ -169,7 +171,7 @@ class ConformerConfig:
         if (self.embed_dim // self.num_heads) % 2:
             raise ConfigError(
                 f"net.embed_dim / net.num_heads is {self.embed_dim // self.num_heads}; "
-                "position codes rotate pairs, so it must be even"
+                "allowed: even numbers, because position codes rotate pairs"
             )
 
 
@@ -220,7 +222,7 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """Which patches are hidden in pre-training, and what replaces them.
+    """Which patches are masked in pre-training, and what replaces them.
 
     ``mode="windows"`` masks aligned windows of ``seconds``, each with probability ``prob``; ``mode="tokens"``
     masks exactly ``floor(prob * N)`` single tokens per row.
@@ -239,14 +241,14 @@ class MaskingConfig:
             if value not in allowed:
                 raise ConfigError(f"masking.{key} is {value!r}; allowed: {', '.join(allowed)}")
         if not 0.0 <= self.prob <= 1.0:
-            raise ConfigError(f"masking.prob is {self.prob}; it is a probability, 0 to 1")
+            raise ConfigError(f"masking.prob is {self.prob}; allowed: 0 to 1")
 
 
 def _check_heads(net: ConformerConfig | TransformerConfig) -> None:
     if net.depth < 1 or net.num_heads < 1 or net.embed_dim < 1 or net.embed_dim % net.num_heads:
         raise ConfigError(
             f"net has embed_dim {net.embed_dim}, depth {net.depth}, num_heads {net.num_heads}; "
-            "each is at least 1, and num_heads divides embed_dim"
+            "allowed: at least 1 each, with a num_heads that divides embed_dim"
         )
 
 
@@ -258,7 +260,7 @@ TRUNKS: dict[str, type] = {c.name: c for c in (ConformerConfig, TransformerConfi
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the numbers of one model.
+    """The complete configuration of a model.
 
     Args:
         input: Front end whose patches the trunk reads.
@@ -278,7 +280,7 @@ class ModelConfig:
         for frontend in (self.input, *self.targets):
             if frontend.patch_size[0] != frontend.rep_dims or frontend.patch_size[1] < 1:
                 raise ConfigError(
-                    f"{frontend.name}.patch_size is {frontend.patch_size}; a patch covers all "
+                    f"{frontend.name}.patch_size is {frontend.patch_size}; allowed: all "
                     f"{frontend.rep_dims} values of a frame, and at least one frame"
                 )
 
@@ -288,9 +290,14 @@ class ModelConfig:
         return self.input.sample_rate
 
     @property
-    def eps(self) -> float:
-        """Embeddings (tokens) per second."""
+    def embedding_rate_hz(self) -> float:
+        """Embeddings per second, one for each token."""
         return self.input.frame_rate / self.input.patch_size[1]
+
+    @property
+    def eps(self) -> float:
+        """Same as :attr:`embedding_rate_hz`; the original's name for it (embeddings per second)."""
+        return self.embedding_rate_hz
 
     @property
     def patch_dim(self) -> int:
@@ -315,7 +322,7 @@ class ModelConfig:
             ConfigError: A section or key is unknown, missing or of the wrong kind; the message names it.
         """
         if not isinstance(data, dict):
-            raise ConfigError(f"model configuration is {data!r}; it is a mapping of sections")
+            raise ConfigError(f"model configuration is {data!r}; allowed: a mapping of sections")
         unknown = set(data) - {"input", "targets", "net", "quantizer", "masking"}
         if unknown or "input" not in data or "net" not in data:
             raise ConfigError(
@@ -324,7 +331,7 @@ class ModelConfig:
             )
         quantizer, targets = data.get("quantizer"), data.get("targets") or []
         if not isinstance(targets, (list, tuple)):
-            raise ConfigError(f"targets is {targets!r}; it is a list of front ends")
+            raise ConfigError(f"targets is {targets!r}; allowed: a list of front ends")
         return cls(
             input=_from_named(data["input"], FRONTENDS, "input"),
             targets=tuple(
@@ -353,7 +360,7 @@ def _from_named(data: Any, kinds: dict[str, type], where: str) -> Any:
 
 def _build(kind: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} is {values!r}; it is a section (a mapping of keys)")
+        raise ConfigError(f"{where} is {values!r}; allowed: a section (a mapping of keys)")
     hints = typing.get_type_hints(kind)
     allowed = [f.name for f in dataclasses.fields(kind)]
     for key, value in values.items():
@@ -361,7 +368,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
             raise ConfigError(f"unknown key {where}.{key}; allowed: {', '.join(sorted(allowed))}")
         if not _fits(value, hints[key]):
             wanted = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
-            raise ConfigError(f"{where}.{key} is {value!r}; it must be of the kind {wanted}")
+            raise ConfigError(f"{where}.{key} is {value!r}; allowed: values of type {wanted}")
     return kind(**{key: _converted(value, hints[key]) for key, value in values.items()})
 
 
@@ -381,7 +388,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """Make equal files equal configs: lists become tuples, whole numbers floats where the field says so."""
+    """Convert to the type of the field: lists to tuples, integers to floats, so that equal settings compare equal."""
     if isinstance(value, (list, tuple)):
         return tuple(value)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

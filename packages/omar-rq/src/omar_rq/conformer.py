@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omar_rq.config import CONV_KERNEL_SIZE, ConformerConfig
+from omar_rq.config import CONV_KERNEL_SIZE, ConformerConfig, TransformerConfig
 from pentatonic.attention import Causal, KeyLengths, KVCache, Mask, Rope, attention
 from pentatonic.rope import apply_rope, rope_table
 
 # The norms inside the branches use this; the two norms on the residual stream use torch's default, 1e-5.
 BRANCH_NORM_EPS = 6.1e-5
-# Tokens that the depthwise convolution sees on either side.
+# Tokens on either side that the depthwise convolution reads.
 CONV_CONTEXT = CONV_KERNEL_SIZE // 2
 
 
@@ -74,19 +74,19 @@ def sinusoidal_table(positions: Tensor, width: int) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, ``C -> mlp_ratio * C``, GELU, back to ``C``; dropout after both."""
+    """``C -> mlp_ratio * C``, GELU, back to ``C``; dropout after both; with ``norm`` a LayerNorm before them."""
 
-    def __init__(self, config: ConformerConfig) -> None:
+    def __init__(self, config: ConformerConfig | TransformerConfig, *, norm: bool) -> None:
         super().__init__()
         inner = int(config.embed_dim * config.mlp_ratio)
-        self.norm = nn.LayerNorm(config.embed_dim, eps=BRANCH_NORM_EPS)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=BRANCH_NORM_EPS) if norm else nn.Identity()
         self.up = nn.Linear(config.embed_dim, inner)
         self.down = nn.Linear(inner, config.embed_dim)
         self.dropout = nn.Dropout(config.dropout)
 
     @torch.no_grad()
     def scale_init(self, beta: float) -> None:
-        """Scale the fresh weights by DeepNorm's beta."""
+        """Scale the initial weights by DeepNorm's beta."""
         self.up.weight.mul_(beta)
         self.down.weight.mul_(beta)
 
@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
 
     @torch.no_grad()
     def scale_init(self, beta: float) -> None:
-        """Scale the fresh value and output weights by DeepNorm's beta."""
+        """Scale the initial value and output weights by DeepNorm's beta."""
         self.qkv.weight[2 * self.out.in_features :].mul_(beta)
         self.out.weight.mul_(beta)
 
@@ -122,8 +122,8 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, code: PositionCode | None, mask: Mask | None, cache: KVCache | None = None
     ) -> Tensor:
-        """``(B, N, C) -> (B, N, C)``; with a cache, keys and values join those it holds (inference only)."""
-        # A cache holds turned keys; elsewhere the kernels may turn queries and keys as they read them.
+        """``(B, N, C) -> (B, N, C)``; with a cache, keys and values are appended to it (inference only)."""
+        # A cache holds rotated keys; without one, attention kernels can rotate queries and keys as they load them.
         rope = code.rope if cache is None and isinstance(code, Rotary) else None
         q, k, v = self.project(x, code if rope is None else None)
         if cache is not None:
@@ -135,8 +135,8 @@ class SelfAttention(nn.Module):
 class ConvModule(nn.Module):
     """Gated pointwise, depthwise and pointwise convolution over the tokens.
 
-    ``gate`` and ``mix`` are its halves before and from the depthwise convolution on, so that a streaming
-    encoder can keep the gated tokens that later outputs still need.
+    ``gate`` is the part before the depthwise convolution, ``mix`` the rest, so that a streaming encoder can keep the
+    gated tokens that later outputs still need.
     """
 
     def __init__(self, config: ConformerConfig) -> None:
@@ -158,7 +158,7 @@ class ConvModule(nn.Module):
 
         Args:
             gated: ``(B, N, C)`` output of :meth:`gate`.
-            padding: Zero tokens put before and after; 15 keeps the length.
+            padding: Zero tokens added before and after; 15 keeps the length.
 
         Returns:
             ``(B, N + 2 * padding - 30, C)``.
@@ -175,7 +175,7 @@ class ConvModule(nn.Module):
 
 
 def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution with one tap, as the matrix product it is: ``(B, N, C_in) -> (B, N, C_out)``."""
+    """A convolution with one tap, computed as a matrix product: ``(B, N, C_in) -> (B, N, C_out)``."""
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)
 
 
@@ -186,12 +186,12 @@ class ConformerBlock(nn.Module):
         super().__init__()
         self.residual_factor = config.mlp_residual_factor
         self.alpha = config.alpha_deepnorm if config.use_deepnorm else None
-        self.ff1 = FeedForward(config)
+        self.ff1 = FeedForward(config, norm=True)
         self.attention = SelfAttention(config.embed_dim, config.num_heads, config.dropout)
-        # Without DeepNorm this norm is never used; released layouts hold it all the same.
+        # Not used without DeepNorm, but released checkpoints have it in either case.
         self.norm_attention = nn.LayerNorm(config.embed_dim)
         self.conv = ConvModule(config)
-        self.ff2 = FeedForward(config)
+        self.ff2 = FeedForward(config, norm=True)
         self.norm_out = nn.LayerNorm(config.embed_dim)
         for branch in (self.ff1, self.attention, self.ff2):
             branch.scale_init(config.beta_deepnorm)
@@ -208,8 +208,8 @@ class ConformerBlock(nn.Module):
         Args:
             x: ``(B, N, C)``.
             code: Position code of the N tokens.
-            mask: Which keys a query sees.
-            valid: ``(B, N, 1)`` bool, false on padding, which the convolution must not see.
+            mask: Which keys a query attends to.
+            valid: ``(B, N, 1)`` bool, false on padding, which must not enter the convolution.
 
         Returns:
             ``(B, N, C)``.
@@ -228,8 +228,8 @@ class ConformerBlock(nn.Module):
         Args:
             x: ``(B, N, C)``.
             code: Position code of the N tokens.
-            mask: Which keys a query sees.
-            cache: Keys and values of earlier tokens, extended in place.
+            mask: Which keys a query attends to.
+            cache: Keys and values of earlier tokens; those of ``x`` are appended.
 
         Returns:
             ``(B, N, C)``.
@@ -255,7 +255,7 @@ class Conformer(nn.Module):
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.depth))
 
     def position_code(self, positions: Tensor) -> PositionCode:
-        """Return the code of ``positions`` ``(N,)``, in float32; all blocks use the same."""
+        """Return the position code of ``positions`` ``(N,)``, in float32; all blocks share it."""
         head_width = self.config.embed_dim // self.config.num_heads
         if self.config.rope_positions == "bf16":
             positions = positions.bfloat16()
@@ -266,24 +266,26 @@ class Conformer(nn.Module):
     def forward(
         self, x: Tensor, *, layers: Sequence[int] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Run the blocks up to the last one asked for; the rest would not change those outputs.
+        """Run the blocks up to the last requested one; later blocks would not change those outputs.
 
         Args:
             x: ``(B, N, C)`` embedded patches.
             layers: Indices of blocks, 0 to ``depth - 1``, at least one; ``None``: the last block.
             lengths: ``(B,)`` tokens per row, when rows are padded on the right. In evaluation mode each row
-                then gives what it gives alone; what is returned for padding means nothing. In training mode
-                batch norm counts padding.
+                then has the same result as alone; outputs on padding are to be ignored. In training mode batch
+                norm includes the padding.
 
         Returns:
-            The output of the last block run, and those of the blocks asked for, ascending: ``(B, N, C)``.
+            The output of the last block that was run, and those of the requested blocks, ascending: ``(B, N, C)``.
         """
         wanted = {len(self.blocks) - 1} if layers is None else set(layers)
         tokens = torch.arange(x.shape[1], device=x.device)
         code = self.position_code(tokens)
         valid = None if lengths is None else (tokens < lengths.to(x.device)[:, None])[..., None]
         mask: Mask | None = Causal() if self.config.causal else None
-        if lengths is not None and not self.config.causal:  # causal attention never sees what is to the right
+        if (
+            lengths is not None and not self.config.causal
+        ):  # causal attention never reads padding on the right
             mask = KeyLengths(lengths.to(x.device))
         x, outputs = self.dropout(x), []
         for i, block in enumerate(self.blocks[: max(wanted) + 1]):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omar_rq.model import OmarRQ
+from omar_rq.weights import from_pretrained
 from pentatonic import audio
 from pentatonic.cli import BatchReport, progress, run_manifest
 from pentatonic.errors import InputError, MissingExtra, UsageError
@@ -71,7 +72,7 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
     report = Report(
         "OMAR-RQ: hear what the embeddings say", command=manifest["command"], versions=manifest["versions"]
     )
-    model = OmarRQ.from_pretrained(model_name)
+    model = from_pretrained(model_name)
     embedded, outcome = {}, BatchReport()
     for file in progress(files, "embedding"):
         try:

@@ -1,4 +1,4 @@
-"""``omar-rq info``: what a model hears and returns, without its weights."""
+"""``omar-rq info``: input, output and size of a model, without its weights."""
 
 from __future__ import annotations
 
@@ -8,52 +8,46 @@ import torch
 
 from omar_rq.config import ModelConfig
 from omar_rq.model import OmarRQ
-from omar_rq.published_models import RELEASED_NAMES, released_config
+from omar_rq.published_models import PUBLISHED_NAMES, published_config
 from omar_rq.weights import BUNDLED, RELEASED, from_pretrained
-
-_OWN_LICENCE = "Apache-2.0"
+from pentatonic.hub import known_models, licence_of
 
 
 def list_models() -> list[dict[str, str]]:
     """Return name, kind (``bundled`` or ``released``) and licence of every model that is known by name."""
-    bundled = [{"model": name, "kind": "bundled", "licence": _OWN_LICENCE} for name in BUNDLED]
-    released = [
-        {"model": name, "kind": "released", "licence": about.licence} for name, about in RELEASED.items()
-    ]
-    return bundled + released
+    return known_models(bundled=BUNDLED, released=RELEASED)
 
 
 def describe_model(name: str) -> dict[str, Any]:
     """Describe a model.
 
-    Nothing is downloaded for the released models: their description follows the public training configurations, and
-    ``source`` says so.
+    Nothing is downloaded for the released models: they are described by the public training configurations, which
+    ``source`` states.
 
     Args:
-        name: Bundled name, directory or hub id.
+        name: Bundled name, directory (a run folder too) or hub id.
 
     Returns:
-        ``model``, ``input``, ``sample_rate`` in Hz, ``hop_length`` in samples, ``eps`` (tokens per second),
-        ``layers``, ``width``, ``parameters``, ``targets``, ``codebooks`` (sizes, per target), ``licence``, ``source``.
+        ``model``, ``input``, ``sample_rate`` in Hz, ``hop_length`` in samples, ``embedding_rate_hz`` (one embedding
+        per token), ``layers``, ``width``, ``parameters``, ``targets``, ``codebooks`` (sizes, per target), ``licence``,
+        ``source``.
 
     Raises:
-        HubError: The name leads nowhere.
+        HubError: There is no model of this name.
         ConfigError: The configuration is wrong.
     """
-    with torch.device("meta"):  # shapes are all that is asked
-        if name in RELEASED and name.removeprefix("mtg-upf/omar-rq-") in RELEASED_NAMES:
-            config, source = released_config(name), "public training configuration"
+    with torch.device("meta"):  # only the shapes are needed
+        if name in RELEASED and name.removeprefix("mtg-upf/omar-rq-") in PUBLISHED_NAMES:
+            config, source = published_config(name), "public training configuration"
         else:
             config = from_pretrained(name, device="meta", load_weights=False).config
             source = "configuration of the model"
-    licence = (
-        RELEASED[name].licence if name in RELEASED else _OWN_LICENCE if name in BUNDLED else "not stated"
-    )
+    licence = licence_of(name, bundled=BUNDLED, released=RELEASED)
     return {"model": name, **describe(config), "licence": licence, "source": source}
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:
-    """Return what :func:`describe_model` says of any model with this configuration, from ``input`` to ``codebooks``."""
+    """Return the fields ``input`` to ``codebooks`` of :func:`describe_model` for a configuration."""
     quantizer = config.quantizer
     with torch.device("meta"):
         parameters = _count_parameters(config)
@@ -61,7 +55,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         "input": config.input.name,
         "sample_rate": config.sample_rate,
         "hop_length": config.input.hop_length,
-        "eps": config.eps,
+        "embedding_rate_hz": config.embedding_rate_hz,
         "layers": config.net.depth,
         "width": config.net.embed_dim,
         "parameters": parameters,

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omar_rq.model import OmarRQ, layer_indices
+from omar_rq.model import OmarRQ
 from omar_rq.npz_folder import MADE_BY, Spooled, mirrored, run_batch, write_npz
+from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S, stream_embeddings
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file

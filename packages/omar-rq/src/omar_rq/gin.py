@@ -1,7 +1,7 @@
-"""Reading ``config.gin``, the configuration file beside every released checkpoint. Nothing in it is executed.
+"""Read and write ``config.gin``, the configuration file beside every released checkpoint. No code in it is executed.
 
-:func:`parse` turns the text into :class:`Bindings`: assignments of literals, macros and class references.
-:func:`model_config` and :func:`training_section` pick from them what decides a model and its training run.
+:func:`parse` turns the text into :class:`Bindings`: assignments of literals, macros and class references, from which
+:func:`model_config` builds the configuration of a model; :func:`write_gin` is the inverse.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Macro:
-    """``%new_freq``: stands for the value assigned to that name anywhere in the file."""
+    """``%new_freq``: the value assigned to that name anywhere in the file."""
 
     name: str
 
@@ -57,7 +57,7 @@ class Bindings:
 
     Args:
         values: ``(class, parameter) -> value``: the last two components of each selector, the class in lower
-            case (the original registers some classes under two spellings). Later lines have won.
+            case (the original registers some classes under two spellings). The last line wins.
         macros: Macro name -> value.
         source: Name of the file, for messages.
     """
@@ -78,7 +78,7 @@ class Bindings:
         }
 
     def _resolved(self, value: Any) -> Any:
-        # Containers inside a macro are not searched again: nested macros could grow without bound.
+        # Macros in the value of a macro are not replaced: nested macros could grow without bound.
         seen: set[str] = set()
         while isinstance(value, Macro):
             if value.name not in self.macros or value.name in seen:
@@ -98,14 +98,14 @@ def parse(text: str, *, source: str = "config.gin") -> Bindings:
 
     Values are literals (numbers, strings, booleans, ``None``, tuples, lists, dicts, over several lines
     inside brackets), ``%macro``, ``@reference``, or containers of those. ``import`` lines are skipped.
-    Bindings inside a scope (``scope/Class.parameter``) hold only there, so they are read and dropped.
+    Bindings with a scope (``scope/Class.parameter``) are parsed and ignored.
 
     Args:
         text: Content of the file.
         source: Name of the file, for messages.
 
     Returns:
-        The bindings; of several for the same parameter the last.
+        The bindings; the last one where a parameter has several.
 
     Raises:
         ConfigError: The text is longer than ``MAX_CHARACTERS``, includes another file, or a line is not of
@@ -191,7 +191,7 @@ class _Reader:
             return self.literal(self.take())
         if self.kind == "string":
             text = self.take()
-            while self.kind == "string":  # neighbouring strings are one, as in Python
+            while self.kind == "string":  # adjacent strings are concatenated, as in Python
                 text = f"{text} {self.take()}"
             return self.literal(text)
         if self.kind == "name":
@@ -210,7 +210,7 @@ class _Reader:
         if self.at("@"):
             self.take()
             reference = Reference(self.name())
-            if self.at("("):  # `@x()` would be called by gin; it names the same class
+            if self.at("("):  # gin would call `@x()`; here it is the same reference as `@x`
                 self.take()
                 self.expect(")")
             return reference
@@ -234,7 +234,7 @@ class _Reader:
             if not self.at(closing):
                 self.expect(",")
                 commas += 1
-        # The bracket is closed before the next token is scanned, so that a following line break counts again.
+        # The bracket is closed before the next token is scanned, so that a line break after it ends the statement.
         self.take()
         if opening == "[":
             return items
@@ -303,15 +303,15 @@ _MASKING = {"mask_seconds": "seconds", "mask_prob": "prob", "masking_noise_type"
 
 
 def model_config(bindings: Bindings) -> ModelConfig:
-    """Pick what decides the numbers of a model.
+    """Build the configuration of a model.
 
     A single ``build_module.representation`` is both the input and the target; of a list, all are targets and
-    ``MaskingModel.input_representation`` is the input. Patch sizes that the file leaves out are those the
-    original fills in; normalisation that it leaves out is none. ``Conformer.conv_kernel_size`` has no effect
-    in the original either.
+    ``MaskingModel.input_representation`` is the input. Patch sizes that the file leaves out get the
+    defaults of the original; without normalisation in the file there is none. ``Conformer.conv_kernel_size`` has no
+    effect in the original either.
 
     Raises:
-        ConfigError: The file describes no masked-token model, or a value is missing or of the wrong kind.
+        ConfigError: The file does not describe a masked-token model, or a value is missing or of the wrong type.
     """
     build, masking_model = bindings.section("build_module"), bindings.section("MaskingModel")
     module = build.get("module")
@@ -355,10 +355,10 @@ _SELECTORS = {
 def write_gin(config: ModelConfig) -> str:
     """Return the text of a ``config.gin`` from which :func:`model_config` reads ``config`` again.
 
-    Settings that the original does not have (``causal=False``, ``masking.mode="tokens"``) cannot be said there.
+    Settings that the original does not have (``causal=False``, ``masking.mode="tokens"``) cannot be expressed in it.
 
     Raises:
-        ConfigError: ``config`` has such a setting, or no single front end of a kind.
+        ConfigError: ``config`` has such a setting, or two different front ends of one kind.
     """
     by_name = {name: (cls, fields) for cls, (name, fields, _) in _FRONTENDS.items()}
     model = _SELECTORS["maskingmodel"]
@@ -394,36 +394,14 @@ def write_gin(config: ModelConfig) -> str:
         lines += _bindings("FiniteScalarQuantizer", scalar)
     text = "\n".join(lines) + "\n"
     if model_config(parse(text)) != config:
-        raise ConfigError("the configuration has settings that config.gin cannot say; save it as config.json")
+        raise ConfigError(
+            "the configuration has settings that config.gin cannot express; save it as config.json"
+        )
     return text
 
 
 def _bindings(selector: str, values: dict[str, Any]) -> list[str]:
     return [f"{selector}.{name} = {value!r}" for name, value in values.items()]
-
-
-def training_section(bindings: Bindings) -> dict[str, dict[str, Any]]:
-    """Pick what decides a training run.
-
-    Returns:
-        ``optim`` (lr, weight_decay), ``schedule`` (warmup_steps, eta_min), ``data`` (num_frames, orig_freq,
-        new_freq, mono, half_precision, num_workers, batch_size, data_dir, filelist_train, filelist_val),
-        ``trainer`` and ``logger`` (as in the file); keys that the file does not bind are absent.
-    """
-    modules = {owner for owner, _ in bindings.values if owner.endswith("datamodule")}
-    data: dict[str, Any] = {}
-    for section in ("AudioDataset", *sorted(modules)):
-        data |= bindings.section(section)
-    frames = ("num_frames", "orig_freq", "new_freq", "mono", "half_precision")
-    files = ("num_workers", "batch_size", "data_dir", "filelist_train", "filelist_val")
-    train = {key: value for key, value in bindings.section("train").items() if isinstance(value, dict)}
-    return {
-        "optim": _same(bindings.section("MaskingModel"), ("lr", "weight_decay")),
-        "schedule": _same(bindings.section("CosineAnnealingCallback"), ("warmup_steps", "eta_min")),
-        "data": _same(data, frames + files),
-        "trainer": train.get("params", {}),
-        "logger": train.get("wandb_params", {}),
-    }
 
 
 def checkpoint_name(bindings: Bindings) -> str | None:

@@ -1,7 +1,7 @@
-"""Real float32, whatever precision a model is trained or run in.
+"""Full float32 arithmetic, independent of the precision in which a model is trained or run.
 
-Front ends and quantisers decide the targets. The logarithm after the CQT and the nearest-code search turn a
-relative error of 1e-3 into other tokens, so their numbers must not depend on settings made for the trunk.
+Front ends and quantisers compute the targets. The logarithm after the CQT and the nearest-code search turn a relative
+error of 1e-3 into different tokens, so their results must not depend on settings made for the trunk.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-# Where PyTorch may be told to compute float32 products with fewer bits (TF32, bfloat16). Type checkers miss two
-# of them, because those modules replace themselves while they are imported.
+# Settings that let PyTorch compute float32 products with fewer bits (TF32, bfloat16). Type checkers miss two of them,
+# because those modules replace themselves on import.
 _SETTINGS: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue]
@@ -25,7 +25,7 @@ _SETTINGS: tuple[Any, ...] = (
 
 @contextmanager
 def float32_arithmetic(device: torch.device) -> Iterator[None]:
-    """Switch off autocast on ``device``, and TF32 or bfloat16 inside float32 products everywhere."""
+    """Switch off autocast on ``device``, and TF32 and bfloat16 in float32 products on all devices."""
     kept = [settings.fp32_precision for settings in _SETTINGS]
     try:
         for settings in _SETTINGS:
@@ -41,5 +41,5 @@ class Float32Module(nn.Module):
     """A module that follows its model to another device, but keeps its dtype when the model is cast."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What `fn` makes of an empty tensor tells the device without rounding any value.
+        # Applying `fn` to an empty tensor gives the new device without rounding any value.
         return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)

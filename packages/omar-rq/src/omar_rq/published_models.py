@@ -1,8 +1,8 @@
-"""Configurations of the five released models, as far as they are public. No torch, no network.
+"""Configurations of the five published models, as far as they are public. No torch, no network.
 
 They are the files of ``conf/model/``, which training uses too. Sources: arXiv 2507.03482 and the project's public
-training configurations. Which configuration belongs to which released file is inferred from input, embedding rate and
-quantiser, so loading a released model always reads the ``config.gin`` beside its weights and never these.
+training configurations. Which configuration belongs to which published checkpoint is inferred from input, embedding
+rate and quantiser. Loading a published model never uses them: it reads the ``config.gin`` beside the weights.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import yaml
 from omar_rq.config import ModelConfig
 from pentatonic.errors import UsageError
 
-RELEASED_NAMES = ("base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq")
+PUBLISHED_NAMES = ("base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq")
 
 
-def released_config(name: str) -> ModelConfig:
-    """Return the configuration of a released model.
+def published_config(name: str) -> ModelConfig:
+    """Return the configuration of a published model.
 
     Args:
-        name: One of :data:`RELEASED_NAMES`, alone or as the hub writes it (``mtg-upf/omar-rq-base``).
+        name: One of :data:`PUBLISHED_NAMES`, alone or as the hub writes it (``mtg-upf/omar-rq-base``).
 
     Raises:
         UsageError: There is no such model.
     """
     short = name.rpartition("/")[2].removeprefix("omar-rq-")
-    if short not in RELEASED_NAMES:
-        raise UsageError(f"no configuration for {name!r}; allowed: {', '.join(RELEASED_NAMES)}")
+    if short not in PUBLISHED_NAMES:
+        raise UsageError(f"no configuration for {name!r}; allowed: {', '.join(PUBLISHED_NAMES)}")
     return _read(short)
 
 

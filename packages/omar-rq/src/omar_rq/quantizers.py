@@ -1,7 +1,7 @@
 """Frozen quantisers: target patches to tokens, reproducible from a seed alone.
 
-Parameters come from a private generator in a fixed order, so a seed gives the targets that released models
-were trained on, and the global random state stays as it is. Tensor names are those of training checkpoints.
+Parameters are drawn from a private generator in a fixed order, so a seed gives the targets that released models were
+trained on, and the global random state does not change. Tensor names are those of training checkpoints.
 
 Shapes: B batch, N patches, P values per patch, D code dimensions, V codebook size, L levels of one dimension.
 """
@@ -22,7 +22,7 @@ from omar_rq.config import QuantizerConfig
 from omar_rq.precision import Float32Module, float32_arithmetic
 from pentatonic.errors import ConfigError, UsageError
 
-# Similarities held at once during the search, in elements: 4 MiB of float32 stay in a processor cache.
+# Similarities computed at once in the search, in elements: 4 MiB of float32, which fit the cache of a CPU.
 _SEARCH_ELEMENTS = 2**20
 
 
@@ -36,7 +36,7 @@ class RandomProjectionQuantizer(Float32Module):
         patch_dim: Values per patch, P.
         codebook_size: Codes, V.
         codebook_dim: Dimensions of a code, D.
-        seed: Decides projection and codebook, 0 or more.
+        seed: Seed of projection and codebook, 0 or more.
         diff_input: Quantise the differences between neighbouring values of a patch; the first value is its
             difference from zero.
 
@@ -72,11 +72,11 @@ class RandomProjectionQuantizer(Float32Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Quantise patches.
 
-        Memory beyond the input is one block of similarities, however many patches there are. A patch of zeros
-        has no direction, and its token means nothing.
+        Besides the input, memory holds one block of similarities, for any number of patches. A patch of zeros has no
+        direction, so its token is arbitrary.
 
         Args:
-            patches: (..., P), usually (B, N, P); computed in float32, autocast or not.
+            patches: (..., P), usually (B, N, P); computed in float32, also under autocast.
 
         Returns:
             int64 tokens, (...), 0 to V - 1.
@@ -97,7 +97,7 @@ def _renormalise(quantizer: RandomProjectionQuantizer, _incompatible: Any) -> No
 
 
 class FiniteScalarQuantizer(Float32Module):
-    """Rounding of a few projected values, each to a handful of levels; a token numbers the combination.
+    """Rounds a few projected values to a few levels each; a token is the number of the combination.
 
     Sources: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", 2023, and for the symmetric
     levels Parker et al., "Scaling Transformers for Low-Bitrate High-Quality Speech Coding", 2024.
@@ -105,7 +105,7 @@ class FiniteScalarQuantizer(Float32Module):
     Args:
         patch_dim: Values per patch, P. With P equal to ``len(levels)`` there is no projection.
         levels: Levels of each code dimension, 2 or more each.
-        seed: Decides the projections, 0 or more.
+        seed: Seed of the projections, 0 or more.
         preserve_symmetry: Space the levels evenly from -1 to 1. Otherwise they are ``i / (L // 2)`` for whole
             ``i``, with a level at 0 and, for even L, none at 1.
 
@@ -142,7 +142,7 @@ class FiniteScalarQuantizer(Float32Module):
         """Quantise patches.
 
         Args:
-            patches: (..., P), usually (B, N, P); computed in float32, autocast or not.
+            patches: (..., P), usually (B, N, P); computed in float32, also under autocast.
 
         Returns:
             int64 tokens, (...), 0 to ``codebook_size - 1``.
@@ -152,7 +152,7 @@ class FiniteScalarQuantizer(Float32Module):
         return (level.long() * self._basis).sum(dim=-1)
 
     def codes(self, tokens: Tensor) -> Tensor:
-        """Return the quantised values that tokens stand for.
+        """Return the quantised values of tokens.
 
         Args:
             tokens: Integers, (...).
@@ -175,10 +175,10 @@ class FiniteScalarQuantizer(Float32Module):
         return (level - half) / half
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return what ``project_out`` makes of the codes of integer tokens (...): (..., P) float32.
+        """Apply ``project_out`` to the codes of integer tokens (...): (..., P) float32.
 
-        ``project_out`` is random, not the inverse of ``project_in``: the result lives in patch space, but is
-        no reconstruction.
+        ``project_out`` is random, not the inverse of ``project_in``: the result has the shape of patches, but is not
+        a reconstruction of them.
 
         Raises:
             UsageError: A token is negative, or not below ``codebook_size``.
@@ -200,8 +200,8 @@ class FiniteScalarQuantizer(Float32Module):
 def _unit_projections(patch_dim: int, code_dim: int, seed: int) -> tuple[nn.Linear, nn.Linear]:
     """Frozen random linear maps P to D and D to P whose weight rows have unit length.
 
-    The draws repeat those of building two ``nn.Linear`` and then giving their weights Xavier-normal values:
-    the first weights are thrown away, the biases stay.
+    The random values are those of constructing two ``nn.Linear`` layers and then re-initialising their weights with
+    Xavier-normal values: the first weights are discarded, the biases stay.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = (
@@ -223,8 +223,8 @@ def _unit_projections(patch_dim: int, code_dim: int, seed: int) -> tuple[nn.Line
 def build_quantizers(config: QuantizerConfig, patch_dim: int) -> nn.ModuleList:
     """Build the quantisers of one target; codebook ``c`` is seeded with ``config.seed + c``.
 
-    A finite scalar quantiser has as many codes as its levels allow. A ``config.codebook_size`` that says
-    something else is warned about and has no effect here.
+    The number of codes of a finite scalar quantiser follows from its levels. A different ``config.codebook_size``
+    causes a warning and has no effect.
 
     Args:
         config: Kind, sizes and seed.

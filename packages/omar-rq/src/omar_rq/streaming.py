@@ -1,9 +1,9 @@
-"""Embeddings of audio of any length, with memory that does not grow with it, and the numbers of one pass.
+"""Embeddings of audio of any length in bounded memory, equal to those of a single pass.
 
-Attention is causal, so a block of the trunk needs the keys and values of earlier tokens only, which it keeps. Its
+Attention is causal, so a block of the trunk keeps the keys and values of earlier tokens and needs no others. Its
 convolution looks 15 tokens ahead, so its output lags 15 tokens behind its input; after layer ``i`` the lag is
-``15 * (i + 1)`` tokens. Zeros stand before the first and after the last token of the signal, as in one pass, and
-nowhere else: there are no seams.
+``15 * (i + 1)`` tokens. The convolution is padded with zeros only at the start and the end of the signal, as in one
+pass.
 
 Shape legend: N tokens of a piece, P values per patch, C width, H heads, D head width.
 """
@@ -20,12 +20,13 @@ from torch import Tensor
 from omar_rq.config import ConformerConfig
 from omar_rq.conformer import CONV_CONTEXT, Conformer, ConformerBlock, Rotary
 from omar_rq.frontends import patchify
-from omar_rq.model import OmarRQ, layer_indices
+from omar_rq.model import OmarRQ
+from omar_rq.signals import layer_indices
 from pentatonic.attention import Causal, KVCache, SlidingWindow
 from pentatonic.errors import NonFiniteAudio, UsageError
 
 DEFAULT_CONTEXT_S = 300.0
-# Most tokens that go through the trunk at once: enough to fill a processor, little memory.
+# Most tokens that go through the trunk at once: enough to keep a GPU busy, at little memory.
 STEP_TOKENS = 512
 
 
@@ -38,20 +39,20 @@ def stream_embeddings(
 ) -> Iterator[list[Tensor]]:
     """Embed one signal that arrives in blocks.
 
-    Joined, the results equal ``model.extract_embeddings`` of the whole signal up to float rounding (2e-5 of the
+    Concatenated, the results equal ``model.extract_embeddings`` of the whole signal up to float rounding (2e-5 of the
     largest value, in float32) when the signal is not longer than ``context_s``, or with ``context_s=None``.
-    Beyond that they equal one pass in which attention reaches back ``context_s`` seconds and no further.
+    For longer signals they equal one pass in which attention is limited to the last ``context_s`` seconds.
 
     Memory is bounded for mel and waveform models with a causal conformer; with ``context_s=None`` keys and values of
     all tokens are kept. The CQT and EnCodec front ends collect the signal. Transformers and bidirectional conformers
-    see the whole signal by their nature, and rounded positions (``rope_positions="bf16"``) count from its start: they
-    run in one pass, and ``context_s`` does not concern them.
+    need the whole signal, and rounded positions (``rope_positions="bf16"``) are counted from its start: these models
+    run in one pass, and ignore ``context_s``.
 
     Args:
         model: The model, in evaluation mode.
         blocks: Consecutive ``(n,)`` pieces of any lengths, floating, mono, at ``model.sample_rate``.
         layers: Indices of trunk blocks, negative ones from the end; ``None``: the last.
-        context_s: How many seconds before a token its attention sees; ``None``: all.
+        context_s: How many seconds before a token it attends to; ``None``: all.
 
     Returns:
         Iterator over lists with one ``(n, C)`` float32 tensor per layer, layers ascending. The tensors of one list
@@ -61,20 +62,20 @@ def stream_embeddings(
         UsageError: ``context_s`` is not positive, a layer list is empty, or a block is not ``(n,)`` floating.
         LayerIndexError: A layer is out of range.
         NonFiniteAudio: There are NaN or infinite samples.
-        AudioTooShort: The signal does not fill one patch.
+        AudioTooShort: The signal is shorter than one patch.
     """
     if context_s is not None and not (math.isfinite(context_s) and context_s > 0):
         raise UsageError(f"context_s is {context_s}; allowed: positive seconds, or None for everything")
     indices = sorted(set(layer_indices(layers, len(model.trunk.blocks))))
     patches = _patches(model, _checked(blocks, model.embed.weight.device))
     if isinstance(model.trunk, Conformer) and _streams(model.trunk.config):
-        context_tokens = None if context_s is None else math.ceil(context_s * model.eps)
+        context_tokens = None if context_s is None else math.ceil(context_s * model.embedding_rate_hz)
         return _in_pieces(model, patches, StreamingConformer(model.trunk, indices, context_tokens))
     return _in_one_pass(model, patches, indices)
 
 
 def _streams(config: ConformerConfig) -> bool:
-    """Whether tokens depend on nothing but earlier ones and their distance."""
+    """Whether a token depends only on earlier tokens and their distances."""
     return config.causal and config.rope_positions == "exact"
 
 
@@ -97,10 +98,10 @@ class StreamingConformer:
 
         Args:
             x: ``(1, N, C)`` embedded patches; N may be 0.
-            last: Nothing follows, so the tokens that waited for others come out too.
+            last: No tokens follow, so the outputs that waited for later tokens are returned too.
 
         Returns:
-            What became known of each layer, ``(1, n, C)``.
+            The new outputs of each layer, ``(1, n, C)``.
         """
         outputs = []
         for i, stage in enumerate(self._stages):
@@ -111,7 +112,7 @@ class StreamingConformer:
 
 
 class _Stage:
-    """One block of the trunk with what it remembers."""
+    """One block of the trunk with its state."""
 
     def __init__(self, trunk: Conformer, index: int, context_tokens: int | None) -> None:
         self.trunk, self.context_tokens = trunk, context_tokens
@@ -122,8 +123,8 @@ class _Stage:
         width = weight.shape[0]
         self.cache = KVCache(1, heads, 0, width // heads, dtype=weight.dtype, device=weight.device)
         self.start = 0  # position of the first token in the cache
-        self.attended = weight.new_zeros(1, 0, width)  # tokens that wait for the convolution
-        self.gated = weight.new_zeros(1, CONV_CONTEXT, width)  # what the convolution still needs
+        self.attended = weight.new_zeros(1, 0, width)  # tokens whose convolution needs later tokens
+        self.gated = weight.new_zeros(1, CONV_CONTEXT, width)  # input that the convolution still needs
 
     def push(self, x: Tensor, last: bool) -> Tensor:
         if x.shape[1]:
@@ -147,7 +148,7 @@ class _Stage:
         return self.block.attend(x, code, mask, self.cache)
 
     def _make_room(self, n_tokens: int) -> None:
-        """Move what later tokens still see into a cache with room for ``n_tokens`` and some more."""
+        """Copy the keys and values that are still needed into a cache with room for ``n_tokens`` and more."""
         old, context = self.cache, self.context_tokens
         if old.length + n_tokens <= old.max_tokens:
             return
@@ -162,11 +163,11 @@ class _Stage:
         self.cache.append(keys, values)
 
     def _rebase(self, keys: Tensor) -> Tensor:
-        """Let positions count from the first key again.
+        """Count positions from the first kept key.
 
-        A float32 angle of ``n`` radians is off by up to ``n * 6e-8``, which makes 0.03 radians in a six-hour file.
-        Rotations act through differences of positions alone, so turning the kept keys back changes nothing else.
-        One key is turned back twice at most.
+        A float32 angle of ``n`` radians is off by up to ``n * 6e-8``, 0.03 radians in a file of six hours.
+        Only differences of positions matter to rotary attention, so rotating the kept keys back changes nothing else.
+        A key is rotated back at most twice.
         """
         back = self.trunk.position_code(torch.tensor([-self.start], device=keys.device))
         if not isinstance(back, Rotary):  # sinusoidal codes are absolute
@@ -196,7 +197,7 @@ def _embed(model: OmarRQ, patches: Tensor) -> Tensor:
 
 
 def _patches(model: OmarRQ, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield ``(1, N, P)``; frames that fill no patch yet wait for the next ones."""
+    """Yield ``(1, N, P)``; frames that do not fill a patch yet wait for the next ones."""
     frames_per_patch = model.patch_size[1]
     rest: list[Tensor] = []
     for piece in model.frontend.stream(blocks):

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from omar_rq.config import ModelConfig
 from omar_rq.frontends import Frontend, Mel, build_frontend, patchify
 from omar_rq.frontends.spec_augment import SpecAugmentation
-from omar_rq.model import Signal, prepare_audio
 from omar_rq.quantizers import FiniteScalarQuantizer, RandomProjectionQuantizer, build_quantizers
+from omar_rq.signals import Signal, prepare_audio
 from pentatonic.errors import ConfigError, InputError, UsageError
 
-# Front ends round frame counts differently; streams further apart than this do not describe the same audio.
+# Front ends round frame counts differently; streams that differ by more do not come from the same audio.
 MAX_SPREAD_TOKENS = 2
 
 
 class Decoded(NamedTuple):
-    """What the tokens of one stream stand for."""
+    """Decoded tokens of one stream."""
 
     codes: Tensor
     """``(..., levels)`` float32 in [-1, 1]."""
     patches: Tensor
-    """``(..., P)`` float32: the codes projected into patch space, which is no reconstruction."""
+    """``(..., P)`` float32: the codes projected to the size of a patch; not a reconstruction of it."""
 
 
 class Tokenizer(nn.Module):
@@ -37,8 +37,8 @@ class Tokenizer(nn.Module):
 
     Args:
         config: Model configuration with targets and quantiser.
-        input_frontend: Front end of the model. A target that equals it is not built again, and there are
-            never more tokens than it gives.
+        input_frontend: Front end of the model. It is shared with a target of the same configuration, and limits the
+            number of tokens.
 
     Attributes:
         frontends: One per target.
@@ -51,9 +51,7 @@ class Tokenizer(nn.Module):
     def __init__(self, config: ModelConfig, input_frontend: Frontend) -> None:
         super().__init__()
         if config.quantizer is None or not config.targets:
-            raise ConfigError(
-                "the model has no targets or no quantizer, so there is nothing to tokenise with"
-            )
+            raise ConfigError("the model has no targets or no quantizer, so it cannot tokenise")
         self.config = config
         self.input_frontend = input_frontend
         self.frontends, self.quantizers = nn.ModuleList(), nn.ModuleList()
@@ -85,10 +83,10 @@ class Tokenizer(nn.Module):
 
         Args:
             audio: ``(B, n)`` floating, at the model's sample rate.
-            augmentation: What the model's own front end, where it is a target, is to hear.
+            augmentation: Augmentation of the model's input front end, where it is also a target.
 
         Returns:
-            ``(B, N, K)`` int64, every stream cut to the shortest.
+            ``(B, N, K)`` int64, every stream truncated to the shortest.
 
         Raises:
             AudioTooShort: Fewer than :attr:`min_samples` samples.
@@ -129,7 +127,7 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def detokenize(self, tokens: Tensor) -> list[Decoded]:
-        """Return what tokens of finite scalar quantisers stand for.
+        """Decode tokens of finite scalar quantisers.
 
         Args:
             tokens: ``(..., K)`` integers.

@@ -1,7 +1,7 @@
 """The plain Transformer trunk of OMAR-RQ: learned position table, causal attention.
 
-Source: arXiv 2507.03482 and its public configurations. Blocks are DeepNorm or norm-first, and the latter is
-not the usual one: its residual starts from the normalised value.
+Source: arXiv 2507.03482 and its public configurations. Blocks are DeepNorm or norm-first; unlike
+the usual norm-first block, the residual branch starts from the normalised value.
 
 Shape legend: B batch, N tokens, C width, F values per frame, T frames.
 """
@@ -15,29 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omar_rq.config import TransformerConfig
-from omar_rq.conformer import SelfAttention
+from omar_rq.conformer import FeedForward, SelfAttention
 from pentatonic.attention import Causal, KeyLengths, Mask
-
-
-class MLP(nn.Module):
-    """``C -> mlp_ratio * C``, GELU, back to ``C``; dropout after both."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        inner = int(config.embed_dim * config.mlp_ratio)
-        self.up = nn.Linear(config.embed_dim, inner)
-        self.down = nn.Linear(inner, config.embed_dim)
-        self.dropout = nn.Dropout(config.dropout)
-
-    @torch.no_grad()
-    def scale_init(self, beta: float) -> None:
-        """Scale the fresh weights by DeepNorm's beta."""
-        self.up.weight.mul_(beta)
-        self.down.weight.mul_(beta)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, N, C) -> (B, N, C)``."""
-        return self.dropout(self.down(self.dropout(F.gelu(self.up(x)))))
 
 
 class TransformerBlock(nn.Module):
@@ -49,7 +28,7 @@ class TransformerBlock(nn.Module):
         self.norm_attention = nn.LayerNorm(config.embed_dim)
         self.attention = SelfAttention(config.embed_dim, config.num_heads, config.dropout)
         self.norm_mlp = nn.LayerNorm(config.embed_dim)
-        self.mlp = MLP(config)
+        self.mlp = FeedForward(config, norm=False)
         if config.do_deepnorm:
             for branch in (self.attention, self.mlp):
                 branch.scale_init(config.beta_deepnorm)
@@ -79,24 +58,24 @@ class Transformer(nn.Module):
         self.position_table = nn.Parameter(torch.zeros(1, config.num_patches, width))
         self.dropout = nn.Dropout(config.input_dropout)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.depth))
-        # Used by `classify` alone; released layouts hold them always.
+        # Used by `classify` only, but released checkpoints always have them.
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.head_dims)
 
     def forward(
         self, x: Tensor, *, layers: Sequence[int] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Run the blocks up to the last one asked for; the rest would not change those outputs.
+        """Run the blocks up to the last requested one; later blocks would not change those outputs.
 
         Args:
             x: ``(B, N, C)`` embedded patches; with ``do_vit_tokenization`` ``(B, F, T)`` or
                 ``(B, in_chans, F, T)``.
             layers: Indices of blocks, 0 to ``depth - 1``, at least one; ``None``: the last block.
-            lengths: ``(B,)`` tokens per row, class token not counted, when rows are padded on the right; what
-                is returned for padding means nothing.
+            lengths: ``(B,)`` tokens per row, without the class token, when rows are padded on the right; outputs
+                on padding are to be ignored.
 
         Returns:
-            The output of the last block run, and those of the blocks asked for, ascending: ``(B, N, C)``,
+            The output of the last block that was run, and those of the requested blocks, ascending: ``(B, N, C)``,
             or ``(B, 1 + N, C)`` with a class token, which comes first.
         """
         wanted = {len(self.blocks) - 1} if layers is None else set(layers)
@@ -114,19 +93,21 @@ class Transformer(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """Return the class scores ``(B, head_dims)`` of the last output ``(B, 1 + N, C)`` of :meth:`forward`.
 
-        In a causal trunk the class token comes before all others, so it sees none of them.
+        In a causal trunk the class token is the first, so it attends to no other token.
         """
         return self.head(self.norm(x)[:, 0])
 
     def _tokens(self, x: Tensor) -> Tensor:
         if self.config.do_vit_tokenization:
             image = x if x.dim() == 4 else x.unsqueeze(1)
-            x = self.patch_embed(image).flatten(2).transpose(1, 2)  # frequency row by row, then time
+            x = (
+                self.patch_embed(image).flatten(2).transpose(1, 2)
+            )  # patches ordered by frequency row, then time
         if self.config.do_classification:
             x = torch.cat((self.class_token.expand(len(x), -1, -1), x), dim=1)
         return x
 
     def _with_positions(self, x: Tensor) -> Tensor:
-        """Add the table to as many tokens as it has rows; tokens beyond it get nothing."""
+        """Add the table to the first ``num_patches`` tokens; later tokens get no position."""
         table = self.position_table[:, : x.shape[1]]
         return x + F.pad(table, (0, 0, 0, x.shape[1] - table.shape[1]))

@@ -1,7 +1,8 @@
-"""Where weights come from and go to: our format, and the released layout as downloaded. Nothing is executed.
+"""Load and save models: our format, and the released layout as downloaded. No code of a file is executed.
 
 Our format is ``config.json`` with ``model.safetensors``. The released layout is ``config.gin`` with
-``model.ckpt`` (or a ``.safetensors`` of the same keys); its tensor names enter and leave through one key map.
+``model.ckpt`` (or a ``.safetensors`` of the same keys); one key map translates its tensor names in both
+directions. A folder of a training run loads as its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ from omar_rq import gin
 from omar_rq.config import ConformerConfig, ModelConfig
 from omar_rq.conformer import sinusoidal_table
 from omar_rq.model import OmarRQ
-from omar_rq.published_models import RELEASED_NAMES
+from omar_rq.published_models import PUBLISHED_NAMES
 from omar_rq.tokens import Tokenizer
-from pentatonic.checkpoint import atomic_directory, load_tensors, read_legacy, save_tensors
+from pentatonic.checkpoint import (
+    atomic_directory,
+    load_tensors,
+    model_directory,
+    read_legacy,
+    save_tensors,
+)
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
 from pentatonic.hub import KeyMap, Released, load_state, resolve
 from pentatonic.rope import rope_frequencies
 
-# The hub's commit hashes are not known here, so these follow the main branch.
+# The commit hashes on the hub are not known, so these follow the main branch.
 RELEASED: Mapping[str, Released] = {
     f"mtg-upf/omar-rq-{name}": Released(
         repo_id=f"mtg-upf/omar-rq-{name}",
@@ -33,12 +40,15 @@ RELEASED: Mapping[str, Released] = {
         licence="CC BY-NC-SA 4.0",
         files={"config.gin": None, "model.ckpt": None},
     )
-    for name in (*RELEASED_NAMES, "base-freesound-small")
+    for name in (*PUBLISHED_NAMES, "base-freesound-small")
 }
+# Small trained models that come with the package.
 BUNDLED: Mapping[str, Path] = {"omar-rq-tiny": Path(__file__).parent / "checkpoints" / "omar-rq-tiny"}
 
 _CONFIG_FILES = ("config.json", "config.gin")
 _WEIGHT_FILES = ("model.safetensors", "model.ckpt")
+# The part of a training checkpoint of ours that is the model; see :mod:`omar_rq.training.objective`.
+_ENCODER = "encoder."
 # Rows of the original's sinusoidal table.
 _SINUSOIDAL_ROWS = 10000
 
@@ -72,15 +82,15 @@ _TRANSFORMER = (
     ("trunk.norm.{p}", "net.norm.{p}"),
     ("trunk.head.{p}", "net.head.{p}"),
 )
-# What a training checkpoint of the original holds besides the encoder; all of it follows from the
-# configuration except the prediction head `linear`.
+# Tensors of a training checkpoint of the original besides the encoder. The configuration determines all of them
+# except the prediction head `linear`, which the encoder does not need.
 _TRAINING = ("linear.*", "quantizers.*", "representation.*", "input_rep.*")
 
 
 def key_map(config: ModelConfig) -> KeyMap:
     """Return the map between our tensor names and the released layout of a trunk of this kind.
 
-    Position codes, which follow from a formula, and what only training needs have no place in our model.
+    Position codes, which are computed from a formula, and tensors that only training needs are left out.
     """
     net = config.net
     if isinstance(net, ConformerConfig):
@@ -97,7 +107,7 @@ def key_map(config: ModelConfig) -> KeyMap:
 
 
 def position_tensors(config: ModelConfig) -> dict[str, Tensor]:
-    """Return the tensors of the released layout that follow from a formula: position codes of each block."""
+    """Return the position codes of each block, by their names in the released layout; a formula gives them."""
     net = config.net
     if not isinstance(net, ConformerConfig):
         return {}
@@ -117,7 +127,7 @@ def from_upstream(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[st
         config: The model they belong to.
 
     Returns:
-        Our keys ``embed.*`` and ``trunk.*``; the tensors themselves are not copied.
+        Our keys ``embed.*`` and ``trunk.*``; the tensors are not copied.
 
     Raises:
         WeightsError: A key is unknown, or a position code differs from its formula.
@@ -149,7 +159,7 @@ def read_config(path: Path) -> ModelConfig:
     """Read ``config.json`` or a gin file.
 
     Raises:
-        ConfigError: The file cannot be read, or describes no model of this family.
+        ConfigError: The file cannot be read, or does not describe a model of this family.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -159,7 +169,7 @@ def read_config(path: Path) -> ModelConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a text of the expected form ({error})") from error
+        raise ConfigError(f"{path}: not valid JSON or gin ({error})") from error
 
 
 def load_directory(
@@ -173,12 +183,13 @@ def load_directory(
     """Load a model from a directory, or from a configuration file with its weights beside it.
 
     Args:
-        directory: Holds ``config.json`` and ``model.safetensors``, or ``config.gin`` and the checkpoint that
-            it names, ``model.ckpt``, ``model.safetensors`` or a single ``*.ckpt``.
+        directory: Holds ``config.json`` and ``model.safetensors`` (so does a checkpoint of ``omar-rq train``), or
+            ``config.gin`` and the checkpoint that it names, ``model.ckpt``, ``model.safetensors`` or a single
+            ``*.ckpt``. Of the folder of a training run the newest intact checkpoint is loaded.
         device: Where the model goes.
         dtype: Of embedding layer and trunk; ``None``: float32. Front ends are always float32.
         quantization_targets: Also attach ``model.tokenizer``.
-        load_weights: ``False``: fresh weights; no checkpoint is needed.
+        load_weights: ``False``: weights initialised at random; no checkpoint is needed.
 
     Returns:
         The model in evaluation mode.
@@ -188,14 +199,15 @@ def load_directory(
         CheckpointError: There is no checkpoint, or it is damaged.
         WeightsError: Its tensors do not fit the configuration.
     """
-    config_path = _config_path(Path(directory))
+    path = Path(directory)
+    config_path = path if path.is_file() else _config_path(model_directory(path))
     config = read_config(config_path)
     if load_weights:
         path = _checkpoint_path(config_path)
-        tensors = read_tensors(path, device)
+        tensors = _encoder_part(read_tensors(path, device))
         if any(key.startswith(("net.", "embedding_layer.")) for key in tensors):
             tensors = from_upstream(tensors, config)
-        with torch.device("meta"):  # no time or memory for weights that are replaced at once
+        with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
             model = OmarRQ(config)
         load_state(_saved_parts(model), tensors, what=str(path))
     else:
@@ -217,18 +229,19 @@ def from_pretrained(
     """Load a model by name or path.
 
     Args:
-        name_or_path: The bundled ``omar-rq-tiny``, a directory or configuration file, or a hub id.
+        name_or_path: The bundled ``omar-rq-tiny``, a directory or configuration file, the folder of a training run
+            or one of its checkpoints, or a hub id.
         revision: Branch, tag or commit of the hub.
         device: Where the model goes.
         dtype: Of embedding layer and trunk; ``None``: float32.
         quantization_targets: Also attach ``model.tokenizer``.
-        load_weights: ``False``: fresh weights.
+        load_weights: ``False``: weights initialised at random.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        HubError: The name leads nowhere.
+        HubError: There is no model of this name.
         ConfigError, CheckpointError, WeightsError: As :func:`load_directory`.
     """
     path = Path(name_or_path).expanduser()
@@ -255,14 +268,14 @@ def get_model(
     quantization_targets: bool = False,
     load_weights: bool = True,
 ) -> OmarRQ:
-    """Load a model; the entry point of the original.
+    """Load a model; the signature is that of the original's function.
 
     Args:
         model_id: Hub id, bundled name, directory or configuration file.
-        config_file: Configuration file, or its directory; the checkpoint lies beside it. Give one of the two.
+        config_file: Configuration file, or its directory; the checkpoint is beside it.
         device: Where the model goes.
         quantization_targets: Also build the front ends and quantisers of the targets, as ``model.tokenizer``.
-        load_weights: ``False``: fresh weights; no checkpoint is needed.
+        load_weights: ``False``: weights initialised at random; no checkpoint is needed.
 
     Returns:
         The model in evaluation mode.
@@ -284,7 +297,7 @@ def get_model(
 
 
 def save_pretrained(model: OmarRQ, directory: str | Path, *, card: str | None = None) -> None:
-    """Write ``config.json`` and ``model.safetensors``, both or neither.
+    """Write ``config.json`` and ``model.safetensors``; on an error neither is written.
 
     Args:
         model: The model.
@@ -303,7 +316,7 @@ def save_pretrained(model: OmarRQ, directory: str | Path, *, card: str | None = 
 
 
 def _saved_parts(model: OmarRQ) -> nn.ModuleDict:
-    """What a checkpoint holds: front ends and quantisers are rebuilt from the configuration."""
+    """The parts of a model whose tensors are saved; front ends and quantisers are built from the configuration."""
     return nn.ModuleDict({"embed": model.embed, "trunk": model.trunk})
 
 
@@ -316,7 +329,7 @@ def _without_weights(model: Released) -> Released:
 
 
 def _agree(tensor: Tensor, formula: Tensor) -> bool:
-    """Compare up to rounding: of the dtype it was saved in, and of float32 angles at 10 000 positions."""
+    """Whether they are equal up to the rounding of the stored dtype and of float32 angles at 10,000 positions."""
     if tensor.shape != formula.shape or not tensor.is_floating_point():
         return False
     relative = max(1e-5, 2 * torch.finfo(tensor.dtype).eps)
@@ -324,13 +337,20 @@ def _agree(tensor: Tensor, formula: Tensor) -> bool:
     return torch.allclose(tensor.float().cpu(), formula, rtol=relative, atol=absolute)
 
 
-def _config_path(path: Path) -> Path:
-    if path.is_file():
-        return path
-    found = [path / name for name in _CONFIG_FILES if (path / name).is_file()]
-    if not found:
-        raise ConfigError(f"{path}: no configuration; expected {' or '.join(_CONFIG_FILES)}")
-    return found[0]
+def _encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's tensors of a training checkpoint of ours; any other checkpoint as it is."""
+    parts = (f"{_ENCODER}embed.", f"{_ENCODER}trunk.")
+    encoder = {key.removeprefix(_ENCODER): tensor for key, tensor in tensors.items() if key.startswith(parts)}
+    return encoder or tensors
+
+
+def _config_path(directory: Path) -> Path:
+    for name in _CONFIG_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise ConfigError(
+        f"{directory}: neither a model nor a training run; expected {' or '.join(_CONFIG_FILES)}, or checkpoints/"
+    )
 
 
 def _checkpoint_path(config_path: Path) -> Path:
@@ -347,4 +367,4 @@ def _checkpoint_path(config_path: Path) -> Path:
         if candidate.is_file():
             return candidate
     expected = ", ".join(dict.fromkeys(candidate.name for candidate in candidates))
-    raise CheckpointError(f"{directory}: no checkpoint; expected {expected}")
+    raise CheckpointError(f"{directory}: no checkpoint found; expected {expected}")

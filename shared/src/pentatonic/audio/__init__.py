@@ -2,15 +2,16 @@
 
 WAV (also WAVEX, RF64 and W64), AIFF, AU, CAF, FLAC, Ogg Vorbis, Opus and MP3 are read by libsndfile; MP4/M4A, AAC,
 WebM/Matroska, WMA, WavPack and Monkey's Audio by FFmpeg, when the extra ``pentatonic[ffmpeg]`` is installed. The
-content decides, never the suffix. Every fault of a file is an :class:`~pentatonic.errors.AudioError` that names it.
+format is detected from the content, never from the suffix. Every fault of a file is an
+:class:`~pentatonic.errors.AudioError` that names it.
 """
 
 from __future__ import annotations
 
-from pentatonic.audio.decode import Audio, AudioInfo, info, load, stream
 from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
 from pentatonic.audio.isolation import DecodingProcess
 from pentatonic.audio.limits import AudioLimits
+from pentatonic.audio.reading import Audio, AudioInfo, info, load, stream
 from pentatonic.audio.resample import StreamResampler, resample
 
 __all__ = [

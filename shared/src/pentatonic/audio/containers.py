@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and whether it is as long as its header says."""
+"""Detect the container of a file from its first bytes, and check its length against its header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 from pentatonic.audio import mpeg, ogg
 from pentatonic.errors import CorruptAudio, TruncatedAudio
 
-# Containers that each decoder is asked to open; anything else is refused before a decoder sees it.
+# Containers that each decoder may open; anything else is refused before a decoder reads it.
 LIBSNDFILE = frozenset({"WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"})
 FFMPEG_DEMUXERS = {
     "MP4": "mp4",
@@ -20,7 +20,7 @@ FFMPEG_DEMUXERS = {
     "AAC": "aac",
     "WAVPACK": "wv",
     "APE": "ape",
-    # Encodings that libsndfile does not know inside containers that it does.
+    # For encodings that libsndfile cannot decode, in containers that it can read.
     "WAV": "wav",
     "AIFF": "aiff",
     "CAF": "caf",
@@ -39,7 +39,7 @@ _MAGIC = (
     (0, b"wvpk", "WAVPACK"),
     (0, b"MAC ", "APE"),
 )
-# First four bytes -> (what bytes 8 to 12 may be, container); a file cut before them still counts as one.
+# First four bytes -> (allowed bytes 8 to 12, container); a file truncated before byte 12 still counts.
 _FORMS = {
     b"RIFF": ((b"WAVE",), "WAV"),
     b"RIFX": ((b"WAVE",), "WAV"),
@@ -48,11 +48,11 @@ _FORMS = {
 }
 _OGG_CODECS = (b"\x01vorbis", b"OpusHead")
 _SAMPLE_CHUNKS = (b"data", b"SSND", b"mdat", b"moov", _W64_DATA)
-_MAX_CHUNKS = 10_000  # no real file has more before its samples; a hostile one could have millions
+_MAX_CHUNKS = 10_000  # real files have far fewer before their samples; a malicious one could have millions
 
 
 def identify(path: Path) -> tuple[str | None, int]:
-    """The container by content, and the byte at which it starts (behind ID3 tags and, for MP3, behind junk).
+    """Detect the container, and the byte at which it starts (after ID3 tags and, for MP3, after other bytes).
 
     Args:
         path: A readable file.
@@ -80,17 +80,17 @@ def identify(path: Path) -> tuple[str | None, int]:
 
 
 def find_fault(path: Path, container: str) -> CorruptAudio | None:
-    """What is wrong with the file by its container alone, or None.
+    """Find faults that the container alone shows, without decoding; None when there are none.
 
-    Decoders read as far as the file goes and report that as its length, so a lost half goes unnoticed otherwise.
+    Decoders read to the end of the file and report that as its length, so a missing second half would go unnoticed.
     FLAC and MP3 state a number of samples instead, which is compared after decoding.
 
     Args:
         path: A readable file.
-        container: What :func:`identify` returned.
+        container: From :func:`identify`.
 
     Returns:
-        TruncatedAudio when the file is shorter than the sizes in it; CorruptAudio when an Ogg page is damaged.
+        TruncatedAudio when the file is shorter than its chunks; CorruptAudio when an Ogg page is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -103,7 +103,7 @@ def find_fault(path: Path, container: str) -> CorruptAudio | None:
                 have = max(0, size - start)
                 reason = f"the header promises {length} bytes of samples, {have} are there"
                 return TruncatedAudio(path, reason)
-            break  # the walk cannot go on behind the end; the decoder judges the header
+            break  # chunks behind the end cannot be read; the decoder checks the header
     return None
 
 

@@ -33,9 +33,9 @@ NonFinite = Literal["raise", "zero"]
 
 @dataclass
 class Decoding:
-    """What is asked of a file, and what was found on the way.
+    """Options of one pass over a file, and what the pass found.
 
-    The first eight fields are the arguments of :func:`pentatonic.audio.load`; the others are filled by :meth:`run`.
+    The first eight fields are the arguments of :func:`pentatonic.audio.load`; :meth:`run` sets the others.
 
     Raises:
         UsageError: An argument is out of range.
@@ -74,7 +74,7 @@ class Decoding:
         """Decode the file.
 
         Args:
-            hold_all: The caller keeps every block, so the size of the result is checked against the limits.
+            hold_all: The caller holds all blocks in memory, so the size of the result is checked against the limits.
 
         Yields:
             Blocks (C, n) float32 at :attr:`result_rate`, C = 1 when mono.
@@ -91,7 +91,7 @@ class Decoding:
             yield from self._resampled(self._downmixed(self._decoded(source, start, stop)))
         if self._n_nonfinite:
             self.warnings.append(f"{self._n_nonfinite} NaN or infinite samples were set to 0")
-        # Lossy decoders overshoot by nature; only samples that are stored so are worth a word.
+        # Decoders of lossy formats overshoot slightly; only peaks stored as floats get a warning.
         if self.peak > 1 and source.subtype in ("FLOAT", "DOUBLE"):
             self.warnings.append(f"peak {self.peak:g} is beyond full scale")
 
@@ -107,7 +107,7 @@ class Decoding:
             if frames > 0:
                 reason = f"offset_s={self.offset_s:g} is past the end at {frames / rate:g} s"
                 raise AudioTooShort(self.path, reason)
-            start = 0  # nothing to seek in; the file is reported as empty
+            start = 0  # an empty file: reported as such below
         if self.duration_s is None:
             return start, None
         return start, start + max(1, round(self.duration_s * rate))

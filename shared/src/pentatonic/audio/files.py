@@ -44,13 +44,13 @@ def find_files(paths: Iterable[str | Path], *, recursive: bool = True) -> list[P
 
     Args:
         paths: Files, which are kept whatever their suffix, and folders, which are searched for
-            :data:`AUDIO_SUFFIXES`. Links to folders are followed, every folder is visited once, so loops of links end.
+            :data:`AUDIO_SUFFIXES`. Links to folders are followed; every folder is visited once, so cycles of links end.
             Names that start with a dot are left out.
         recursive: Search folders inside folders.
 
     Returns:
-        Sorted paths without duplicates. What cannot be read is kept, so that a batch can report it: missing paths,
-        dangling links and folders without permission.
+        Sorted paths without duplicates. Paths that cannot be read (missing paths, dangling links, folders without
+        permission) are included, so that a batch can report them.
     """
     found: set[Path] = set()
     for path in map(Path, paths):
@@ -64,7 +64,7 @@ def find_files(paths: Iterable[str | Path], *, recursive: bool = True) -> list[P
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # such as a parent without permission
+    except OSError:  # for example no permission for the parent
         return False
 
 
@@ -89,7 +89,7 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
 def save(
     path: str | Path, samples: Tensor | np.ndarray, sample_rate: int, *, subtype: str = "PCM_16"
 ) -> None:
-    """Write an audio file; the file appears whole or not at all.
+    """Write an audio file; on an error no partial file is left.
 
     Args:
         path: Destination; the suffix gives the format (wav, rf64, w64, aif, aiff, au, caf, flac, ogg, opus, mp3).
@@ -136,7 +136,7 @@ def save(
 
 
 def _encode(path: Path, frames: Tensor, sample_rate: int, audio_format: str, subtype: str) -> memoryview:
-    """Encode (n, channels) in memory, so that a full disk fails one plain write and not a callback of the encoder."""
+    """Encode (n, channels) in memory, so that a full disk raises an OSError instead of failing inside the encoder."""
     data = frames.to(torch.float64 if subtype == "DOUBLE" else torch.float32).numpy()
     buffer = io.BytesIO()
     try:

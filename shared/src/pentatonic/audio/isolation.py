@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pentatonic import errors
-from pentatonic.audio.decode import stream
+from pentatonic.audio.reading import stream
 from pentatonic.errors import AudioError, CorruptAudio, PentatonicError
 
 # A block takes a decoder milliseconds; a file that keeps it busy for this long does so on purpose.

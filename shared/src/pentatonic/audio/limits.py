@@ -1,4 +1,4 @@
-"""Bounds that protect against files that unpack to far more than their size."""
+"""Limits against files that decode to far more than their size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pentatonic.errors import AudioLimitExceeded
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """Bounds that a file must keep, against files that unpack to far more than their size.
+    """Limits for one file, against files that decode to far more than their size.
 
     Attributes:
         max_duration_s: Longest duration.
@@ -28,7 +28,7 @@ class AudioLimits:
     max_sample_rate: int = 768000
 
     def check(self, path: Path, source: Source) -> None:
-        """Raise AudioLimitExceeded when what the header says is out of bounds."""
+        """Raise AudioLimitExceeded when a value of the header is out of bounds."""
         rate = source.sample_rate
         if not self.min_sample_rate <= rate <= self.max_sample_rate:
             allowed = f"{self.min_sample_rate} to {self.max_sample_rate} Hz are allowed"
@@ -45,7 +45,7 @@ class AudioLimits:
             raise AudioLimitExceeded(path, f"longer than {self.max_duration_s:g} s, the longest allowed")
 
     def check_result(self, path: Path, n_values: float) -> None:
-        """Raise AudioLimitExceeded when ``n_values`` float32 values are too many to hold."""
+        """Raise AudioLimitExceeded when ``n_values`` float32 values need more than ``max_bytes``."""
         if 4 * n_values > self.max_bytes:
             reason = f"would take more than {self.max_bytes} bytes of memory; stream it, or load a part"
             raise AudioLimitExceeded(path, reason)

@@ -1,8 +1,8 @@
 """Frame headers of MPEG audio (layers II and III), to find where a stream starts and how long it is.
 
-A decoder trusts the length header (the "Xing" or "Info" frame) for the length, and without one extrapolates the size
-of the first frame to the whole file. With a variable bit rate that guess can drop half of the music without a word,
-so a stream without a length header is counted frame by frame here.
+A decoder takes the length from the length header (the "Xing" or "Info" frame), and without one extrapolates the size of
+the first frame to the whole file. With a variable bit rate that estimate can silently drop half of the music, so a
+stream without a length header is counted frame by frame here.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame header), the Xing VBR header as LAME writes it.
 """
@@ -36,7 +36,7 @@ class Frame:
         n_samples: Samples per channel.
         layer: 2 or 3.
         family: The header bits that all frames of a stream share (version, layer, sample rate).
-        xing_offset: Where a length header would stand, in bytes from the frame's start.
+        xing_offset: Position of a length header, in bytes from the start of the frame.
     """
 
     n_bytes: int
@@ -48,12 +48,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class MpegStream:
-    """What an MPEG audio stream says about its length.
+    """Position and length of an MPEG audio stream.
 
     Attributes:
         offset: Position of the first frame in the file, in bytes.
         n_samples: Samples per channel, counted frame by frame; None when a length header states the length.
-        n_bytes: Bytes from ``offset`` on: counted too, or what the length header promises; 0 when it does not say.
+        n_bytes: Bytes from ``offset`` on: counted, or as the length header states; 0 when it does not state them.
     """
 
     offset: int
@@ -62,7 +62,7 @@ class MpegStream:
 
 
 def parse_header(header: bytes) -> Frame | None:
-    """The layer II or III frame that starts with these four bytes, or None when they are no frame header."""
+    """The layer II or III frame that starts with these four bytes, or None when they are not a frame header."""
     if len(header) < 4:
         return None
     word = int.from_bytes(header[:4], "big")
@@ -81,7 +81,7 @@ def parse_header(header: bytes) -> Frame | None:
 
 
 def skip_id3(file: BinaryIO) -> int:
-    """Leave the file at the first byte behind any ID3v2 tags, and return that position."""
+    """Seek to the first byte after any ID3v2 tags, and return that position."""
     position = 0
     while True:
         file.seek(position)
@@ -97,7 +97,7 @@ def skip_id3(file: BinaryIO) -> int:
 def find_frame(file: BinaryIO, start: int, family: int | None = None) -> int | None:
     """The position of the first frame in the 64 KiB from ``start``, or None.
 
-    A frame counts when two more follow it, or when it stands at ``start`` itself.
+    A frame counts when two more follow it, or when it is at ``start`` itself.
 
     Args:
         file: A buffered binary file.
@@ -144,7 +144,7 @@ def scan(file: BinaryIO, offset: int) -> MpegStream:
 
 
 def _count(file: BinaryIO, offset: int, family: int) -> tuple[int, int]:
-    """Samples per channel, and the position behind the last frame."""
+    """Samples per channel, and the position after the last frame."""
     total, position = 0, offset
     while True:
         file.seek(position)
@@ -159,7 +159,7 @@ def _count(file: BinaryIO, offset: int, family: int) -> tuple[int, int]:
 
 
 def normalised(file: BinaryIO, stream: MpegStream) -> bytes:
-    """The frames of a counted stream alone: no tags behind them, and for layer III a length header in front."""
+    """The frames of a counted stream without the tags after them; for layer III with a length header before them."""
     file.seek(stream.offset)
     data = file.read(stream.n_bytes)
     # At bit rate index 11 (112 to 192 kbit/s) a frame of any sample rate has room for the 12 bytes.

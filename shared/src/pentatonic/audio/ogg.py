@@ -1,7 +1,7 @@
 """Integrity of Ogg files.
 
-Ogg decoders bridge lost pages without a word, some with silence, so every page is checked before decoding: pages follow
-each other without gaps, their checksums hold, and the last one ends a stream.
+Ogg decoders silently skip lost pages or replace them by silence, so every page is checked before decoding: pages must
+follow each other without gaps, their checksums must match, and the last one must end a stream.
 
 Source: RFC 3533, section 6.
 """
@@ -23,7 +23,7 @@ def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
     """The first fault of an Ogg file, or None.
 
     Args:
-        path: Named in the fault.
+        path: Path for the error message.
         file: The file, open for reading, at its first page.
 
     Returns:
@@ -33,7 +33,7 @@ def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
     while True:
         header = file.read(_HEADER_BYTES)
         if ended and header[:4] != b"OggS":
-            return None  # the end, or tags behind the last page
+            return None  # the end, or tags after the last page
         header += file.read(header[26]) if len(header) == _HEADER_BYTES else b""
         if not header:
             return TruncatedAudio(path, f"ends at byte {position} without the page that ends the stream")
@@ -50,6 +50,6 @@ def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
 
 
 def _checksum(page: bytes) -> int:
-    """CRC-32 of polynomial 0x04c11db7, most significant bit first, from 0; zlib's runs the other way around."""
+    """CRC-32 of polynomial 0x04c11db7, most significant bit first, from 0 (zlib's is least significant bit first)."""
     mirrored = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)

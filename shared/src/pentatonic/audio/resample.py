@@ -1,7 +1,7 @@
 """Sample-rate conversion.
 
-Every method returns ``ceil(n * sr_out / sr_in)`` samples, so that the length of a signal is the same function of its
-duration everywhere. soxr itself rounds to the nearest; the last sample, where it is missing, is taken from the same
+Every method returns ``ceil(n * sr_out / sr_in)`` samples, so that the length of a result does not depend on the
+method. soxr itself rounds to the nearest integer; where that is one sample less, the last sample is computed from the
 signal continued with zeros.
 """
 
@@ -38,7 +38,7 @@ def resample(samples: Tensor, sr_in: int, sr_out: int, *, method: Method = "soxr
         method: ``"soxr"``: the default; the HQ recipe of libsoxr, flat to 0.91 of the lower Nyquist frequency, aliases
             below -140 dB; on the CPU, without gradients. ``"kaiser"``: polyphase Kaiser-windowed sinc in PyTorch, for
             signals on a GPU and for gradients. ``"torchaudio-hann"``: the default resampler of torchaudio (six zero
-            crossings, Hann window), which aliases audibly; only to reproduce models that were fed with it.
+            crossings, Hann window), which aliases audibly; only to reproduce models that were trained with it.
 
     Returns:
         (..., ceil(n * sr_out / sr_in)) of the same dtype and on the same device; ``samples`` itself at equal rates.
@@ -121,7 +121,7 @@ def _check_rates(sr_in: int, sr_out: int) -> None:
 
 
 def _silence(sr_in: int, sr_out: int, dtype: type[np.floating]) -> np.ndarray:
-    """The zeros behind a signal that make soxr return the last of ceil(n * sr_out / sr_in) samples."""
+    """Zeros to append to a signal, so that soxr returns all ceil(n * sr_out / sr_in) samples."""
     return np.zeros(-(-sr_in // sr_out), dtype)
 
 
@@ -141,7 +141,7 @@ def _torchaudio_hann(samples: Tensor, sr_in: int, sr_out: int) -> Tensor:
         ImportError,
         OSError,
         RuntimeError,
-    ) as error:  # a build for another torch fails in any of these ways
+    ) as error:  # a torchaudio built for another torch raises any of these
         raise MissingExtra("Resampling method 'torchaudio-hann'", "pentatonic[torchaudio]") from error
     return torchaudio_resample(samples, sr_in, sr_out)
 

@@ -1,4 +1,4 @@
-"""Decoders behind one interface: libsndfile first, FFmpeg (PyAV) for what it does not read.
+"""Decoders behind one interface: libsndfile first, FFmpeg (PyAV) for files that it cannot read.
 
 Shape legend: n = samples per channel, C = channels.
 """
@@ -29,19 +29,19 @@ from pentatonic.errors import (
 
 BLOCK = 1 << 16  # samples per channel that a source decodes at a time
 _UNKNOWN_FRAMES = 1 << 62
-# MP3 encoders disagree about counting the header frame; containers that round durations lose a few ms.
+# Some MP3 encoders count the header frame and some do not; containers that round durations are off by a few ms.
 _MP3_TOLERANCE = 1152
 _FFMPEG_TOLERANCE_S = 0.1
 
 
 class Source(Protocol):
-    """An open file: what its header says, and its samples in order.
+    """An open file: its header, and its samples in order.
 
     Attributes:
         container: Key of the container, see :mod:`pentatonic.audio.containers`.
         sample_rate: In Hz.
         channels: Number of channels.
-        frames: Samples per channel that the header promises; None when it does not say.
+        frames: Samples per channel according to the header; None when it does not state them.
         format: Container name for the user.
         subtype: Encoding name for the user.
     """
@@ -58,13 +58,13 @@ class Source(Protocol):
 
         Raises:
             CorruptAudio: At the first damage, after everything before it was yielded.
-            TruncatedAudio: At the end, when samples that the header promises are missing.
+            TruncatedAudio: At the end, when there are fewer samples than the header states.
         """
         ...
 
 
 def probe(path: Path, max_bytes: int) -> tuple[str, int]:
-    """The container of an audio file, by its content, and the byte at which it starts.
+    """Detect the container of an audio file from its content, and the byte at which it starts.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ class _ForwardReader(soundfile.SoundFile):
     """
 
     def seekable(self) -> bool:
-        """Never, see the class."""
+        """Always False, see the class."""
         return False
 
 
@@ -143,7 +143,7 @@ class SoundFileSource:
         if container == "MP3":
             with path.open("rb") as file:
                 self._stream = mpeg.scan(file, offset)
-        # Opened by descriptor, so that libsndfile sees no name and cannot guess a headerless format from its suffix.
+        # Opened by descriptor, so that libsndfile cannot guess a headerless format from the suffix of the name.
         self._raw = path.open("rb", buffering=0)
         self._raw.seek(offset)
         try:
@@ -156,7 +156,7 @@ class SoundFileSource:
         self.frames = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
 
     def _counted(self) -> io.BytesIO | None:
-        """An MP3 without a length header, cleaned: the decoder would trust a length that it guesses."""
+        """An MP3 without a length header gets one in memory, because the decoder would only estimate its length."""
         stream = self._stream
         if stream is None or stream.n_samples is None:
             return None
@@ -227,9 +227,12 @@ class FFmpegSource:
             raise UnsupportedFormat(path, text) from error
         self.container, self.format, self._path = container, container, path
         self._error: type[Exception] = av.error.FFmpegError
-        self._resampler = av.AudioResampler(format="flt")  # interleaved: PyAV finds no more than eight planes
+        self._resampler = av.AudioResampler(
+            format="flt"
+        )  # interleaved, because PyAV reads at most eight planes
         try:
-            # The demuxer is named, so that FFmpeg does not probe: a playlist could make it open other files and URLs.
+            # The demuxer is given, so that FFmpeg does not detect it: a playlist could make it open other files and
+            # URLs.
             self._file: Any = av.open(
                 f"file:{path}", format=FFMPEG_DEMUXERS[container], metadata_errors="replace"
             )

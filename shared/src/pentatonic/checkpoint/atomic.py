@@ -1,7 +1,7 @@
-"""Files and directories that appear under their name only when they are complete and on the disk.
+"""Files and directories that get their name only when they are complete and on the disk.
 
-The order is always: write a hidden sibling, fsync it, rename it, fsync the parent. A process that is killed at any
-moment leaves what was there before, and perhaps a hidden ``.<name>.tmp-*`` sibling.
+The order is always: write a hidden sibling, fsync it, rename it, fsync the parent. If the process is killed at any
+moment, the earlier file or directory remains, and possibly a hidden ``.<name>.tmp-*`` sibling.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextmanager
 def atomic_file(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
-    """Open a file for writing that replaces ``path`` when the block ends well.
+    """Open a file for writing that replaces ``path`` when the block ends without an error.
 
     Args:
-        path: The file; its folder must exist. A symbolic link stays, the file it points to is replaced.
+        path: The file; its folder must exist. A symbolic link is kept, and the file it points to is replaced.
         mode: ``"wb"`` for bytes or ``"w"`` for UTF-8 text.
 
     Yields:
         The open file, under a temporary name beside ``path``.
 
     Raises:
-        CheckpointError: The file cannot be written, or ``path`` is something else than a regular file. As after any
-            other error in the block, ``path`` is as it was, and nothing else is left.
+        CheckpointError: The file cannot be written, or ``path`` exists and is not a regular file. Then, as after
+            any other error in the block, ``path`` is unchanged and the temporary file is removed.
         UsageError: Another mode.
     """
     if mode not in ("wb", "w"):
@@ -60,11 +60,12 @@ def atomic_file(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[I
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Fill a directory that takes the place of ``path`` when the block ends well.
+    """Fill a directory that replaces ``path`` when the block ends without an error.
 
     At the end, a manifest with the size and SHA-256 of every file is added, for
-    :func:`pentatonic.checkpoint.verify_directory`. A directory that was there is replaced as a whole: at once where
-    the file system can exchange two names (Linux), else by renames that the next save or search completes or undoes.
+    :func:`pentatonic.checkpoint.verify_directory`. An existing directory is replaced as a whole: in one step where
+    the file system can exchange two names (Linux), otherwise by renames that the next save or search completes or
+    undoes if they are interrupted.
 
     Args:
         path: The directory to make or replace; its parents are made.
@@ -74,15 +75,15 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
     Raises:
         CheckpointError: The directory cannot be written; or the existing one holds a file that is neither listed in
-            its manifest nor written anew, and that would be lost. As after any other error in the block, ``path``
-            is as it was, and nothing else is left.
+            its manifest nor written again, and that would be lost. Then, as after any other error in the block,
+            ``path`` is unchanged and the temporary directory is removed.
     """
     with _named_errors(path):
         target = _real_path(path)
         if target.exists() and not target.is_dir():
             raise CheckpointError(f"cannot write {path}: it exists and is not a directory")
         target.parent.mkdir(parents=True, exist_ok=True)
-        settle(target)
+        finish_interrupted_replacement(target)
         temporary = temporary_sibling(target)
         temporary.mkdir()
         try:
@@ -91,17 +92,17 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             _fsync_tree(temporary)
             _publish(temporary, target)
         finally:
-            # After success, this is what was replaced.
+            # After success, the temporary name holds the replaced directory.
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def temporary_sibling(target: Path) -> Path:
-    """A new hidden name beside ``target``, which :func:`pentatonic.checkpoint.prune` knows as temporary."""
+    """A new hidden name beside ``target``, of the form that :func:`pentatonic.checkpoint.prune` removes."""
     return target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
 
 
-def settle(target: Path) -> None:
-    """Complete or undo a replacement by renames that was killed half-way.
+def finish_interrupted_replacement(target: Path) -> None:
+    """Complete or undo a replacement by renames during which the process was killed.
 
     Raises:
         OSError: The file system refuses.
@@ -139,7 +140,7 @@ def _refuse_to_lose_files(target: Path, *, replaced_by: Path) -> None:
     for name in list_files(target):
         if name not in known:
             raise CheckpointError(
-                f"cannot write {target}: it holds {name!r}, which is no part of a checkpoint and would be lost; "
+                f"cannot write {target}: it holds {name!r}, which is not part of a checkpoint and would be lost; "
                 "give a new directory, or move the file away"
             )
 
@@ -159,7 +160,7 @@ def _swap(temporary: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system (NFS) has no such thing."""
+    """Exchange two names in one step; False where the system or the file system (NFS) does not support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     if renameat2 is None:
         return False
@@ -173,7 +174,7 @@ def _backup(target: Path) -> Path:
 def _real_path(path: str | Path) -> Path:
     try:
         return Path(path).resolve()
-    except RuntimeError as error:  # symbolic links in a circle, before Python 3.13
+    except RuntimeError as error:  # a cycle of symbolic links, before Python 3.13
         raise CheckpointError(f"cannot write {path}: {error}") from error
 
 
@@ -186,7 +187,7 @@ def _fsync(path: Path) -> None:
 
 
 def _fsync_directory(path: Path) -> None:
-    if os.name == "posix":  # elsewhere, directories cannot be opened
+    if os.name == "posix":  # on other systems directories cannot be opened
         _fsync(path)
 
 

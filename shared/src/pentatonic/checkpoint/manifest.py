@@ -1,4 +1,4 @@
-"""The list of a directory's files with their sizes and hashes, by which damage is found before anything is loaded."""
+"""The manifest of a directory: sizes and hashes of its files, which show damage before anything is loaded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_manifest(directory: Path) -> None:
 def verify_directory(path: str | Path) -> dict[str, FileRecord]:
     """Compare every file of a directory with its manifest.
 
-    Files that the manifest does not list are not looked at.
+    Files that are not in the manifest are ignored.
 
     Args:
         path: A directory made by :func:`pentatonic.checkpoint.atomic_directory`.
@@ -88,7 +88,7 @@ def verify_directory(path: str | Path) -> dict[str, FileRecord]:
 
 
 def read_manifest(directory: Path) -> dict[str, FileRecord]:
-    """Read a manifest without looking at the files it lists.
+    """Read a manifest without checking the files it lists.
 
     Raises:
         CorruptCheckpoint: The manifest is missing, unreadable or altered.
@@ -106,8 +106,8 @@ def read_manifest(directory: Path) -> dict[str, FileRecord]:
     try:
         files = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{path}: is not JSON, so it was cut or altered") from error
-    # A changed byte that is still valid JSON (in white space, or a key given twice) is found by writing it again.
+        raise CorruptCheckpoint(f"{path}: is not JSON, so it was truncated or altered") from error
+    # Writing it again finds changes that are still valid JSON, such as in white space or a repeated key.
     if not _is_manifest(files) or _canonical(files) != content:
         raise CorruptCheckpoint(f"{path}: is not a manifest as it was written, so it was altered")
     return files

@@ -1,4 +1,7 @@
-"""A series of numbered checkpoint directories: find the newest good one, remove old ones."""
+"""A series of numbered checkpoint directories: find the newest intact one, remove old ones.
+
+A run folder, as a trainer writes it, holds them in its folder ``checkpoints``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pentatonic.checkpoint.atomic import settle, temporary_sibling
+from pentatonic.checkpoint.atomic import finish_interrupted_replacement, temporary_sibling
 from pentatonic.checkpoint.manifest import check_size, read_manifest, verify_directory
 from pentatonic.errors import CheckpointError, CorruptCheckpoint, UsageError
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints in a run folder."""
 
 
 def newest_verified(
@@ -38,11 +44,33 @@ def newest_verified(
     return None, rejected
 
 
-def prune(run_dir: str | Path, keep: int, *, prefix: str = "step-") -> None:
-    """Remove all but the newest checkpoints, and what killed saves left behind.
+def model_directory(path: str | Path) -> Path:
+    """Return the directory to load a model from, where ``path`` may be the folder of a training run.
 
-    A checkpoint with missing or cut files does not count as kept, so that damage to new ones never costs the good
-    old ones. (Contents are not hashed here, that is for :func:`newest_verified`.) Only the process that writes
+    Args:
+        path: A run folder, which holds ``checkpoints/``, or any other directory.
+
+    Returns:
+        The newest intact checkpoint of a run; any other directory as it is.
+
+    Raises:
+        CheckpointError: It is a run folder, but none of its checkpoints is intact, or they cannot be listed.
+    """
+    checkpoints = Path(path) / CHECKPOINTS
+    if not checkpoints.is_dir():
+        return Path(path)
+    newest, rejected = newest_verified(checkpoints)
+    if newest is None:
+        reasons = "".join(f"; {error}" for error in rejected)
+        raise CheckpointError(f"{checkpoints} has no complete checkpoint{reasons}")
+    return newest
+
+
+def prune(run_dir: str | Path, keep: int, *, prefix: str = "step-") -> None:
+    """Remove all but the newest checkpoints, and the temporary directories of interrupted saves.
+
+    A checkpoint with missing or truncated files does not count as kept, so intact older ones stay where newer ones
+    are damaged. (Contents are not hashed here; :func:`newest_verified` does that.) Only the process that writes
     checkpoints into ``run_dir`` may call this, between two saves.
 
     Args:
@@ -71,8 +99,8 @@ def _numbered(root: Path, prefix: str) -> list[Path]:
     """The checkpoint directories, highest number first."""
     name = rf"{re.escape(prefix)}([0-9]+)"
     for backup in _matching(root, rf"\.{name}\.old"):
-        with suppress(OSError):  # a reader may have no right to rename
-            settle(root / backup.name[1 : -len(".old")])
+        with suppress(OSError):  # a reader may not have permission to rename
+            finish_interrupted_replacement(root / backup.name[1 : -len(".old")])
     return sorted(
         _matching(root, name), key=lambda entry: (int(entry.name[len(prefix) :]), entry.name), reverse=True
     )
@@ -97,7 +125,7 @@ def _is_complete(directory: Path) -> bool:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory; where this is cut short, no half of it stays under its name."""
+    """Remove a directory; it is renamed first, so that no partly removed one keeps its name."""
     doomed = temporary_sibling(directory)
     try:
         directory.rename(doomed)

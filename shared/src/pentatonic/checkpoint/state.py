@@ -21,15 +21,15 @@ _ALLOWED = (
 def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Split a nested state into its tensors and a skeleton for JSON.
 
-    In the skeleton, numbers, text, None and lists stand for themselves; an object with one key stands for the rest:
+    In the skeleton, numbers, text, None and lists are stored as they are; other values as an object with one key:
     ``{"tensor": name}``, ``{"tuple": [...]}``, ``{"dict": [[key, value], ...]}`` and ``{"float": "nan"}``. So keys keep
-    their type and order, and the JSON is strict.
+    their type and order, and the JSON is valid without extensions.
 
     Args:
         state: Tensors, None, bool, int, float and str, in lists, tuples and dicts with keys of type str or int.
 
     Returns:
-        Tensors by name, detached but not copied; and the skeleton. :func:`unflatten_state` puts them together again.
+        Tensors by name, detached but not copied; and the skeleton. :func:`unflatten_state` is the inverse.
 
     Raises:
         CheckpointError: There is a value of another type; the message says where.
@@ -39,11 +39,11 @@ def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """Put together what :func:`flatten_state` took apart.
+    """Restore a state that :func:`flatten_state` split; the inverse function.
 
     Args:
         tensors: Tensors by name.
-        skeleton: The skeleton, also after a way through JSON.
+        skeleton: The skeleton, possibly after writing and reading it as JSON.
 
     Returns:
         The state: equal values of equal types (other mappings have become dicts, and NaNs have lost their sign).
@@ -69,13 +69,13 @@ def rng_state() -> dict[str, Any]:
         without CUDA).
 
     Raises:
-        CheckpointError: NumPy's global generator was replaced by another one than its default, MT19937.
+        CheckpointError: NumPy's global generator is not its default, MT19937.
     """
     version, python_words, python_gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=False)
     if numpy_state["bit_generator"] != "MT19937":
         raise CheckpointError(
-            f"the state of NumPy's global generator {numpy_state['bit_generator']} cannot be kept; allowed: MT19937"
+            f"the state of NumPy's global generator {numpy_state['bit_generator']} cannot be saved; allowed: MT19937"
         )
     return {
         "python": {"version": version, "words": torch.tensor(python_words), "gauss": python_gauss},
@@ -91,12 +91,12 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restore what :func:`rng_state` returned.
+    """Restore a state returned by :func:`rng_state`.
 
-    Do this last: building an iterator of a data loader, for one, draws a number from torch's global generator.
+    Call this last: making an iterator of a data loader, for example, draws a number from torch's global generator.
 
     Args:
-        state: As returned. States of CUDA devices that are not here are left out.
+        state: As returned. States of CUDA devices that this machine lacks are ignored.
 
     Raises:
         CheckpointError: The state is malformed.
@@ -136,7 +136,7 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _free_name(path: str, tensors: Mapping[str, Tensor]) -> str:
-    """The path as a name; keys with dots, and 0 beside "0", can make two paths read alike."""
+    """The path as a name that is not taken yet: keys with dots, or both 0 and "0", can give two paths the same text."""
     name = path.removeprefix(".") or "state"
     while name in tensors or name == "__metadata__":
         name += "_"

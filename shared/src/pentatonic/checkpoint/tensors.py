@@ -45,21 +45,21 @@ _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+)")
 def save_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors as a safetensors file, whole or not at all; equal input gives equal bytes.
+    """Write tensors as a safetensors file; equal input gives equal bytes, and an error leaves no partial file.
 
     Args:
         path: The file; its folder must exist.
         tensors: Name to dense tensor, of any shape, on any device and of a real or boolean dtype. Tensors that share
             memory are written once each.
-        metadata: Text to put into the header.
+        metadata: Texts for the header.
 
     Raises:
-        CheckpointError: The file cannot be written, or a tensor has no form in this format; the message names it.
+        CheckpointError: The file cannot be written, or this format cannot store a tensor; the message names it.
     """
     for name, tensor in tensors.items():
         _check_writable(path, name, tensor)
-    # Written here and not by the library: that orders metadata at random, ignores the umask and hides the disk's
-    # error. Its order of tensors, widest type first, keeps every tensor aligned.
+    # Not written by the library, which orders metadata at random, ignores the umask and hides errors of the disk.
+    # As in the library, tensors of wide types come first, so that every tensor is aligned.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
@@ -82,7 +82,7 @@ def save_tensors(
 def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
     """Read a safetensors file.
 
-    On the CPU, the tensors are views of the file, read when they are used; writing to them does not change it.
+    On the CPU, the tensors are views of the memory-mapped file; writing to them does not change the file.
 
     Args:
         path: The file.
@@ -92,8 +92,8 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         Name to tensor.
 
     Raises:
-        CorruptCheckpoint: The file is missing, cut, or not a well-formed safetensors file, among them those whose
-            header gives a name twice.
+        CorruptCheckpoint: The file is missing, truncated, or not a well-formed safetensors file; a name that occurs
+            twice in the header counts as malformed.
     """
     path = Path(path)
     try:
@@ -103,7 +103,7 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         raise CorruptCheckpoint(f"{path}: is missing") from error
     except OSError as error:
         raise CorruptCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever a parser says to hostile bytes
+    except Exception as error:  # parsers raise errors of any kind for malformed bytes
         raise CorruptCheckpoint(f"{path}: not a whole safetensors file: {_one_line(error)}") from error
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
@@ -111,20 +111,20 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
 def read_legacy(
     path: str | Path, *, key: str = "state_dict", max_bytes: int = 8 * 2**30
 ) -> dict[str, Tensor]:
-    """Read a state dict that another project saved with ``torch.save``, without running what is in it.
+    """Read a state dict that another project saved with ``torch.save``, without executing code from the file.
 
     Args:
         path: A ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file that holds tensors by name, either directly or under
             ``key``.
-        key: Where a training state keeps the tensors; what lies beside it is left out.
+        key: Entry of a training state that holds the tensors; other entries are ignored.
         max_bytes: Largest file that is read.
 
     Returns:
         Name to tensor, on the CPU; views of the file where its format allows.
 
     Raises:
-        CheckpointError: The file is missing, too large, damaged, or holds other Python objects than tensors and plain
-            values.
+        CheckpointError: The file is missing, too large, damaged, or holds Python objects other than tensors and
+            plain values.
     """
     path = Path(path)
     try:
@@ -134,7 +134,7 @@ def read_legacy(
         raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever a parser says to hostile bytes
+    except Exception as error:  # parsers raise errors of any kind for malformed bytes
         raise CheckpointError(f"{path}: {_refusal(error)}") from error
     wrapped = isinstance(content, dict) and isinstance(content.get(key), dict)
     return _named_tensors(path, content[key] if wrapped else content)
@@ -154,7 +154,7 @@ def _check_writable(path: str | Path, name: str, tensor: Tensor) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Reject what the library leaves open: names that are given twice."""
+    """Reject a name that occurs twice in the header, which the library does not check."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > _MAX_HEADER_BYTES:
@@ -181,7 +181,7 @@ def _check_container(path: Path, max_bytes: int) -> bool:
             return False
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    # torch stores without compression; anything else unpacks to more than its size, or maps as noise.
+    # torch stores without compression; a compressed member could unpack to any size, and cannot be memory-mapped.
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise CheckpointError(f"{path}: is a compressed archive, not a file of torch.save")
     if any(member.filename.endswith("/constants.pkl") for member in members):
@@ -190,7 +190,7 @@ def _check_container(path: Path, max_bytes: int) -> bool:
 
 
 def _refusal(error: Exception) -> str:
-    # torch's own text is left out: it recommends to load the file unsafely.
+    # torch's own message is left out, because it recommends loading the file unsafely.
     if found := _FORBIDDEN_GLOBAL.search(str(error)):
         return (
             f"refused, because it holds the Python object {found[1]}; only tensors and plain values are read"

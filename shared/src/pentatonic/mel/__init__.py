@@ -1,4 +1,4 @@
-"""Mel spectrograms: one configurable frontend, and the presets of the published models of the workspace."""
+"""Mel spectrograms: one configurable frontend, and presets for published models (see ``presets.py`` to add one)."""
 
 from __future__ import annotations
 

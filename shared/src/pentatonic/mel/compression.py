@@ -1,4 +1,4 @@
-"""Logarithms of mel spectrograms. Where a floor acts, the gradient is zero."""
+"""Logarithms of mel spectrograms. Below their floor the gradient is zero."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 Log = Literal["log10_1p", "db", "db_below_peak", "whisper"]
 
-# These refer to the maximum of the whole signal, so nothing is final before its end.
+# Relative to the maximum of the whole signal, so no value is final before the end of the signal.
 PEAK_RELATIVE: tuple[Log, ...] = ("db_below_peak", "whisper")
 
 
 def compress(mel: Tensor, log: Log | None) -> Tensor:
-    """The logarithm of ``mel``, up to what :func:`below_peak` adds."""
+    """The logarithm of ``mel``; those in :data:`PEAK_RELATIVE` still need :func:`below_peak`."""
     match log:
         case None:
             return mel
@@ -29,7 +29,7 @@ def compress(mel: Tensor, log: Log | None) -> Tensor:
 
 
 def below_peak(values: Tensor, peak: Tensor, log: Log | None) -> Tensor:
-    """The second step of the logarithms in :data:`PEAK_RELATIVE`.
+    """Second step of the logarithms in :data:`PEAK_RELATIVE`: relate them to the maximum.
 
     Args:
         values: Result of :func:`compress`.

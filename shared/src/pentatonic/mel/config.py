@@ -1,4 +1,4 @@
-"""What defines a mel spectrogram."""
+"""Configuration of a mel spectrogram."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ClipFill = Literal["zeros", "repeat"]
 
 @dataclass(frozen=True)
 class MelConfig:
-    """The numbers that turn a signal into a mel spectrogram.
+    """Parameters of a mel spectrogram.
 
     The signal is centred (padded by ``n_fft / 2`` at both ends), cut into frames, weighted with a periodic
     Hann window, transformed, raised to ``power``, weighted with the filterbank, compressed by ``log``, and
@@ -33,23 +33,23 @@ class MelConfig:
 
     Args:
         sample_rate: Samples per second of the signal.
-        n_fft: Samples per transform; even.
-        win_length: Samples under the window, at most ``n_fft``; a shorter window sits in mid-frame.
+        n_fft: Samples per Fourier transform; even.
+        win_length: Samples of the window, at most ``n_fft``; a shorter window is centred in the frame.
         hop_length: Samples from one frame to the next.
         n_mels: Bands.
-        f_min: Lower end of the lowest band, in Hz.
-        f_max: Upper end of the highest band, in Hz; at most ``sample_rate / 2``.
+        f_min: Lower edge of the lowest band, in Hz.
+        f_max: Upper edge of the highest band, in Hz; at most ``sample_rate / 2``.
         power: Exponent of the magnitude: 2 for power, 1 for magnitude.
         mel_scale: ``"slaney"`` (linear below 1 kHz, logarithmic above) or ``"htk"``.
         norm: ``"slaney"`` gives every band the same area; ``None`` gives every band the peak 1.
-        pad_mode: What the centring puts outside the signal: its mirror image, or zeros.
-        log: See above.
+        pad_mode: What the signal is padded with at both ends: its mirror image, or zeros.
+        log: Compression, see above.
         mean: Subtracted at the end.
         std: Divisor at the end.
-        clip_samples: Length, in samples, that the signal is brought to first; ``None`` leaves it alone.
-        clip_fill: How: ``"zeros"`` appends zeros up to the next multiple of ``clip_samples``. ``"repeat"``
+        clip_samples: Length in samples to which the signal is padded or cut first; ``None``: its own.
+        clip_fill: ``"zeros"`` appends zeros up to the next multiple of ``clip_samples``. ``"repeat"``
             makes exactly one clip: a shorter signal is repeated as often as it fits and then followed by
-            zeros, of a longer one the middle is kept.
+            zeros; of a longer one the middle is kept.
         drop_last_frame: Leave out the last frame.
 
     Raises:
@@ -103,6 +103,6 @@ class MelConfig:
 
     @property
     def shortest(self) -> int:
-        """Samples that the first frame needs, after any filling up to a clip; a mirror image needs many."""
+        """Fewest samples of the first frame, after padding to a clip; mirrored ends need half a frame."""
         padded = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
         return max(padded, self.hop_length) if self.drop_last_frame else padded

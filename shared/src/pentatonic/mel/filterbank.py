@@ -44,14 +44,14 @@ def mel_filterbank(
 ) -> Tensor:
     """Triangular filters, evenly spaced in mel, that overlap by half.
 
-    Everything is float32 arithmetic, as in torchaudio, whose numbers it reproduces.
+    Computed in float32, as in torchaudio, whose values it reproduces.
 
     Args:
         sample_rate: Samples per second.
-        n_fft: Samples per transform.
+        n_fft: Samples per Fourier transform.
         n_mels: Number of filters.
-        f_min: Lower end of the lowest filter, in Hz.
-        f_max: Upper end of the highest filter, in Hz; half the sample rate by default.
+        f_min: Lower edge of the lowest filter, in Hz.
+        f_max: Upper edge of the highest filter, in Hz; half the sample rate by default.
         mel_scale: ``"slaney"`` or ``"htk"``.
         norm: ``"slaney"`` divides by half the width in Hz, so all areas are equal; ``None`` keeps peaks of 1.
 
@@ -67,7 +67,7 @@ def mel_filterbank(
         raise ConfigError(f"norm is {norm!r}; allowed: 'slaney', None")
     f_max = sample_rate / 2 if f_max is None else f_max
     low, high = _to_mel(f_min, mel_scale), _to_mel(f_max, mel_scale)
-    # An explicit device, so that a model built on the meta device still gets real numbers.
+    # An explicit device, so that a model built on the meta device still gets real values.
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float32, device="cpu")
     edges = _to_hz(torch.linspace(low, high, n_mels + 2, dtype=torch.float32, device="cpu"), mel_scale)
     lower, centre, upper = (part.unsqueeze(1) for part in (edges[:-2], edges[1:-1], edges[2:]))

@@ -1,7 +1,7 @@
-"""A signal that arrives in pieces, brought into blocks of whole frames.
+"""Turn a signal that arrives in pieces into blocks of whole frames.
 
-Shapes: S signals side by side; n samples of a piece, any number. Every function takes and gives consecutive
-``(S, n)`` pieces, and holds no more than a block, except where it says so.
+Shapes: S signals of a batch; n samples of a piece, any number. Every function takes and yields consecutive ``(S, n)``
+pieces, and holds no more than one block in memory unless its docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pentatonic.mel.config import MelConfig
 
 
 def finite(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The pieces in float32.
+    """Convert the pieces to float32, and check them.
 
     Raises:
         NonFiniteAudio: A sample is NaN or infinite.
     """
     start = 0
     for piece in map(Tensor.float, pieces):
-        # A sum is one cheap pass; as finite samples can overflow it, only the second look decides.
+        # One sum is a cheap first test; since finite samples can overflow it, each sample is checked before raising.
         if not torch.compiler.is_compiling() and not torch.isfinite(piece.detach().sum()):
             at = (~torch.isfinite(piece)).nonzero()[:, -1]
             if len(at):
@@ -35,9 +35,9 @@ def finite(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def clipped(pieces: Iterable[Tensor], config: MelConfig) -> Iterator[Tensor]:
-    """The pieces of a signal of the length that ``config.clip_samples`` asks for.
+    """Pad or cut the signal to the length of ``config.clip_samples``.
 
-    Repeating, or keeping the middle, needs the whole signal at once.
+    ``clip_fill="repeat"`` holds the whole signal in memory.
     """
     clip = config.clip_samples
     if clip is None:
@@ -57,9 +57,9 @@ def clipped(pieces: Iterable[Tensor], config: MelConfig) -> Iterator[Tensor]:
 
 
 def segments(pieces: Iterable[Tensor], config: MelConfig, block: int) -> Iterator[Tensor]:
-    """Stretches of the centred signal that hold ``block`` frames each; the last one holds what is left.
+    """Pad the signal at both ends, and yield segments of ``block`` frames each; the last may be shorter.
 
-    A stretch of k frames has ``(k - 1) * hop_length + n_fft`` samples.
+    A segment of k frames has ``(k - 1) * hop_length + n_fft`` samples.
     """
     n_fft, hop = config.n_fft, config.hop_length
     before = after = n_fft // 2
@@ -68,7 +68,7 @@ def segments(pieces: Iterable[Tensor], config: MelConfig, block: int) -> Iterato
     for piece in pieces:
         waiting.append(piece)
         size += piece.shape[-1]
-        # One frame more than a block, so that enough stays behind to be mirrored at the end.
+        # One frame more than a block, so that enough samples remain for mirroring at the end.
         if before + size < block * hop + n_fft:
             continue
         signal = torch.cat(waiting, dim=-1)

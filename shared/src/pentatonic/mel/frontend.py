@@ -2,9 +2,9 @@
 
 Shapes: n samples, S signals, M = n_mels bands, f frames of a block.
 
-A signal is worked through in blocks of frames that begin at fixed multiples of the block length. So a
-recording of any length needs the memory of its result and of one block, a small block stays in the cache of a
-CPU, and a stream gives the same bits as the whole signal in one call.
+A signal is processed in blocks of frames that begin at fixed multiples of the block length. So a recording of any
+length needs memory for its result and for one block, a block fits into the cache of a CPU, and a stream gives the same
+bits as the whole signal in one call.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from pentatonic.mel.filterbank import mel_filterbank
 from pentatonic.mel.framing import clipped, finite, segments
 from pentatonic.mel.presets import PRESETS
 
-# A group of neighbouring bands sees few bins: four products of such groups take half the time of one for all.
+# Neighbouring bands have few nonzero bins: one matrix product for each of four groups takes half the time of a
+# single product.
 _GROUPS = 4
-# Windowed samples per block: 1 MB for a CPU's cache, 64 MB to fill a GPU.
+# Windowed samples per block: 1 MB, which fits the cache of a CPU; 64 MB, which keeps a GPU busy.
 _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**24
 
 
 class MelFrontend(nn.Module):
     """Mel spectrogram of a signal, as defined by a :class:`MelConfig`.
 
-    Computes in float32 whatever surrounds it: autocast, TensorFloat-32 and casting the module leave the
-    numbers alone. Differentiable in the signal; where a logarithm has reached its floor the gradient is zero.
-    Window and filterbank are no part of the state dict.
+    Always computes in float32: autocast, TensorFloat-32 and casting the module change nothing. Differentiable in
+    the signal; below the floor of a logarithm the gradient is zero. Window and filterbank are not part of the state
+    dict.
 
     Args:
         config: What to compute.
@@ -70,11 +71,11 @@ class MelFrontend(nn.Module):
     def reset_buffers(self, device: torch.device | str = "cpu") -> None:
         """Fill window and filterbank from the configuration, on ``device``.
 
-        This happens whenever the module is moved or cast. Only a loader that replaces buffers behind the
-        module's back needs to call it.
+        Called automatically when the module is moved or cast. Only a loader that replaces buffers without calling
+        ``to`` has to call it.
         """
         config = self.config
-        # An explicit device, so that a model built on the meta device still gets real numbers.
+        # An explicit device, so that a model built on the meta device still gets real values.
         window = torch.hann_window(config.win_length, dtype=torch.float32, device="cpu")
         missing = config.n_fft - config.win_length
         self.window = F.pad(window, (missing // 2, missing - missing // 2)).to(device)
@@ -91,7 +92,7 @@ class MelFrontend(nn.Module):
         self._bins = [_nonzero_columns(group) for group in filterbank.chunk(_GROUPS)]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Half precision, or to_empty() after building on the meta device, would spoil the constants.
+        # Half precision, or to_empty() after building on the meta device, would damage the constants.
         super()._apply(fn, recurse)
         self.reset_buffers(self.window.device)
         return self
@@ -130,7 +131,7 @@ class MelFrontend(nn.Module):
             ``(..., n_mels, frames(n))``, float32.
 
         Raises:
-            UsageError: ``audio`` is no floating-point tensor, or is on another device.
+            UsageError: ``audio`` is not a floating-point tensor, or is on another device.
             EmptyAudio: There are no samples, or no signals.
             AudioTooShort: There are fewer samples than :attr:`min_samples`.
             NonFiniteAudio: A sample is NaN or infinite.
@@ -141,7 +142,7 @@ class MelFrontend(nn.Module):
         if audio.numel() == 0:
             raise EmptyAudio("audio", f"the shape is {tuple(audio.shape)}; at least one signal is needed")
         rows = audio.reshape(-1, n)
-        # One signal at a time stays in a CPU's cache; a GPU wants them all at once.
+        # One signal at a time fits into the cache of a CPU; a GPU is faster with all at once.
         size = 1 if rows.device.type == "cpu" else len(rows)
         if torch.is_grad_enabled() and audio.requires_grad:
             mel = torch.cat([torch.cat(list(self._blocks(group)), dim=-1) for group in rows.split(size)])
@@ -154,9 +155,9 @@ class MelFrontend(nn.Module):
         return mel.reshape(*batch, self.config.n_mels, frames)
 
     def stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Mel spectrogram of a signal that comes in blocks.
+        """Mel spectrogram of a signal that arrives in blocks.
 
-        Joined, the results are the same bits as :meth:`forward` of the whole signal. Memory is bounded, with
+        Concatenated, the results are bit for bit those of :meth:`forward` of the whole signal. Memory is bounded, with
         two exceptions: a logarithm relative to the maximum of the signal keeps the spectrogram until the end,
         and ``clip_fill="repeat"`` keeps the signal.
 
@@ -167,7 +168,7 @@ class MelFrontend(nn.Module):
             Consecutive ``(n_mels, f)`` pieces, float32.
 
         Raises:
-            UsageError: A block is no one-dimensional floating-point tensor, or is on another device.
+            UsageError: A block is not a one-dimensional floating-point tensor, or is on another device.
             EmptyAudio: There are no samples at all.
             AudioTooShort: There are fewer samples than :attr:`min_samples` in all.
             NonFiniteAudio: A sample is NaN or infinite.
@@ -181,9 +182,9 @@ class MelFrontend(nn.Module):
             yield mel[0]
 
     def power_spectrogram(self, audio: Tensor) -> Tensor:
-        """What the mel bands are sums of, for those who change it before :meth:`from_power`.
+        """The spectrogram before the mel filters, for augmentations that act on it before :meth:`from_power`.
 
-        ``from_power(power_spectrogram(audio))`` is :meth:`forward` of ``audio``, but keeps the whole spectrogram.
+        ``from_power(power_spectrogram(audio))`` equals :meth:`forward`, but holds the whole spectrogram in memory.
 
         Args:
             audio: As for :meth:`forward`.
@@ -229,19 +230,19 @@ class MelFrontend(nn.Module):
                 raise UsageError(f"a block has shape {tuple(block.shape)}; (samples,) is allowed")
             n += len(block)
             yield block.unsqueeze(0)
-        self.frames(n)  # raises if there was too little
+        self.frames(n)  # raises if there were too few samples
 
     def _block_frames(self, rows: int) -> int:
         budget = _CPU_BLOCK if self.window.device.type == "cpu" else _GPU_BLOCK
         return max(budget // (self.config.n_fft * rows), 1)
 
     def _blocks(self, rows: Tensor) -> Iterator[Tensor]:
-        # Pieces of about one block, so that there is never a padded copy of the whole signal.
+        # Pieces of about one block, so that the whole signal is never copied for padding.
         block = self._block_frames(len(rows))
         return self._mels(rows.split(block * self.config.hop_length, dim=-1), block)
 
     def _mels(self, pieces: Iterable[Tensor], block: int) -> Iterator[Tensor]:
-        """Consecutive ``(S, M, f)`` blocks, but for the maximum, of consecutive ``(S, n)`` pieces."""
+        """Consecutive ``(S, M, f)`` blocks of consecutive ``(S, n)`` pieces, before :meth:`_finish`."""
         for segment in segments(clipped(finite(pieces), self.config), self.config, block):
             yield self._mel(segment)
 
@@ -258,7 +259,7 @@ class MelFrontend(nn.Module):
             return spectrum.abs().pow(config.power)
 
     def _bands(self, power: Tensor) -> Tensor:
-        """``(S, M, f)`` of frames ``(S, f, n_fft // 2 + 1)``, finished but for the maximum."""
+        """``(S, M, f)`` of frames ``(S, f, n_fft // 2 + 1)``, before :meth:`_finish`."""
         with torch.autocast(device_type=power.device.type, enabled=False):
             groups = zip(self.filterbank.chunk(_GROUPS), self._bins, strict=True)
             mel = torch.cat([_matmul(group[:, bins], power[..., bins].mT) for group, bins in groups], dim=-2)
@@ -266,7 +267,7 @@ class MelFrontend(nn.Module):
         return mel if self._needs_peak else self._normalise(mel)
 
     def _fill(self, out: Tensor, blocks: Iterable[Tensor]) -> None:
-        """Put the blocks into ``out (S, M, frames)``, and finish them there."""
+        """Copy the blocks into ``out (S, M, frames)``, and finish them in place."""
         first = 0
         for block in blocks:
             out[..., first : first + block.shape[-1]] = block
@@ -294,9 +295,9 @@ def _nonzero_columns(weights: Tensor) -> slice:
 
 
 def _matmul(filterbank: Tensor, power: Tensor) -> Tensor:
-    """``filterbank @ power``, in float32 also where the process allows shorter products."""
+    """``filterbank @ power`` in float32, also where the process allows TF32 or bfloat16 products."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(power.device.type)
-    # A compiler cannot trace the flag, so it gets the safe form.
+    # torch.compile cannot trace this flag, so it gets the form that is always exact.
     if backend and (torch.compiler.is_compiling() or backend.matmul.fp32_precision not in ("none", "ieee")):
         return (filterbank.double() @ power.double()).float()
     return filterbank @ power

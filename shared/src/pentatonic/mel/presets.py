@@ -1,4 +1,18 @@
-"""The frontends that published models were trained with."""
+"""Presets: the mel frontends that published models were trained with, by name.
+
+To add one:
+
+1. Here, add an entry to :data:`PRESETS`: a name (the model, then what tells it from the model's other frontends) and
+   a :class:`~pentatonic.mel.config.MelConfig`. ``sample_rate``, ``n_fft``, ``win_length``, ``hop_length``,
+   ``n_mels``, ``f_min`` and ``f_max`` are required; the other fields default to a power spectrogram without logarithm,
+   Slaney's mel scale and filter areas, and mirrored ends. Describe it in a line of the docstring below the table, which
+   the documentation shows.
+2. In ``shared/tests/test_mel_goldens.py``, add the name either to ``CASES``, with a folder of ``shared/tests/goldens``
+   that holds the output of the original, or to ``WITHOUT_GOLDEN``, with the reason.
+
+No other file names presets: ``MelFrontend.preset(name)``, its error message, and the tests that compare every preset
+with a float64 transform and check streaming and batches read the table.
+"""
 
 from __future__ import annotations
 
@@ -75,17 +89,17 @@ PRESETS: Mapping[str, MelConfig] = MappingProxyType(
         "clap-default": replace(_CLAP, f_min=0.0),
     }
 )
-"""Configurations by name.
+"""Frontend of each published model, by name.
 
 - ``omar-rq-16k``: OMAR-RQ base and multicodebook, input and target. 62.5 frames per second.
 - ``omar-rq-24k``: OMAR-RQ, 24 kHz target of the older multi-feature configurations. 75 frames per second.
 - ``omar-rq-24k-newnorm``: OMAR-RQ, 24 kHz target of all released multi-feature models. 75 frames per second.
 - ``myna``: Myna, power without a logarithm. 31.25 frames per second.
-- ``myna-rpe``: Myna-RPE as trained and evaluated; a formula for amplitudes applied to power, relative to the
-  maximum of the track. 100 frames per second.
+- ``myna-rpe``: Myna-RPE as trained and evaluated: decibels by the formula for amplitudes, applied to power, relative to
+  the maximum of the track. 100 frames per second.
 - ``cm3p``: CM3P, Whisper's log-mel in clips of 30 s. 100 frames per second.
 - ``clap``: CLAP as published with ``laion/clap-htsat-unfused``, one clip of 10 s. 1001 frames.
-- ``clap-default``: the same with the default of the class, bands that start at 0 instead of 50 Hz.
+- ``clap-default``: the same with the default of the feature extractor's class: bands start at 0 instead of 50 Hz.
 
-Other members of a family: ``dataclasses.replace(PRESETS["cm3p"], clip_samples=256000)``.
+A variant needs no preset: ``MelFrontend(dataclasses.replace(PRESETS["cm3p"], clip_samples=256000))``.
 """

@@ -1,7 +1,7 @@
 """Reports as one self-contained HTML file: players, plots, tables, the exact command and the versions.
 
-The file needs no network and refuses any: its content security policy allows nothing but the style sheet and
-the script in it, by their SHA-256, and images and sound from ``data:`` addresses. All text is escaped. Several
+The file loads nothing from a network: its content security policy allows only its own style sheet and script, by
+their SHA-256, and images and sound from ``data:`` addresses. All text is escaped. Several
 programs can share one file: each adds a section with its own command and versions, and replaces only that one.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_AUDIO_BYTES", "Report"]
 
 MAX_AUDIO_BYTES = 64 * 2**20
-"""Largest sound that one player may embed; browsers give up on much longer ``data:`` addresses."""
+"""Largest sound that one player may embed; browsers fail on much longer ``data:`` addresses."""
 
 _FIGURE_DPI = 192  # twice the 96 of a CSS pixel: sharp on dense screens
 _MAX_CHANNELS = 8
@@ -65,7 +65,7 @@ class Report:
     def __init__(self, title: str, *, command: str, versions: Mapping[str, str], section: str = "") -> None:
         if not _SECTION_NAME.fullmatch(section):
             raise UsageError(f"section: {section!r} may have lower-case letters, digits and '-' only")
-        self._templates = PageTemplates()  # here, so that a missing extra is known before the work, not after
+        self._templates = PageTemplates()  # loaded here, so that a missing extra fails before the work
         self._title, self._command, self._versions = title, command, dict(versions)
         self._name = section
         self._blocks: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ class Report:
         self._blocks.append({"kind": "text", "paragraphs": paragraphs})
 
     def listing(self, text: str, summary: str) -> None:
-        """Add text as it stands, such as source code, folded away under a summary."""
+        """Add text unchanged, such as source code, collapsed under a summary."""
         self._blocks.append({"kind": "listing", "text": text, "summary": summary})
 
     def table(self, rows: Sequence[Mapping[str, object]], caption: str) -> None:
@@ -113,7 +113,7 @@ class Report:
         Args:
             path_or_samples: A WAV, FLAC or Ogg file, embedded as it is; or float samples (n,) or
                 (channels, n) in -1..1, embedded as 16-bit WAV.
-            label: What is heard.
+            label: Name of the recording.
             sample_rate: Of the samples, in Hz; a file brings its own.
 
         Returns:
@@ -142,7 +142,7 @@ class Report:
 
         Args:
             fig: The figure; it stays open.
-            alt: What it shows, for readers who do not see it.
+            alt: Text alternative: what it shows.
 
         Raises:
             MissingExtra: matplotlib is not installed.
@@ -173,7 +173,7 @@ class Report:
             alt: What they show; with several, the number of the page follows.
 
         Raises:
-            UsageError: A page is no SVG document, or has no size.
+            UsageError: A page is not an SVG document, or has no size.
         """
         images = []
         for number, page in enumerate(pages, 1):
@@ -195,7 +195,7 @@ class Report:
         items = []
         for label, player, time_s in links:
             if player not in self._players:
-                raise UsageError(f"links: {player!r} is no player of this report; audio() returns the ids")
+                raise UsageError(f"links: {player!r} is not a player of this report; audio() returns the ids")
             if not (math.isfinite(time_s) and time_s >= 0):
                 raise UsageError(f"links: the time {time_s} of {label!r} is not a number of seconds >= 0")
             clock = _clock(time_s)
@@ -203,10 +203,10 @@ class Report:
         self._blocks.append({"kind": "links", "links": items})
 
     def write(self, path: str | Path) -> None:
-        """Write the page, whole or not at all, and make the folder for it where there is none.
+        """Write the page, and create its folder if needed; an error leaves no partial file.
 
         Args:
-            path: The HTML file; what it held before is gone.
+            path: The HTML file; an existing one is replaced.
 
         Raises:
             CheckpointError: The file cannot be written.
@@ -214,15 +214,15 @@ class Report:
         _write_page(Path(path), self._html([]))
 
     def add_to(self, path: str | Path) -> None:
-        """Write this as one section of a page that has or will have others.
+        """Write this report as one section of a page that may have others.
 
         Args:
-            path: An HTML file that :meth:`write` or this method wrote; a section of the same name in it is
-                replaced where it stands, the others stay as they are. Where there is none, it is made.
+            path: An HTML file that :meth:`write` or this method wrote; a section of the same name is
+                replaced in place, the others stay as they are. A missing file is created.
 
         Raises:
             UsageError: This report has no section name.
-            FormatError: There is such a file, but no report wrote it, or it was edited.
+            FormatError: The file exists, but was not written by a report, or was edited.
             CheckpointError: The file cannot be written.
         """
         path = Path(path)
@@ -260,9 +260,9 @@ def _svg_size(page: str, number: int) -> tuple[int, int]:
         box = root.get("viewBox", f"0 0 {root.get('width')} {root.get('height')}").replace(",", " ").split()
         width, height = (float(side.removesuffix("px")) for side in box[2:])
     except (ET.ParseError, ValueError) as error:
-        raise UsageError(f"pages: page {number} is no SVG document with a size: {error}") from error
+        raise UsageError(f"pages: page {number} is not an SVG document with a size: {error}") from error
     if root.tag != _SVG_ROOT or not (0 < width < math.inf and 0 < height < math.inf):
-        raise UsageError(f"pages: page {number} is no SVG document with a size")
+        raise UsageError(f"pages: page {number} is not an SVG document with a size")
     return max(1, round(width)), max(1, round(height))
 
 

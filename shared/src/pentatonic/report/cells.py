@@ -6,7 +6,7 @@ from typing import Any
 
 
 def plain_value(value: Any) -> str | int | float | None:
-    """Return a value that JSON has."""
+    """Convert a value to one that JSON can hold."""
     if hasattr(value, "item"):  # NumPy and torch scalars
         value = value.item()
     if isinstance(value, bool):
@@ -15,12 +15,12 @@ def plain_value(value: Any) -> str | int | float | None:
 
 
 def is_number(value: object) -> bool:
-    """Whether a plain value is one."""
+    """Whether a plain value is a number."""
     return isinstance(value, int | float)
 
 
 def shown(value: str | int | float | None) -> str:
-    """Return how a plain value looks in a cell."""
+    """Return the text of a plain value in a cell."""
     if value is None:
         return "\N{EN DASH}"
     if not isinstance(value, float):

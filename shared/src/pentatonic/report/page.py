@@ -1,8 +1,8 @@
 """A page of one or more sections: each written by one program, with its own command and versions.
 
 A program can add its section to a page that another one wrote, or replace the one it wrote before. The page is
-cut at comments that nothing else in it can contain, because all text is escaped, and put together again; a file
-that does not come out as it went in was not written here, and is left alone.
+split at comments that cannot occur in its text, because all text is escaped, and assembled again. If the result
+differs from the file, the file was not written by this module, and is not changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Section:
     """One part of a page.
 
     Args:
-        name: Tells it apart from the others on the page; lower-case letters, digits and ``-``, may be empty.
+        name: Unique on the page; lower-case letters, digits and ``-``, may be empty.
         title: Its title, not escaped.
-        html: All of it, between two comments that mark it.
+        html: Its HTML, from its start comment to its end comment.
     """
 
     name: str
@@ -76,7 +76,7 @@ class PageTemplates:
         return Section(name, _printable(title), _printable(f"{_START}{name} -->\n{body}\n{_END}"))
 
     def page(self, sections: Sequence[Section]) -> str:
-        """Put a page together."""
+        """Return the HTML of a page."""
         style, script = _package_text("style.css"), _package_text("script.js")
         policy = (
             "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
@@ -88,7 +88,7 @@ class PageTemplates:
         """Read the sections of a page.
 
         Raises:
-            FormatError: This version of the package did not write the file.
+            FormatError: The file was not written by this version of the package, or was edited.
         """
         page = path.read_bytes().decode(errors="replace")
         sections = []
@@ -99,9 +99,7 @@ class PageTemplates:
                 break
             sections.append(Section(head[1], html.unescape(head[2]), page[start:end]))
         if self.page(sections) != page:
-            reason = (
-                "is no report of this version of the program, or was edited; remove it, or name another file"
-            )
+            reason = "is not a report of this version of the program, or was edited; remove it, or give another file"
             raise FormatError(reason, path=path)
         return sections
 

@@ -1,4 +1,4 @@
-"""One source file becomes training text: its tunes are brought into form and written in all 15 keys."""
+"""Convert a source file to training text: its tunes are cleaned and written in all 15 keys."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NOTES = re.compile(
 
 @dataclass(frozen=True)
 class Tune:
-    """What became of one tune of a source file.
+    """Outcome of one tune of a source file.
 
     Args:
         number: Its ``X:`` number in a tune book, else empty.
-        name: Of its files.
-        key: Value of its ``K:`` field; empty where it was left out.
-        checksum: Of its notes.
-        error: Class and reason of a failure.
-        skipped: Why it was left out on purpose.
+        name: Name of its files.
+        key: Value of its ``K:`` field; empty if it was skipped.
+        checksum: Digest of its notes.
+        error: Class and message of an error.
+        skipped: Why it was skipped on purpose.
     """
 
     number: str = ""
@@ -53,13 +53,13 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
 
     Args:
         file: ABC or MusicXML.
-        name: Of the files to write; tunes of a book get their place in it too.
+        name: Name of the files to write; to tunes of a tune book their number in it is added.
         out: Folder with the key folders.
-        min_bars: Shorter pieces are left out.
-        timeout_s: Seconds for the file; only in the main thread of a process, and where the system has timers.
+        min_bars: Shorter pieces are skipped.
+        timeout_s: Time limit in seconds; it works only in the main thread of a process, on systems with timers.
 
     Returns:
-        What became of each tune, in order. All failures are in it.
+        The outcome of each tune, in order, including all errors.
     """
     try:
         with _time_limit(timeout_s):
@@ -92,7 +92,7 @@ def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -
 
 
 def _checksum(tune: BarTable) -> str:
-    """A digest of key, unit and notes: marks, barlines, texts and the rest of the header do not count."""
+    """A digest of key, unit length and notes; decorations, barlines, texts and the rest of the header are ignored."""
     header = [line for line in tune.header if line.startswith(("K:", "L:"))]
     voices = [
         " ".join(match[1] for bar in voice.bars for match in _NOTES.finditer(bar) if match[1])
@@ -102,14 +102,14 @@ def _checksum(tune: BarTable) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all when the process is killed; 16 a tune are too many to wait for the disk."""
+    """Write a file so that a killed process leaves no partial one; no fsync, because there are 16 files per tune."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def remove_tune(out: Path, name: str) -> None:
-    """Remove the files of a tune, of those that there are."""
+    """Remove those files of a tune that exist."""
     if not name:
         return
     for path in (
@@ -120,7 +120,7 @@ def remove_tune(out: Path, name: str) -> None:
 
 
 class _TimeLimit(Exception):
-    """Not one of this package's errors, which a reader may take for a broken bar and go on."""
+    """Not a PentatonicError, because a reader could take that for an error of one bar and continue."""
 
 
 @contextlib.contextmanager

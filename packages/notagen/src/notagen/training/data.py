@@ -1,4 +1,4 @@
-"""Pieces for training: the key that each is read in, its patches, and batches of them.
+"""Pieces for training: choice of key, patches, and batches.
 
 Shapes: B pieces, N patches, S = 16 characters of a patch.
 """
@@ -30,7 +30,7 @@ _MOST_PADDING = 0.2
 
 
 class _Head(random.Random):
-    """Takes the first of all choices, which for a piece that is too long is its head."""
+    """A generator whose every choice is the first one: a piece that is too long is cut after its beginning."""
 
     def choice(self, seq: Any) -> Any:
         return seq[0]
@@ -39,8 +39,8 @@ class _Head(random.Random):
 class PieceDataset(Dataset[Tensor]):
     """Pieces as patches.
 
-    Key and cut of a piece are a function of (seed, epoch, index) alone, so that a resumed run, or one with other
-    workers, sees the same.
+    Key and cut of a piece depend on (seed, epoch, index) only, so a resumed run, or one with other workers, gets the
+    same pieces.
 
     Args:
         index: The pieces.
@@ -48,10 +48,10 @@ class PieceDataset(Dataset[Tensor]):
         keys: ``uniform`` over all 15, as in the original's pre-training; ``near`` the piece's own, as in its
             fine-tuning; or the ``original`` one.
         seed: Seed of key and cut.
-        random: Draw key and cut; otherwise take the original key and the head, for evaluation.
+        random: Draw key and cut; otherwise take the original key and the beginning, for evaluation.
 
     Raises:
-        ConfigError: There is no such choice of keys.
+        ConfigError: ``keys`` is unknown.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PieceDataset(Dataset[Tensor]):
 
         Raises:
             InputError: The file cannot be read.
-            FormatError: It is no interleaved ABC.
+            FormatError: It is not interleaved ABC.
         """
         rng = random.Random(mix_seed(self.seed, key.epoch, key.index)) if self.random else _Head()
         text = self.index.read(key.index, self._key(self.index.entries[key.index].key, rng))
@@ -88,7 +88,7 @@ class PieceDataset(Dataset[Tensor]):
 
 
 def collate(pieces: Sequence[Tensor]) -> list[Group]:
-    """Put pieces of similar length side by side.
+    """Batch pieces of similar length.
 
     Args:
         pieces: ``(N, S)`` int64 each, N at least 1.

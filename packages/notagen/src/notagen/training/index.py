@@ -1,9 +1,9 @@
-"""Index files: which pieces a data set has, one JSON object per line.
+"""Index files: the pieces of a data set, one JSON object per line.
 
 A piece is stored once per key, as ``<folder>/<KEY>/<name>_<KEY>.abc``; its ``path`` in the index is
-``<folder>/<name>``. ``key`` is the value of its own ``K:`` field. Files of the original project have these two fields
-only; ours add the ``prompt`` that goes before the piece and the ``group`` that is never split between training and
-evaluation.
+``<folder>/<name>``. ``key`` is the value of its own ``K:`` field. Files of the original project have only
+these two fields; ours add the ``prompt`` that precedes the piece and the ``group`` that is never split between training
+and evaluation.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Entry:
     Args:
         path: ``<folder>/<name>``, relative to the folder of the index (or absolute).
         key: Value of the piece's own ``K:`` field.
-        prompt: Lines that go before the piece, without their ``%``: period, composer and instrumentation, or others.
-        group: What the piece belongs to, such as the work that it is a movement of.
+        prompt: Lines that precede the piece, without their ``%``: period, composer and instrumentation, or others.
+        group: Name shared by pieces that belong together, such as the movements of a work.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Entry:
         return "".join(f"%{line}\n" for line in self.prompt)
 
     def file(self, key: str) -> Path:
-        """Return where the piece is in a major key, relative to what ``path`` is relative to."""
+        """Return the file of the piece in a major key, relative to the same folder as ``path``."""
         folder, _, name = self.path.rpartition("/")
         return Path(folder) / key / f"{name}_{key}.abc"
 
@@ -56,7 +56,7 @@ class Index:
         entries: Its pieces, in order.
 
     Raises:
-        FormatError: A line is no entry; the error has file and line.
+        FormatError: A line is not an entry; the error has file and line.
         InputError: The file cannot be read, or is empty.
     """
 
@@ -74,20 +74,20 @@ class Index:
         return len(self.entries)
 
     def read(self, index: int, key: str | None = None) -> str:
-        """Return a piece in a major key, its prompt in front.
+        """Return a piece in a major key, preceded by its prompt.
 
         Args:
-            index: Of the entry.
-            key: One of :data:`notagen.notation.keys.MAJOR_KEYS`; ``None``: that of the piece's own signature.
+            index: Number of the entry.
+            key: One of :data:`notagen.notation.keys.MAJOR_KEYS`; ``None``: that of the piece's own key signature.
 
         Raises:
-            InputError: The file is missing or no text.
+            InputError: The file is missing, or is not text.
         """
         entry = self.entries[index]
         file = entry.file(major_key(entry.key) if key is None else key)
         path = self.path.parent / file
         if not path.is_file() and file.is_file():
-            path = file  # the original's paths are relative to where its scripts were run
+            path = file  # paths of the original are relative to the folder in which its scripts run
         try:
             return entry.prompt_text + path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -103,7 +103,7 @@ class Index:
             major_key(entry.key)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FormatError(
-                f"no entry ({error}); it is an object with path, key, and perhaps prompt and group",
+                f"not an entry ({error}); allowed: an object with path and key, and optionally prompt and group",
                 path=self.path,
                 line=number,
             ) from error
@@ -111,7 +111,7 @@ class Index:
 
 
 def write_index(path: str | Path, entries: Iterable[Entry]) -> None:
-    """Write an index file, whole or not at all.
+    """Write an index file; on an error no partial file is left.
 
     Raises:
         CheckpointError: It cannot be written.
@@ -126,11 +126,11 @@ def write_index(path: str | Path, entries: Iterable[Entry]) -> None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
 def _lines(value: Any) -> tuple[str, ...]:
-    """Return the lines of a prompt; the original's users write it as one text with ``%`` before each line."""
+    """Return the lines of a prompt, which may also be one text with ``%`` before each line, as for the original."""
     lines: Sequence[Any] = value.splitlines() if isinstance(value, str) else value
     return tuple(_text(line).removeprefix("%") for line in lines)

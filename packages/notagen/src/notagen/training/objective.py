@@ -23,17 +23,17 @@ from pentatonic.training import StepContext
 
 
 class NotaGenTraining(NotaGen):
-    """The language model with a forward pass that is its loss; the tensors are those of :class:`NotaGen`.
+    """The language model with a forward pass that returns its loss; the tensors are those of :class:`NotaGen`.
 
-    Padding is not computed: pieces come in groups of similar length, and the character decoder reads target patches of
-    equal length together. Every character of the batch counts the same, over all processes too; with gradient
-    accumulation every micro-batch counts the same.
+    Little padding is computed: pieces come in groups of similar length, and the character decoder reads target patches
+    of equal length together. Every character of the batch has the same weight, also across processes; with gradient
+    accumulation every micro-batch has the same weight.
 
     Args:
         config: Sizes.
         sampled_patches: Most target patches that are counted in a batch, a random subset, which bounds the memory of
             the character decoder; 0: all.
-        checkpoint_blocks: Compute the blocks again in the backward pass instead of keeping what is in them.
+        checkpoint_blocks: Recompute the blocks in the backward pass instead of storing their activations.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class NotaGenTraining(NotaGen):
     ) -> None:
         super().__init__(config)
         self.sampled_patches = sampled_patches
-        # Methods are replaced on the instances, so that the names of the tensors stay.
+        # Methods are replaced on the instances, so that the names of the tensors do not change.
         for module in self.char_decoder.modules():
             if isinstance(module, SelfAttention):
-                forward = partial(_attend_briefly, module.forward)
+                forward = partial(_attend_with_math_kernel, module.forward)
                 module.forward = forward  # pyright: ignore[reportAttributeAccessIssue]
         for module in self.modules() if checkpoint_blocks else ():
             if isinstance(module, Block):
@@ -74,7 +74,7 @@ class NotaGenTraining(NotaGen):
         weight = torch.tensor(float(count), device=total.device)
         share = weight
         if self.training and distributed.is_available() and distributed.is_initialized():
-            # Gradients are averaged over the processes, so each one's sum is divided by the mean count.
+            # Gradients are averaged over the processes, so the sum of each is divided by the mean number of characters.
             share = weight.clone()
             distributed.all_reduce(share)
             share = share / distributed.get_world_size()
@@ -98,7 +98,7 @@ class NotaGenTraining(NotaGen):
         return total, count
 
 
-def _attend_briefly(attend: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
-    """Attend over the characters of a patch; for so few the fused backward pass of CPUs takes three times as long."""
+def _attend_with_math_kernel(attend: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    """Attend over the characters of a patch; for so few the fused kernel of CPUs takes three times as long backward."""
     with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext():
         return attend(x, *args)

@@ -1,4 +1,4 @@
-"""Front ends: what a model hears. Audio (B, n) to arrays (B, F, T), and their patches."""
+"""Front ends: audio (B, n) to time-frequency arrays (B, F, T), and their patches."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["CQT", "EnCodec", "Frontend", "Mel", "Waveform", "build_frontend", "p
 def build_frontend(config: FrontendConfig) -> Frontend:
     """Build the front end that ``config`` describes, on the CPU.
 
-    Filters and windows are no part of a checkpoint, so they are computed even where the rest of a model is
-    built without storage (on the "meta" device).
+    Filters and windows are not part of a checkpoint, so they are computed even where the rest of a model is built
+    without storage (on the "meta" device).
 
     Raises:
         ConfigError: A setting is out of range.

@@ -1,4 +1,4 @@
-"""What every front end shares: checks, float32 arithmetic, patch geometry and streaming.
+"""Base class of the front ends: checks, float32 arithmetic, patch geometry and streaming.
 
 Shapes: B batch, n samples, F values per frame, T frames, F_p x T_p patch.
 """
@@ -27,14 +27,14 @@ class Frontend(Float32Module, ABC):
 
     Args:
         config: Settings; kept as ``.config``.
-        min_samples: Fewest samples that fill one patch.
+        min_samples: Fewest samples that give one patch.
 
     Attributes:
-        sample_rate: Samples per second of the audio that goes in.
+        sample_rate: Samples per second of the input audio.
         hop_length: Samples from one frame to the next.
         rep_dims: Values per frame, F.
         patch_size: Rows and frames of a patch, (F_p, T_p).
-        min_samples: Fewest samples that fill one patch.
+        min_samples: Fewest samples that give one patch.
 
     Raises:
         ConfigError: The patch is empty or taller than a frame.
@@ -79,7 +79,7 @@ class Frontend(Float32Module, ABC):
             return self._transform(audio.float())
 
     def check(self, audio: Tensor) -> None:
-        """Raise what :meth:`forward` raises for signals that it cannot analyse."""
+        """Raise the errors of :meth:`forward` without computing anything."""
         if audio.ndim != 2:
             raise UsageError(f"audio has shape {tuple(audio.shape)}; allowed: (batch, samples)")
         if audio.shape[1] < self.min_samples:
@@ -95,7 +95,7 @@ class Frontend(Float32Module, ABC):
             blocks: Mono blocks, each (n,), of any lengths.
 
         Yields:
-            (F, f) float32; side by side they are what ``forward`` gives for the joined blocks.
+            (F, f) float32; concatenated they equal ``forward`` of the concatenated blocks.
 
         Raises:
             AudioTooShort: Fewer than ``min_samples`` samples altogether.
@@ -108,7 +108,7 @@ class Frontend(Float32Module, ABC):
             head.append(block)
             held += block.shape[0]
         chunks = self._stream(chain(head, blocks))
-        while True:  # the precision settings are global: hold them per chunk, not while the caller works
+        while True:  # these settings are global: set them per chunk, not while the caller runs
             with float32_arithmetic(head[0].device):
                 chunk = next(chunks, None)
             if chunk is None:

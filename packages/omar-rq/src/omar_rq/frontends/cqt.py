@@ -1,13 +1,13 @@
-"""Constant-Q front end: octave by octave from the top, halving the sample rate between octaves.
+"""Constant-Q front end: octave by octave from the highest, halving the sample rate between octaves.
 
-Each octave needs short filters only, because the octaves below it are analysed at half the rate. The design
+Short filters suffice in each octave, because lower octaves are analysed at lower rates. The design
 of the filters follows the recursive variable-Q transform (Schoerkhuber and Klapuri, "Constant-Q transform
 toolbox for music processing", 2010) with gamma 0, truncated to the non-negative frequencies of each filter.
 
-All of the design runs in float32, phases are evaluated left to right, and normalisation is PyTorch's own:
-released models were trained on targets computed this way, and another order of evaluation moves quiet bins by
-up to 5e-3 after the logarithm. The transform itself applies the very same filters in the time domain, as one
-matrix product per octave, which takes a fifth of the time of a short-time Fourier transform per octave.
+The filters are designed in float32, phases are evaluated left to right, and normalisation is PyTorch's: released models
+were trained on targets computed this way, and another order of evaluation changes quiet bins by up to 5e-3 after the
+logarithm. The transform applies the same filters in the time domain, as one matrix product per octave, which takes a
+fifth of the time of a short-time Fourier transform per octave.
 
 Shapes: B batch, n samples, T frames, K filters of one octave, W filter width (a power of two).
 """
@@ -40,7 +40,7 @@ class Octave:
 
     Args:
         hop_length: Samples from frame to frame at the octave's own rate.
-        n_halvings: How often the rate was halved to come here.
+        n_halvings: How often the sample rate was halved for this octave.
         basis: Filters in the frequency domain, (K, W / 2 + 1) complex64, lowest first.
     """
 
@@ -57,7 +57,7 @@ class Octave:
         """Return the filters in the time domain, real parts then imaginary parts, (2 K, W) float32.
 
         The inner product with W samples equals that of ``basis`` with their one-sided Fourier transform. The
-        gain that keeps energy equal between rates, sqrt(2) per halving, is part of the taps.
+        taps include the gain that keeps the energy equal between rates, sqrt(2) per halving.
         """
         time = torch.arange(self.width, dtype=torch.float64)
         frequency = torch.arange(self.basis.shape[1], dtype=torch.float64)
@@ -73,7 +73,7 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         config: Sample rate, hop, bins and lowest frequency.
 
     Returns:
-        One :class:`Octave` each, the top one first; the top one may hold fewer bins than the others.
+        One :class:`Octave` each, the highest first; the highest may have fewer bins than the others.
 
     Raises:
         ConfigError: There are fewer than two bins, or the highest filter reaches beyond half the sample rate.
@@ -96,7 +96,7 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         gain = math.sqrt(config.sample_rate / rate)
         basis = _octave_basis(frequencies[bins], 1 / bandwidth[bins], rate) * gain
         octaves.append(Octave(hop, halvings, basis))
-        if hop % 2 == 0:  # an odd hop cannot be halved: the octaves below stay at this rate
+        if hop % 2 == 0:  # an odd hop cannot be halved, so lower octaves keep this rate
             rate, hop, halvings = rate / 2, hop // 2, halvings + 1
     return octaves
 
@@ -137,7 +137,7 @@ def half_rate_kernel() -> Tensor:
 
 
 def _banded(kernel: Tensor) -> Tensor:
-    """Stride-2 correlation as a matrix: a row of samples times it gives ``_BLOCK`` outputs."""
+    """Stride-2 correlation as a matrix: a row of samples times this matrix gives ``_BLOCK`` outputs."""
     matrix = kernel.new_zeros(2 * (_BLOCK - 1) + len(kernel), _BLOCK)
     for column in range(_BLOCK):
         matrix[2 * column : 2 * column + len(kernel), column] = kernel
@@ -150,7 +150,7 @@ class CQT(Frontend):
     Every octave gives ``1 + n // hop_length`` frames, for every n.
 
     Args:
-        config: Settings. ``power`` acts when it is above 1; statistics act when both are given.
+        config: Settings. ``power`` has an effect above 1; mean and deviation are used if both are given.
 
     Raises:
         ConfigError: ``magnitude`` is off (complex values cannot be patches), or the filters do not fit.
@@ -173,18 +173,6 @@ class CQT(Frontend):
         """Return ``1 + n_samples // hop_length``."""
         return 1 + n_samples // self.hop_length
 
-    def coefficients(self, audio: Tensor) -> Tensor:
-        """Return the complex transform, before magnitude and logarithm.
-
-        Args:
-            audio: (B, n) float32.
-
-        Returns:
-            (B, n_bins, T) complex64, lowest bin first.
-        """
-        parts = [torch.complex(*pair) for pair in self._octaves(audio)]
-        return torch.cat(parts[::-1], dim=-1).mT
-
     def _transform(self, audio: Tensor) -> Tensor:
         parts = [real.square() + imag.square() for real, imag in self._octaves(audio)]
         x = torch.cat(parts[::-1], dim=-1).mT
@@ -194,7 +182,7 @@ class CQT(Frontend):
         return standardise(x, self.config.norm_mean, self.config.norm_std)
 
     def _octaves(self, audio: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Real and imaginary coefficients of each octave from the top, (B, T, K) each."""
+        """Real and imaginary coefficients of each octave, the highest first, (B, T, K) each."""
         frames = self.frames(audio.shape[-1])
         for index, hop in enumerate(self._hops):
             taps = self.get_buffer(f"_taps_{index}")

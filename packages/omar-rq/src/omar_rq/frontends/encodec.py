@@ -30,7 +30,7 @@ _STD = 5.863781862801963
 class EnCodec(Frontend):
     """128 channels at 75 frames per second, normalised; no gradients, always in evaluation mode.
 
-    The encoder is no part of ``state_dict()`` or ``parameters()``: it is read from ``config.weights_path``.
+    The encoder is not part of ``state_dict()`` or ``parameters()``: it is read from ``config.weights_path``.
 
     Args:
         config: Settings. ``sample_rate`` other than 24000 is resampled first. ``norm_type`` is "global" (one
@@ -41,7 +41,7 @@ class EnCodec(Frontend):
         ConfigError: ``weights_path`` is missing, or the statistics are unknown, unreadable or incomplete.
         MissingExtra: ``transformers`` is not installed.
         HubError: ``weights_path`` is neither a directory nor a model id that can be fetched.
-        WeightsError: The files there are no complete EnCodec model.
+        WeightsError: The files are not a complete EnCodec model.
     """
 
     config: EncodecConfig
@@ -55,7 +55,7 @@ class EnCodec(Frontend):
         mean, std = _statistics(config)
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", std, persistent=False)
-        # In a tuple, so that the module system neither saves nor trains nor casts it.
+        # In a tuple, so that it is not a submodule: neither saved nor trained nor cast.
         self._encoder = (_load_encoder(config),)
 
     def frames(self, n_samples: int) -> int:
@@ -109,7 +109,7 @@ def _load_encoder(config: EncodecConfig) -> nn.Module:
         config.weights_path, revision="main", allow_patterns=("config.json", "model.safetensors")
     )
     try:
-        with torch.random.fork_rng(devices=[]):  # the model is initialised before it is loaded
+        with torch.random.fork_rng(devices=[]):  # the constructor draws random weights before loading
             loaded: Any = EncodecModel.from_pretrained(
                 directory,
                 local_files_only=True,
@@ -124,7 +124,7 @@ def _load_encoder(config: EncodecConfig) -> nn.Module:
     if missing:
         raise WeightsError(f"{directory}: no tensor {missing[0]!r} ({len(missing)} missing)")
     encoder = model.encoder.eval().requires_grad_(False)
-    for module in encoder.modules():  # weight normalisation would be computed again on every call
+    for module in encoder.modules():  # otherwise weight normalisation is computed in every call
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
     return encoder

@@ -55,7 +55,7 @@ class Mel(Frontend):
         return self.mel.frames(n_samples)
 
     def augmented(self, audio: Tensor, augmentation: SpecAugmentation) -> Tensor:
-        """Analyse signals and change what is heard of each; arguments and result otherwise as :meth:`forward`."""
+        """As :meth:`forward`, with an augmentation of each signal's power spectrogram."""
         self.check(audio)
         with float32_arithmetic(audio.device):
             return self.mel.from_power(augmentation(self.mel.power_spectrogram(audio.float())))

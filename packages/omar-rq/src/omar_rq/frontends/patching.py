@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def patchify(x: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """Cut an array into non-overlapping patches; rows and frames that fill no patch are dropped.
+    """Cut an array into non-overlapping patches; rows and frames that do not fill a patch are dropped.
 
     Patches come in the order (frequency row, time); value ``f * T_p + t`` of a patch is its row f, frame t.
 

@@ -1,8 +1,7 @@
-"""SpecAugment: pre-training hears each item faster or slower, and with bands and moments missing.
+"""SpecAugment for pre-training: the speed of each item changes, and bands and frames are set to zero.
 
-Every item of a batch gets draws of its own (the original shares one mask among all items, and its stretch never
-acts). Speed belongs to what is heard, so the tokens to predict follow it; the masks hide, so the tokens know nothing
-of them.
+The random values are drawn for each item of a batch (the original shares one mask among all items, and its stretch has
+no effect). The target tokens are computed from the spectrogram with changed speed, but without the masks.
 
 Shapes: B batch, F bins of the power spectrum, T frames.
 
@@ -21,11 +20,11 @@ from omar_rq.config import MelFrontendConfig
 
 @dataclass(frozen=True)
 class SpecAugmentation:
-    """The draws of one batch.
+    """Random values of the augmentation of one batch.
 
     Args:
         speed: ``(B,)`` float32, above 1 faster.
-        bins: ``(B, 2)`` int64: first silenced bin, and the one after the last.
+        bins: ``(B, 2)`` int64: first masked bin, and the one after the last.
         frames: ``(B, 2)`` int64: the same for frames.
     """
 
@@ -35,7 +34,7 @@ class SpecAugmentation:
 
     @property
     def speed_only(self) -> SpecAugmentation:
-        """The same without masks."""
+        """The same speeds without masks."""
         return replace(self, bins=torch.zeros_like(self.bins), frames=torch.zeros_like(self.frames))
 
     def __call__(self, power: Tensor) -> Tensor:
@@ -52,7 +51,7 @@ def draw(
     """Draw the augmentation of a batch.
 
     Speeds are uniform on a logarithmic scale between ``1 / stretch_factor`` and ``stretch_factor``. Widths of masks are
-    uniform from 0 to ``freq_mask_param`` bins and ``time_mask_param`` frames, their places uniform.
+    uniform from 0 to ``freq_mask_param`` bins and ``time_mask_param`` frames, and so are their positions.
 
     Args:
         config: The front end.
@@ -69,23 +68,23 @@ def draw(
 
 
 def stretch(power: Tensor, speed: Tensor) -> Tensor:
-    """Play each item at its own speed, in the same number of frames.
+    """Change the speed of each item, keeping the number of frames.
 
-    Between frames the power is interpolated linearly. What a faster item lacks at its end is filled with its last
-    frames, mirrored.
+    The power is interpolated linearly between frames. The end of a faster item is filled with its last frames,
+    mirrored.
 
     Args:
         power: ``(B, F, T)`` floating.
         speed: ``(B,)``, positive.
 
     Returns:
-        ``(B, F, T)``; an item of speed 1 keeps every bit.
+        ``(B, F, T)``; items of speed 1 are unchanged bit for bit.
     """
     last = power.shape[2] - 1
     if last == 0:
         return power
     place_BT = torch.arange(last + 1, device=power.device) * speed[:, None]
-    place_BT = last - (place_BT % (2 * last) - last).abs()  # to the end, back, and so on
+    place_BT = last - (place_BT % (2 * last) - last).abs()  # forward to the end, then back
     before = place_BT.floor().long().clamp(0, last)
     after = (before + 1).clamp(max=last)
     share = (place_BT - before)[:, None]

@@ -1,4 +1,4 @@
-"""Audio for pre-training: tracks on disk, and the crops that are drawn from them.
+"""Audio for pre-training: tracks on disk, and crops of them.
 
 A data folder is one of
 
@@ -49,7 +49,7 @@ class Track:
         """Return ``count`` samples from ``start`` as (count,) float32; fewer at the end of the track.
 
         Raises:
-            AudioError: The file is gone, shorter than promised, not audio, or holds NaN or infinities.
+            AudioError: The file is missing, shorter than its entry says, not audio, or has NaN or infinite samples.
         """
         count = min(count, self.samples - start)
         if self.dtype == "audio":
@@ -62,11 +62,11 @@ class Track:
             return whole.samples[0]
         sample_type = SAMPLE_TYPES[self.dtype]
         if not self.path.is_file():
-            raise AudioFileNotFound(self.path, "the data folder names this file, and it is not there")
+            raise AudioFileNotFound(self.path, "the data folder lists this file, but it does not exist")
         first = self.offset + start
         if self.path.stat().st_size < (first + count) * sample_type.itemsize:
             raise EmptyAudio(
-                self.path, f"it has no samples {first} to {first + count}; it was cut or changed"
+                self.path, f"it has no samples {first} to {first + count}; it was truncated or changed"
             )
         samples = np.fromfile(self.path, sample_type, count, offset=first * sample_type.itemsize)
         samples = samples.astype(np.float32) / (32768.0 if self.dtype == "int16" else 1.0)
@@ -83,7 +83,7 @@ def open_tracks(
     Args:
         root: The folder.
         filelist: Text file with one path per line, relative to ``root``; limits the tracks to those.
-        raw_sample_rate: Samples per second of headerless ``.mmap`` files that no manifest describes.
+        raw_sample_rate: Samples per second of headerless ``.mmap`` files without a manifest.
 
     Raises:
         FormatError: A manifest line or a listed path is wrong; the message has file and line.
@@ -151,7 +151,7 @@ def _open_track(path: Path, raw_sample_rate: int) -> Track:
     try:
         described = audio.info(path)
     except InputError:
-        # Reading it raises the same error again, where the loader counts it and goes on with another track.
+        # Reading the track raises the same error; the loader then counts it and takes another track.
         return Track(path, raw_sample_rate, 1)
     return Track(path, described.sample_rate, max(1, described.frames))
 
@@ -159,8 +159,8 @@ def _open_track(path: Path, raw_sample_rate: int) -> Track:
 class CropDataset(Dataset[Tensor]):
     """Crops of equal length, at the model's sample rate.
 
-    A crop is a function of (seed, epoch, index) alone, so that a resumed run, or one with other workers, sees the
-    same audio. Tracks shorter than the crop are padded with zeros on the right.
+    A crop depends on (seed, epoch, index) only, so a resumed run, or one with other workers, gets the same audio.
+    Tracks shorter than the crop are padded with zeros on the right.
 
     Args:
         tracks: Where to crop from.

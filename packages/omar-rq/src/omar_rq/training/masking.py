@@ -33,11 +33,11 @@ def mask_window_tokens(config: MaskingConfig, frontend: FrontendConfig) -> int:
 def mask_patches(
     patches: Tensor, config: MaskingConfig, *, window: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Hide some patches behind noise or behind other patches.
+    """Replace some patches by noise or by other patches.
 
-    Numbers are drawn where the generator lives: first the positions, then the noise (normal numbers for every
-    patch, or one permutation of time shared by the batch). Without a generator the global one of the CPU is
-    drawn from in that order, which repeats the masks of the original training code.
+    Random values are drawn on the device of the generator: first the positions, then the noise (normal values for every
+    patch, or one permutation of time shared by the batch). Without a generator they come from the global one of the
+    CPU in the same order, which reproduces the masks of the original training code.
 
     Args:
         patches: (B, N, P).
@@ -47,7 +47,7 @@ def mask_patches(
 
     Returns:
         The patches with masked ones replaced, (B, N, P) like the input, and the mask, (B, N) bool, true where
-        masked; both on the device of ``patches``. All-false masks happen.
+        masked; both on the device of ``patches``. A mask can be all false.
     """
     batch, n_patches, _ = patches.shape
     device = "cpu" if generator is None else generator.device

@@ -20,7 +20,7 @@ from omar_rq.training.masking import mask_patches, mask_window_tokens
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
 
-# Rows of masked tokens whose logits exist at one time; 49,176 columns make 0.4 GB of float32.
+# Masked tokens whose logits are in memory at one time; with 49,176 columns they take 0.4 GB in float32.
 HEAD_ROWS = 2048
 
 
@@ -29,7 +29,7 @@ class MaskedPrediction(nn.Module):
 
     Args:
         config: Model with at least one target and a quantizer.
-        encoder: Encoder to go on training; a new one by default.
+        encoder: Encoder to continue training; a new one by default.
 
     Raises:
         ConfigError: There is nothing to predict.
@@ -59,7 +59,7 @@ class MaskedPrediction(nn.Module):
         ]
         self.codebook_size = config.quantizer.codebook_size
         self.head = nn.Linear(config.net.embed_dim, self.codebook_size * len(self.streams))
-        # How often each token occurred: tells whether the quantisers use their codes.
+        # How often each token occurred, to measure how many codes the quantisers use.
         self.register_buffer("token_counts", torch.zeros(len(self.streams), self.codebook_size))
 
     def forward(self, audio: Tensor, context: StepContext | None = None) -> dict[str, Tensor]:
@@ -67,8 +67,8 @@ class MaskedPrediction(nn.Module):
 
         Args:
             audio: (B, n) float32 at ``config.sample_rate``.
-            context: Where in training this batch is; its generator draws the mask, so that a mask depends on
-                (seed, rank, step) alone. Without one, the global generator draws, as the original did.
+            context: Position of this batch in training; the mask is drawn from its generator, so it depends on
+                (seed, rank, step) only. Without one the global generator is used, as in the original.
 
         Returns:
             Scalars: ``loss`` (mean cross-entropy over masked tokens and streams), ``accuracy``, both also for
@@ -89,7 +89,7 @@ class MaskedPrediction(nn.Module):
     def patches_and_tokens(
         self, audio: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return input patches (B, N, P) and target tokens (B, N, K), cut to the same N.
+        """Return input patches (B, N, P) and target tokens (B, N, K), truncated to the same N.
 
         In training mode, a mel input with SpecAugment draws from ``generator``.
         """

@@ -1,7 +1,7 @@
-"""``omar-rq prepare``: a folder of audio becomes headerless 16-bit sample files with a manifest.
+"""``omar-rq prepare``: convert a folder of audio to headerless 16-bit sample files with a manifest.
 
-The files are what the original's data loader reads too (mono, little endian, one file per track); the manifest adds
-what they cannot say: rate, type, length, source and split.
+The original's data loader reads these files too (mono, little endian, one file per track); the manifest adds rate,
+type, length, source and split.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
     file that failed and why.
 
     Returns:
-        What became of each file.
+        The outcome of each file.
     """
     if config.dtype not in SAMPLE_TYPES:
         raise ConfigError(f"dtype is {config.dtype!r}; allowed: {', '.join(SAMPLE_TYPES)}")
@@ -102,7 +102,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
 def _convert_all(
     jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
 ) -> Iterator[int | PentatonicError]:
-    """Yield the outcome of each job in order. Threads only wait: every one has a decoder process of its own."""
+    """Yield the outcome of each job in order. The threads only wait for decoder processes, one each."""
     decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
     with ExitStack() as stack, ThreadPoolExecutor(max(1, config.workers)) as pool:
         for _ in range(max(1, config.workers)):
@@ -141,7 +141,7 @@ def convert(
 
 
 def _output_name(relative: Path) -> str:
-    # The old suffix stays in the name: a.wav and a.mp3 are two tracks.
+    # The suffix is kept in the name, because a.wav and a.mp3 are two tracks.
     return relative.with_name(relative.name.replace(".", "_")).with_suffix(".mmap").as_posix()
 
 
@@ -157,7 +157,7 @@ def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]
             try:
                 entry = json.loads(line)
             except ValueError:
-                continue  # the last line of a run that was killed
+                continue  # an incomplete last line of an interrupted run
             if (entry["sample_rate"], entry["dtype"]) != (config.sample_rate, config.dtype):
                 raise UsageError(
                     f"{out} holds tracks of {entry['sample_rate']} Hz {entry['dtype']}, and this run asks for "

@@ -1,7 +1,7 @@
 """``omar-rq stats``: mean and standard deviation of every front end over a data folder.
 
 These are the ``norm_mean`` and ``norm_std`` of a model configuration. One pass, pooled over all values (Welford /
-Chan), so the standard deviation is that of the data and not a mean of per-file deviations.
+Chan): the standard deviation is that of all data, not a mean of deviations per file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def frontend_stats(config: StatsConfig) -> dict[str, dict[str, Any]]:
     for index in progress(order[: config.max_tracks or None], "measuring"):
         try:
             audio = crops[ItemKey(0, index)]
-            # Zero padding of a short track is not data.
+            # The zero padding of a short track is not measured.
             real_s = tracks[index].samples / tracks[index].sample_rate
             audio = audio[: round(min(real_s, config.crop_s) * model.sample_rate)]
             with torch.inference_mode():
@@ -133,4 +133,4 @@ def main(overrides: Sequence[str]) -> None:
         emit_json(stats)
     if stats["skipped"]:
         reasons = "\n  ".join(stats["skipped"].values())
-        raise PartialFailure(f"{len(stats['skipped'])} tracks were left out:\n  {reasons}")
+        raise PartialFailure(f"{len(stats['skipped'])} tracks could not be measured:\n  {reasons}")

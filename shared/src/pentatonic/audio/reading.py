@@ -1,7 +1,7 @@
-"""Read audio files: probe, load whole, stream with bounded memory.
+"""Read audio files: header only (:func:`info`), whole (:func:`load`), or in blocks (:func:`stream`).
 
-Loading and streaming run the same steps on the same blocks, so their results are equal bit for bit: decode, check for
-NaN and infinity, mean over channels, resample. Nothing is allocated from counts in a header, which can lie.
+Loading and streaming run :class:`~pentatonic.audio.decoding.Decoding` on the same blocks, so their results are equal
+bit for bit. No memory is allocated from counts in a header, which may be wrong.
 
 Shape legend: n = samples per channel, C = channels.
 """
@@ -28,7 +28,7 @@ _DEFAULT_LIMITS = AudioLimits()
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a file says.
+    """Header of an audio file.
 
     Attributes:
         path: The file.
@@ -57,7 +57,7 @@ class Audio:
         samples: (C, n) float32, nominally in [-1, 1]; C = 1 after a downmix.
         sample_rate: In Hz.
         meta: ``source_sample_rate``, ``source_channels``, ``peak`` (largest absolute sample of the file before downmix
-            and resampling) and ``warnings`` (list of str: what was wrong and tolerated).
+            and resampling) and ``warnings`` (list of str: faults that were tolerated).
     """
 
     samples: Tensor
@@ -68,17 +68,18 @@ class Audio:
 def info(path: str | Path, *, limits: AudioLimits = _DEFAULT_LIMITS) -> AudioInfo:
     """Read the header of an audio file.
 
-    A damaged body does not show here. A file whose header states no length is decoded once to count its samples.
+    Damage behind the header is not found here. A file whose header states no length is decoded once to count its
+    samples.
 
     Args:
         path: The file.
         limits: Bounds on file size, duration, channels and sample rate.
 
     Returns:
-        What the header says.
+        The fields of the header.
 
     Raises:
-        AudioError: One of its kinds, as for :func:`load`; an empty file is no error here.
+        AudioError: As for :func:`load`; but a file without samples is not an error here.
     """
     path = Path(path)
     with open_source(path, *probe(path, limits.max_bytes)) as source:
@@ -110,11 +111,10 @@ def load(
         sample_rate: Resample to this rate in Hz (soxr); None keeps the rate of the file.
         mono: Mean over the channels, before resampling.
         offset_s: Start here, in seconds, rounded to a sample of the file.
-        duration_s: Read at most this much, in seconds; None reads to the end. A file that ends earlier gives what
-            there is.
-        strict: Raise at damage and at a file without samples. Otherwise keep what was decoded before the damage and
-            say so in ``meta["warnings"]``.
-        nonfinite: Raise at NaN and infinite samples, or set them to zero with a warning.
+        duration_s: Read at most this many seconds; None reads to the end. A file that ends earlier gives fewer.
+        strict: Raise at damage and at a file without samples. Otherwise keep what was decoded before the damage, with
+            a note in ``meta["warnings"]``.
+        nonfinite: ``"raise"`` at NaN and infinite samples, or set them to ``"zero"`` with a warning.
         limits: Bounds on file size, duration, channels and sample rate.
 
     Returns:
@@ -173,7 +173,7 @@ def stream(
         Iterator over blocks (n,) float32.
 
     Raises:
-        AudioError: As for :func:`load`, at once or at the block where the fault lies.
+        AudioError: As for :func:`load`, before the first block or at the block that is faulty.
         UsageError: An argument is out of range.
     """
     if not (math.isfinite(block_s) and block_s > 0):

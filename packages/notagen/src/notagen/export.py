@@ -1,0 +1,92 @@
+"""``notagen export``: write the model of a training run, or any other model, as a directory that loads anywhere.
+
+Two formats: ours (``config.json`` and ``model.safetensors``) and the original's (``model.pth`` with the original's
+tensor names). Both get a model card, and ``prompts.json`` where the model knows other prompts than the released models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+
+from notagen.card import model_card
+from notagen.prompts import PROMPTS_FILE, Prompt, model_prompts, prompts
+from notagen.training.index import Index
+from notagen.weights import from_pretrained, save_pretrained, to_upstream
+from pentatonic.checkpoint import atomic_directory
+from pentatonic.errors import UsageError
+from pentatonic.model_card import read_training
+
+FORMATS = ("safetensors", "upstream")
+HEAD_WIDTH = 64
+"""Width of an attention head in the original, whose loader divides the width of a model by it."""
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    index: str | Path | None = None,
+    format: str = "safetensors",
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a model directory with a model card, and load it again as a check.
+
+    Args:
+        source: Whatever :func:`notagen.from_pretrained` loads: a run folder (its newest checkpoint is taken), its
+            ``best``, a checkpoint, or any other model.
+        out: Directory to write; replaced as a whole.
+        index: Training pieces; their prompts of three lines become the prompts of the model. ``None``: the prompts
+            of ``source``.
+        format: ``safetensors`` or ``upstream``.
+        dtype: Floating type of the stored tensors.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UsageError: Unknown format, or a model that the original cannot represent.
+        InputError: The index cannot be read.
+        HubError, ConfigError, CheckpointError, WeightsError: There is no usable model at ``source``.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    out = Path(out)
+    known = model_prompts(source) if index is None else index_prompts(Index(index))
+    notes = {} if known == prompts() else {PROMPTS_FILE: prompt_table(known)}
+    model = from_pretrained(source)
+    card = model_card(
+        model, read_training(source), name=out.name, prompts=known if notes else (), dtype=dtype
+    )
+    if format == "safetensors":
+        save_pretrained(model, out, dtype=dtype, notes=notes, card=card)
+    else:
+        if model.config.width != HEAD_WIDTH * model.config.heads:
+            raise UsageError(
+                f"the original's format needs heads that are {HEAD_WIDTH} wide; this model has width "
+                f"{model.config.width} and {model.config.heads} heads"
+            )
+        with atomic_directory(out) as folder:
+            torch.save({"model": to_upstream(model.to(dtype))}, folder / "model.pth")
+            for name, note in notes.items():
+                (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    from_pretrained(out.resolve())  # not by its name, which a bundled model may have
+    return out
+
+
+def index_prompts(index: Index) -> tuple[Prompt, ...]:
+    """Return the prompts of three lines that the pieces of an index have, sorted."""
+    return tuple(Prompt(*lines) for lines in sorted({e.prompt for e in index.entries if len(e.prompt) == 3}))
+
+
+def prompt_table(known: Iterable[Prompt]) -> dict[str, dict[str, list[str]]]:
+    """Return the content of ``prompts.json``: period, then composer, then the instrumentations."""
+    table: dict[str, dict[str, list[str]]] = {}
+    for period, composer, instrumentation in map(astuple, known):
+        table.setdefault(period, {}).setdefault(composer, []).append(instrumentation)
+    return table
