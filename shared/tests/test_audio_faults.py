@@ -232,7 +232,7 @@ def test_mp3_cut_in_half(put) -> None:
     audio = load(path, strict=False)
     assert audio.samples.shape == (1, error.samples_decoded)
     assert "promises 441000 samples" in audio.meta["warnings"][0]
-    assert load(path, duration_s=2.0).samples.shape == (1, 2 * RATE), "the good part alone is no fault"
+    assert load(path, duration_s=2.0).samples.shape == (1, 2 * RATE), "the good part alone is not a fault"
 
 
 def test_mp3_with_garbage_inside(put) -> None:

@@ -473,7 +473,7 @@ def test_a_forged_manifest_is_rejected(tmp_path: Path, manifest) -> None:
     ],
     ids=["nested", "not UTF-8", "large"],
 )
-def test_a_manifest_that_is_no_json_is_rejected(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_manifest_that_is_not_json_is_rejected(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / MANIFEST).write_bytes(content)
     assert reason in rejection(tmp_path)
 

@@ -376,7 +376,7 @@ def test_pages_of_svg_are_images_of_their_size(tmp_path: Path) -> None:
         "<!DOCTYPE svg>" + svg('viewBox="0 0 9 9"'),
     ],
 )
-def test_what_is_no_svg_is_refused(page: str) -> None:
+def test_what_is_not_svg_is_refused(page: str) -> None:
     with pytest.raises(UsageError, match="page 1"):
         new_report().svg([page], "A page")
 

@@ -260,9 +260,9 @@ def test_demo_passes_everything_on(omar, monkeypatch, tmp_path):
     code, stdout, _ = omar(*words)
     assert (code, stdout) == (0, "page.html\n")
     assert calls == [("some", [Path("a.wav"), Path("b.wav")], tmp_path)]
-    outcome.failed("b.wav", InputError("b.wav: this is no audio"))
+    outcome.failed("b.wav", InputError("b.wav: this is not audio"))
     code, stdout, stderr = omar(*words)
-    assert (code, stdout) == (3, "page.html\n") and "b.wav" in stderr and "no audio" in stderr
+    assert (code, stdout) == (3, "page.html\n") and "b.wav" in stderr and "not audio" in stderr
 
 
 @pytest.mark.parametrize("verb", ["train", "prepare", "stats"])

@@ -123,7 +123,7 @@ def test_unusable_tracks_raise_input_errors(tmp_path):
         Track(tmp_path / "nan.mmap", RATE, 100, "float16").read(0, 100)
     with pytest.raises(AudioError, match="does not exist"):
         Track(tmp_path / "gone.mmap", RATE, 100, "float16").read(0, 100)
-    (tmp_path / "text.wav").write_text("this is no audio")
+    (tmp_path / "text.wav").write_text("this is not audio")
     (broken,) = [t for t in open_tracks(tmp_path, None) if t.path.suffix == ".wav"] or [
         Track(tmp_path / "text.wav", 1, 1)
     ]

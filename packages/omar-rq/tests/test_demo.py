@@ -102,7 +102,7 @@ def test_centring_removes_the_common_mean():
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(UsageError, match="no audio files"):
         write_demo(MODEL, [tmp_path], tmp_path / "out")
-    (tmp_path / "noise.wav").write_text("this is no audio")
+    (tmp_path / "noise.wav").write_text("this is not audio")
     with pytest.raises(InputError, match=r"none of the recordings.*noise\.wav"):
         write_demo(MODEL, [tmp_path], tmp_path / "out")
     assert not (tmp_path / "out" / "index.html").exists()
@@ -110,7 +110,7 @@ def test_bad_input_is_named(tmp_path):
 
 def test_a_bad_file_among_good_ones_is_named_and_left_out(tmp_path):
     bad, good = tmp_path / "noise.wav", DEMO / "durangs_hornpipe_flute.ogg"
-    bad.write_text("this is no audio")
+    bad.write_text("this is not audio")
     page, outcome = write_demo(MODEL, [bad, good], tmp_path / "out")
     assert len(re.findall(r"<audio[ >]", page.read_text(encoding="utf-8"))) == 1
     assert {entry["path"]: entry["status"] for entry in outcome.entries} == {

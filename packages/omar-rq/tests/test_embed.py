@@ -86,7 +86,7 @@ def bad_corpus(folder: Path) -> dict[str, str]:
     whole = tone(folder / "truncated.wav", 1.0).read_bytes()
     (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.wav").touch()
-    (folder / "text.mp3").write_text("this is no audio")
+    (folder / "text.mp3").write_text("this is not audio")
     import soundfile
 
     soundfile.write(folder / "nan.wav", np.array([0.0, np.nan] * 8000), 16000, subtype="FLOAT")

@@ -162,7 +162,7 @@ def test_window_length_is_also_the_transform_length():
         ("a.b = lambda: 0", "lambda"),
     ],
 )
-def test_refuses_what_is_no_literal_and_names_the_line(line, says):
+def test_refuses_what_is_not_a_literal_and_names_the_line(line, says):
     with pytest.raises(ConfigError, match=r"config\.gin:2: ") as error:
         parse(f"# first\n{line}")
     assert says in str(error.value)

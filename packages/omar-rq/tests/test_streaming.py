@@ -201,7 +201,7 @@ def test_gradients_are_off_only_inside():
 
 
 @pytest.mark.parametrize("context_s", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_context_that_is_no_duration_is_refused(context_s):
+def test_a_context_that_is_not_a_duration_is_refused(context_s):
     with pytest.raises(UsageError, match="context_s"):
         stream_embeddings(random_model(), [], context_s=context_s)
 

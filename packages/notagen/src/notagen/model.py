@@ -34,9 +34,9 @@ class NotaGenConfig:
         patch_layers: Layers of the patch decoder.
         char_layers: Layers of the character decoder.
         width: C, a multiple of ``heads``.
-        heads: Of both decoders; released models have ``width / 64``.
+        heads: Attention heads of both decoders; ``width / 64`` in released models.
         patch_length: T, most patches of a context.
-        dropout: Of embeddings, attention weights and residual branches, in training.
+        dropout: Dropout probability of embeddings, attention weights and residual branches, in training.
 
     Raises:
         ConfigError: A value is out of its range.

@@ -192,7 +192,7 @@ def from_pretrained(
             ``model.safetensors``, such as a checkpoint of ``notagen train``, or the folder of a training run (its
             newest intact checkpoint).
         revision: Branch, tag or commit of the hub.
-        device: Where the model goes.
+        device: Device of the model.
         dtype: Floating type of the weights; ``None``: float32.
 
     Returns:

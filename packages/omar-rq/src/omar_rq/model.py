@@ -31,7 +31,8 @@ class OmarRQ(nn.Module):
     """The encoder: front end, patch embedding and trunk.
 
     Args:
-        config: What to build. Weights are initialised at random; :func:`omar_rq.from_pretrained` loads trained ones.
+        config: Configuration of the model. Weights are initialised at random; :func:`omar_rq.from_pretrained` loads
+            trained ones.
 
     Attributes:
         config: As given.
@@ -192,7 +193,7 @@ class OmarRQ(nn.Module):
                 lengths, as tensors or numpy arrays.
             layers: Indices of trunk blocks, negative ones from the end; ``None``: the last. Blocks after the
                 highest one are not computed.
-            sample_rate: Of ``audio``, in Hz; other rates are resampled. ``None``: that of the model, with a
+            sample_rate: Sample rate of ``audio`` in Hz; other rates are resampled. ``None``: the model's, with a
                 warning.
             order: ``"ascending"`` sorts the layers and drops repetitions, as the original does;
                 ``"as_given"`` keeps them as asked.

@@ -1,6 +1,6 @@
-"""Checks on what callers pass to a model: audio signals and layer numbers.
+"""Check and prepare the input of a model: audio signals and layer indices.
 
-Nothing here knows a model: sample rate, shortest signal and depth are arguments.
+No model is imported here: sample rate, shortest signal and depth are arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Signal = Tensor | np.ndarray
 
 
 class LayerIndexError(InputError, IndexError):
-    """A layer was asked for that the trunk does not have."""
+    """A requested layer does not exist in the trunk."""
 
 
 def prepare_audio(
@@ -39,12 +39,12 @@ def prepare_audio(
     min_samples: int,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
-    """Check signals, resample them and move them.
+    """Check signals, resample them, and move them to a device.
 
     Args:
         audio: Mono samples in [-1, 1], floating: ``(n,)``, ``(B, n)``, or a list of ``(n_i,)``.
-        sample_rate: Of ``audio``, in Hz; ``None``: ``model_rate``, with a warning.
-        model_rate: Of the result, in Hz.
+        sample_rate: Sample rate of ``audio`` in Hz; ``None``: ``model_rate``, with a warning.
+        model_rate: Sample rate of the result in Hz.
         min_samples: Shortest signal allowed, in samples at ``model_rate``.
         device: Device of the result.
 
@@ -76,7 +76,7 @@ def prepare_audio(
 
 
 def layer_indices(layers: int | Iterable[int] | None, depth: int) -> list[int]:
-    """Return block indices 0 to ``depth - 1``, in the order asked.
+    """Return block indices from 0 to ``depth - 1``, in the requested order.
 
     Args:
         layers: One index or several, negative ones from the end; ``None``: the last.
@@ -97,7 +97,9 @@ def layer_indices(layers: int | Iterable[int] | None, depth: int) -> list[int]:
         raise UsageError(f"layers is empty; allowed: indices from {-depth} to {depth - 1}")
     for index in indices:
         if not -depth <= index < depth:
-            raise LayerIndexError(f"layer {index} of a trunk with {depth}; allowed: {-depth} to {depth - 1}")
+            raise LayerIndexError(
+                f"layer {index} of a trunk with {depth} layers; allowed: {-depth} to {depth - 1}"
+            )
     return [index % depth for index in indices]
 
 

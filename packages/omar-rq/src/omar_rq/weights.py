@@ -186,8 +186,8 @@ def load_directory(
         directory: Holds ``config.json`` and ``model.safetensors`` (so does a checkpoint of ``omar-rq train``), or
             ``config.gin`` and the checkpoint that it names, ``model.ckpt``, ``model.safetensors`` or a single
             ``*.ckpt``. Of the folder of a training run the newest intact checkpoint is loaded.
-        device: Where the model goes.
-        dtype: Of embedding layer and trunk; ``None``: float32. Front ends are always float32.
+        device: Device of the model.
+        dtype: Floating type of embedding layer and trunk; ``None``: float32. Front ends are always float32.
         quantization_targets: Also attach ``model.tokenizer``.
         load_weights: ``False``: weights initialised at random; no checkpoint is needed.
 
@@ -232,8 +232,8 @@ def from_pretrained(
         name_or_path: The bundled ``omar-rq-tiny``, a directory or configuration file, the folder of a training run
             or one of its checkpoints, or a hub id.
         revision: Branch, tag or commit of the hub.
-        device: Where the model goes.
-        dtype: Of embedding layer and trunk; ``None``: float32.
+        device: Device of the model.
+        dtype: Floating type of embedding layer and trunk; ``None``: float32.
         quantization_targets: Also attach ``model.tokenizer``.
         load_weights: ``False``: weights initialised at random.
 
@@ -273,7 +273,7 @@ def get_model(
     Args:
         model_id: Hub id, bundled name, directory or configuration file.
         config_file: Configuration file, or its directory; the checkpoint is beside it.
-        device: Where the model goes.
+        device: Device of the model.
         quantization_targets: Also build the front ends and quantisers of the targets, as ``model.tokenizer``.
         load_weights: ``False``: weights initialised at random; no checkpoint is needed.
 

@@ -101,7 +101,7 @@ def find_frame(file: BinaryIO, start: int, family: int | None = None) -> int | N
 
     Args:
         file: A buffered binary file.
-        start: Where to begin, in bytes.
+        start: Position to search from, in bytes.
         family: Accept only frames of this family.
     """
     file.seek(start)

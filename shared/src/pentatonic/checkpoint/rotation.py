@@ -25,7 +25,7 @@ def newest_verified(
 
     Args:
         run_dir: Directory of the checkpoints; it may be missing.
-        prefix: What comes before the number in their names.
+        prefix: Part of their names before the number.
 
     Returns:
         The directory, or None where there is no intact one; and why each newer one was rejected, newest first.
@@ -75,8 +75,8 @@ def prune(run_dir: str | Path, keep: int, *, prefix: str = "step-") -> None:
 
     Args:
         run_dir: Directory of the checkpoints; it may be missing.
-        keep: How many to keep, at least 1.
-        prefix: What comes before the number in their names.
+        keep: Number of checkpoints to keep, at least 1.
+        prefix: Part of their names before the number.
 
     Raises:
         UsageError: ``keep`` is below 1.

@@ -86,7 +86,7 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
 
     Args:
         path: The file.
-        device: Where the tensors go.
+        device: Device of the tensors.
 
     Returns:
         Name to tensor.

@@ -34,7 +34,7 @@ def below_peak(values: Tensor, peak: Tensor, log: Log | None) -> Tensor:
     Args:
         values: Result of :func:`compress`.
         peak: Its maximum over the whole signal, in a shape that broadcasts.
-        log: Which logarithm.
+        log: The logarithm.
     """
     if log == "whisper":
         return (torch.maximum(values, peak - 8) + 4) / 4

@@ -38,7 +38,7 @@ class MelFrontend(nn.Module):
     dict.
 
     Args:
-        config: What to compute.
+        config: Parameters of the spectrogram.
 
     Example:
         >>> import torch

@@ -51,7 +51,7 @@ class Report:
     """One HTML page, or a section of one, that is filled from top to bottom and then written.
 
     Args:
-        title: What the report is about.
+        title: Title of the report.
         command: The command line that made it, as ``run_manifest()["command"]`` gives it (without secrets).
         versions: Name -> version of the software behind the results.
         section: Name of the section in a page of several, such as that of the package: lower-case letters,
@@ -91,7 +91,7 @@ class Report:
         Args:
             rows: One mapping from column name to value per row; a missing value or None shows as a dash.
                 Fractions are shown with four significant digits.
-            caption: What the table shows.
+            caption: Caption of the table.
         """
         names = list(dict.fromkeys(name for row in rows for name in row))
         values = [[plain_value(row.get(name)) for name in names] for row in rows]
@@ -114,7 +114,7 @@ class Report:
             path_or_samples: A WAV, FLAC or Ogg file, embedded as it is; or float samples (n,) or
                 (channels, n) in -1..1, embedded as 16-bit WAV.
             label: Name of the recording.
-            sample_rate: Of the samples, in Hz; a file brings its own.
+            sample_rate: Sample rate of the samples in Hz; ignored for a file.
 
         Returns:
             The id of the player, for :meth:`links`.
@@ -170,7 +170,7 @@ class Report:
 
         Args:
             pages: SVG documents, each with a ``viewBox`` or a ``width`` and ``height``.
-            alt: What they show; with several, the number of the page follows.
+            alt: Text alternative: what they show; page numbers are added if there are several.
 
         Raises:
             UsageError: A page is not an SVG document, or has no size.

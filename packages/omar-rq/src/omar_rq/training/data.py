@@ -163,7 +163,7 @@ class CropDataset(Dataset[Tensor]):
     Tracks shorter than the crop are padded with zeros on the right.
 
     Args:
-        tracks: Where to crop from.
+        tracks: The recordings.
         crop_s: Seconds of a crop.
         sample_rate: Samples per second of the crops; other tracks are resampled.
         seed: Seed of the crop positions.
