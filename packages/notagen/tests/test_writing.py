@@ -10,7 +10,9 @@ import pytest
 import soundfile
 from symusic.core import ScoreTick
 
-from notagen.files.writing import FORMATS, readable, write_piece
+from notagen.files.formats import FORMATS
+from notagen.files.readable import readable
+from notagen.files.writing import write_piece
 from notagen.score import read_score
 from pentatonic.errors import FormatError, MissingExtra, UsageError
 
@@ -92,7 +94,7 @@ def test_text_that_is_no_piece_still_gives_abc(tmp_path: Path) -> None:
 
 
 def test_unknown_formats_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'mp3' is not one of abc, musicxml, midi, svg, pdf, wav"):
+    with pytest.raises(UsageError, match="formats has 'mp3'; allowed: abc, musicxml, midi, svg, pdf, wav"):
         write_piece(RAW, tmp_path / "a", ["abc", "mp3"])
     assert list(tmp_path.iterdir()) == []
 

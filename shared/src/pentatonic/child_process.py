@@ -1,4 +1,4 @@
-"""Run a risky step in a Python process of its own: a crash, a hang or a shortage of memory costs one input, not the run.
+"""Run a risky step in a Python process of its own: a crash, a hang or a lack of memory costs one input, not the run.
 
 A child runs one function, named ``"module:function"``. The function takes a :class:`Message` and returns one, or
 yields several. Messages are JSON and raw bytes over pipes, and never pickles. An error of the kinds in
@@ -23,6 +23,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import isgenerator
+from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import IO, Any, Self
@@ -171,7 +172,7 @@ class ChildPool:
     """Several child processes of one function; each thread that asks gets one that is idle.
 
     Args:
-        function: As for :class:`ChildProcess`; gives one answer.
+        function: As for :class:`ChildProcess`.
         size: Number of processes. More threads than that wait.
         seconds: As for :class:`ChildProcess`.
         memory_bytes: As for :class:`ChildProcess`, for each process.
@@ -194,11 +195,11 @@ class ChildPool:
         for child in self._children:
             child.close()
 
-    def ask(self, request: Message) -> Message:
-        """Return the answer of an idle process; as :meth:`ChildProcess.ask`, for any number of threads."""
+    def answers(self, request: Message) -> list[Message]:
+        """Return what an idle process answers; errors as for :meth:`ChildProcess.ask`."""
         child = self._idle.get()
         try:
-            return child.ask(request)
+            return list(child.stream(request))
         finally:
             self._idle.put(child)
 
@@ -244,9 +245,6 @@ class _Running:
 
     def send(self, request: Message, seconds: float) -> None:
         """Write a request."""
-        # The process shares the position of the file, so what it writes is about this request.
-        self._stderr.seek(0)
-        self._stderr.truncate()
         assert self.process.stdin is not None
         with self._time_limit(seconds):
             try:
@@ -262,9 +260,14 @@ class _Running:
                 header, data = _read(self.process.stdout)
             except (EOFError, OSError):
                 raise self._failure(seconds) from None
+        if "value" in header:
+            return Message(header["value"], data)
+        # The process, which shares the position in the file, waits: what it writes next is about the next request.
+        self._stderr.seek(0)
+        self._stderr.truncate()
         if "error" in header:
             raise _restored(header["error"])
-        return None if "end" in header else Message(header["value"], data)
+        return None
 
     def end(self) -> None:
         """Kill the process and all that it started, and clean up."""
@@ -329,7 +332,8 @@ def _environment() -> dict[str, str]:
         here = os.path.realpath(".")
     except OSError:  # the folder was removed
         here = ""
-    places = [place for place in sys.path if os.path.isabs(place) and os.path.realpath(place) != here]
+    # A relative entry stands for a place in the current folder.
+    places = [entry for entry in sys.path if Path(entry).is_absolute() and os.path.realpath(entry) != here]
     return os.environ | {_SAFE_PATH: "1", _CHILD: "1", "PYTHONPATH": os.pathsep.join(places)}
 
 
@@ -392,7 +396,8 @@ def serve() -> None:
             header, data = _read(requests)
             try:
                 result = function(Message(header["value"], data))
-                for answer in result if isgenerator(result) else (result,):
+                results: Iterator[Message] = result if isgenerator(result) else iter([result])
+                for answer in results:
                     _write(answers, {"value": answer.value}, answer.data)
                 _write(answers, {"end": True})
             except PentatonicError as error:

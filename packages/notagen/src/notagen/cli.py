@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
     EXIT_INTERRUPTED,
     Device,
@@ -25,7 +25,7 @@ from pentatonic.cli import (
     show,
     training_extra,
 )
-from pentatonic.errors import FormatError, MissingExtra, UsageError
+from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def generate(
         bool, typer.Option("--compile", help="Compile the step of a character first, which takes a minute.")
     ] = False,
     formats: Annotated[
-        str, typer.Option(help="Files of each piece: abc, musicxml, midi, svg, pdf, wav, by commas.")
+        str,
+        typer.Option(help=f"Files of each piece: {', '.join(FORMATS)}; several with commas between them."),
     ] = "abc,musicxml,midi",
     page: Annotated[Path | None, typer.Option(help="Also write a page to see and hear all pieces.")] = None,
     upstream_layout: Annotated[
@@ -180,33 +181,24 @@ def convert(
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
     ],
-    to: Annotated[
-        Literal["abc", "musicxml", "midi", "svg", "pdf", "wav"], typer.Option(help="What to write.")
-    ],
+    to: Annotated[str, typer.Option(help=f"What to write: {', '.join(FORMATS)}.")],
     out: OutFolder,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="For abc and musicxml: processes at a time; 0: one per core.")
-    ] = 0,
-    timeout_s: Annotated[float, typer.Option(help="For abc and musicxml: most seconds for a file.")] = 60.0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
+    timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert MusicXML to ABC and back, or write pages, MIDI or sound; folders are mirrored.
 
     Exit status 3: some files could not be converted; each one is named.
     """
+    check_formats([to], "--to")
     _make_folder(out)
-    if to in ("abc", "musicxml"):
-        from notagen.files.convert import convert as convert_files
+    from notagen.files.convert import convert as convert_files
 
-        report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
-    else:
-        _require_engraving([to])
-        from notagen.files.render import render
-
-        report = render(sources, out, to=to)
+    report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
     report.print_summary()
-    outputs = [entry["output"] for entry in report.entries if entry["status"] == "done"]
-    show({"inputs": report.entries}, as_json, lambda: [_words(output) for output in outputs])
+    outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
+    show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
     report.raise_for_failures()
 
 
@@ -227,9 +219,9 @@ def validate(
         raise UsageError("--repair and --out go together")
     if out is not None:
         _make_folder(out)
-    from notagen.files.check import proofread
+    from notagen.files.check import check_files
 
-    results, report = proofread(inputs, out)
+    results, report = check_files(inputs, out)
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
@@ -276,7 +268,7 @@ def demo(
     from notagen.prompts import model_prompts
 
     check_login(host, user, password)
-    bindable_port(host, port)  # better known before the model is loaded than after
+    bindable_port(host, port)  # fail fast
     from notagen.app.page import serve
 
     known = model_prompts(model)
@@ -366,7 +358,7 @@ def _prompts(
 
 @contextmanager
 def _in_file(path: Path | None) -> Iterator[None]:
-    """Say of which file a prompt is that cannot be used; its lines are other ones by then."""
+    """Add the file's name to errors of a prompt, in place of line numbers, which no longer match the file."""
     try:
         yield
     except FormatError as error:
@@ -377,22 +369,12 @@ def _in_file(path: Path | None) -> Iterator[None]:
 
 def _format_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    from notagen.files.writing import FORMATS
-
-    if unknown := [name for name in names if name not in FORMATS]:
-        raise UsageError(f"--formats has {unknown[0]!r}; allowed: {', '.join(FORMATS)}")
-    _require_engraving(names)
+    check_formats(names, "--formats")
     return list(dict.fromkeys(names))
 
 
-def _require_engraving(formats: Sequence[str]) -> None:
-    """Look for what pages need: better known before the work than after."""
-    if {"svg", "pdf"} & set(formats) and find_spec("verovio") is None:
-        raise MissingExtra("Engraving", "notagen[engrave]")
-
-
 def _make_folder(path: Path) -> None:
-    """Make the folder ``--out``: better known before the work than after that it cannot be written."""
+    """Make the folder ``--out``; fail fast where it cannot be written."""
     if not _is_writable(path):
         raise UsageError(f"--out {path} is not a folder that can be written")
 
@@ -468,10 +450,6 @@ def _about_lines(about: dict[str, Any]) -> Iterator[str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _words(value: object) -> str:
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omar_rq.model import OmarRQ
+from omar_rq.npz_folder import find_audio
 from pentatonic import audio
 from pentatonic.cli import BatchReport, progress, run_manifest
-from pentatonic.errors import InputError, MissingExtra, UsageError
+from pentatonic.errors import InputError, MissingExtra
 from pentatonic.mel import MelFrontend
 from pentatonic.report import Report
 
@@ -64,9 +65,7 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
         InputError: No file can be read.
         MissingExtra: ``omar-rq[report]`` is not installed.
     """
-    files = audio.find_files(paths)
-    if not files:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    files = find_audio(paths)
     manifest = run_manifest()
     report = Report(
         "OMAR-RQ: hear what the embeddings say", command=manifest["command"], versions=manifest["versions"]

@@ -1,18 +1,12 @@
-"""Folders of audio become folders of ``.npz`` files: go on after a kill, go on past bad files, name each of them.
-
-An output is complete as soon as it has its name. It says what it was made from, so a later run with the same settings
-knows which files it need not compute again; there is no other state.
-"""
+"""``.npz`` files that say what they were made from, one per audio file, and how they are written."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
 import shutil
-import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,15 +16,11 @@ from numpy.typing import ArrayLike
 
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import BatchReport, json_text, progress, run_manifest
-from pentatonic.errors import AudioError, PentatonicError, UsageError
+from pentatonic.errors import UsageError
+from pentatonic.folder_run import mirrored
 
-RUN_FILE, REPORT_FILE = "run.json", "report.json"
-# Member of every output: JSON text with the settings and the size and time of the source.
+# Member of every output: JSON text of `pentatonic.folder_run.made_from`.
 MADE_BY = "made_by"
-
-Work = Callable[[Path, Path, str], Mapping[str, object]]
-"""``work(source, target, made_by)`` writes one output and returns what the report shall say about it."""
 
 
 @dataclass(frozen=True)
@@ -42,46 +32,23 @@ class Spooled:
     files: Sequence[BinaryIO]
 
 
-def run_batch(
-    paths: Sequence[str | Path],
-    out: Path,
-    settings: Mapping[str, object],
-    work: Work,
-    *,
-    overwrite: bool,
-    description: str,
-) -> BatchReport:
-    """Make one output per audio file; write ``run.json`` before and ``report.json`` after the work.
+@dataclass(frozen=True)
+class NpzContent:
+    """What goes into one ``.npz``.
 
     Args:
-        paths: Audio files and folders. Outputs mirror the folders below what the paths have in common, and keep the
-            suffix of the source: ``a/b.wav`` becomes ``a/b.wav.npz``.
-        out: Folder to write.
-        settings: JSON values that decide the outputs; part of each of them.
-        work: Does one file. Its errors become lines of the report.
-        overwrite: Compute everything again, and allow a folder that was made with other settings.
-        description: What is being done, for the progress line.
-
-    Returns:
-        What became of each file, in sorted order.
-
-    Raises:
-        UsageError: There are no audio files, or ``out`` was made with other settings.
-        CheckpointError: ``run.json`` or ``report.json`` cannot be written.
+        arrays: Member -> array.
+        about: What the report says about it.
+        files: Closes the files of the arrays that are on disk.
     """
-    sources = mirrored(paths)
-    _claim(out, settings, overwrite)
-    report = BatchReport()
-    with progress(len(sources), description) as bar:
-        for source, name in sources:
-            _process(source, out / f"{name}.npz", settings, work, report, overwrite=overwrite)
-            bar.advance(1, note=source.name)
-    report.write(out / REPORT_FILE)
-    return report
+
+    arrays: Mapping[str, ArrayLike | Spooled]
+    about: Mapping[str, object]
+    files: ExitStack
 
 
-def mirrored(paths: Sequence[str | Path]) -> list[tuple[Path, str]]:
-    """Find audio files, with their POSIX paths relative to the folder that all ``paths`` share.
+def find_audio(paths: Sequence[str | Path]) -> list[Path]:
+    """Find audio files among files and folders, as :func:`pentatonic.audio.find_files`.
 
     Raises:
         UsageError: There are none.
@@ -89,10 +56,30 @@ def mirrored(paths: Sequence[str | Path]) -> list[tuple[Path, str]]:
     sources = audio.find_files(paths)
     if not sources:
         raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    # By name and not by what links point to: the tree that a user sees is the tree that is mirrored.
-    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - resolves `..`, but no links
-    root = os.path.commonpath([path if path.is_dir() else path.parent for path in absolute])
-    return [(source, Path(os.path.relpath(source, root)).as_posix()) for source in sources]
+    return sources
+
+
+def npz_targets(paths: Sequence[str | Path], out: Path) -> dict[Path, Path]:
+    """Place one ``.npz`` per audio file below ``out``.
+
+    The outputs mirror the folders below what the paths have in common, and keep the suffix of the source: ``a/b.wav``
+    becomes ``a/b.wav.npz``.
+
+    Raises:
+        UsageError: There are no audio files.
+    """
+    return {source: out / f"{place}.npz" for source, place in mirrored(paths, find_audio(paths)).items()}
+
+
+def write_content(content: NpzContent, target: Path) -> Mapping[str, object]:
+    """Write one ``.npz`` and return what the report says about it; the last stage of a run over a folder.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    with content.files:
+        write_npz(target, content.arrays)
+    return content.about
 
 
 def write_npz(target: Path, arrays: Mapping[str, ArrayLike | Spooled]) -> None:
@@ -125,67 +112,10 @@ def _copy(array: Spooled, member: Any) -> None:
         shutil.copyfileobj(file, member, io.DEFAULT_BUFFER_SIZE * 64)
 
 
-def _claim(out: Path, settings: Mapping[str, object], overwrite: bool) -> None:
-    """Make the folder this run's own, unless it belongs to a run with other settings."""
-    out.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(json.dumps(settings))
-    if (out / RUN_FILE).is_file() and not overwrite:
-        found = _settings_of(out / RUN_FILE)
-        different = [key for key in settings if found.get(key) != settings[key]]
-        if different:
-            said = ", ".join(f"{key} {found.get(key)!r}, not {settings[key]!r}" for key in different)
-            raise UsageError(f"{out} was made with {said}; choose another folder, or overwrite it")
-    with atomic_file(out / RUN_FILE) as file:
-        file.write(f"{json_text({'settings': settings, **run_manifest()})}\n".encode())
-
-
-def _settings_of(run_file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(run_file.read_text(encoding="utf-8"))["settings"])
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"{run_file} is not of this command; choose another folder, or overwrite it"
-        ) from None
-
-
-def _process(
-    source: Path,
-    target: Path,
-    settings: Mapping[str, object],
-    work: Work,
-    report: BatchReport,
-    *,
-    overwrite: bool,
-) -> None:
-    try:
-        made_by = _made_by(settings, source)
-        if not overwrite and _is_done(target, made_by):
-            report.skipped(source)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            about = dict(work(source, target, made_by))
-    except AudioError as error:  # raised for a signal in memory, it does not know its file
-        report.failed(source, type(error)(source, error.reason))
-        return
-    except (PentatonicError, OSError) as error:
-        report.failed(source, error)
-        return
-    if caught:
-        about["warnings"] = [str(warning.message).removeprefix(f"{source}: ") for warning in caught]
-    report.done(source, output=target, **about)
-
-
-def _made_by(settings: Mapping[str, object], source: Path) -> str:
-    status = source.stat()
-    stamp = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    return json.dumps({"settings": settings, "source": stamp}, sort_keys=True)
-
-
-def _is_done(target: Path, made_by: str) -> bool:
+def is_made_by(target: Path, made_by: str) -> bool:
+    """Whether ``target`` is a whole ``.npz`` that was made from this source with these settings."""
     try:
         with np.load(target, allow_pickle=False) as stored:
             return str(stored[MADE_BY]) == made_by
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # absent, or not ours
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # absent, damaged, or of another program
         return False

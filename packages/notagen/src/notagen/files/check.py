@@ -16,7 +16,7 @@ from pentatonic.cli import BatchReport
 from pentatonic.errors import PentatonicError, UsageError
 
 
-def proofread(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict[str, Any]], BatchReport]:
+def check_files(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict[str, Any]], BatchReport]:
     """Check files, and repair them if there is a folder to write to.
 
     Args:

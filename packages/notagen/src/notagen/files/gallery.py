@@ -13,7 +13,7 @@ from pathlib import Path
 
 from notagen.engraving import engrave
 from notagen.files.check import check
-from notagen.files.writing import readable
+from notagen.files.readable import readable
 from notagen.musicxml import abc_to_musicxml
 from notagen.sound.synth import render_audio
 from pentatonic import audio

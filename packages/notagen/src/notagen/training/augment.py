@@ -8,15 +8,17 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from notagen.files.reading import read_tunes
 from notagen.notation.bars import BarTable
 from notagen.notation.keys import MAJOR_KEYS, global_key
 from notagen.notation.layout import interleaved
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import Movable
-from notagen.notation.tunebook import prepare_tune, read_tunes
+from notagen.notation.tunebook import prepare_tune
+from pentatonic.child_process import Message
 from pentatonic.errors import InputError, PentatonicError
 
 AUGMENTED, INTERLEAVED = "augmented", "interleaved"
@@ -73,6 +75,26 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
             ]
     except (PentatonicError, OSError) as error:
         return [Tune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
+
+
+def convert_in_child(request: Message) -> Message:
+    """Call :func:`convert_file` in a child process.
+
+    Args:
+        request: The arguments as ``value``, an object.
+
+    Returns:
+        The tunes as ``value``, a list of objects.
+    """
+    arguments = request.value
+    tunes = convert_file(
+        Path(arguments["file"]),
+        arguments["name"],
+        out=Path(arguments["out"]),
+        min_bars=arguments["min_bars"],
+        timeout_s=arguments["timeout_s"],
+    )
+    return Message([asdict(tune) for tune in tunes])
 
 
 def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -> Tune:
