@@ -35,6 +35,8 @@ _SAFE_PATH = "PYTHONSAFEPATH"
 # Set in every child.
 _CHILD = "PENTATONIC_CHILD"
 _MOST_SAID = 200
+# Time that a process may take to end.
+_END_S = 5.0
 
 
 class ChildFailure(InputError):
@@ -258,7 +260,7 @@ class _Running:
         with self._time_limit(seconds):
             try:
                 header, data = _read(self.process.stdout)
-            except (EOFError, OSError):
+            except (EOFError, OSError, ValueError):
                 raise self._failure(seconds) from None
         if "value" in header:
             return Message(header["value"], data)
@@ -306,14 +308,19 @@ class _Running:
 
     def _failure(self, seconds: float) -> ChildFailure:
         """Say why the process does not answer any more."""
+        with suppress(subprocess.TimeoutExpired):  # it closed its pipes, and may be about to end
+            self.process.wait(_END_S)
         self._kill()
         status = self.process.wait()
         with self._lock:
             self._reaped = True
         if self._late.is_set():
             return ChildFailure(f"was stopped after {seconds:g} s", timed_out=True)
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        try:
+            self._stderr.seek(0)
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        except ValueError:  # another thread closed it
+            return ChildFailure("was closed")
         return ChildFailure(": ".join((_end(status), *(line[:_MOST_SAID] for line in lines[-1:]))))
 
 

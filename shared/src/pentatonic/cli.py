@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from pentatonic.child_process import safe_path
 from pentatonic.errors import MissingExtra, PentatonicError, UsageError
 from pentatonic.progress import ProgressBar, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
@@ -104,7 +105,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and leave the process with the exit code of its outcome.
 
     An error raised on purpose, or by the operating system, becomes one message without a traceback; with
-    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed.
+    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed. Python
+    processes that the command starts do not import modules of the working folder.
 
     Args:
         app: The application.
@@ -114,7 +116,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         SystemExit: Always.
     """
     try:
-        app(args)
+        with safe_path():
+            app(args)
     except PartialFailure as error:
         _fail(error, EXIT_PARTIAL)
     except UsageError as error:
