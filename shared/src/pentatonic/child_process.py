@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -65,6 +66,22 @@ class Message:
     data: bytes = b""
 
 
+class ClosedAtEnd(ABC):
+    """A context manager that closes itself."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is open."""
+
+
 def run_in_child(
     function: str, request: Message, *, seconds: float, memory_bytes: int | None = None
 ) -> Message:
@@ -89,7 +106,7 @@ def run_in_child(
         return child.ask(request)
 
 
-class ChildProcess:
+class ChildProcess(ClosedAtEnd):
     """A process that answers one request after the other; the first request starts it, or the first after a crash.
 
     Use it as a context manager, from one thread at a time; only :meth:`close` may be called from another one.
@@ -105,14 +122,6 @@ class ChildProcess:
         self._running: _Running | None = None
         self._closed = False
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int | None:
@@ -170,7 +179,7 @@ class ChildProcess:
             running.end()
 
 
-class ChildPool:
+class ChildPool(ClosedAtEnd):
     """Several child processes of one function; each thread that asks gets one that is idle.
 
     Args:
@@ -188,12 +197,8 @@ class ChildPool:
         for child in self._children:
             self._idle.put(child)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close all processes, also those at work."""
         for child in self._children:
             child.close()
 

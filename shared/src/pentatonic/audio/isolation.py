@@ -7,22 +7,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pentatonic.audio.decode import stream
-from pentatonic.child_process import ChildFailure, ChildProcess, Message
+from pentatonic.child_process import ChildFailure, ChildProcess, ClosedAtEnd, Message
 from pentatonic.errors import AudioError, CorruptAudio
 
 # A block takes a decoder milliseconds; a file that keeps it busy for this long does so on purpose.
 BLOCK_LIMIT_S = 120.0
 
 
-class DecodingProcess:
+class DecodingProcess(ClosedAtEnd):
     """A process that decodes one file after the other; started by the first file, and again after a crash.
 
     Use it as a context manager, from one thread at a time.
@@ -33,14 +31,6 @@ class DecodingProcess:
 
     def __init__(self, *, block_limit_s: float = BLOCK_LIMIT_S) -> None:
         self._child = ChildProcess(f"{__name__}:decode", seconds=block_limit_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int | None:

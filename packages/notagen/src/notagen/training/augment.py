@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from notagen.notation.transpose import Movable
 from notagen.notation.tunebook import prepare_tune
 from pentatonic.child_process import Message
 from pentatonic.errors import InputError, PentatonicError
+from pentatonic.time_limit import TimeLimitExceeded, time_limit
 
 AUGMENTED, INTERLEAVED = "augmented", "interleaved"
 
@@ -64,7 +61,7 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
         What became of each tune, in order. All failures are in it.
     """
     try:
-        with _time_limit(timeout_s):
+        with time_limit(timeout_s):
             texts = read_tunes(file)
             width = len(str(len(texts)))
             return [
@@ -73,6 +70,8 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
                 )
                 for place, (number, text) in enumerate(texts, 1)
             ]
+    except TimeLimitExceeded as error:
+        return [Tune(error=(InputError.__name__, str(error)))]
     except (PentatonicError, OSError) as error:
         return [Tune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
 
@@ -139,28 +138,3 @@ def remove_tune(out: Path, name: str) -> None:
         *(out / AUGMENTED / k / f"{name}_{k}.abc" for k in MAJOR_KEYS),
     ):
         path.unlink(missing_ok=True)
-
-
-class _TimeLimit(Exception):
-    """Not one of this package's errors, which a reader may take for a broken bar and go on."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise an InputError in the block when it takes too long."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def expire(_number: int, _frame: object) -> None:
-        raise _TimeLimit
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except _TimeLimit:
-        raise InputError(f"took longer than {seconds:g} s") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
