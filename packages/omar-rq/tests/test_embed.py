@@ -19,8 +19,8 @@ import torch
 
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
+from omar_rq.files.npz_folder import write_npz
 from omar_rq.model import LayerIndexError, OmarRQ
-from omar_rq.npz_folder import write_npz
 from omar_rq.weights import load_directory
 from pentatonic import audio
 from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
@@ -301,7 +301,7 @@ def test_tokens_need_a_tokenizer(model_folder, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"pool": "mean"}, {"store": "float16"}])
 def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("omar_rq.parquet_table._ROWS", 10)  # several groups per file
+    monkeypatch.setattr("omar_rq.files.parquet_table._ROWS", 10)  # several groups per file
     corpus, out = tmp_path / "in", tmp_path / "out"
     tone(corpus / "a.wav", 1.5)
     tone(corpus / "sub" / "b.wav", 1.0)

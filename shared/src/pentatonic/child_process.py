@@ -1,4 +1,4 @@
-"""Run a risky step in a Python process of its own: a crash, a hang or a lack of memory costs one input, not the run.
+"""Run a risky step in a Python process of its own: a crash, a hang or a lack of memory fails one input, not the run.
 
 A child runs one function, named ``"module:function"``. The function takes a :class:`Message` and returns one, or
 yields several. Messages are JSON and raw bytes over pipes, and never pickles. An error of the kinds in
@@ -23,7 +23,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from inspect import isgenerator
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -129,7 +128,7 @@ class ChildProcess(ClosedAtEnd):
         return None if self._running is None else self._running.process.pid
 
     def close(self) -> None:
-        """Kill the process and what it started, whatever it is doing; there are no more answers."""
+        """Kill the process and what it started, also at work; later requests fail."""
         self._closed = True
         self._stop()
 
@@ -229,7 +228,7 @@ def safe_path() -> Iterator[None]:
 
 
 class _Running:
-    """One started process, with its pipes, its working folder and what it writes to standard error."""
+    """One started process, with its pipes, its working folder and its standard error."""
 
     def __init__(self, function: str, memory_bytes: int | None) -> None:
         self._late = threading.Event()
@@ -269,7 +268,7 @@ class _Running:
                 raise self._failure(seconds) from None
         if "value" in header:
             return Message(header["value"], data)
-        # The process, which shares the position in the file, waits: what it writes next is about the next request.
+        # The process waits, and shares the position in the file: its next line will be about the next request.
         self._stderr.seek(0)
         self._stderr.truncate()
         if "error" in header:
@@ -408,8 +407,7 @@ def serve() -> None:
             header, data = _read(requests)
             try:
                 result = function(Message(header["value"], data))
-                results: Iterator[Message] = result if isgenerator(result) else iter([result])
-                for answer in results:
+                for answer in result if isinstance(result, Iterator) else [result]:
                     _write(answers, {"value": answer.value}, answer.data)
                 _write(answers, {"end": True})
             except PentatonicError as error:

@@ -42,7 +42,7 @@ OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the random choices.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random choices.")]
 TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
 Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
@@ -88,14 +88,16 @@ def generate(
         str,
         typer.Option(help=f"Files of each piece: {', '.join(FORMATS)}; several with commas between them."),
     ] = "abc,musicxml,midi",
-    page: Annotated[Path | None, typer.Option(help="Also write a page to see and hear all pieces.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write a page with all pieces, engraved and playable.")
+    ] = None,
     upstream_layout: Annotated[
         bool,
         typer.Option("--upstream-layout", help="Also write the two files of the original, by its names."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write pieces; continue where a stopped run ended.
+    """Write pieces; continue a stopped run.
 
     Without a prompt those of the model take turns. Each piece is <seed>.abc and so on, with its text as generated
     and its validity report in <seed>.json. Exit status 3: a piece could not be written in some format.
@@ -141,9 +143,9 @@ def generate(
 def infill(
     piece: Annotated[Path, typer.Argument(metavar="FILE", help="ABC or MusicXML.")],
     out: Annotated[Path, typer.Option("--out", help="ABC file to write, in the layout of the piece.")],
-    bars: Annotated[str | None, typer.Option(help="Bars to write anew, such as 5-8; none: all.")] = None,
+    bars: Annotated[str | None, typer.Option(help="Bars to rewrite, such as 5-8; none: all.")] = None,
     voices: Annotated[
-        str | None, typer.Option(help="Voices to write anew, such as 2 or 1,3; none: all.")
+        str | None, typer.Option(help="Voices to rewrite, such as 2 or 1,3; none: all.")
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     seed: Seed = 0,
@@ -153,9 +155,9 @@ def infill(
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
-    """Write some bars or voices of a piece anew; all else stays as it is."""
+    """Rewrite some bars or voices of a piece; the rest stays as it is."""
     if bars is None and voices is None:
-        raise UsageError("nothing to write anew; give --bars, --voices, or both")
+        raise UsageError("nothing to rewrite; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
     _make_place(out, "--out")
     from notagen.files.reading import read_piece
@@ -234,7 +236,7 @@ def info(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a model is: sizes, layers, context, and the prompts it knows."""
+    """Describe a model: sizes, layers, context, and the prompts that it was trained with."""
     from notagen.describe import describe_model, list_models
 
     if model is not None:
@@ -263,7 +265,7 @@ def demo(
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
-    """Open a page in the browser to write, see, hear and change pieces."""
+    """Open a page in the browser to write, show, play and change pieces."""
     from notagen.app.login import bindable_port, check_login
     from notagen.prompts import model_prompts
 

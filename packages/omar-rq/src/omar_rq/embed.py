@@ -1,41 +1,37 @@
 """Embeddings and tokens of audio files, as ``.npz`` files or one Parquet table.
 
-A run over a folder calls three stages for each file, by :func:`pentatonic.folder_run.run_files`:
-:func:`read_audio`, then :func:`compute_embeddings` or :func:`compute_tokens`, and
-:func:`omar_rq.npz_folder.write_content`.
+For each file of a folder, :func:`pentatonic.folder_run.run_files` calls the stages of :mod:`omar_rq.files.stages`.
 
 Shape legend: L layers, N tokens, C width, K token streams.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from omar_rq.files.npz_folder import NpzContent, is_made_by, npz_targets, write_content
+from omar_rq.files.parquet_table import import_pyarrow, write_parquet
+from omar_rq.files.stages import (
+    AudioItem,
+    EmbeddingOptions,
+    Pool,
+    Store,
+    Stream,
+    check_choice,
+    compute_embeddings,
+    compute_tokens,
+    read_audio,
+)
 from omar_rq.model import OmarRQ, layer_indices
-from omar_rq.npz_folder import MADE_BY, NpzContent, Spooled, is_made_by, npz_targets, write_content
-from omar_rq.parquet_table import import_pyarrow, write_parquet
-from omar_rq.streaming import DEFAULT_CONTEXT_S, stream_embeddings
-from omar_rq.tokens import Tokenizer
+from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
 from pentatonic.cli import BatchReport, run_manifest
-from pentatonic.errors import AudioError, ConfigError, InputError, UsageError
+from pentatonic.errors import ConfigError
 from pentatonic.folder_run import REPORT_FILE, RUN_FILE, claim_folder, made_from, run_files, write_json
 
-Stream = Callable[..., Iterator[Tensor]]
-"""Reads a file as :func:`pentatonic.audio.stream` does."""
-
-Pool = Literal["none", "mean"]
-Store = Literal["float32", "float16"]
 Format = Literal["npz", "parquet"]
 
 PARQUET_FILE = "embeddings.parquet"
@@ -133,7 +129,7 @@ def embed_folder(
         MissingExtra: ``format="parquet"`` without ``omar-rq[parquet]``.
         CheckpointError: ``out`` cannot be written.
     """
-    _check_choice("format", format, Format)
+    check_choice("format", format, Format)
     if format == "parquet":
         import_pyarrow()  # fail fast
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
@@ -205,112 +201,6 @@ def tokenize_folder(
     )
 
 
-@dataclass(frozen=True)
-class AudioItem:
-    """One audio file that is being read.
-
-    Args:
-        source: The file.
-        made_by: What its output will be made from, as stored in it.
-        blocks: Its samples at the rate of the model, decoded as they are asked for.
-    """
-
-    source: Path
-    made_by: str
-    blocks: Iterable[Tensor]
-
-
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """Options of :func:`compute_embeddings`, as those of :func:`embed_file`; ``layers`` are ascending indices.
-
-    Raises:
-        UsageError: An option has a value that is not allowed.
-    """
-
-    layers: Sequence[int]
-    context_s: float | None
-    pool: Pool
-    store: Store
-    model_name: str
-
-    def __post_init__(self) -> None:
-        _check_choice("pool", self.pool, Pool)
-        _check_choice("store", self.store, Store)
-
-
-def read_audio(
-    source: Path, *, stream: Stream, sample_rate: int, strict: bool, settings: Mapping[str, object]
-) -> AudioItem:
-    """Open one file; the first stage of a run over a folder.
-
-    Raises:
-        OSError: There is no such file.
-    """
-    made_by = made_from(
-        settings, source
-    )  # before the audio is read: a file that changes meanwhile is not done
-    return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
-
-
-def compute_embeddings(
-    items: Sequence[AudioItem], *, model: OmarRQ, options: EmbeddingOptions, folder: Path
-) -> list[NpzContent]:
-    """Embed files, one after the other; the second stage of ``omar-rq embed``.
-
-    Args:
-        items: The files.
-        model: In evaluation mode.
-        options: What to compute.
-        folder: Where embeddings that are not pooled wait on disk, in files without a name.
-
-    Raises:
-        AudioError: The audio cannot be read, or is too short for one token.
-        InputError: A value is beyond float16.
-    """
-    contents = []
-    for item in items:
-        blocks = _Counted(item.blocks)
-        with _named_errors(item.source), ExitStack() as stack:
-            pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
-            dtype = np.dtype(options.store)
-            if options.pool == "mean":
-                embeddings, n_tokens = _mean(pieces, dtype)
-            else:
-                # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
-                files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
-                embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
-            times = {} if options.pool == "mean" else {"times_s": model.timestamps(n_tokens).numpy()}
-            arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
-            contents.append(
-                _content(model, item, arrays, n_tokens, blocks.n_samples, options.model_name, stack.pop_all())
-            )
-    return contents
-
-
-def compute_tokens(
-    items: Sequence[AudioItem], *, model: OmarRQ, tokenizer: Tokenizer, model_name: str
-) -> list[NpzContent]:
-    """Tokenise files, each in one piece; the second stage of ``omar-rq tokenize``.
-
-    Raises:
-        AudioError: The audio cannot be read, or is too short for one token.
-    """
-    contents = []
-    for item in items:
-        with _named_errors(item.source):
-            samples = torch.cat([torch.zeros(0), *item.blocks])
-            tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
-            assert isinstance(tokens, Tensor)
-        arrays = {
-            "tokens": tokens[0].to(torch.int32).cpu().numpy(),
-            "times_s": model.timestamps(tokens.shape[1]).numpy(),
-            "codebook_sizes": np.array(tokenizer.codebook_sizes),
-        }
-        contents.append(_content(model, item, arrays, tokens.shape[1], len(samples), model_name, ExitStack()))
-    return contents
-
-
 def _run_folder(
     model: OmarRQ,
     paths: Sequence[str | Path],
@@ -355,86 +245,5 @@ def fingerprint(model: OmarRQ) -> str:
     return folder_run.fingerprint(model.config.to_dict(), weights)
 
 
-class _Counted:
-    """Blocks of samples, counted as they pass."""
-
-    def __init__(self, blocks: Iterable[Tensor]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
-
-
-def _mean(pieces: Iterable[list[Tensor]], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
-    """Return the mean over all tokens, (L, C), and N."""
-    total, n_tokens = torch.zeros(()), 0
-    for piece in pieces:
-        total = total + torch.stack([rows.double().sum(0) for rows in piece]).cpu()
-        n_tokens += len(piece[0])
-    return _stored((total / n_tokens).numpy(), dtype), n_tokens
-
-
-def _spool(
-    pieces: Iterable[list[Tensor]], files: Sequence[Any], dtype: np.dtype[Any], width: int
-) -> tuple[Spooled, int]:
-    """Put each layer into its file as the pieces come; return the whole, (L, N, C), and N."""
-    n_tokens = 0
-    for piece in pieces:
-        n_tokens += len(piece[0])
-        for rows, file in zip(piece, files, strict=True):
-            file.write(_stored(rows.cpu().numpy(), dtype).tobytes())
-    return Spooled((len(files), n_tokens, width), dtype, files), n_tokens
-
-
-def _stored(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    limit = np.finfo(dtype).max
-    if not np.all(np.abs(values) <= limit):
-        raise InputError(
-            f"an embedding is not finite or beyond {limit:g}, the largest {dtype}; store float32"
-        )
-    return values.astype(dtype)
-
-
-def _content(
-    model: OmarRQ,
-    item: AudioItem,
-    arrays: Mapping[str, Any],
-    n_tokens: int,
-    n_samples: int,
-    model_name: str,
-    files: ExitStack,
-) -> NpzContent:
-    """Add to the arrays of a file what all outputs have."""
-    duration_s = n_samples / model.sample_rate
-    scalars = {
-        "eps": model.eps,
-        "sample_rate": model.sample_rate,
-        "duration_s": duration_s,
-        "model": model_name,
-        MADE_BY: item.made_by,
-    }
-    about = {"tokens": n_tokens, "duration_s": round(duration_s, 3)}
-    return NpzContent({**arrays, **scalars}, about, files)
-
-
-@contextmanager
-def _named_errors(source: Path) -> Iterator[None]:
-    """Name the file in errors about a signal in memory, which do not know it."""
-    try:
-        yield
-    except AudioError as error:
-        if error.path != source:
-            error.path, error.args = source, (f"{source}: {error.reason}",)
-        raise
-
-
 def _sorted_layers(model: OmarRQ, layers: int | Iterable[int] | None) -> list[int]:
     return sorted(set(layer_indices(layers, len(model.trunk.blocks))))
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise UsageError(f"{name} is {value!r}; allowed: {', '.join(get_args(choices))}")

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own, so that a crash of native code costs one file and not the batch."""
+"""Decoding in a process of its own, so that a crash of native code fails one file and not the batch."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from typing import Any
 from notagen.app.login import bindable_port, check_login
 from notagen.app.preview import preview
 from notagen.codec import decode, encode_generate
+from notagen.files.readable import readable
 from notagen.files.reading import SCORE_SUFFIXES, read_piece
-from notagen.files.writing import readable
 from notagen.generation.continuation import continuation
 from notagen.generation.decoding import Limits, Request, stream
 from notagen.generation.sampling import Sampling

@@ -1,4 +1,4 @@
-"""What the browser demo shows of a piece: engraved pages, sound, files to take home, and the check bar by bar."""
+"""What the browser demo shows of a piece: engraved pages, sound, files to download, and the check bar by bar."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Preview:
-    """A piece to see and hear.
+    """A piece, ready to be shown and played.
 
     Args:
         report: The check; None where the text cannot be cut in voices and bars.
         pages: SVG documents.
         files: Suffix of the name, such as ``.mid`` -> content.
         sound: An MP3 file, the first ``MAX_SOUND_S`` seconds.
-        problems: What could not be made, and why; without repetitions.
+        problems: Why something could not be made; each reason once.
     """
 
     report: Report | None
@@ -86,7 +86,7 @@ class Preview:
 
 
 def preview(text: str) -> Preview:
-    """Make all that there is to see and hear of a piece; what is wrong with the text is listed, not raised.
+    """Engrave, play and check a piece; what is wrong with its text is listed, not raised.
 
     Args:
         text: ABC in any layout.

@@ -1,7 +1,7 @@
 """Engraved pages: MusicXML to SVG by verovio, and from there to PDF.
 
-Verovio is native code, so it runs in a process of its own: a crash or an endless loop costs one piece, and
-nothing but text crosses the border. Give it MusicXML written by :mod:`notagen.musicxml` only.
+Verovio is native code, so it runs in a child process: a crash or an endless loop fails one piece. Give it only
+MusicXML written by :mod:`notagen.musicxml`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def engrave(musicxml: bytes, *, timeout_s: float = 30.0) -> list[str]:
 
     Returns:
         SVG documents, one per page, as wide as A4 and cut below the last system. ``viewBox`` gives the size in
-        tenths of a millimetre. They hold no script, refer to nothing outside, and name no font but
+        tenths of a millimetre. They hold no script, refer to nothing outside, and name only the font
         ``Times, serif``; ids do not clash between pages.
 
     Raises:

@@ -1,7 +1,7 @@
 """What :mod:`notagen.engraving` runs in a child process: MusicXML in, SVG pages out.
 
-Verovio sets metronome marks and the accidentals of chord symbols in a music font that no reader has; they become
-outlines here, so that a page needs no font but one with serifs.
+Verovio sets metronome marks and the accidentals of chord symbols in a music font that readers do not have; they
+become outlines here, so that a page only needs a font with serifs.
 """
 
 from __future__ import annotations

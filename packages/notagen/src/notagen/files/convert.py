@@ -1,7 +1,7 @@
 """``notagen convert``: folders of scores become folders of ABC, MusicXML, MIDI, pages or sound.
 
-The content of every file is converted in a child process, so that a file on which a parser hangs, crashes or runs
-out of memory costs that file and not the run. The stages of the run are :func:`notagen.files.reading.read_content`,
+The content of every file is converted in a child process, so that a parser that hangs, crashes or runs out of
+memory fails one file and not the run. The stages of the run are :func:`notagen.files.reading.read_content`,
 :func:`convert_content` in the child, and :func:`notagen.files.writing.write_files`.
 """
 

@@ -63,7 +63,7 @@ class Format:
     Args:
         suffix: Of the file, such as ``.mid``.
         make: Piece -> content of the file; or of several files, whose names then have numbers.
-        requirement: What an installation may lack.
+        requirement: What may not be installed.
     """
 
     suffix: str

@@ -1,8 +1,8 @@
 """The folder that ``notagen generate`` writes: a stopped run continues, finished pieces stay, failures are named.
 
-A piece is complete as soon as ``<seed>.json`` is there. It holds the text as the model wrote it and says what it was
-made from, so a later run with the same settings knows which seeds it need not write again. ``manifest.json`` lists
-the folder's pieces and how they were made; it is put together from those files.
+A piece is complete as soon as ``<seed>.json`` exists. It holds the text as the model wrote it and the settings it was
+made with, so a later run with the same settings skips its seed. ``manifest.json`` lists the pieces of the folder and
+how they were made; it is built from those files.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def write_pieces(
     compiled: bool = False,
     watch: Callable[[Update], None] | None = None,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
-    """Write pieces, each in several formats as soon as it has ended, and continue a run that was stopped.
+    """Write each piece in several formats as soon as it has ended, and continue a run that was stopped.
 
     Args:
         model: In evaluation mode.
-        requests: What to write, each of another seed; the files of a piece are called after it.
-        out: Folder to write. An earlier run may have been for other seeds or formats; all else must be equal, and
-            a seed that is there must be of the same prompt and bars.
+        requests: What to write, each with its own seed, which names the files of the piece.
+        out: Folder to write. An earlier run may have been for other seeds or formats; its other settings must be
+            equal, and a seed that it wrote must have the same prompt and bars.
         model_name: For the manifest and the original's layout.
         formats: Of :data:`notagen.files.formats.FORMATS`.
         sampling: As :func:`notagen.generation.decoding.stream`.
@@ -62,7 +62,7 @@ def write_pieces(
         batch_size: As :func:`notagen.generation.decoding.stream`.
         compiled: As :func:`notagen.generation.decoding.stream`.
         upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
-        watch: Told each update, in place of a progress bar; its ``index`` counts the pieces that were not there yet.
+        watch: Called with each update, in place of a progress bar; its ``index`` counts the pieces of this run.
 
     Returns:
         The pieces, in the order of the requests, and what became of each in this run. A piece has ``seed``,
@@ -113,13 +113,13 @@ def write_pieces(
                     folder.add(todo[i], texts[i], update, time.monotonic() - started[i])
                     if bar is not None:
                         bar.advance(1, note=f"seed {todo[i].seed} {update.status}")
-    finally:  # also when interrupted: what is finished stays, and is listed
+    finally:  # also when interrupted: finished pieces are listed
         folder.write_manifest()
     return [folder.records[request.seed] for request in requests], folder.report(requests)
 
 
 def fingerprint(model: NotaGen) -> str:
-    """Return the SHA-256 of what decides a model's pieces: configuration and weights, in their dtype."""
+    """Return the SHA-256 of a model's configuration and weights, in their dtype."""
     return folder_run.fingerprint(model.config.to_dict(), model.state_dict())
 
 
@@ -128,7 +128,7 @@ class _PieceFolder:
     """Pieces of one run.
 
     Attributes:
-        about: Model, settings and whereabouts of the run, for the manifest.
+        about: Model, settings, versions and hardware of the run, for the manifest.
         records: Seed -> what ``<seed>.json`` has.
         written: Seeds of pieces that this run has written or exported.
     """
@@ -141,7 +141,7 @@ class _PieceFolder:
     written: set[int] = field(default_factory=set)
 
     def claim(self, requests: Sequence[Request]) -> None:
-        """Make the folder this run's own, unless what is there was made in another way."""
+        """Create the folder, or check that what it holds was made with the same settings."""
         claim_folder(self.out / MANIFEST_FILE, self.about["settings"], advice=_ADVICE)
         for request in requests:
             path = self.out / f"{request.seed}.json"
@@ -152,7 +152,7 @@ class _PieceFolder:
         self.write_manifest()
 
     def has(self, request: Request) -> bool:
-        """Say whether a piece is there; formats that it lacks are written."""
+        """Whether a piece is complete; writes formats that are missing."""
         record = _read_record(self.out / f"{request.seed}.json")
         if record is None:
             return False
@@ -207,9 +207,9 @@ class _PieceFolder:
         )
 
     def _export(self, seed: int) -> None:
-        """Write the formats that a piece lacks, each on its own: a failing format does not affect the others."""
+        """Write the missing formats of a piece; a failing format does not affect the others."""
         record = self.records[seed]
-        missing = [name for name in self.formats if not self._is_there(record["files"].get(name))]
+        missing = [name for name in self.formats if not self._exist(record["files"].get(name))]
         if not missing and (self.out / f"{seed}.json").is_file():
             return
         self.written.add(seed)
@@ -222,7 +222,7 @@ class _PieceFolder:
                 record["errors"][name] = str(error)
         write_json(self.out / f"{seed}.json", record)
 
-    def _is_there(self, names: Sequence[str] | None) -> bool:
+    def _exist(self, names: Sequence[str] | None) -> bool:
         return bool(names) and all((self.out / name).is_file() for name in names)
 
 

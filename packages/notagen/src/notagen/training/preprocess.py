@@ -143,7 +143,7 @@ def find_scores(source: Path) -> list[Path]:
     """Return the ABC and MusicXML files below a folder in a fixed order, or the file itself.
 
     Raises:
-        UsageError: There is no such path.
+        UsageError: The path does not exist.
     """
     if source.is_file():
         return [source]
@@ -226,7 +226,8 @@ def _outcomes(
 
 def _tune(values: dict[str, Any]) -> Tune:
     """Rebuild a tune from JSON."""
-    return Tune(**values | {"error": values["error"] and tuple(values["error"])})
+    error = values["error"] and tuple(values["error"])
+    return Tune(**{**values, "error": error})
 
 
 def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[Tune]]:

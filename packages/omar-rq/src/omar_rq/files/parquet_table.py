@@ -34,7 +34,7 @@ def write_parquet(path: Path, parts: Mapping[str, Path]) -> None:
     """
     pa, parquet = import_pyarrow()
     if not parts:
-        raise InputError(f"{path}: no file could be embedded, so there is no table to write")
+        raise InputError(f"{path}: no file could be embedded; there is nothing to write")
     with atomic_file(path) as file, ExitStack() as stack:
         writer = None
         for name, part in parts.items():
