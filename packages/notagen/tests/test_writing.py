@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import soundfile
 from symusic.core import ScoreTick
+from typer.testing import CliRunner
 
-from notagen.files.formats import FORMATS
+from notagen.cli import app
+from notagen.files.formats import FORMATS, Format
 from notagen.files.readable import readable
 from notagen.files.writing import write_piece
 from notagen.score import read_score
@@ -103,3 +105,16 @@ def test_engraving_without_its_extra_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "verovio", None)
     with pytest.raises(MissingExtra, match=r"notagen\[engrave\]"):
         write_piece(RAW, tmp_path / "a", ["svg"])
+
+
+def test_one_entry_of_the_table_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "lines", Format(".txt", lambda piece: piece.text.encode().splitlines()))
+    paths = write_piece("X:1\nK:C\n", tmp_path / "a", ["lines", "abc"])
+    assert [path.name for path in paths["lines"]] == ["a-1.txt", "a-2.txt"]
+    assert paths["lines"][1].read_bytes() == b"K:C"
+
+
+def test_help_pages_name_every_format() -> None:
+    for command in ("generate", "convert"):
+        page = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+        assert ", ".join(FORMATS) in page
