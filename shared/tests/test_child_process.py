@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -81,9 +82,9 @@ def child(functions: None):
         yield process
 
 
-def ends(pid: int) -> bool:
+def ends(pid: int, seconds: float = 10) -> bool:
     """Whether a process ends soon."""
-    for _ in range(200):
+    for _ in range(round(seconds / 0.05)):
         if not is_running(pid):
             return True
         time.sleep(0.05)
@@ -225,6 +226,37 @@ def test_modules_of_the_working_folder_are_not_imported(
 
 def test_a_child_calls_functions_in_its_own_process(child: ChildProcess) -> None:
     assert child.ask(Message(["nested", None])).value == [child.pid, "inner"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="the system has no alarms")
+def test_a_child_ends_without_its_parent(
+    tmp_path: Path, functions: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a parent that is killed, an idle child ends soon, and a busy one after its time limit."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    program = f"""
+import os, signal, sys, threading, time
+sys.path.insert(0, {str(tmp_path / "modules")!r})
+from pentatonic import child_process
+busy, idle = (child_process.ChildProcess("child_functions:act", seconds=5) for _ in range(2))
+idle.ask(child_process.Message(["", None]))
+request = child_process.Message(["family", {str(tmp_path / "pid")!r}])
+threading.Thread(target=busy.ask, args=[request], daemon=True).start()
+while not os.path.exists({str(tmp_path / "pid")!r}):
+    time.sleep(0.01)
+print(busy.pid, idle.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    busy, idle = map(int, done.stdout.split())
+    assert ends(idle)
+    assert ends(busy, 30)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # what the busy one started
+    assert len(list((tmp_path / "temporary").iterdir())) == 1  # that of the busy one
 
 
 def test_threads_share_a_pool(functions: None) -> None:

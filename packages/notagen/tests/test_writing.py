@@ -16,7 +16,7 @@ from notagen.files.formats import FORMATS, Format
 from notagen.files.readable import readable
 from notagen.files.writing import write_piece
 from notagen.score import read_score
-from pentatonic.errors import FormatError, MissingExtra, UsageError
+from pentatonic.errors import CheckpointError, FormatError, MissingExtra, UsageError
 
 RAW = (
     "%Baroque\n%Bach, Johann Sebastian\n%Chamber\n%%score 1 2\nL:1/8\nQ:1/4=240\nM:2/4\nK:C\n"
@@ -93,6 +93,15 @@ def test_text_that_is_no_piece_still_gives_abc(tmp_path: Path) -> None:
         with pytest.raises(FormatError):
             write_piece(text, tmp_path / "b", [name])
     assert [child.name for child in tmp_path.iterdir()] == ["a.abc"]
+
+
+@pytest.mark.parametrize("name", ["abc", "midi", "svg"])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
+    if name == "svg":
+        pytest.importorskip("verovio")
+    with pytest.raises(CheckpointError, match=r"cannot write .*no/a(-1)?\.(abc|mid|svg)"):
+        write_piece(RAW, tmp_path / "no" / "a", [name])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_formats_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -37,6 +38,9 @@ _CHILD = "PENTATONIC_CHILD"
 _MOST_SAID = 200
 # Time that a process may take to end.
 _END_S = 5.0
+# A child whose parent was killed ends so long after its time limit.
+_ORPHAN_S = 10.0
+_LONGEST_ALARM_S = 1 << 30
 
 
 class ChildFailure(InputError):
@@ -254,7 +258,7 @@ class _Running:
         assert self.process.stdin is not None
         with self._time_limit(seconds):
             try:
-                _write(self.process.stdin, {"value": request.value}, request.data)
+                _write(self.process.stdin, {"value": request.value, "seconds": seconds}, request.data)
             except OSError:
                 raise self._failure(seconds) from None
 
@@ -401,14 +405,26 @@ def serve() -> None:
     os.dup2(2, 1)
     if memory_bytes:
         _limit_memory(memory_bytes)
-    with suppress(EOFError):
+    try:
         function = _find(name)
         while True:
             header, data = _read(requests)
+            _end_after(header["seconds"])
             try:
                 result = function(Message(header["value"], data))
                 for answer in result if isinstance(result, Iterator) else [result]:
                     _write(answers, {"value": answer.value}, answer.data)
+                    _end_after(header["seconds"])
                 _write(answers, {"end": True})
             except PentatonicError as error:
                 _write(answers, {"error": _described(error)})
+            _end_after(0)
+    except EOFError:  # there are no more requests; where the other process was killed, nobody else cleans up
+        with suppress(OSError):
+            Path.cwd().rmdir()
+
+
+def _end_after(seconds: float) -> None:
+    """Let the system end this process a while after its time limit, in case that nobody is left to do so."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(min(math.ceil(seconds + _ORPHAN_S), _LONGEST_ALARM_S) if seconds else 0)

@@ -10,10 +10,8 @@ import importlib.util
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pentatonic.checkpoint import atomic_file
 from pentatonic.child_process import ChildFailure, Message, run_in_child
 from pentatonic.errors import InputError, MissingExtra, UsageError
 
@@ -56,25 +54,16 @@ def engrave(musicxml: bytes, *, timeout_s: float = 30.0) -> list[str]:
     return pages.value
 
 
-def write_pdf(pages: Sequence[str], path: str | Path) -> None:
-    """Write engraved pages as one PDF of A4 pages, whole or not at all.
+def pdf_bytes(pages: Sequence[str]) -> bytes:
+    """Return engraved pages as the content of a PDF file of A4 pages.
 
     Args:
         pages: SVG documents from :func:`engrave`, at least one.
-        path: The file; its folder must exist.
 
     Raises:
         MissingExtra: cairosvg, or the cairo library of the system, is not installed.
         UsageError: There are no pages.
-        CheckpointError: The file cannot be written.
     """
-    content = pdf_bytes(pages)
-    with atomic_file(path) as file:
-        file.write(content)
-
-
-def pdf_bytes(pages: Sequence[str]) -> bytes:
-    """Return engraved pages as the content of a PDF file; arguments and errors as for :func:`write_pdf`."""
     if not pages:
         raise UsageError("pages: a PDF needs at least one page")
     try:
