@@ -8,6 +8,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,8 +32,8 @@ from pentatonic.errors import (
     UsageError,
 )
 from pentatonic.report import Report
-from pentatonic.testing import wait_until
 
+CHROMIUM = Path("/usr/bin/chromium")
 SAMPLE_RATE = 8000
 HOSTILE = (
     "</title></script><script>alert(1)</script><img src=x onerror=alert(2)> \"' onload=alert(3) &lt; <!--"
@@ -519,6 +520,26 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 # --- a real browser ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition; `wait_for_function` may need `eval`, which the policy of the page forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
 def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_path: Path) -> None:
     player = full_report.audio(tone(20), "long", sample_rate=SAMPLE_RATE)
     full_report.links([("late", player, 12.5)])
@@ -535,11 +556,11 @@ def test_browser_plays_from_a_time_link(browser: Any, full_report: Report, tmp_p
     audio = page.locator(f"#{player}")
     assert audio.evaluate("player => player.currentTime") == 0
     page.get_by_role("link", name="late").click()
-    wait_until(page, f"document.getElementById('{player}').currentTime >= 12.5")
+    until(page, f"document.getElementById('{player}').currentTime >= 12.5")
     assert audio.evaluate("player => player.currentTime < 15 && !player.paused")
     # The style sheet was let in by its hash, and another player silences this one.
     assert page.locator("body").evaluate("body => getComputedStyle(body).overflowWrap") == "anywhere"
     page.locator("audio").first.evaluate("player => { player.loop = true; return player.play(); }")
-    wait_until(page, f"document.getElementById('{player}').paused")
+    until(page, f"document.getElementById('{player}').paused")
     assert said == []
     assert set(requested) <= {"file", "data"}

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import sys
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from notagen.files import gallery
 from notagen.files.gallery import GalleryPiece, write_gallery
 from pentatonic.errors import FormatError, MissingExtra
 from pentatonic.report import Report
-from pentatonic.testing import wait_until
 
+CHROMIUM = Path("/usr/bin/chromium")
 PROMPT = "%Baroque\n%Bach, Johann Sebastian\n%Choral\n"
 HEADER = '%%score 1 2\nL:1/8\nQ:1/4=120\nM:2/4\nK:C\nV:1 treble nm="Soprano"\nV:2 bass nm="Bass"\n'
 MUSIC = "[r:0/1][V:1]c2d2|[V:2]C4|\n[r:1/0][V:1]e4|][V:2]G,4|]\n"
@@ -130,6 +131,26 @@ def test_missing_verovio_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # --- a real browser ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition; `wait_for_function` may need `eval`, which the policy of the page forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
 @needs_verovio
 def test_eight_pieces_are_seen_and_heard_in_a_browser(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
@@ -149,9 +170,9 @@ def test_eight_pieces_are_seen_and_heard_in_a_browser(browser: Any, tmp_path: Pa
     assert min(drawn) > 100
     players = page.locator("audio")
     assert players.count() == 8
-    wait_until(page, "[...document.querySelectorAll('audio')].every(player => player.duration > 2)")
+    until(page, "[...document.querySelectorAll('audio')].every(player => player.duration > 2)")
     players.nth(7).evaluate("player => player.play()")
-    wait_until(page, "document.querySelectorAll('audio')[7].currentTime > 0.2")
+    until(page, "document.querySelectorAll('audio')[7].currentTime > 0.2")
     page.get_by_text("ABC notation").first.click()
     assert page.locator("details pre").first.is_visible()
     page.get_by_role("navigation").get_by_role("link", name="NotaGen").click()
