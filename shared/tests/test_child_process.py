@@ -160,6 +160,15 @@ def test_a_crash_costs_one_request(child: ChildProcess, request_value: list, sai
     assert child.ask(Message(["", None])).value == "alive"
 
 
+def test_an_idle_process_that_was_killed_is_replaced(child: ChildProcess) -> None:
+    child.ask(Message(["", None]))
+    pid = child.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    assert child.ask(Message(["", None])).value == "alive" and child.pid != pid
+
+
 def test_a_function_that_does_not_exist_is_named() -> None:
     with pytest.raises(ChildFailure, match=r"status 1: .*'os:nothing' is not the name of a function"):
         run_in_child("os:nothing", Message(), seconds=30)

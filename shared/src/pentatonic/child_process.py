@@ -171,6 +171,9 @@ class ChildProcess(ClosedAtEnd):
         with self._lock:
             if self._closed:
                 raise ChildFailure("was closed")
+            if self._running is not None and self._running.process.poll() is not None:
+                self._running.end()  # it was killed while it had nothing to do
+                self._running = None
             if self._running is None:
                 self._running = _Running(self.function, self.memory_bytes)
             return self._running

@@ -105,8 +105,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and leave the process with the exit code of its outcome.
 
     An error raised on purpose, or by the operating system, becomes one message without a traceback; with
-    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed. Python
-    processes that the command starts do not import modules of the working folder.
+    ``PENTATONIC_DEBUG=1`` the traceback comes first. Values of secret environment variables are not printed.
 
     Args:
         app: The application.
@@ -116,7 +115,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         SystemExit: Always.
     """
     try:
-        with safe_path():
+        with safe_path():  # also for pools and loaders that other libraries start
             app(args)
     except PartialFailure as error:
         _fail(error, EXIT_PARTIAL)

@@ -121,7 +121,7 @@ def info(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Describe a model: sample rate, hop, tokens per second, layers, width, licence."""
+    """Say what a model hears and returns: sample rate, hop, tokens per second, layers, width, licence."""
     from omar_rq.describe import describe_model, list_models
 
     if model is not None:
