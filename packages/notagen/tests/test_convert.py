@@ -206,7 +206,7 @@ def test_prose_is_not_music(tmp_path: Path, to: str) -> None:
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.abc")
     (entry,) = convert([tmp_path], tmp_path / "out", to="midi").entries
-    assert entry["status"] == "failed" and entry["reason"] == "it is not a regular file"
+    assert entry["status"] == "failed" and entry["reason"] == "this is a named pipe; allowed are files"
 
 
 def test_pages_and_sound_equal_those_of_one_piece(mixed: Path, tmp_path: Path) -> None:

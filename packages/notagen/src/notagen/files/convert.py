@@ -1,15 +1,16 @@
 """``notagen convert``: folders of scores become folders of ABC, MusicXML, MIDI, pages or sound.
 
 The content of every file is converted in a child process, so that a parser that hangs, crashes or runs out of
-memory fails one file and not the run. The stages of the run are :func:`notagen.files.reading.read_content`,
-:func:`convert_content` in the child, and :func:`notagen.files.writing.write_files`.
+memory fails one file and not the run. The stages are :func:`read_request`, :func:`convert_requests` and
+:func:`write_output`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from notagen.files.formats import FORMATS, ExportPiece, check_formats
@@ -66,29 +67,56 @@ def convert(
     if not places:
         raise UsageError(f"no {', '.join(suffixes)} files in {', '.join(map(str, sources))}")
     workers = min(jobs or _cores(), len(places))
+    targets = {source: out / place for source, place in places.items()}
     with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
+        return run_files(
+            targets,
+            partial(read_request, to=to),
+            partial(convert_requests, children=children),
+            write_output,
+            description=f"converting to {to}",
+            workers=workers,
+        )
 
-        def read(source: Path) -> Message:
-            if to == "abc" and not is_musicxml(source.suffix):
-                raise FormatError(
-                    f"this is ABC already; ABC is made of {', '.join(MUSICXML_SUFFIXES)} files, and of ABC can be "
-                    f"made {', '.join(name for name in FORMATS if name != 'abc')}"
-                )
-            if source.exists() and not source.is_file():  # reading a named pipe would wait forever
-                raise InputError(f"{source}: it is not a regular file")
-            return Message({"suffix": source.suffix, "to": to}, read_content(source))
 
-        def compute(requests: Sequence[Message]) -> list[dict[str, bytes]]:
-            try:
-                return [{file.value: file.data for file in children.answers(request)} for request in requests]
-            except ChildFailure as failure:
-                raise InputError(f"the converter {failure}") from failure
+def read_request(source: Path, *, to: str) -> Message:
+    """Read one file; the first stage.
 
-        def write(files: dict[str, bytes], stem: Path) -> dict[str, list[Path]]:
-            return {"output": write_files(files, stem)}
+    Raises:
+        InputError: It cannot be read, or is of the format ``abc`` already.
+    """
+    if to == "abc" and not is_musicxml(source.suffix):
+        raise FormatError(
+            f"this is ABC already; ABC is made of {', '.join(MUSICXML_SUFFIXES)} files, and of ABC can be "
+            f"made {', '.join(name for name in FORMATS if name != 'abc')}"
+        )
+    if source.is_fifo():  # reading it would wait forever
+        raise InputError(f"{source}: this is a named pipe; allowed are files")
+    return Message({"suffix": source.suffix, "to": to}, read_content(source))
 
-        targets = {source: out / place for source, place in places.items()}
-        return run_files(targets, read, compute, write, description=f"converting to {to}", workers=workers)
+
+def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[dict[str, bytes]]:
+    """Convert pieces by :func:`convert_content` in a child process; the second stage.
+
+    Returns:
+        For each piece its files: end of the name, such as ``.mid`` or ``-1.svg`` -> content.
+
+    Raises:
+        InputError: A piece cannot be converted, or the process crashed or took too long.
+    """
+    try:
+        return [{file.value: file.data for file in children.answers(request)} for request in requests]
+    except ChildFailure as failure:
+        raise InputError(f"the converter {failure}") from failure
+
+
+def write_output(files: Mapping[str, bytes], stem: Path) -> dict[str, object]:
+    """Write the files of one piece and return their paths for the report; the last stage.
+
+    Raises:
+        CheckpointError: A file cannot be written.
+    """
+    return {"output": write_files(files, stem)}
 
 
 def _cores() -> int:
