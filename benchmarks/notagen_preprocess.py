@@ -24,6 +24,7 @@ from pathlib import Path
 
 from machine import markdown_table, write_results
 
+from notagen.files.reading import MUSICXML_SUFFIXES
 from notagen.musicxml.reader import musicxml_to_abc
 from notagen.notation.bars import read_tune
 from notagen.notation.clean import clean
@@ -31,7 +32,7 @@ from notagen.notation.keys import MAJOR_KEYS
 from notagen.notation.layout import interleaved, standard
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import transpose
-from notagen.notation.tunebook import SCORE_SUFFIXES, standard_tune
+from notagen.notation.tunebook import standard_tune
 from notagen.training.augment import AUGMENTED, INTERLEAVED, convert_file
 from pentatonic.errors import InputError
 
@@ -41,7 +42,7 @@ def material(count: int, folder: str = "") -> list[str]:
     from music21 import corpus
 
     texts: list[str] = []
-    paths = [path for path in corpus.getCorePaths() if path.suffix in SCORE_SUFFIXES]
+    paths = [path for path in corpus.getCorePaths() if path.suffix in MUSICXML_SUFFIXES]
     paths = sorted(path for path in paths if folder in path.parts[-2])
     for path in paths[:: -(-len(paths) // count)]:
         try:

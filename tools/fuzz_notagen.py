@@ -15,12 +15,10 @@ import copy
 import hashlib
 import json
 import random
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,78 +41,38 @@ from notagen.notation.validation import validate
 from notagen.score import read_score
 from notagen.sound.performance import perform
 from pentatonic.errors import InputError
+from pentatonic.time_limit import time_limit
 
 GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
 MOST_DAMAGES = 3
 MOST_REPETITIONS = 200
+_MUSIC = (
+    "| |: :| :: |1 :|2 |] [| [1 & Z4 z x y (3 (99:1:9 (2:3 { } [ ] ( ) [V:1] [V:2] [V:9] [V: [r:0/9] [r: [K:G] [M:3/4] "
+    "[L:1/4] [L:0]"
+)
+_SIGNS = "% \\ $ ! \" + - ^ __ > <<<<< 9999 / //////// /0 ''''''''''' , ~ &b; <![CDATA["
 WORDS = (
+    *_MUSIC.split(),
     *(
-        "|",
-        "|:",
-        ":|",
-        "::",
-        "|1",
-        ":|2",
-        "|]",
-        "[|",
-        "[1",
-        "&",
-        "Z4",
-        "z",
-        "x",
-        "y",
-        "(3",
-        "(99:1:9",
-        "(2:3",
-    ),
-    *("{", "}", "[", "]", "(", ")", "[V:1]", "[V:2]", "[V:9]", "[V:", "[r:0/9]", "[r:", "[K:G]", "[M:3/4]"),
-    *("[L:1/4]", "[L:0]", "\n", "\r", "\x00", "\x0b", "\u2028", "\ufeff", "V:1\n", "V:\n", "M:\n", "K:Q\n"),
-    *(
+        "\n",
+        "\r",
+        "\x00",
+        "\x0b",
+        "\u2028",
+        "\ufeff",
+        "V:1\n",
+        "V:\n",
+        "M:\n",
+        "K:Q\n",
         "L:1/0\n",
         "X:2\n",
         "%%score {",
-        "%",
-        "\\",
-        "$",
-        "!",
-        '"',
-        "+",
-        "-",
-        "^",
-        "__",
-        ">",
-        "<<<<<",
-        "9999",
-        "/",
     ),
-    *(
-        "////////",
-        "/0",
-        "'''''''''''",
-        ",",
-        "~",
-        "&b;",
-        "<![CDATA[",
-        "<!DOCTYPE a [<!ENTITY b 'c'>]>",
-        "<note>",
-    ),
+    *_SIGNS.split(),
+    *("<!DOCTYPE a [<!ENTITY b 'c'>]>", "<note>"),
 )
-VALUES = (
-    "",
-    "0",
-    "-1",
-    "1",
-    "2",
-    "7",
-    "1.5",
-    "1e400",
-    "nan",
-    "99999999999",
-    "-99999999999",
-    "G",
-    "start",
-    "stop",
-)
+_NUMBERS = "0 -1 1 2 7 1.5 1e400 nan 99999999999 -99999999999"
+VALUES = ("", *_NUMBERS.split(), "G", "start", "stop")
 
 
 @dataclass(frozen=True)
@@ -226,22 +184,6 @@ def damaged_score(data: bytes, _others: Sequence[bytes], rng: random.Random) -> 
     return ElementTree.tostring(root)
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise ``TimeoutError`` after so many CPU seconds; in the main thread of a process."""
-
-    def stop(_signal: int, _frame: Any) -> None:
-        raise TimeoutError(f"more than {seconds:g} s")
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-
-
 def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str, str]]) -> Iterator[Finding]:
     """Read ``count`` damaged inputs with every reader.
 
@@ -265,7 +207,7 @@ def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str,
         for name, reader in readers.items():
             outcome = "read"
             try:
-                with time_limit(limit_s):
+                with time_limit(limit_s, clock="cpu"):
                     reader(converted(data))
             except InputError:
                 outcome = "refused"

@@ -24,10 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from notagen.abc import bar_duration, parse_meter, parse_unit_length
+from notagen.files.reading import read_tunes
 from notagen.notation.bars import BarTable, VoiceBars
 from notagen.notation.layout import standard
 from notagen.notation.rests import omit_rests
-from notagen.notation.tunebook import prepare_tune, read_tunes
+from notagen.notation.tunebook import prepare_tune
 from notagen.notation.validation import validate
 from pentatonic.cli import progress
 from pentatonic.errors import PentatonicError

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -186,3 +189,36 @@ def test_default_collation_stacks() -> None:
     epoch, index, crop = next(loader)
     assert (epoch.dtype, index.shape, crop.dtype) == (torch.int64, (2,), torch.float64)
     assert isinstance(iter(loader), Iterator)
+
+
+@pytest.mark.slow
+def test_spawned_workers_ignore_the_working_folder(tmp_path):
+    """A spawned worker starts as `python -c`, which takes modules from the working folder."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "numbers_data.py").write_text("""
+class Numbers:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        return key.index
+""")
+    (tmp_path / "here").mkdir()
+    for name in ("multiprocessing", "encodings"):
+        (tmp_path / "here" / f"{name}.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w')\n")
+    program = f"""
+import multiprocessing, os, sys
+sys.path[:] = [{str(tmp_path / "modules")!r}, *filter(None, sys.path)]
+from numbers_data import Numbers
+from pentatonic.training.loader import TrainLoader
+multiprocessing.set_start_method("spawn")
+os.chdir({str(tmp_path / "here")!r})
+loader = TrainLoader(Numbers(), batch_size=4, seed=0, num_workers=1)
+print(sorted(next(loader).tolist()), flush=True)
+loader.close()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[0, 1, 2, 3]\n", done.stderr
+    assert not (tmp_path / "planted").exists()

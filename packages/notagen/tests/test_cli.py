@@ -243,13 +243,13 @@ def test_constrained_pieces_are_well_formed(command, model, tmp_path):
 
 
 def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
-    from notagen.generation import piece_folder as batch
+    from notagen.generation import piece_folder
     from pentatonic.errors import InputError
 
     def fail(text, stem, formats):
         raise InputError("too strange")
 
-    monkeypatch.setattr(batch, "write_piece", fail)
+    monkeypatch.setattr(piece_folder, "write_piece", fail)
     code, stdout, stderr = generate("--composer", "Anon, A.")
     assert (
         code == 3 and "0.json" in stderr and "abc: too strange" in stderr and "1 of 1 inputs failed" in stderr
@@ -258,9 +258,9 @@ def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
 
 
 def test_ctrl_c_exits_130(generate, monkeypatch, tmp_path):
-    from notagen.generation import piece_folder as batch
+    from notagen.generation import piece_folder
 
-    inner = batch.stream
+    inner = piece_folder.stream
 
     def stream(*arguments, **options):
         for update in inner(*arguments, **options):
@@ -268,7 +268,7 @@ def test_ctrl_c_exits_130(generate, monkeypatch, tmp_path):
                 raise KeyboardInterrupt
             yield update
 
-    monkeypatch.setattr(batch, "stream", stream)
+    monkeypatch.setattr(piece_folder, "stream", stream)
     assert generate("--composer", "Anon, A.", "-n", 2, "--batch-size", 1)[0] == 130
     assert (tmp_path / "out" / "0.abc").is_file()
 

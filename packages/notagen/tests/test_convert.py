@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
 from notagen.files import convert as module
 from notagen.files.convert import convert
+from notagen.files.writing import write_piece
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.notation.bars import read_tune
 from pentatonic.errors import UsageError
@@ -19,6 +19,7 @@ from pentatonic.errors import UsageError
 SCORE = """<score-partwise><part-list/><part id="P1"><measure><attributes><divisions>1</divisions></attributes>
 <note><pitch><step>C</step><octave>4</octave></pitch><duration>4</duration></note></measure></part></score-partwise>
 """
+SCALE = "X:1\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|]\n"
 TUNE = "X:1\nT:Élégie\nL:1/8\nM:4/4\nK:C\nV:1 treble\nV:1\n C8 | D8 |] %2\n"
 
 
@@ -52,7 +53,7 @@ def test_a_folder_is_mirrored_and_bad_files_are_named(folder: Path, tmp_path: Pa
     assert "no element found" in reasons["empty.mxl"]
     assert report.count("done") == 2 and report.exit_code == 3
     assert outputs(out) == ["Dvořák/Élégie; rm -rf $HOME.abc", "good.abc"]
-    assert report.entries[4]["output"] == out / "good.abc"
+    assert report.entries[4]["output"] == [out / "good.abc"]
     assert (out / "good.abc").read_text(encoding="utf-8") == musicxml_to_abc(SCORE.encode())
 
 
@@ -77,29 +78,13 @@ def test_abc_becomes_musicxml(folder: Path, tmp_path: Path) -> None:
     assert "\nT:Élégie\n" in text and read_tune(text).bar_count == 2
 
 
-def test_names_do_not_collide(tmp_path: Path) -> None:
-    root = tmp_path / "a"
-    (root / "deep").mkdir(parents=True)
-    for name in ("song.xml", "song.mxl", "SONG.musicxml", "song.mxl.xml", "other.xml", "deep/song.xml"):
-        (root / name).touch()
-    names = module._output_names([root], "abc")
-    assert {path.relative_to(root).as_posix(): str(name) for path, name in names.items()} == {
-        "song.xml": "song.xml.abc",
-        "song.mxl": "song.mxl.abc",
-        "SONG.musicxml": "SONG.musicxml.abc",
-        "song.mxl.xml": "song.mxl.xml.abc",
-        "other.xml": "other.abc",
-        "deep/song.xml": "deep/song.abc",
-    }
-    alone = module._output_names([root / "deep" / "song.xml", root / "other.xml"], "abc")
-    assert list(alone.values()) == [PurePosixPath("deep/song.abc"), PurePosixPath("other.abc")]
-
-
 def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no \.musicxml or \.xml or \.mxl files in"):
+    with pytest.raises(UsageError, match=r"no \.musicxml, \.xml, \.mxl files in"):
         convert([folder], tmp_path / "out", to="abc")
-    with pytest.raises(UsageError, match="allowed are abc and musicxml"):
-        convert([folder], tmp_path / "out", to="midi")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"no \.abc, \.musicxml, \.xml, \.mxl files in"):
+        convert([folder], tmp_path / "out", to="midi")
+    with pytest.raises(UsageError, match="to has 'mp3'; allowed: abc, musicxml, midi, svg, pdf, wav"):
+        convert([folder], tmp_path / "out", to="mp3")
     for timeout_s in (0, -1, float("nan"), float("inf")):
         with pytest.raises(
             UsageError, match=rf"timeout_s is {timeout_s:g}; allowed is any number of seconds above"
@@ -115,43 +100,122 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert report.entries[0]["status"] == "failed" and "cannot be read" in report.entries[0]["reason"]
 
 
-# Answers for every path but "dies", where it ends, and "sleeps", where it leaves its number and waits.
+# Answers for every file but "dies", where it ends, and "sleeps", where it leaves its number and waits.
 _FAKE = """
-import json, os, sys, time
-for line in sys.stdin:
-    path = json.loads(line)["path"]
-    if path.endswith("dies"):
+import os, time
+from pathlib import Path
+from pentatonic.child_process import Message
+
+def answer(request):
+    word, _, path = request.data.decode().partition(" ")
+    if word == "dies":
         os._exit(9)
-    if path.endswith("sleeps"):
-        open(path + ".pid", "w").write(str(os.getpid()))
+    if word == "sleeps":
+        Path(path).write_text(str(os.getpid()))
         time.sleep(60)
-    print(json.dumps({"content": "ok"}), flush=True)
+    return Message(".abc", b"ok")
 """
 
 
-def test_a_worker_that_dies_or_hangs_costs_one_file(tmp_path: Path) -> None:
-    names = {tmp_path / name: PurePosixPath(f"{name}.abc") for name in ("a", "dies", "m", "sleeps", "z")}
-    command = (sys.executable, "-c", _FAKE)
-    report = module._run(names, tmp_path / "out", "abc", 1, 3.0, command)
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "fake_converter.py").write_text(_FAKE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.setattr(module, "_CHILD", "fake_converter:answer")
+
+
+def sources(tmp_path: Path, *words: str) -> list[Path]:
+    paths = [tmp_path / f"{word}.xml" for word in words]
+    for word, path in zip(words, paths, strict=True):
+        path.write_text(f"{word} {tmp_path / 'pid'}")
+    return paths
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_child_that_dies_or_hangs_costs_one_file(tmp_path: Path) -> None:
+    paths = sources(tmp_path, "a", "dies", "m", "sleeps", "z")
+    report = convert(paths, tmp_path / "out", to="abc", jobs=1, timeout_s=3.0)
     assert [entry["status"] for entry in report.entries] == ["done", "failed", "done", "failed", "done"]
-    assert "died of it with status 9" in report.entries[1]["reason"]
-    assert report.entries[3]["reason"] == "not converted within 3 s"
+    assert report.entries[1]["reason"] == "the converter ended with status 9"
+    assert report.entries[3]["reason"] == "the converter was stopped after 3 s"
     assert outputs(tmp_path / "out") == ["a.abc", "m.abc", "z.abc"]
-    pid = int((tmp_path / "sleeps.pid").read_text(encoding="utf-8"))
+    pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_an_interrupt_ends_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fake")
+def test_an_interrupt_ends_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: object, source: object, **about: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.BatchReport, "done", interrupt)
-    names = {tmp_path / name: PurePosixPath(f"{name}.abc") for name in ("a", "sleeps")}
+    monkeypatch.setattr("pentatonic.folder_run.BatchReport.done", interrupt)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        module._run(names, tmp_path / "out", "abc", 2, 60.0, (sys.executable, "-c", _FAKE))
+        convert(sources(tmp_path, "a", "sleeps"), tmp_path / "out", to="abc", jobs=2)
     assert time.monotonic() - started < 50  # it did not wait for the one that sleeps
+    assert outputs(tmp_path / "out") == ["a.abc"]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder of ABC files, with one that is not what its name says."""
+    folder = tmp_path / "in"
+    for name in (
+        "a.abc",
+        "sub/b.ABC",
+        "sub/same.abc",
+        "sub/same.xml",
+        "sub/.hidden.abc",
+        ".git/c.abc",
+        "notes.txt",
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SCALE)
+    return folder
+
+
+def test_both_kinds_of_scores_become_midi(mixed: Path, tmp_path: Path) -> None:
+    report = convert([mixed], tmp_path / "out", to="midi")
+    found = {Path(entry["path"]).relative_to(mixed).as_posix(): entry["status"] for entry in report.entries}
+    # same.xml is not XML
+    assert found == {"a.abc": "done", "sub/b.ABC": "done", "sub/same.abc": "done", "sub/same.xml": "failed"}
+    assert outputs(tmp_path / "out") == ["a.mid", "sub/b.mid", "sub/same.abc.mid"]
+
+
+def test_files_are_read_whatever_their_suffix(mixed: Path, tmp_path: Path) -> None:
+    report = convert([mixed / "notes.txt", mixed / "sub"], tmp_path / "out", to="musicxml")
+    assert report.count("done") == 3
+    assert (tmp_path / "out" / "notes.musicxml").read_bytes() == abc_to_musicxml(SCALE)
+    (entry,) = convert([mixed / "notes.txt"], tmp_path / "out", to="abc").entries
+    assert entry["status"] == "failed" and entry["reason"].startswith("this is ABC already")
+
+
+@pytest.mark.parametrize("to", ["midi", "svg", "pdf", "wav", "musicxml"])
+def test_prose_is_not_music(tmp_path: Path, to: str) -> None:
+    if to in ("svg", "pdf"):
+        pytest.importorskip("verovio")
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (entry,) = convert([tmp_path / "notes.txt"], tmp_path / "out", to=to).entries
+    assert entry["status"] == "failed" and "no K: line" in entry["reason"]
+    assert outputs(tmp_path / "out") == []
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.abc")
+    (entry,) = convert([tmp_path], tmp_path / "out", to="midi").entries
+    assert entry["status"] == "failed" and entry["reason"] == "this is a named pipe; allowed are files"
+
+
+def test_pages_and_sound_equal_those_of_one_piece(mixed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("verovio")
+    for name in ("svg", "wav"):
+        expected = write_piece(SCALE, tmp_path / "one", [name])[name]
+        report = convert([mixed / "a.abc", mixed / "sub" / "b.ABC"], tmp_path / name, to=name, jobs=1)
+        written = [[path.read_bytes() for path in entry["output"]] for entry in report.entries]
+        assert written == 2 * [[path.read_bytes() for path in expected]]
 
 
 def test_a_module_of_the_working_directory_is_not_imported(

@@ -60,4 +60,4 @@ def test_what_takes_too_long_is_found(fuzz, monkeypatch):
 
     monkeypatch.setattr(fuzz, "TEXT_READERS", {"endless": reader})
     outcomes = Counter()
-    assert "more than 0.01 s" in next(iter(fuzz.findings(20, 0, 0.01, outcomes))).error
+    assert "took longer than 0.01 s" in next(iter(fuzz.findings(20, 0, 0.01, outcomes))).error

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from notagen.generation import piece_folder as batch
+from notagen.generation import piece_folder
 from notagen.generation.decoding import Limits, Request
 from notagen.generation.piece_folder import fingerprint, write_pieces
 from notagen.generation.sampling import Sampling
@@ -76,13 +76,13 @@ def test_finished_pieces_are_not_written_again(write, monkeypatch):
     write(0, 1)
     before = {path: path.stat().st_mtime_ns for path in write.out.glob("[01].*")}
     wanted = []
-    inner = batch.stream
+    inner = piece_folder.stream
 
     def stream(model, requests, **options):
         wanted.extend(request.seed for request in requests)
         return inner(model, requests, **options)
 
-    monkeypatch.setattr(batch, "stream", stream)
+    monkeypatch.setattr(piece_folder, "stream", stream)
     pieces, report = write(0, 1, 2, batch_size=1)
     assert statuses(report) == ["skipped", "skipped", "done"] and wanted == [2]
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -95,7 +95,7 @@ def test_finished_pieces_are_not_written_again(write, monkeypatch):
 def test_more_formats_and_lost_files_are_written_from_the_text(write, monkeypatch):
     write(0)
     (write.out / "0.abc").unlink()
-    monkeypatch.setattr(batch, "stream", lambda model, requests, **options: iter(requests and 1 / 0))
+    monkeypatch.setattr(piece_folder, "stream", lambda model, requests, **options: iter(requests and 1 / 0))
     pieces, report = write(0, formats=["abc", "midi"])
     assert statuses(report) == ["done"] and pieces[0]["files"] == {"abc": ["0.abc"], "midi": ["0.mid"]}
     assert (write.out / "0.abc").is_file() and (write.out / "0.mid").is_file()
@@ -128,7 +128,7 @@ def test_another_model_needs_another_folder(write, model):
 def test_a_folder_of_something_else_is_not_taken(write):
     write.out.mkdir()
     (write.out / "manifest.json").write_text("[]")
-    with pytest.raises(UsageError, match="not of this command"):
+    with pytest.raises(UsageError, match="was not written by this command"):
         write(0)
 
 
@@ -152,21 +152,21 @@ def test_a_piece_of_another_prompt_or_length_is_not_overwritten(write, model):
 
 
 def test_a_failed_export_is_named_and_costs_nothing_else(write, monkeypatch):
-    inner = batch.write_piece
+    inner = piece_folder.write_piece
 
     def write_piece(text, stem, formats):
         if stem.name == "0" and "midi" in formats:
             raise InputError("bar 3 is strange")
         return inner(text, stem, formats)
 
-    monkeypatch.setattr(batch, "write_piece", write_piece)
+    monkeypatch.setattr(piece_folder, "write_piece", write_piece)
     pieces, report = write(0, 1, formats=["midi", "abc"])
     assert statuses(report) == ["failed", "done"]
     assert report.entries[0]["reason"] == "midi: bar 3 is strange"
     assert pieces[0]["errors"] == {"midi": "bar 3 is strange"} and list(pieces[0]["files"]) == ["abc"]
     assert json.loads((write.out / "manifest.json").read_text())["pieces"][0]["errors"] == pieces[0]["errors"]
     assert statuses(write(0, 1, formats=["abc"])[1]) == ["skipped", "skipped"]
-    monkeypatch.setattr(batch, "write_piece", inner)
+    monkeypatch.setattr(piece_folder, "write_piece", inner)
     pieces, report = write(0, 1, formats=["midi", "abc"])
     assert statuses(report) == ["done", "skipped"] and pieces[0]["errors"] == {}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from notagen.app import preview as module
 from notagen.app.preview import Preview, preview
 from pentatonic import audio
 from pentatonic.errors import InputError
@@ -20,7 +19,7 @@ PAGE = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 @pytest.fixture(autouse=True)
 def engraved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without verovio, whose own test engraves."""
-    monkeypatch.setattr(module, "engrave", lambda score: [PAGE, PAGE])
+    monkeypatch.setattr("notagen.engraving.engrave", lambda score: [PAGE, PAGE])
 
 
 def test_a_piece(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_what_fails_does_not_take_the_rest_with_it(monkeypatch: pytest.MonkeyPat
     def fail(score: bytes) -> list[str]:
         raise InputError("engraving: <b> stopped")
 
-    monkeypatch.setattr(module, "engrave", fail)
+    monkeypatch.setattr("notagen.engraving.engrave", fail)
     made = preview(TUNE.replace("c8", "c9|c8"))
     assert made.problems == ("engraving: <b> stopped",) and made.sound is not None and ".mid" in made.files
     assert "engraving: &lt;b&gt; stopped" in made.pages_html()

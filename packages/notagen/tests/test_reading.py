@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from notagen.files import reading as sources
-from notagen.files.reading import read_keyed_piece, read_piece
+from notagen.files import reading
+from notagen.files.reading import read_piece
 from notagen.musicxml import abc_to_musicxml
 from pentatonic.errors import FormatError, InputError
 
@@ -40,15 +40,11 @@ def test_bad_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         read_piece(path)
     path.write_text("hello: K:\n")
     assert read_piece(path) == "hello: K:\n"
-    with pytest.raises(FormatError, match=r"tune\.abc.*no tune: it has no K: line"):
-        read_keyed_piece(path)
-    path.write_text(TUNE)
-    assert read_keyed_piece(path) == TUNE
     path.write_bytes("X:1\nT:Café".encode("latin-1"))
     with pytest.raises(FormatError, match="the byte 0xe9 is not UTF-8") as caught:
         read_piece(path)
     assert (caught.value.path, caught.value.line) == (path, 2)
-    monkeypatch.setattr(sources, "MAX_TUNE_CHARACTERS", 10)
+    monkeypatch.setattr(reading, "MAX_TUNE_CHARACTERS", 10)
     path.write_text("é" * 10)
     assert read_piece(path) == "é" * 10
     for text in ("é" * 11, "x" * 100):

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notagen.files.reading import read_tunes
 from notagen.notation.keys import MAJOR_KEYS
 from notagen.notation.layout import interleaved
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import transpose
-from notagen.notation.tunebook import prepare_tune, read_tunes, split_tunes, standard_tune
+from notagen.notation.tunebook import prepare_tune, split_tunes, standard_tune
 from notagen.notation.validation import validate
 from pentatonic.errors import FormatError, InputError
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import soundfile
 from symusic.core import ScoreTick
+from typer.testing import CliRunner
 
-from notagen.files.writing import FORMATS, readable, write_piece
+from notagen.cli import app
+from notagen.files.formats import FORMATS, Format
+from notagen.files.readable import readable
+from notagen.files.writing import write_piece
 from notagen.score import read_score
-from pentatonic.errors import FormatError, MissingExtra, UsageError
+from pentatonic.errors import CheckpointError, FormatError, MissingExtra, UsageError
 
 RAW = (
     "%Baroque\n%Bach, Johann Sebastian\n%Chamber\n%%score 1 2\nL:1/8\nQ:1/4=240\nM:2/4\nK:C\n"
@@ -91,8 +95,17 @@ def test_text_that_is_no_piece_still_gives_abc(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["a.abc"]
 
 
+@pytest.mark.parametrize("name", ["abc", "midi", "svg"])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
+    if name == "svg":
+        pytest.importorskip("verovio")
+    with pytest.raises(CheckpointError, match=r"cannot write .*no/a(-1)?\.(abc|mid|svg)"):
+        write_piece(RAW, tmp_path / "no" / "a", [name])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_formats_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'mp3' is not one of abc, musicxml, midi, svg, pdf, wav"):
+    with pytest.raises(UsageError, match="formats has 'mp3'; allowed: abc, musicxml, midi, svg, pdf, wav"):
         write_piece(RAW, tmp_path / "a", ["abc", "mp3"])
     assert list(tmp_path.iterdir()) == []
 
@@ -101,3 +114,16 @@ def test_engraving_without_its_extra_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "verovio", None)
     with pytest.raises(MissingExtra, match=r"notagen\[engrave\]"):
         write_piece(RAW, tmp_path / "a", ["svg"])
+
+
+def test_one_entry_of_the_table_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "lines", Format(".txt", lambda piece: piece.text.encode().splitlines()))
+    paths = write_piece("X:1\nK:C\n", tmp_path / "a", ["lines", "abc"])
+    assert [path.name for path in paths["lines"]] == ["a-1.txt", "a-2.txt"]
+    assert paths["lines"][1].read_bytes() == b"K:C"
+
+
+def test_help_pages_name_every_format() -> None:
+    for command in ("generate", "convert"):
+        page = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+        assert ", ".join(FORMATS) in page

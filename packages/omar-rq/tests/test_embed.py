@@ -19,8 +19,8 @@ import torch
 
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
+from omar_rq.files.npz_folder import write_npz
 from omar_rq.model import OmarRQ
-from omar_rq.npz_folder import mirrored, write_npz
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
@@ -264,17 +264,11 @@ def test_a_run_file_of_something_else_is_refused(model, tmp_path):
         embed_folder(model, [tmp_path / "in"], tmp_path / "out")
 
 
-def test_folders_are_mirrored_below_what_they_share(tmp_path, monkeypatch):
-    one, other = tone(tmp_path / "x" / "m" / "a.wav"), tone(tmp_path / "y" / "m" / "a.wav")
-    names = {"x/m/a.wav", "y/m/a.wav"}
-    assert {name for _, name in mirrored([tmp_path / "x", tmp_path / "y"])} == names
-    assert {name for _, name in mirrored([one, other])} == names
-    assert [name for _, name in mirrored([one])] == ["a.wav"]
-    monkeypatch.chdir(tmp_path / "y")
-    assert [name for _, name in mirrored([Path("../x"), Path()])] == ["x/m/a.wav", "y/m/a.wav"]
+def test_a_folder_without_audio_is_named(model, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="no audio files"):
-        mirrored([tmp_path / "none"])
+        embed_folder(model, [tmp_path / "none"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_equal_arrays_give_equal_bytes(tmp_path, monkeypatch):
@@ -308,7 +302,7 @@ def test_tokens_need_a_tokenizer(model_folder, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"pool": "mean"}, {"store": "float16"}])
 def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("omar_rq.embed._ROWS", 10)  # several groups per file
+    monkeypatch.setattr("omar_rq.files.parquet_table._ROWS", 10)  # several groups per file
     corpus, out = tmp_path / "in", tmp_path / "out"
     tone(corpus / "a.wav", 1.5)
     tone(corpus / "sub" / "b.wav", 1.0)

@@ -16,10 +16,19 @@ class PentatonicError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are pickled in worker processes, and most constructors take other arguments than the message.
-        return _restored, (type(self), self.args, self.__dict__)
+        return restore_error, (type(self), self.args, self.__dict__)
 
 
-def _restored(kind: type[PentatonicError], args: tuple[Any, ...], state: dict[str, Any]) -> PentatonicError:
+def restore_error(
+    kind: type[PentatonicError], args: tuple[Any, ...], state: dict[str, Any]
+) -> PentatonicError:
+    """Rebuild an error that another process raised.
+
+    Args:
+        kind: Its class.
+        args: Its ``args``.
+        state: Its attributes.
+    """
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)

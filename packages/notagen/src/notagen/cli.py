@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
     EXIT_INTERRUPTED,
     Device,
@@ -28,7 +28,7 @@ from pentatonic.cli import (
     show,
     training_extra,
 )
-from pentatonic.errors import FormatError, MissingExtra, UsageError
+from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the random choices.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random choices.")]
 TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
 Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
@@ -88,16 +88,19 @@ def generate(
         bool, typer.Option("--compile", help="Compile the step of a character first, which takes a minute.")
     ] = False,
     formats: Annotated[
-        str, typer.Option(help="Files of each piece: abc, musicxml, midi, svg, pdf, wav, by commas.")
+        str,
+        typer.Option(help=f"Files of each piece: {', '.join(FORMATS)}; several with commas between them."),
     ] = "abc,musicxml,midi",
-    page: Annotated[Path | None, typer.Option(help="Also write a page to see and hear all pieces.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write a page with all pieces, engraved and playable.")
+    ] = None,
     upstream_layout: Annotated[
         bool,
         typer.Option("--upstream-layout", help="Also write the two files of the original, by its names."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write pieces; continue where a stopped run ended.
+    """Write pieces; continue a stopped run.
 
     Without a prompt those of the model take turns. Each piece is <seed>.abc and so on, with its text as generated
     and its validity report in <seed>.json. Exit status 3: a piece could not be written in some format.
@@ -143,9 +146,9 @@ def generate(
 def infill(
     piece: Annotated[Path, typer.Argument(metavar="FILE", help="ABC or MusicXML.")],
     out: Annotated[Path, typer.Option("--out", help="ABC file to write, in the layout of the piece.")],
-    bars: Annotated[str | None, typer.Option(help="Bars to write anew, such as 5-8; none: all.")] = None,
+    bars: Annotated[str | None, typer.Option(help="Bars to rewrite, such as 5-8; none: all.")] = None,
     voices: Annotated[
-        str | None, typer.Option(help="Voices to write anew, such as 2 or 1,3; none: all.")
+        str | None, typer.Option(help="Voices to rewrite, such as 2 or 1,3; none: all.")
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     seed: Seed = 0,
@@ -155,9 +158,9 @@ def infill(
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
-    """Write some bars or voices of a piece anew; all else stays as it is."""
+    """Rewrite some bars or voices of a piece; the rest stays as it is."""
     if bars is None and voices is None:
-        raise UsageError("nothing to write anew; give --bars, --voices, or both")
+        raise UsageError("nothing to rewrite; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
     _make_place(out, "--out")
     from notagen.files.reading import read_piece
@@ -183,33 +186,24 @@ def convert(
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
     ],
-    to: Annotated[
-        Literal["abc", "musicxml", "midi", "svg", "pdf", "wav"], typer.Option(help="What to write.")
-    ],
+    to: Annotated[str, typer.Option(help=f"What to write: {', '.join(FORMATS)}.")],
     out: OutFolder,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="For abc and musicxml: processes at a time; 0: one per core.")
-    ] = 0,
-    timeout_s: Annotated[float, typer.Option(help="For abc and musicxml: most seconds for a file.")] = 60.0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
+    timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert MusicXML to ABC and back, or write pages, MIDI or sound; folders are mirrored.
 
     Exit status 3: some files could not be converted; each one is named.
     """
+    check_formats([to], "--to")
     _make_folder(out)
-    if to in ("abc", "musicxml"):
-        from notagen.files.convert import convert as convert_files
+    from notagen.files.convert import convert as convert_files
 
-        report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
-    else:
-        _require_engraving([to])
-        from notagen.files.render import render
-
-        report = render(sources, out, to=to)
+    report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
     report.print_summary()
-    outputs = [entry["output"] for entry in report.entries if entry["status"] == "done"]
-    show({"inputs": report.entries}, as_json, lambda: [_words(output) for output in outputs])
+    outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
+    show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
     report.raise_for_failures()
 
 
@@ -230,9 +224,9 @@ def validate(
         raise UsageError("--repair and --out go together")
     if out is not None:
         _make_folder(out)
-    from notagen.files.check import proofread
+    from notagen.files.check import check_files
 
-    results, report = proofread(inputs, out)
+    results, report = check_files(inputs, out)
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
@@ -245,7 +239,7 @@ def info(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a model is: sizes, layers, context, and the prompts it knows."""
+    """Describe a model: sizes, layers, context, and the prompts that it was trained with."""
     from notagen.describe import describe_model, list_models
 
     if model is not None:
@@ -302,12 +296,12 @@ def demo(
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
-    """Open a page in the browser to write, see, hear and change pieces."""
+    """Open a page in the browser to write, show, play and change pieces."""
     from notagen.app.login import bindable_port, check_login
     from notagen.prompts import model_prompts
 
     check_login(host, user, password)
-    bindable_port(host, port)  # better known before the model is loaded than after
+    bindable_port(host, port)  # fail fast
     from notagen.app.page import serve
 
     known = model_prompts(model)
@@ -397,7 +391,7 @@ def _prompts(
 
 @contextmanager
 def _in_file(path: Path | None) -> Iterator[None]:
-    """Say of which file a prompt is that cannot be used; its lines are other ones by then."""
+    """Add the file's name to errors of a prompt, in place of line numbers, which no longer match the file."""
     try:
         yield
     except FormatError as error:
@@ -408,22 +402,12 @@ def _in_file(path: Path | None) -> Iterator[None]:
 
 def _format_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    from notagen.files.writing import FORMATS
-
-    if unknown := [name for name in names if name not in FORMATS]:
-        raise UsageError(f"--formats has {unknown[0]!r}; allowed: {', '.join(FORMATS)}")
-    _require_engraving(names)
+    check_formats(names, "--formats")
     return list(dict.fromkeys(names))
 
 
-def _require_engraving(formats: Sequence[str]) -> None:
-    """Look for what pages need: better known before the work than after."""
-    if {"svg", "pdf"} & set(formats) and find_spec("verovio") is None:
-        raise MissingExtra("Engraving", "notagen[engrave]")
-
-
 def _make_folder(path: Path) -> None:
-    """Make the folder ``--out``: better known before the work than after that it cannot be written."""
+    """Make the folder ``--out``; fail fast where it cannot be written."""
     if not _is_writable(path):
         raise UsageError(f"--out {path} is not a folder that can be written")
 
@@ -499,10 +483,6 @@ def _about_lines(about: dict[str, Any]) -> Iterator[str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _words(value: object) -> str:
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ Overwrite = Annotated[
 ]
 Lenient = Annotated[
     bool,
-    typer.Option("--lenient", help="Use what precedes the damage in a damaged file; the report says so."),
+    typer.Option("--lenient", help="Use the part before the damage of a damaged file; the report says so."),
 ]
 
 
@@ -70,7 +70,7 @@ def embed(
     lenient: Lenient = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Embed audio files of any length, one .npz each; continue where a stopped run ended.
+    """Embed audio files of any length, one .npz each; continue a stopped run.
 
     Exit status 3: some files could not be read; report.json and the table name each one.
     """
@@ -182,7 +182,7 @@ def demo(
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
 ) -> None:
-    """Write a page to hear and see what the embeddings of some recordings say.
+    """Write a page with players and plots of the embeddings of some recordings.
 
     Exit status 3: some files could not be read; the page shows the others.
     """

@@ -1,4 +1,4 @@
-"""``omar-rq demo``: one page that lets you hear and see what the embeddings of some recordings say.
+"""``omar-rq demo``: one page with players and plots that show what the embeddings of some recordings represent.
 
 For every recording: a player, its mel spectrogram and the self-similarity of its embeddings. Across recordings: for
 every segment, the most similar segments of the others, one click away.
@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omar_rq.files.npz_folder import find_audio
 from omar_rq.model import OmarRQ
 from omar_rq.weights import from_pretrained
 from pentatonic import audio
 from pentatonic.cli import BatchReport, progress, run_manifest
-from pentatonic.errors import InputError, MissingExtra, UsageError
+from pentatonic.errors import InputError, MissingExtra
 from pentatonic.mel import MelFrontend
 from pentatonic.report import Report
 
@@ -58,16 +59,14 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
         out: Folder to write to.
 
     Returns:
-        The page, and what became of each file. One that cannot be read is named there, and the page is of the others.
+        The page, and what became of each file. The page leaves out files that cannot be read.
 
     Raises:
         UsageError: There is no audio file.
         InputError: No file can be read.
         MissingExtra: ``omar-rq[report]`` is not installed.
     """
-    files = audio.find_files(paths)
-    if not files:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    files = find_audio(paths)
     manifest = run_manifest()
     report = Report(
         "OMAR-RQ: hear what the embeddings say", command=manifest["command"], versions=manifest["versions"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from pentatonic import folder_run
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import AudioError, CheckpointError, EmptyAudio, NonFiniteAudio, UsageError
 
@@ -44,46 +44,14 @@ def find_files(paths: Iterable[str | Path], *, recursive: bool = True) -> list[P
 
     Args:
         paths: Files, which are kept whatever their suffix, and folders, which are searched for
-            :data:`AUDIO_SUFFIXES`. Links to folders are followed; every folder is visited once, so cycles of links end.
-            Names that start with a dot are left out.
+            :data:`AUDIO_SUFFIXES`; see :func:`pentatonic.folder_run.find_files`.
         recursive: Search folders inside folders.
 
     Returns:
         Sorted paths without duplicates. Paths that cannot be read (missing paths, dangling links, folders without
         permission) are included, so that a batch can report them.
     """
-    found: set[Path] = set()
-    for path in map(Path, paths):
-        if _is_folder(path):
-            found.update(_in_folder(path, recursive))
-        else:
-            found.add(path)
-    return sorted(found)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # for example no permission for the parent
-        return False
-
-
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    unreadable: list[Path] = []
-    visited: set[tuple[int, int]] = set()
-    walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)), followlinks=True)
-    for root, folders, names in walk:
-        status = Path(root).stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in visited:
-            folders.clear()
-            continue
-        visited.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(root, name)
-    yield from unreadable
+    return folder_run.find_files(paths, AUDIO_SUFFIXES, recursive=recursive)
 
 
 def save(

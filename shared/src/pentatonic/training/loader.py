@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from pentatonic.child_process import safe_path
 from pentatonic.errors import InputError, UsageError
 from pentatonic.training.seeding import mix_seed
 
@@ -161,7 +162,8 @@ class TrainLoader:
     def start(self) -> None:
         """Starts the workers at the current position; done by the first batch otherwise."""
         if self._batches is None:
-            self._batches = iter(self._data_loader)
+            with safe_path():
+                self._batches = iter(self._data_loader)
 
     def close(self) -> None:
         """Stops the workers. The position stays, so that iteration can go on later."""

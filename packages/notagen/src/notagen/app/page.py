@@ -19,8 +19,8 @@ from typing import Any
 from notagen.app.login import bindable_port, check_login
 from notagen.app.preview import preview
 from notagen.codec import decode, encode_generate
-from notagen.files.reading import ABC_SUFFIXES, MUSICXML_SUFFIXES, read_piece
-from notagen.files.writing import readable
+from notagen.files.readable import readable
+from notagen.files.reading import SCORE_SUFFIXES, read_piece
 from notagen.generation.continuation import continuation
 from notagen.generation.decoding import Limits, Request, stream
 from notagen.generation.sampling import Sampling
@@ -254,7 +254,7 @@ def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:
             max_length=MAX_CHARACTERS,
             elem_id="start",
         )
-        suffixes = [*ABC_SUFFIXES, *MUSICXML_SUFFIXES]
+        suffixes = [*SCORE_SUFFIXES, ".txt"]
         upload = gr.UploadButton("Open ABC or MusicXML", file_types=suffixes, size="sm", elem_id="upload")
     with gr.Accordion("Sampling", open=False):
         top_k = gr.Slider(0, 127, _SAMPLING.top_k, step=1, label="Top k", info="0: all characters")

@@ -1,22 +1,17 @@
-"""What the browser demo shows of a piece: engraved pages, sound, files to take home, and the check bar by bar."""
+"""What the browser demo shows of a piece: engraved pages, sound, files to download, and the check bar by bar."""
 
 from __future__ import annotations
 
 import base64
 import html
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-from notagen.engraving import engrave
 from notagen.files.check import check
-from notagen.musicxml import abc_to_musicxml
+from notagen.files.formats import FORMATS, ExportPiece
 from notagen.notation.validation import Report
-from notagen.sound.midi import write_midi
-from notagen.sound.synth import render_audio
-from pentatonic import audio
+from notagen.sound.sound_file import sound_bytes
 from pentatonic.errors import PentatonicError
 
 MAX_SOUND_S = 180
@@ -34,14 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Preview:
-    """A piece to see and hear.
+    """A piece, ready to be shown and played.
 
     Args:
         report: The check; None where the text cannot be cut in voices and bars.
         pages: SVG documents.
         files: Suffix of the name, such as ``.mid`` -> content.
         sound: An MP3 file, the first ``MAX_SOUND_S`` seconds.
-        problems: What could not be made, and why; without repetitions.
+        problems: Why something could not be made; each reason once.
     """
 
     report: Report | None
@@ -91,13 +86,10 @@ class Preview:
 
 
 def preview(text: str) -> Preview:
-    """Make all that there is to see and hear of a piece; nothing is raised for what is wrong with the text.
+    """Engrave, play and check a piece; what is wrong with its text is listed, not raised.
 
     Args:
         text: ABC in any layout.
-
-    Raises:
-        MissingExtra: ``notagen[engrave]`` is not installed.
     """
     problems: list[str] = []
 
@@ -108,31 +100,17 @@ def preview(text: str) -> Preview:
             problems.append(str(error))
             return None
 
+    piece = ExportPiece(text)
     files = {".abc": text.encode()}
-    score = attempt(lambda: abc_to_musicxml(text))
-    pages = attempt(lambda: engrave(score)) if score is not None else None
-    midi, sound = attempt(lambda: _midi(text)), attempt(lambda: _mp3(text))
-    for suffix, content in ((".musicxml", score), (".mid", midi)):
-        if content is not None:
-            files[suffix] = content
-    for number, page in enumerate(pages or (), 1):
-        files[f"-{number}.svg"] = page.encode()
-    return Preview(attempt(lambda: check(text)), pages or (), files, sound, tuple(dict.fromkeys(problems)))
-
-
-def _midi(text: str) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "piece.mid")
-        write_midi(text, path)
-        return path.read_bytes()
-
-
-def _mp3(text: str) -> bytes:
-    samples = render_audio(text, sample_rate=_SAMPLE_RATE, max_duration_s=MAX_SOUND_S)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "piece.mp3")
-        audio.save(path, samples, _SAMPLE_RATE, subtype="MPEG_LAYER_III")
-        return path.read_bytes()
+    for name in ("musicxml", "midi", "svg"):
+        files |= attempt(lambda name=name: FORMATS[name].files(piece)) or {}
+    sound = attempt(
+        lambda: sound_bytes(
+            text, ".mp3", sample_rate=_SAMPLE_RATE, subtype="MPEG_LAYER_III", max_duration_s=MAX_SOUND_S
+        )
+    )
+    pages = piece.pages if any(end.endswith(".svg") for end in files) else ()
+    return Preview(attempt(lambda: check(text)), pages, files, sound, tuple(dict.fromkeys(problems)))
 
 
 def _data_url(media_type: str, content: bytes) -> str:

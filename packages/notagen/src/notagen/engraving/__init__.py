@@ -1,24 +1,24 @@
 """Engraved pages: MusicXML to SVG by verovio, and from there to PDF.
 
-Verovio is native code, so it runs in a process of its own: a crash or an endless loop costs one piece, and
-nothing but text crosses the border. Give it MusicXML written by :mod:`notagen.musicxml` only.
+Verovio is native code, so it runs in a child process: a crash or an endless loop fails one piece. Give it only
+MusicXML written by :mod:`notagen.musicxml`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
+import io
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pentatonic.checkpoint import atomic_file
+from pentatonic.child_process import ChildFailure, Message, run_in_child
 from pentatonic.errors import InputError, MissingExtra, UsageError
 
+#: Memory of verovio, in bytes; a piece of a hundred pages needs a tenth of it.
+MEMORY_LIMIT = 4 << 30
+
+_CHILD = "notagen.engraving.verovio_process:engrave_document"
 _VIEW_BOX = re.compile('viewBox="([^"]*)"')
 _EXTRA = "notagen[engrave]"
 _A4_MM = (210, 297)
@@ -34,7 +34,7 @@ def engrave(musicxml: bytes, *, timeout_s: float = 30.0) -> list[str]:
 
     Returns:
         SVG documents, one per page, as wide as A4 and cut below the last system. ``viewBox`` gives the size in
-        tenths of a millimetre. They hold no script, refer to nothing outside, and name no font but
+        tenths of a millimetre. They hold no script, refer to nothing outside, and name only the font
         ``Times, serif``; ids do not clash between pages.
 
     Raises:
@@ -46,29 +46,23 @@ def engrave(musicxml: bytes, *, timeout_s: float = 30.0) -> list[str]:
         raise UsageError(f"timeout_s: {timeout_s} is not a positive number of seconds")
     if importlib.util.find_spec("verovio") is None:
         raise MissingExtra("Engraving", _EXTRA)
-    # -P: a module in the current folder must not take the place of an installed one.
-    command = [sys.executable, "-P", "-m", "notagen.engraving.verovio_process"]
+    request = Message(data=musicxml)
     try:
-        child = subprocess.run(command, check=False, input=musicxml, capture_output=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise InputError(f"engraving: stopped after {timeout_s:g} s") from None
-    if child.returncode != 0:
-        said = child.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1][:200]
-        raise InputError(f"engraving: verovio {_end(child.returncode)}{said and ': '}{said}")
-    return json.loads(child.stdout)
+        pages = run_in_child(_CHILD, request, seconds=timeout_s, memory_bytes=MEMORY_LIMIT)
+    except ChildFailure as failure:
+        raise InputError(f"engraving: verovio {failure}") from failure
+    return pages.value
 
 
-def write_pdf(pages: Sequence[str], path: str | Path) -> None:
-    """Write engraved pages as one PDF of A4 pages, whole or not at all.
+def pdf_bytes(pages: Sequence[str]) -> bytes:
+    """Return engraved pages as the content of a PDF file of A4 pages.
 
     Args:
         pages: SVG documents from :func:`engrave`, at least one.
-        path: The file; its folder must exist.
 
     Raises:
         MissingExtra: cairosvg, or the cairo library of the system, is not installed.
         UsageError: There are no pages.
-        CheckpointError: The file cannot be written.
     """
     if not pages:
         raise UsageError("pages: a PDF needs at least one page")
@@ -79,21 +73,22 @@ def write_pdf(pages: Sequence[str], path: str | Path) -> None:
     except (ImportError, OSError) as error:  # OSError: the system has no cairo library
         raise MissingExtra("A PDF", _EXTRA) from error
 
-    with atomic_file(path) as file:
-        paper = cairocffi.PDFSurface(file, *(side * _PT_PER_MM for side in _A4_MM))
+    file = io.BytesIO()
+    paper = cairocffi.PDFSurface(file, *(side * _PT_PER_MM for side in _A4_MM))
 
-        class Page(PDFSurface):
-            """One page of the common paper, instead of a document of its own."""
+    class Page(PDFSurface):
+        """One page of the common paper, instead of a document of its own."""
 
-            @staticmethod
-            def surface_class(*_: Any) -> cairocffi.PDFSurface:
-                return paper
+        @staticmethod
+        def surface_class(*_: Any) -> cairocffi.PDFSurface:
+            return paper
 
-        for page in pages:
-            width, height = _fitted(page)
-            Page(Tree(bytestring=page.encode()), None, 96, output_width=width, output_height=height)
-            paper.show_page()
-        paper.finish()
+    for page in pages:
+        width, height = _fitted(page)
+        Page(Tree(bytestring=page.encode()), None, 96, output_width=width, output_height=height)
+        paper.show_page()
+    paper.finish()
+    return file.getvalue()
 
 
 def _fitted(page: str) -> tuple[float, float]:
@@ -101,12 +96,3 @@ def _fitted(page: str) -> tuple[float, float]:
     _, _, width, height = map(float, _VIEW_BOX.findall(page)[0].split())
     scale = min(_A4_MM[0] / width, _A4_MM[1] / height) * _PX_PER_MM
     return scale * width, scale * height
-
-
-def _end(status: int) -> str:
-    if status > 0:
-        return f"ended with status {status}"
-    try:
-        return f"crashed ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"crashed (signal {-status})"

@@ -1,21 +1,17 @@
-"""The program that :mod:`notagen.engraving` runs in a process of its own: MusicXML in, SVG pages out.
+"""What :mod:`notagen.engraving` runs in a child process: MusicXML in, SVG pages out.
 
-It reads MusicXML from standard input and writes a JSON list of SVG documents to standard output. Verovio sets
-metronome marks and the accidentals of chord symbols in a music font that no reader has; they become outlines
-here, so that a page needs no font but one with serifs.
+Verovio sets metronome marks and the accidentals of chord symbols in a music font that readers do not have; they
+become outlines here, so that a page only needs a font with serifs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 import xml.etree.ElementTree as ET
 from functools import cache
 from pathlib import Path
 
-#: Memory the process may take, in bytes; a piece of a hundred pages needs a tenth of it.
-MEMORY_LIMIT = 4 * 2**30
+from pentatonic.child_process import Message
+from pentatonic.errors import InputError
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -40,6 +36,24 @@ _OPTIONS = {
     # Names inside a page depend on the music alone, and differ between pieces.
     "xmlIdChecksum": True,
 }
+
+
+def engrave_document(request: Message) -> Message:
+    """Engrave a score in the child process.
+
+    Args:
+        request: Its ``data`` is a MusicXML document, UTF-8.
+
+    Returns:
+        The pages as ``value``, a list of SVG documents.
+
+    Raises:
+        InputError: Verovio does not read it.
+    """
+    try:
+        return Message(engrave_pages(request.data.decode()))
+    except ValueError as error:  # also where it is not UTF-8
+        raise InputError(f"engraving: {error}") from error
 
 
 def engrave_pages(musicxml: str) -> list[str]:
@@ -125,19 +139,3 @@ def _outline(resources: Path, code: int) -> str:
     if not path.is_file():
         return ""
     return " ".join(shape.attrib["d"] for shape in ET.parse(path).iter("path"))  # noqa: S314
-
-
-def _limit_memory() -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):  # no such limit on this system
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-
-
-if __name__ == "__main__":
-    _limit_memory()
-    try:
-        pages = engrave_pages(sys.stdin.buffer.read().decode())
-    except ValueError as error:
-        sys.exit(str(error))
-    sys.stdout.buffer.write(json.dumps(pages).encode())

@@ -1,4 +1,4 @@
-"""``notagen validate``: check files of ABC or MusicXML bar by bar, and write repaired copies."""
+"""``notagen validate``: check ABC and MusicXML files bar by bar, and write repaired copies."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pentatonic.cli import BatchReport
 from pentatonic.errors import PentatonicError, UsageError
 
 
-def proofread(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict[str, Any]], BatchReport]:
-    """Check files, and repair them if there is a folder to write to.
+def check_files(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict[str, Any]], BatchReport]:
+    """Check files; with an output folder, also write repaired copies.
 
     Args:
         paths: ABC in any layout, as generated or not, or MusicXML.
         out: Folder for repaired copies, in interleaved layout, ``<name>.abc``.
 
     Returns:
-        For each file that could be read what :meth:`notagen.notation.validation.Report.to_dict` gives, with its
-        ``path``, and when repaired ``output`` and ``changes``; and what became of each file. One that cannot be read
-        or repaired, or, without ``out``, has errors, is a failure.
+        For each file that could be read, the result of :meth:`notagen.notation.validation.Report.to_dict` with its
+        ``path``, and if repaired ``output`` and ``changes``; and the outcome of each file. A file fails that cannot
+        be read or repaired or, without ``out``, has errors.
 
     Raises:
         UsageError: Two files would have the same name in ``out``.
@@ -63,7 +63,7 @@ def proofread(paths: Sequence[Path], out: Path | None = None) -> tuple[list[dict
 
 
 def check(text: str) -> Report:
-    """Validate a piece in any layout; where it is not interleaved its issues name bars and voices, but no lines.
+    """Validate a piece in any layout; if it is not interleaved, its issues name bars and voices, but not lines.
 
     Raises:
         FormatError: The text is not interleaved and cannot be cut in voices and bars.

@@ -1,4 +1,4 @@
-"""Generated pieces on one page: each engraved, playable, with its check and its text.
+"""A page of generated pieces: engraved, playable, with their check and their text.
 
 The page is a section of a :class:`pentatonic.report.Report`, so that it can be added to a page of another
 program. Sound is kept as Ogg Vorbis: eight dense pieces of a minute take seven megabytes.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from notagen.engraving import engrave
 from notagen.files.check import check
-from notagen.files.writing import readable
+from notagen.files.readable import readable
 from notagen.musicxml import abc_to_musicxml
 from notagen.sound.synth import render_audio
 from pentatonic import audio
@@ -36,8 +36,8 @@ class GalleryPiece:
 
     Args:
         text: ABC, as generated.
-        seed: It was written with.
-        prompt: What the model was asked for, such as ``%Baroque`` and two more lines; may be empty.
+        seed: Seed of the generation.
+        prompt: Prompt of the generation, such as ``%Baroque`` and two more lines; may be empty.
         status: How generation ended, such as ``finished``.
     """
 
@@ -48,7 +48,7 @@ class GalleryPiece:
 
     @property
     def title(self) -> str:
-        """The prompt in one line, without the signs of a comment; the seed where there is none."""
+        """The prompt in one line, without comment signs; the seed for an empty prompt."""
         lines = [line.strip("% \t") for line in self.prompt.splitlines() if not line.startswith("%%")]
         return " / ".join(line for line in lines if line) or f"Seed {self.seed}"
 
@@ -68,14 +68,14 @@ def write_gallery(
 
     Args:
         pieces: What to show.
-        path: The HTML file; made where there is none.
-        introduction: What the pieces are, such as the model that wrote them; an empty line starts a paragraph.
+        path: The HTML file; created if it does not exist.
+        introduction: Text above the pieces, such as the model that wrote them; an empty line starts a paragraph.
         command: The command line behind the page; that of this process by default.
         versions: Name -> version of the software; those of this process by default.
 
     Raises:
         MissingExtra: ``notagen[engrave]`` or ``notagen[report]`` is not installed.
-        FormatError: There is such a file, and it is no report.
+        FormatError: The file exists and is not a report.
         CheckpointError: The file cannot be written.
     """
     manifest = run_manifest() if command is None or versions is None else {}
@@ -143,7 +143,7 @@ def _add_issues(report: Report, piece: GalleryPiece) -> None:
     try:
         issues = check(piece.text).issues
     except FormatError:
-        return  # its reason is in the summary
+        return  # the summary gives the reason
     rows = [
         {"bar": issue.bar, "voice": issue.voice, "kind": issue.kind, "what": issue.message}
         for issue in issues[:_MOST_ISSUES]

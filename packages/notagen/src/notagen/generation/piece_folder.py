@@ -1,22 +1,19 @@
-"""The folder that ``notagen generate`` writes: go on after a kill, keep what is finished, name what failed.
+"""The folder that ``notagen generate`` writes: a stopped run continues, finished pieces stay, failures are named.
 
-A piece is complete as soon as ``<seed>.json`` is there. It holds the text as the model wrote it and says what it was
-made from, so a later run with the same settings knows which seeds it need not write again. ``manifest.json`` lists
-the folder's pieces and how they were made; it is put together from those files.
+A piece is complete as soon as ``<seed>.json`` exists. It holds the text as the model wrote it and the settings it was
+made with, so a later run with the same settings skips its seed. ``manifest.json`` lists the pieces of the folder and
+how they were made; it is built from those files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from notagen.codec import decode, encode_generate
 from notagen.files.writing import write_piece
@@ -25,11 +22,14 @@ from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.rests import complete_rests
 from notagen.notation.validation import validate
+from pentatonic import folder_run
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import BatchReport, json_text, progress, run_manifest
+from pentatonic.cli import BatchReport, progress, run_manifest
 from pentatonic.errors import PentatonicError, UsageError
+from pentatonic.folder_run import claim_folder, refuse_other_settings, write_json
 
 MANIFEST_FILE = "manifest.json"
+_ADVICE = "choose another folder"
 
 
 def write_pieces(
@@ -47,22 +47,22 @@ def write_pieces(
     compiled: bool = False,
     watch: Callable[[Update], None] | None = None,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
-    """Write pieces, each in several formats as soon as it has ended, and continue a run that was stopped.
+    """Write each piece in several formats as soon as it has ended, and continue a run that was stopped.
 
     Args:
         model: In evaluation mode.
-        requests: What to write, each of another seed; the files of a piece are called after it.
-        out: Folder to write. An earlier run may have been for other seeds or formats; all else must be equal, and
-            a seed that is there must be of the same prompt and bars.
+        requests: What to write, each with its own seed, which names the files of the piece.
+        out: Folder to write. An earlier run may have been for other seeds or formats; its other settings must be
+            equal, and a seed that it wrote must have the same prompt and bars.
         model_name: For the manifest and the original's layout.
-        formats: Of :data:`notagen.files.writing.FORMATS`.
+        formats: Of :data:`notagen.files.formats.FORMATS`.
         sampling: As :func:`notagen.generation.decoding.stream`.
         limits: As :func:`notagen.generation.decoding.stream`.
         constrained: As :func:`notagen.generation.decoding.stream`.
         batch_size: As :func:`notagen.generation.decoding.stream`.
         compiled: As :func:`notagen.generation.decoding.stream`.
         upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
-        watch: Told each update, in place of a progress bar; its ``index`` counts the pieces that were not there yet.
+        watch: Called with each update, in place of a progress bar; its ``index`` counts the pieces of this run.
 
     Returns:
         The pieces, in the order of the requests, and what became of each in this run. A piece has ``seed``,
@@ -85,7 +85,9 @@ def write_pieces(
         "constrained": constrained,
     }
     about = {"model": model_name, "settings": settings, **run_manifest()}
-    folder = _Folder(out, about, formats, _upstream_name(model_name, sampling) if upstream_layout else None)
+    folder = _PieceFolder(
+        out, about, formats, _upstream_name(model_name, sampling) if upstream_layout else None
+    )
     folder.claim(requests)
     try:
         with progress(len(requests), "writing pieces") if watch is None else nullcontext() as bar:
@@ -111,26 +113,22 @@ def write_pieces(
                     folder.add(todo[i], texts[i], update, time.monotonic() - started[i])
                     if bar is not None:
                         bar.advance(1, note=f"seed {todo[i].seed} {update.status}")
-    finally:  # also when interrupted: what is finished stays, and is listed
+    finally:  # also when interrupted: finished pieces are listed
         folder.write_manifest()
     return [folder.records[request.seed] for request in requests], folder.report(requests)
 
 
 def fingerprint(model: NotaGen) -> str:
-    """Return the SHA-256 of what decides a model's pieces: configuration and weights, in their dtype."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """Return the SHA-256 of a model's configuration and weights, in their dtype."""
+    return folder_run.fingerprint(model.config.to_dict(), model.state_dict())
 
 
 @dataclass
-class _Folder:
+class _PieceFolder:
     """Pieces of one run.
 
     Attributes:
-        about: Model, settings and whereabouts of the run, for the manifest.
+        about: Model, settings, versions and hardware of the run, for the manifest.
         records: Seed -> what ``<seed>.json`` has.
         written: Seeds of pieces that this run has written or exported.
     """
@@ -143,21 +141,18 @@ class _Folder:
     written: set[int] = field(default_factory=set)
 
     def claim(self, requests: Sequence[Request]) -> None:
-        """Make the folder this run's own, unless what is there was made in another way."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        manifest = self.out / MANIFEST_FILE
-        if manifest.is_file():
-            found = _settings_of(manifest)
-            settings = json.loads(json.dumps(self.about["settings"]))
-            _refuse_other(self.out, found, settings)
+        """Create the folder, or check that what it holds was made with the same settings."""
+        claim_folder(self.out / MANIFEST_FILE, self.about["settings"], advice=_ADVICE)
         for request in requests:
             path = self.out / f"{request.seed}.json"
             if (record := _read_record(path)) is not None:
-                _refuse_other(path, record["made_by"], self._made_by(request))
+                if record["made_by"].get("prompt") != request.prompt:
+                    raise UsageError(f"{path} was made from another prompt; {_ADVICE}")
+                refuse_other_settings(path, record["made_by"], self._made_by(request), advice=_ADVICE)
         self.write_manifest()
 
     def has(self, request: Request) -> bool:
-        """Say whether a piece is there; formats that it lacks are written."""
+        """Whether a piece is complete; writes formats that are missing."""
         record = _read_record(self.out / f"{request.seed}.json")
         if record is None:
             return False
@@ -204,7 +199,7 @@ class _Folder:
             {key: value for key, value in record.items() if key not in ("text", "made_by")}
             for record in sorted(found, key=lambda record: record["seed"])
         ]
-        _write_json(self.out / MANIFEST_FILE, {**self.about, "pieces": pieces})
+        write_json(self.out / MANIFEST_FILE, {**self.about, "pieces": pieces})
 
     def _made_by(self, request: Request) -> dict[str, Any]:
         return json.loads(
@@ -212,9 +207,9 @@ class _Folder:
         )
 
     def _export(self, seed: int) -> None:
-        """Write the formats that a piece lacks, each on its own: one that fails costs no other."""
+        """Write the missing formats of a piece; a failing format does not affect the others."""
         record = self.records[seed]
-        missing = [name for name in self.formats if not self._is_there(record["files"].get(name))]
+        missing = [name for name in self.formats if not self._exist(record["files"].get(name))]
         if not missing and (self.out / f"{seed}.json").is_file():
             return
         self.written.add(seed)
@@ -225,58 +220,19 @@ class _Folder:
                 record["files"][name] = [path.name for path in paths]
             except (PentatonicError, OSError) as error:
                 record["errors"][name] = str(error)
-        _write_json(self.out / f"{seed}.json", record)
+        write_json(self.out / f"{seed}.json", record)
 
-    def _is_there(self, names: Sequence[str] | None) -> bool:
+    def _exist(self, names: Sequence[str] | None) -> bool:
         return bool(names) and all((self.out / name).is_file() for name in names)
 
 
-def _settings_of(manifest: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(manifest.read_text(encoding="utf-8"))["settings"])
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{manifest} is not of this command; choose another folder") from None
-
-
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """Return a piece; None where there is none, or not one of this module."""
+    """Return a piece; None where there is none, or the file is not one of this module's."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("made_by"), dict) else None
-
-
-def _refuse_other(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to overwrite what other settings have made.
-
-    Raises:
-        UsageError: They differ.
-    """
-    if "prompt" in wanted and found.get("prompt") != wanted["prompt"]:
-        raise UsageError(f"{path} was made from another prompt; choose another folder")
-    if different := list(_differences(found, wanted)):
-        raise UsageError(f"{path} was made with {'; '.join(different)}; choose another folder")
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Name the values that differ, such as ``top_k 9, not 3``."""
-    for key, value in wanted.items():
-        before = found.get(key)
-        if before == value:
-            continue
-        if key == "model":
-            yield "another model"
-        elif isinstance(before, dict) and isinstance(value, dict):
-            yield from _differences(before, value)
-        else:
-            was, now = ("none" if each is None else each for each in (before, value))
-            yield f"{key} {was}, not {now}"
-
-
-def _write_json(path: Path, value: object) -> None:
-    with atomic_file(path) as file:
-        file.write(f"{json_text(value)}\n".encode())
 
 
 def _upstream_name(model_name: str, sampling: Sampling) -> str:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import re
 from itertools import takewhile
-from pathlib import Path
 
 from notagen.abc.duration import default_unit_length, parse_meter
 from notagen.notation.bars import BarTable, declared_voice, is_field, read_tune, voice_segments
 from notagen.notation.clean import clean
 from notagen.notation.layout import interleave, without_comment
-from pentatonic.errors import FormatError, InputError
-
-ABC_SUFFIXES = (".abc",)
-SCORE_SUFFIXES = (".xml", ".musicxml", ".mxl")
+from pentatonic.errors import FormatError
 
 _ABOUT = re.compile("[XTC]:|%(?!%)")
 _NUMBER = re.compile(r"X:\s*(\d*)")
@@ -27,7 +23,6 @@ _LAST_BARLINE = re.compile(r"(?<![|:\]])\|{0,2}\s*\Z")
 _EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r":\|\s*\|:|:\|:")
 _SECTION = re.compile(r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|(\|:|::|:\||\|\|)(?:(?=\s*(\d))|)')
 _MUSIC_FIELDS = "KLMQV"
-_MOST_BYTES = 64 * 2**20
 
 
 def split_tunes(text: str) -> list[tuple[str, str]]:
@@ -134,35 +129,6 @@ def prepare_tune(text: str) -> BarTable:
     if not tune.bar_count:
         raise FormatError("there is no music")
     return tune
-
-
-def read_tunes(file: Path) -> list[tuple[str, str]]:
-    """Read the tunes of one file.
-
-    Args:
-        file: ABC, UTF-8 or Latin-1, or MusicXML.
-
-    Returns:
-        Pairs of the number in the tune book (empty where there is none) and the tune in standard layout.
-
-    Raises:
-        InputError: The file is too large, or not what its name says.
-    """
-    if file.suffix.lower() in SCORE_SUFFIXES:
-        from notagen.musicxml.reader import musicxml_to_abc
-
-        return [("", musicxml_to_abc(file))]
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    if len(content) > _MOST_BYTES:
-        raise InputError(f"{file}: more than {_MOST_BYTES >> 20} MiB")
-    try:
-        return split_tunes(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return split_tunes(content.decode("latin-1"))  # what older tune books are written in
 
 
 def _is_kept(line: str) -> bool:

@@ -1,15 +1,13 @@
-"""MIDI files: one track per voice, with tempi, time and key signatures."""
+"""The content of MIDI files: one track per voice, with tempi, time and key signatures."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
-# The types behind `symusic.Score` and its likes, which are functions without types.
+# The types behind `symusic.Score` and so on, which are functions without types.
 from symusic.core import KeySignatureTick, NoteTick, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
-from notagen.sound.performance import Performance, perform
-from pentatonic.checkpoint import atomic_file
+from notagen.sound.performance import Performance
 
 TICKS_PER_QUARTER = 480
 
@@ -18,25 +16,8 @@ _MAX_SHARPS = 7
 _MAX_BEATS = 255
 
 
-def write_midi(text: str, path: str | Path) -> None:
-    """Write a piece as a MIDI file, whole or not at all; repeats and endings are played out.
-
-    Args:
-        text: One tune in ABC, in any layout.
-        path: The file; its folder must exist.
-
-    Raises:
-        FormatError: The text is no piece.
-        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
-        CheckpointError: The file cannot be written.
-    """
-    data = midi_bytes(perform(text))
-    with atomic_file(path) as file:
-        file.write(data)
-
-
 def midi_bytes(performance: Performance) -> bytes:
-    """Return a piece as the content of a MIDI file.
+    """Return a piece as the content of a MIDI file; repeats and endings are played out.
 
     Time signatures with another unit than a power of 2, and keys of more than seven signs, are left out: MIDI
     has none. Of more than 15 pitched voices some share a channel.

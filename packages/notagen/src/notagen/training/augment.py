@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from notagen.files.reading import read_tunes
 from notagen.notation.bars import BarTable
 from notagen.notation.keys import MAJOR_KEYS, global_key
 from notagen.notation.layout import interleaved
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import Movable
-from notagen.notation.tunebook import prepare_tune, read_tunes
+from notagen.notation.tunebook import prepare_tune
+from pentatonic.child_process import Message
 from pentatonic.errors import InputError, PentatonicError
+from pentatonic.time_limit import TimeLimitExceeded, time_limit
 
 AUGMENTED, INTERLEAVED = "augmented", "interleaved"
 
@@ -62,7 +61,7 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
         The outcome of each tune, in order, including all errors.
     """
     try:
-        with _time_limit(timeout_s):
+        with time_limit(timeout_s):
             texts = read_tunes(file)
             width = len(str(len(texts)))
             return [
@@ -71,8 +70,30 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
                 )
                 for place, (number, text) in enumerate(texts, 1)
             ]
+    except TimeLimitExceeded as error:
+        return [Tune(error=(InputError.__name__, str(error)))]
     except (PentatonicError, OSError) as error:
         return [Tune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
+
+
+def convert_in_child(request: Message) -> Message:
+    """Call :func:`convert_file` in a child process.
+
+    Args:
+        request: The arguments as ``value``, an object.
+
+    Returns:
+        The tunes as ``value``, a list of objects.
+    """
+    arguments = request.value
+    tunes = convert_file(
+        Path(arguments["file"]),
+        arguments["name"],
+        out=Path(arguments["out"]),
+        min_bars=arguments["min_bars"],
+        timeout_s=arguments["timeout_s"],
+    )
+    return Message([asdict(tune) for tune in tunes])
 
 
 def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -> Tune:
@@ -117,28 +138,3 @@ def remove_tune(out: Path, name: str) -> None:
         *(out / AUGMENTED / k / f"{name}_{k}.abc" for k in MAJOR_KEYS),
     ):
         path.unlink(missing_ok=True)
-
-
-class _TimeLimit(Exception):
-    """Not a PentatonicError, because a reader could take that for an error of one bar and continue."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise an InputError in the block when it takes too long."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def expire(_number: int, _frame: object) -> None:
-        raise _TimeLimit
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except _TimeLimit:
-        raise InputError(f"took longer than {seconds:g} s") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

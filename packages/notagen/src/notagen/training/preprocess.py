@@ -7,7 +7,7 @@ trained on), the indexes ``augmented.jsonl``, ``augmented_train.jsonl`` and ``au
 ``report.json``, which names every tune that was left out and why. All 15 keys are written, as in the original's data
 sets: a training step then reads one small file and nothing else.
 
-A run that was stopped goes on where it was; what it writes does not depend on the number of processes.
+A run that was stopped continues; what it writes does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from notagen.files.reading import SCORE_SUFFIXES
 from notagen.notation.clean import to_ascii
 from notagen.notation.keys import MAJOR_KEYS
-from notagen.notation.tunebook import ABC_SUFFIXES, SCORE_SUFFIXES
 from notagen.training.augment import AUGMENTED, INTERLEAVED, Tune, convert_file, remove_tune
 from notagen.training.index import Entry, write_index
+from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport, progress, run_manifest
-from pentatonic.errors import ConfigError, FormatError, InputError, PentatonicError, UsageError
+from pentatonic.errors import ConfigError, FormatError, InputError, UsageError
+from pentatonic.folder_run import find_files
 
 _JOURNAL = "tunes.jsonl"
+_CHILD = "notagen.training.augment:convert_in_child"
+# A process that does not end a file at its time limit is killed so many seconds later.
+_KILL_AFTER_S = 30.0
 
 
 @dataclass
@@ -94,7 +96,7 @@ def preprocess(config: PreprocessConfig) -> BatchReport:
     group, prompts = _checked(config), _read_prompts(data)
     files = find_scores(source)
     if not files:
-        raise UsageError(f"data.source={source} holds no {' '.join((*ABC_SUFFIXES, *SCORE_SUFFIXES))} files")
+        raise UsageError(f"data.source={source} holds no {' '.join(SCORE_SUFFIXES)} files")
     root = source if source.is_dir() else source.parent
     for folder in (out / INTERLEAVED, *(out / AUGMENTED / key for key in MAJOR_KEYS)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,14 +143,13 @@ def find_scores(source: Path) -> list[Path]:
     """Return the ABC and MusicXML files below a folder in a fixed order, or the file itself.
 
     Raises:
-        UsageError: There is no such path.
+        UsageError: The path does not exist.
     """
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise UsageError(f"{source} is neither a folder nor a file")
-    wanted = (*ABC_SUFFIXES, *SCORE_SUFFIXES)
-    return sorted(path for path in source.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    return [path for path in find_files([source], SCORE_SUFFIXES) if path.is_file()]
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -175,38 +176,62 @@ def _convert_all(
     """Yield what became of each file in order; files that are in the journal of an earlier run are not read again."""
     out = Path(config.data.out)
     known = _read_journal(out / _JOURNAL, config)
-    convert = partial(convert_file, out=out, min_bars=config.data.min_bars, timeout_s=config.timeout_s)
     todo = [(file, name) for file, name in zip(files, names, strict=True) if _stamp(file, name) not in known]
-    jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
     with contextlib.ExitStack() as stack:
-        run: Any = map
-        if jobs > 1:
-            # A fresh interpreter for each worker: a fork would copy threads that this one may have.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
-            run = partial(pool.map, chunksize=max(1, min(16, len(todo) // (4 * jobs))))
-        outcomes = iter(run(convert, [file for file, _ in todo], [name for _, name in todo]))
+        outcomes = iter(_outcomes(todo, config, stack))
         journal = stack.enter_context((out / _JOURNAL).open("a", encoding="utf-8"))
         bar = stack.enter_context(progress(len(files), "preprocessing"))
         for file, name in zip(files, names, strict=True):
             stamp = _stamp(file, name)
             tunes = known.get(stamp)
             if tunes is None:
-                try:
-                    tunes = next(outcomes)
-                except BrokenProcessPool as error:
-                    raise PentatonicError(
-                        f"a worker process died near {file}, perhaps for want of memory; the same command goes on "
-                        "from there, and with jobs=1 it stops at the file itself"
-                    ) from error
-                journal.write(json.dumps({"file": stamp, "tunes": [asdict(tune) for tune in tunes]}) + "\n")
-                journal.flush()
+                outcome = next(outcomes)
+                if isinstance(
+                    outcome, ChildFailure
+                ):  # not in the journal: the next run tries this file again
+                    tunes = [Tune(error=("InputError", f"the process {outcome}; out of memory?"))]
+                else:
+                    tunes = outcome
+                    journal.write(
+                        json.dumps({"file": stamp, "tunes": [asdict(tune) for tune in tunes]}) + "\n"
+                    )
+                    journal.flush()
             bar.advance(1, note=file.name)
             yield file, tunes
 
 
+def _outcomes(
+    todo: Sequence[tuple[Path, str]], config: PreprocessConfig, stack: contextlib.ExitStack
+) -> Iterable[list[Tune] | ChildFailure]:
+    """Convert files in order, in this process or in several; ``stack`` ends the others."""
+    options = {"min_bars": config.data.min_bars, "timeout_s": config.timeout_s}
+    out, jobs = Path(config.data.out), min(config.jobs or os.cpu_count() or 1, len(todo))
+    if jobs <= 1:
+        return (convert_file(file, name, out=out, **options) for file, name in todo)
+    children = stack.enter_context(ChildPool(_CHILD, jobs, seconds=config.timeout_s + _KILL_AFTER_S))
+    threads = ThreadPoolExecutor(jobs)
+    stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+
+    def ask(task: tuple[Path, str]) -> list[Tune] | ChildFailure:
+        file, name = task
+        request = {"file": str(file.absolute()), "name": name, "out": str(out.absolute()), **options}
+        try:
+            (answer,) = children.answers(Message(request))
+        except ChildFailure as failure:
+            return failure
+        return [_tune(values) for values in answer.value]
+
+    return threads.map(ask, todo)
+
+
+def _tune(values: dict[str, Any]) -> Tune:
+    """Rebuild a tune from JSON."""
+    error = values["error"] and tuple(values["error"])
+    return Tune(**{**values, "error": error})
+
+
 def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[Tune]]:
-    """Read what an earlier run did; with other options that matter to a tune, begin anew."""
+    """Read what an earlier run did; with other options that matter to a tune, start from the beginning."""
     options = f"min_bars={config.data.min_bars}"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     if not lines or lines[0] != json.dumps({"options": options}):
@@ -216,9 +241,7 @@ def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[Tune]]
     for line in lines[1:]:
         with contextlib.suppress(ValueError):  # the last line of a run that was killed
             record = json.loads(line)
-            tunes = [
-                Tune(**tune | {"error": tune["error"] and tuple(tune["error"])}) for tune in record["tunes"]
-            ]
+            tunes = [_tune(values) for values in record["tunes"]]
             # The files of a duplicate were removed, and the piece that it repeated may be gone by now.
             if all((path.parent / INTERLEAVED / f"{tune.name}.abc").is_file() for tune in tunes if tune.name):
                 known[record["file"]] = tunes
@@ -246,7 +269,7 @@ def _checked(config: PreprocessConfig) -> re.Pattern[str]:
     try:
         pattern = re.compile(data.group)
     except re.error as error:
-        raise ConfigError(f"data.group={data.group!r} is no regular expression ({error})") from error
+        raise ConfigError(f"data.group={data.group!r} is not a regular expression ({error})") from error
     if not pattern.groups:
         raise ConfigError(
             f"data.group={data.group!r} has no group in parentheses, which would name what belongs together"

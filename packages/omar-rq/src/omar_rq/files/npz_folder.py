@@ -1,0 +1,121 @@
+"""``.npz`` files that say what they were made from, one per audio file, and how they are written."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pentatonic import audio
+from pentatonic.checkpoint import atomic_file
+from pentatonic.errors import UsageError
+from pentatonic.folder_run import mirrored
+
+# Member of every output: JSON text of `pentatonic.folder_run.made_from`.
+MADE_BY = "made_by"
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An array on disk: ``files`` hold its values one after the other, in C order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    files: Sequence[BinaryIO]
+
+
+@dataclass(frozen=True)
+class NpzContent:
+    """What goes into one ``.npz``.
+
+    Args:
+        arrays: Member -> array.
+        about: What the report says about it.
+        files: Closes the files of the arrays that are on disk.
+    """
+
+    arrays: Mapping[str, ArrayLike | Spooled]
+    about: Mapping[str, object]
+    files: ExitStack
+
+
+def find_audio(paths: Sequence[str | Path]) -> list[Path]:
+    """Find audio files among files and folders, as :func:`pentatonic.audio.find_files`.
+
+    Raises:
+        UsageError: There are none.
+    """
+    sources = audio.find_files(paths)
+    if not sources:
+        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
+    return sources
+
+
+def npz_targets(paths: Sequence[str | Path], out: Path) -> dict[Path, Path]:
+    """Place one ``.npz`` per audio file below ``out``.
+
+    The outputs mirror the folders below what the paths have in common, and keep the suffix of the source: ``a/b.wav``
+    becomes ``a/b.wav.npz``.
+
+    Raises:
+        UsageError: There are no audio files.
+    """
+    return {source: out / f"{place}.npz" for source, place in mirrored(paths, find_audio(paths)).items()}
+
+
+def write_content(content: NpzContent, target: Path) -> Mapping[str, object]:
+    """Write one ``.npz`` and return what the report says about it; the last stage of a run over a folder.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    with content.files:
+        write_npz(target, content.arrays)
+    return content.about
+
+
+def write_npz(target: Path, arrays: Mapping[str, ArrayLike | Spooled]) -> None:
+    """Write arrays, in memory or on disk, as one uncompressed ``.npz``, whole or not at all.
+
+    Equal arrays give equal bytes, and ``numpy.load`` reads them without pickle.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    with atomic_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            # A ZipInfo made like this carries no time of day.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                if isinstance(array, Spooled):
+                    _copy(array, member)
+                else:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _copy(array: Spooled, member: Any) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(member, header)
+    for file in array.files:
+        file.seek(0)
+        shutil.copyfileobj(file, member, io.DEFAULT_BUFFER_SIZE * 64)
+
+
+def is_made_by(target: Path, made_by: str) -> bool:
+    """Whether ``target`` is a whole ``.npz`` that was made from this source with these settings."""
+    try:
+        with np.load(target, allow_pickle=False) as stored:
+            return str(stored[MADE_BY]) == made_by
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # absent, damaged, or of another program
+        return False

@@ -1,0 +1,225 @@
+"""The stages of embedding and tokenising files: plain functions, which any driver may call.
+
+:func:`read_audio` opens a file, :func:`compute_embeddings` or :func:`compute_tokens` gives what goes into its ``.npz``,
+and :func:`omar_rq.files.npz_folder.write_content` writes it.
+
+Shape legend: L layers, N tokens, C width, K token streams.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
+from omar_rq.model import OmarRQ
+from omar_rq.streaming import stream_embeddings
+from omar_rq.tokens import Tokenizer
+from pentatonic.errors import AudioError, InputError, UsageError
+from pentatonic.folder_run import made_from
+
+Stream = Callable[..., Iterator[Tensor]]
+"""Reads a file as :func:`pentatonic.audio.stream` does."""
+
+Pool = Literal["none", "mean"]
+Store = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class AudioItem:
+    """One audio file that is being read.
+
+    Args:
+        source: The file.
+        made_by: What its output will be made from, as stored in it.
+        blocks: Its samples at the rate of the model, decoded as they are asked for.
+    """
+
+    source: Path
+    made_by: str
+    blocks: Iterable[Tensor]
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """Options of :func:`compute_embeddings`, as those of :func:`embed_file`; ``layers`` are ascending indices.
+
+    Raises:
+        UsageError: An option has a value that is not allowed.
+    """
+
+    layers: Sequence[int]
+    context_s: float | None
+    pool: Pool
+    store: Store
+    model_name: str
+
+    def __post_init__(self) -> None:
+        check_choice("pool", self.pool, Pool)
+        check_choice("store", self.store, Store)
+
+
+def read_audio(
+    source: Path, *, stream: Stream, sample_rate: int, strict: bool, settings: Mapping[str, object]
+) -> AudioItem:
+    """Open one file; the first stage of a run over a folder.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    made_by = made_from(
+        settings, source
+    )  # before the audio is read: a file that changes meanwhile is not done
+    return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
+
+
+def compute_embeddings(
+    items: Sequence[AudioItem], *, model: OmarRQ, options: EmbeddingOptions, folder: Path
+) -> list[NpzContent]:
+    """Embed files, one after the other; the second stage of ``omar-rq embed``.
+
+    Args:
+        items: The files.
+        model: In evaluation mode.
+        options: What to compute.
+        folder: Where embeddings that are not pooled wait on disk, in files without a name.
+
+    Raises:
+        AudioError: The audio cannot be read, or is too short for one token.
+        InputError: A value is beyond float16.
+    """
+    contents = []
+    for item in items:
+        blocks = _Counted(item.blocks)
+        with _named_errors(item.source), ExitStack() as stack:
+            pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
+            dtype = np.dtype(options.store)
+            if options.pool == "mean":
+                embeddings, n_tokens = _mean(pieces, dtype)
+            else:
+                # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
+                files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
+                embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
+            times = {} if options.pool == "mean" else {"times_s": model.timestamps(n_tokens).numpy()}
+            arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
+            contents.append(
+                _content(model, item, arrays, n_tokens, blocks.n_samples, options.model_name, stack.pop_all())
+            )
+    return contents
+
+
+def compute_tokens(
+    items: Sequence[AudioItem], *, model: OmarRQ, tokenizer: Tokenizer, model_name: str
+) -> list[NpzContent]:
+    """Tokenise files, each in one piece; the second stage of ``omar-rq tokenize``.
+
+    Raises:
+        AudioError: The audio cannot be read, or is too short for one token.
+    """
+    contents = []
+    for item in items:
+        with _named_errors(item.source):
+            samples = torch.cat([torch.zeros(0), *item.blocks])
+            tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
+            assert isinstance(tokens, Tensor)
+        arrays = {
+            "tokens": tokens[0].to(torch.int32).cpu().numpy(),
+            "times_s": model.timestamps(tokens.shape[1]).numpy(),
+            "codebook_sizes": np.array(tokenizer.codebook_sizes),
+        }
+        contents.append(_content(model, item, arrays, tokens.shape[1], len(samples), model_name, ExitStack()))
+    return contents
+
+
+class _Counted:
+    """Blocks of samples, counted as they pass."""
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        self.n_samples = 0
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self._blocks:
+            self.n_samples += len(block)
+            yield block
+
+
+def _mean(pieces: Iterable[list[Tensor]], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
+    """Return the mean over all tokens, (L, C), and N."""
+    total, n_tokens = torch.zeros(()), 0
+    for piece in pieces:
+        total = total + torch.stack([rows.double().sum(0) for rows in piece]).cpu()
+        n_tokens += len(piece[0])
+    return _stored((total / n_tokens).numpy(), dtype), n_tokens
+
+
+def _spool(
+    pieces: Iterable[list[Tensor]], files: Sequence[Any], dtype: np.dtype[Any], width: int
+) -> tuple[Spooled, int]:
+    """Put each layer into its file as the pieces come; return the whole, (L, N, C), and N."""
+    n_tokens = 0
+    for piece in pieces:
+        n_tokens += len(piece[0])
+        for rows, file in zip(piece, files, strict=True):
+            file.write(_stored(rows.cpu().numpy(), dtype).tobytes())
+    return Spooled((len(files), n_tokens, width), dtype, files), n_tokens
+
+
+def _stored(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    limit = np.finfo(dtype).max
+    if not np.all(np.abs(values) <= limit):
+        raise InputError(
+            f"an embedding is not finite or beyond {limit:g}, the largest {dtype}; store float32"
+        )
+    return values.astype(dtype)
+
+
+def _content(
+    model: OmarRQ,
+    item: AudioItem,
+    arrays: Mapping[str, Any],
+    n_tokens: int,
+    n_samples: int,
+    model_name: str,
+    files: ExitStack,
+) -> NpzContent:
+    """Add to the arrays of a file what all outputs have."""
+    duration_s = n_samples / model.sample_rate
+    scalars = {
+        "eps": model.eps,
+        "sample_rate": model.sample_rate,
+        "duration_s": duration_s,
+        "model": model_name,
+        MADE_BY: item.made_by,
+    }
+    about = {"tokens": n_tokens, "duration_s": round(duration_s, 3)}
+    return NpzContent({**arrays, **scalars}, about, files)
+
+
+@contextmanager
+def _named_errors(source: Path) -> Iterator[None]:
+    """Name the file in errors about a signal in memory, which do not name one."""
+    try:
+        yield
+    except AudioError as error:
+        if error.path != source:
+            error.path, error.args = source, (f"{source}: {error.reason}",)
+        raise
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is not one of a ``Literal``.
+
+    Raises:
+        UsageError: It is not allowed.
+    """
+    if value not in get_args(choices):
+        raise UsageError(f"{name} is {value!r}; allowed: {', '.join(get_args(choices))}")
