@@ -17,7 +17,7 @@ SCRIPT = ROOT / "configs" / "launcher" / "slurm.sbatch"
 
 SCONTROL = """#!/bin/bash
 case $1 in
-  show) echo 127.0.0.1; echo node-2 ;;
+  show) echo 127.0.0.1; for ((node = 2; node < 20000; node++)); do echo "node-$node"; done ;;  # more than a pipe holds
   *) echo "$@" >> scontrol.calls ;;
 esac
 """
@@ -72,6 +72,7 @@ def start(place: Path, *words: str, tasks: int = 2, **variables: str) -> subproc
         "SLURM_JOB_NODELIST": "node-[1-2]",
         "SLURM_NTASKS": str(tasks),
         "SLURM_NTASKS_PER_NODE": str(tasks),
+        "SLURM_CPUS_PER_TASK": "8",
     }
     return subprocess.Popen(
         ["bash", str(SCRIPT), *words],
