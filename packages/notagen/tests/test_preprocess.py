@@ -99,6 +99,27 @@ def test_the_output_does_not_depend_on_the_number_of_processes(source, tmp_path)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_a_process_that_crashes_costs_one_file_which_the_next_run_reads_again(source, tmp_path, monkeypatch):
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "crashing.py").write_text(
+        "import os\nfrom notagen.training import augment\n"
+        "def convert(request):\n"
+        "    if request.value['file'].endswith('two.abc'):\n        os._exit(9)\n"
+        "    return augment.convert_in_child(request)\n"
+    )
+    monkeypatch.syspath_prepend(modules)
+    with monkeypatch.context() as patch:
+        patch.setattr("notagen.training.preprocess._CHILD", "crashing:convert")
+        report = run(source, tmp_path / "out", jobs=2)
+    fates = {entry["path"]: entry for entry in report.entries}
+    assert fates["works/two.abc"]["reason"] == "the process ended with status 9; out of memory?"
+    assert fates["works/one.abc"]["status"] == "done" and report.count("done") == 5
+    run(source, tmp_path / "out", jobs=1)
+    run(source, tmp_path / "whole", jobs=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_a_second_run_reads_only_what_is_new(source, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(source, out)
