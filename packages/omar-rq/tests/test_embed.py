@@ -122,8 +122,17 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
     )
     np.testing.assert_array_equal(stored["times_s"], np.arange(47) / 15.625)
     assert stored["layers"].tolist() == [0, 2]
-    facts = {name: stored[name].item() for name in ("eps", "sample_rate", "duration_s", "model")}
-    assert facts == {"eps": 15.625, "sample_rate": 16000, "duration_s": 3.0, "model": "small"}
+    facts = {
+        name: stored[name].item()
+        for name in ("embedding_rate_hz", "eps", "sample_rate", "duration_s", "model")
+    }
+    assert facts == {
+        "embedding_rate_hz": 15.625,
+        "eps": 15.625,
+        "sample_rate": 16000,
+        "duration_s": 3.0,
+        "model": "small",
+    }
     assert about == {"tokens": 47, "duration_s": 3.0}
 
 

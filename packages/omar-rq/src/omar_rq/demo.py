@@ -35,17 +35,17 @@ NEAREST_SHOWN = 12
 
 @dataclass(frozen=True)
 class Recording:
-    """One embedded recording: samples (n,) at ``sample_rate``, embeddings (N, C) at ``eps`` per second."""
+    """One embedded recording: samples (n,) at ``sample_rate``, embeddings (N, C) at ``embedding_rate_hz``."""
 
     name: str
     samples: Tensor
     sample_rate: int
     embeddings: Tensor
-    eps: float
+    embedding_rate_hz: float
 
     def segments(self) -> Tensor:
         """Mean embedding of every ``SEGMENT_S`` seconds, unit length: (S, C)."""
-        length = max(1, round(SEGMENT_S * self.eps))
+        length = max(1, round(SEGMENT_S * self.embedding_rate_hz))
         whole = max(1, len(self.embeddings) // length)
         return F.normalize(torch.stack([part.mean(0) for part in self.embeddings.tensor_split(whole)]), dim=1)
 
@@ -85,7 +85,7 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
     # What all recordings share (silence, loudness, the soundfont) would make everything look alike.
     recordings = centred(list(embedded.values()))
     report.text(
-        f"Each recording was cut into {model.eps:.4g} tokens per second by the model {model_name}, which turned every "
+        f"Each recording was cut into {model.embedding_rate_hz:.4g} tokens per second by the model {model_name}, which turned every "
         f"token into a vector of {model.config.net.embed_dim} numbers. The squares show how similar any two moments "
         "of a recording are: bright blocks are sections, bright diagonals are repetitions."
     )
@@ -104,13 +104,18 @@ def embed(model: OmarRQ, path: Path) -> Recording:
     sound = audio.load(path, sample_rate=model.sample_rate)
     embeddings = model.extract_embeddings(sound.samples, sample_rate=sound.sample_rate)
     assert isinstance(embeddings, Tensor)
-    return Recording(path.stem, sound.samples[0], sound.sample_rate, embeddings[0, 0], model.eps)
+    return Recording(
+        path.stem, sound.samples[0], sound.sample_rate, embeddings[0, 0], model.embedding_rate_hz
+    )
 
 
 def centred(recordings: Sequence[Recording]) -> list[Recording]:
     """Subtract the mean embedding of all recordings together."""
     mean = torch.cat([recording.embeddings for recording in recordings]).mean(0)
-    return [Recording(r.name, r.samples, r.sample_rate, r.embeddings - mean, r.eps) for r in recordings]
+    return [
+        Recording(r.name, r.samples, r.sample_rate, r.embeddings - mean, r.embedding_rate_hz)
+        for r in recordings
+    ]
 
 
 def _describe(report: Report, recording: Recording, path: Path) -> str:
@@ -136,7 +141,7 @@ def _figure(recording: Recording) -> Figure:
     spectrogram = mel(samples).numpy()
     unit = F.normalize(recording.embeddings, dim=1)
     similarity = (unit @ unit.T).numpy()
-    seconds = len(unit) / recording.eps
+    seconds = len(unit) / recording.embedding_rate_hz
     figure = Figure(figsize=(8.5, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.9, 1))
     left.imshow(
@@ -171,7 +176,10 @@ def _nearest(report: Report, recordings: Sequence[Recording], players: Sequence[
 def nearest_pairs(recordings: Sequence[Recording]) -> list[tuple[float, int, float, int, float]]:
     """Return (cosine, recording, seconds, other recording, seconds there), the closest first, each pair once."""
     segments = [recording.segments() for recording in recordings]
-    seconds = [len(r.embeddings) / r.eps / len(part) for r, part in zip(recordings, segments, strict=True)]
+    seconds = [
+        len(r.embeddings) / r.embedding_rate_hz / len(part)
+        for r, part in zip(recordings, segments, strict=True)
+    ]
     pairs = {}
     for a, own in enumerate(segments):
         for i, segment in enumerate(own):

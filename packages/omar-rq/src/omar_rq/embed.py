@@ -55,8 +55,9 @@ def embed_file(
     """Embed one audio file of any length, with memory that does not grow with it.
 
     The ``.npz`` holds ``embeddings`` ``(L, N, C)``, or ``(L, C)`` with ``pool="mean"``; ``times_s`` ``(N,)`` float64,
-    where each token starts (not with a pool); ``layers`` ``(L,)``, ascending; and the scalars ``eps`` (tokens per
-    second), ``sample_rate`` (of the model), ``duration_s``, ``model`` and ``made_by``.
+    where each token starts (not with a pool); ``layers`` ``(L,)``, ascending; and the scalars
+    ``embedding_rate_hz`` (tokens per second; also as ``eps``, the original's name), ``sample_rate`` (of the model),
+    ``duration_s``, ``model`` and ``made_by``.
 
     Args:
         model: The model, in evaluation mode.

@@ -194,7 +194,8 @@ def _content(
     """Add to the arrays of a file what all outputs have."""
     duration_s = n_samples / model.sample_rate
     scalars = {
-        "eps": model.eps,
+        "embedding_rate_hz": model.embedding_rate_hz,
+        "eps": model.embedding_rate_hz,
         "sample_rate": model.sample_rate,
         "duration_s": duration_s,
         "model": model_name,
