@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+from notagen.notation.countdown import COUNTDOWN, with_countdown
 from pentatonic.errors import FormatError, UsageError
 
 PATCH_SIZE = 16
@@ -25,7 +26,8 @@ Patch = list[int]
 # Barlines side by side, such as `:||`, count as one.
 _BARLINE = re.compile(r"((?:\|:|::|:\||\[\||\|\||\|\]|\|)+)")
 _FOREIGN = re.compile(r"[^\x03-\x7f]")
-_BODY_STARTS = ("[V:", "[r:")
+#: What a line of the tune body starts with: a voice, or a countdown tag before the first voice.
+BODY_STARTS = ("[V:", COUNTDOWN)
 _NEWLINE = ord("\n")
 
 
@@ -79,7 +81,7 @@ def encode_train(
     """Encode a piece for training.
 
     Args:
-        text: Interleaved ABC. A body that already has its ``[r:done/left]`` tags keeps them.
+        text: Interleaved ABC. A body that already has its countdown tags keeps them.
         patch_length: Most patches that the model sees, at least 1.
         stream: Tag each body line with the number of bars before and after it, and start a piece that is too long
             at its head, at a middle line or so that its tail fits, each equally likely.
@@ -96,8 +98,8 @@ def encode_train(
     metadata, body = _sections(text)
     if not body:
         raise FormatError("there is no tune body; at least one line must start with '[V:' or '[r:'")
-    if stream and not body[0].startswith("[r:"):
-        body = [f"[r:{k}/{len(body) - 1 - k}]{line}" for k, line in enumerate(body)]
+    if stream and not body[0].startswith(COUNTDOWN):
+        body = with_countdown(body)
     head = [list(START_PATCH)] if special else []
     head += [patch for line in metadata for patch in cut(line)]
     lines = [[patch for unit in bar_units(line) for patch in cut(unit)] for line in body]
@@ -163,7 +165,7 @@ def keep_newest(patches: Sequence[Patch], patch_length: int) -> list[Patch]:
 
 def line_starts(patches: Sequence[Patch]) -> list[int]:
     """Return where the lines of the tune body start; without a body, only the number of patches."""
-    markers = [[ord(c) for c in start] for start in _BODY_STARTS]
+    markers = [[ord(c) for c in start] for start in BODY_STARTS]
     first = next((i for i, patch in enumerate(patches) if patch[:3] in markers), len(patches))
     return [first, *(i + 1 for i in range(first, len(patches) - 1) if _NEWLINE in patches[i])]
 
@@ -192,7 +194,7 @@ def _sections(text: str) -> tuple[list[str], list[str]]:
             )
         if line:
             lines.append(line + "\n")
-    first = next((i for i, line in enumerate(lines) if line.startswith(_BODY_STARTS)), len(lines))
+    first = next((i for i, line in enumerate(lines) if line.startswith(BODY_STARTS)), len(lines))
     return lines[:first], lines[first:]
 
 

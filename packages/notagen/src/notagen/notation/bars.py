@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from notagen.abc.duration import bar_duration
+from notagen.notation.countdown import without_countdown
 from pentatonic.errors import FormatError
 
 #: Barlines in the order in which they are tried at a position.
@@ -27,10 +28,9 @@ _INLINE_FIELDS = re.compile(r"(?:\s*\[[A-Za-z]:[^\[\]\n]*\])+\s*")
 _VOLTA = re.compile(r"[:\d][:\d]*(?:[,.\-](?=\d|\s|$)[:\d]*)*")
 _VOICE_MARK = re.compile(r"\[V:[ \t]*(\w+)(?:[ \t][^\[\]\n]*)?\]")
 _VOICE_LINE = re.compile(r"V:[ \t]*(\w+)(?!\S)")
-_STREAM_MARK = re.compile(r"\s*\[r:[^\[\]\n]*\]")
 _FIELD = re.compile(r"(?![A-GXZa-gxz]:[|:])[A-Za-z]:")
 _INLINE_KINDS = "KLMQ"
-_NO_MUSIC = "there is no music: every line is a field, a comment or a bar count"
+_NO_MUSIC = "there is no music: every line is a field, a comment or a countdown tag"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def voice_segments(line: str) -> list[tuple[str, str]]:
     """Cut one line of an interleaved tune at its ``[V:n]``.
 
     Args:
-        line: One line; a leading ``[r:done/left]`` is dropped.
+        line: One line; a countdown tag at its start is dropped.
 
     Returns:
         Pairs of voice name and content, in the order of the line; empty when there is no ``[V:n]``. Text
@@ -179,7 +179,7 @@ def read_tune(text: str) -> BarTable:
 
     The music begins at the first line that is neither a field nor a comment, or at the ``V:`` line before
     it. In the music, field lines ``K: L: M: Q:`` become inline fields; comments and other fields are dropped,
-    as are marks ``[r:done/left]``. A voice that the header does not declare gets a ``V:`` line there; music
+    as are countdown tags. A voice that the header does not declare gets a ``V:`` line there; music
     without any ``V:`` is voice 1.
 
     Args:
@@ -208,7 +208,7 @@ def read_tune(text: str) -> BarTable:
             if line[0] in _INLINE_KINDS:
                 parts.setdefault(current, []).append(f"[{line}]")
         elif not line.startswith("%"):
-            content = strip_stream_mark(line)
+            content = without_countdown(line)
             before = content[: mark.start()] if (mark := _VOICE_MARK.search(content)) else content
             if before.strip():
                 parts.setdefault(current, []).append(before)
@@ -250,12 +250,6 @@ def alignment(tune: BarTable, *, duration: Callable[[str], Fraction | None] = ba
 def is_field(line: str) -> bool:
     """Whether a line is a field such as ``K:D``; ``C:|`` is a note before a repeat sign."""
     return _FIELD.match(line) is not None
-
-
-def strip_stream_mark(line: str) -> str:
-    """Drop the ``[r:done/left]`` that a line of a generated tune begins with."""
-    mark = _STREAM_MARK.match(line)
-    return line[mark.end() :] if mark else line
 
 
 def declared_voice(line: str) -> str | None:

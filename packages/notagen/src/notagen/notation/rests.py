@@ -1,14 +1,15 @@
 """Bars of rests: left out of the text the models are trained on, and put back into what they write.
 
 In training text a line holds only the voices that play. A generated tune is therefore completed before any
-other program reads it: each voice gets back a rest as long as the bar of the others.
+other program reads it: each voice gets back a rest as long as the bar of the others, and in the first bar the
+changes of key, note length and meter that all others have.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,10 +19,11 @@ from notagen.notation.bars import (
     Segment,
     declared_voice,
     split_segment,
-    strip_stream_mark,
     voice_segments,
 )
-from notagen.notation.layout import bar_text, by_number
+from notagen.notation.countdown import without_countdown
+from notagen.notation.layout import bar_text
+from notagen.notation.lines import FIELD_PARSERS, FieldChange, field_changes, keyless_voices
 from pentatonic.errors import FormatError
 
 _SOUND = re.compile("[A-WYa-wy]")
@@ -76,27 +78,30 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
 
     A restored bar is a rest with the most frequent length of the bars on its line (of the line before where
     no length is known; of the meter at the start), with their barlines. The rest is invisible (``x``) in
-    every voice but the first of a ``( )`` group of ``%%score``.
+    every voice but the first of a ``( )`` group of ``%%score``. A change of key, note length or meter that all
+    bars on the first line have is given to the restored bars too, because :func:`omit_rests` leaves out voices
+    that rest there together with their changes; a key is not given to voices declared with ``K:none``.
 
     Args:
-        text: Interleaved layout with any voices left out; marks ``[r:done/left]`` are dropped. Lines of the
-            music without ``[V:n]`` are dropped.
+        text: Interleaved layout with any voices left out; countdown tags are dropped. Lines of the music without
+            ``[V:n]`` are dropped.
         duration: Text of a bar -> its length in units of ``L:``, None when unknown.
 
     Returns:
-        The completed tune; a text without any ``[V:n]`` comes back as it is, without empty lines.
+        The completed tune, each line with all voices in the order of the header; a text without any ``[V:n]``
+        comes back as it is, without empty lines.
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if voice_segments(line)), len(lines))
     header = [line for _, line in lines[:start]]
     rests = rest_letters(header)
-    voices = sorted(rests, key=by_number)
+    keyless = keyless_voices(header)
     length = _bar_length(header)
     completed = list(header)
     undeclared: list[tuple[int, str]] = []
     for number, line in lines[start:]:
         contents: dict[str, str] = {}
-        for name, content in voice_segments(strip_stream_mark(line)):
+        for name, content in voice_segments(without_countdown(line)):
             if name in rests:
                 contents[name] = contents.get(name, "") + content.strip()
             else:
@@ -106,10 +111,14 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
         present = [split_segment(content) for content in contents.values()]
         length = _common_length(present, duration) or length
         left = next((segment.left for segment in present if segment.left), "")
-        rest = f"{length}{present[-1].right}"
-        completed.append(
-            "".join(f"[V:{name}]{contents.get(name, left + rests[name] + rest)}" for name in voices)
-        )
+        changes = _common_changes(contents, keyless) if len(completed) == len(header) else []
+        for name in rests.keys() - contents.keys():
+            fields = [change for change in changes if change.name != "K" or name not in keyless]
+            before, after = (
+                "".join(field.token for field in fields if field.leading is leads) for leads in (True, False)
+            )
+            contents[name] = f"{before}{left}{rests[name]}{length}{after}{present[-1].right}"
+        completed.append("".join(f"[V:{name}]{contents[name]}" for name in rests))
     return Completion("".join(f"{line}\n" for line in completed), tuple(undeclared))
 
 
@@ -153,6 +162,22 @@ def rest_letters(header: Iterable[str]) -> dict[str, str]:
     later = {name for group in re.findall(r"\(([^()]*)", score) for name in group.split()[1:]}
     names = (declared_voice(line) for line in header)
     return {name: "x" if name in later else "z" for name in names if name}
+
+
+def _common_changes(contents: Mapping[str, str], keyless: Collection[str]) -> list[FieldChange]:
+    """Return the fields of each kind that all bars of a line have, as the first of them has them."""
+    changes = {name: field_changes(content) for name, content in contents.items()}
+    common: list[FieldChange] = []
+    for kind in FIELD_PARSERS:
+        having = [
+            [change for change in of_voice if change.name == kind]
+            for name, of_voice in changes.items()
+            if kind != "K" or name not in keyless
+        ]
+        # A voice may change its clef alone.
+        if having and all(having) and "clef" not in having[0][0].text:
+            common += having[0]
+    return common
 
 
 def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:

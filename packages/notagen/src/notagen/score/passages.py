@@ -87,14 +87,13 @@ class Passage:
             self.pending = []
 
 
-def collect(tune: Tune) -> dict[str, Passage]:
+def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
     """Sort the music of a tune by voice.
-
-    Layout is interleaved where a line of text has several voices or a mark ``[r:done/left]``: there the voices
-    that are not on a line rest. In standard layout a rest ``Zn`` counts as ``n`` bars.
 
     Args:
         tune: The tune.
+        interleaved: Whether it is in interleaved layout: then voices that are not on a line rest. In standard layout
+            a rest ``Zn`` counts as ``n`` bars.
 
     Returns:
         Voice name -> its bars, in the order of declarations; all have the same number of bars.
@@ -103,8 +102,6 @@ def collect(tune: Tune) -> dict[str, Passage]:
         FormatError: There is no music, the voices have different numbers of bars, or there are more than
             ``MAX_VOICES`` voices or ``MAX_BARS`` bars.
     """
-    lines = [line for line in tune.body if isinstance(line, MusicLine)]
-    interleaved = any(len(line.voices) > 1 or line.progress for line in lines)
     collector = _Collector()
     for line in tune.header.fields("V"):
         collector.declare(line.value, line.line)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
 from notagen.abc.parser import parse_tune
 from notagen.abc.syntax import Barline, Comment, Field, Header
+from notagen.notation.layout import is_interleaved
 from notagen.score.events import OpenMeasure, VoiceReader
 from notagen.score.layout import Declaration, read_clef, read_declaration, read_layout, read_tempo, read_time
 from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
@@ -26,8 +27,8 @@ def read_score(text: str) -> Score:
     """Read a piece in any layout: standard, interleaved, or as a model writes it.
 
     In interleaved layout, voices that are not on a line rest, with ``z`` or, in a later voice of a ``( )`` of
-    ``%%score``, ``x``; the rest is as long as the bars of the others. Marks ``[r:done/left]``, prompts and
-    other comments, and lyrics are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
+    ``%%score``, ``x``; the rest is as long as the bars of the others. Countdown tags, prompts and other
+    comments, and lyrics are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and a tie
     carries them on to the note it leads to. Ties and slurs without their other end are left out.
@@ -44,7 +45,7 @@ def read_score(text: str) -> Score:
     """
     tune = parse_tune(text)
     header = _Header(tune.header)
-    passages = collect(tune)
+    passages = collect(tune, interleaved=is_interleaved(text))
     declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
     layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
     later = {name for part in parts_of(layout) for staff in part.staves for name in staff[1:]}
