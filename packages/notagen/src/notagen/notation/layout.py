@@ -62,30 +62,24 @@ def deinterleave(text: str) -> str:
 def is_interleaved(text: str) -> bool:
     """Whether a text is in interleaved layout, one bar of all voices to a line, and not in standard layout.
 
-    A countdown tag or a line with several voices shows that it is. Where every line has one voice, standard layout is
-    assumed if most lines have several bars, or if the voices fit together bar by bar as in standard layout.
+    A countdown tag or a line with several voices shows that it is. Where every line has one voice, a text without
+    ``X:`` is interleaved, because models do not write one; a tune with ``X:`` is so if it has only one voice, with
+    ``[V:n]`` before each bar.
 
     Args:
         text: A tune, with or without header; it may be damaged.
     """
-    stripped = (line.strip() for line in text.splitlines())
-    music = [line for line in stripped if line and not is_field(line) and not line.startswith("%")]
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("%")]
+    music = [line for line in lines if not is_field(line)]
     voices = [voice_segments(line) for line in music]
     if any(
         len(found) > 1 or (found and has_countdown(line)) for line, found in zip(music, voices, strict=True)
     ):
         return True
-    lines = [(found[0][0], split_voice(found[0][1])) for found in voices if found]
-    if 2 * sum(len(line.bars) > 1 for _, line in lines) > len(lines):
-        return False
-    barlines: dict[str, list[str]] = {}
-    for name, line in lines:
-        barlines.setdefault(name, []).extend(line.barlines)
-    if len(barlines) < 2:
-        without_voice = [line for line, found in zip(music, voices, strict=True) if not found]
-        return bool(lines) and not any(split_voice(line).bars for line in without_voice)
-    first, *others = barlines.values()
-    return any(other != first for other in others)
+    if not any(line.startswith("X:") for line in lines):
+        return any(voices)
+    names = {name for found in voices for name, _ in found}
+    return len(names) == 1 and all(found and len(split_voice(found[0][1]).bars) < 2 for found in voices)
 
 
 def without_comment(line: str) -> str:
