@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from notagen.abc import parse_bar, parse_tune, print_bar, print_elements, print_tune, total_duration
 from notagen.abc.parser import MAX_LINE_CHARACTERS, MAX_TUNE_CHARACTERS
 from notagen.abc.syntax import (
-    Annotation,
     Bar,
     Barline,
     Broken,
@@ -28,6 +27,7 @@ from notagen.abc.syntax import (
     MusicLine,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
@@ -66,7 +66,7 @@ ELEMENTS = st.one_of(
         [Tuplet(3), Tuplet(5, 4, 5), Tuplet(3, None, 2), Slur("("), Slur(")"), Slur(".("), Overlay()]
     ),
     st.sampled_from(
-        [Broken(">"), Decoration("!mf!"), Decoration("~"), Annotation('"Am"'), InlineField("K", "D")]
+        [Broken(">"), Decoration("!mf!"), Decoration("~"), QuotedText('"Am"'), InlineField("K", "D")]
     ),
     st.just(Space(" ")),
 )
@@ -85,7 +85,7 @@ def test_tree_of_an_interleaved_tune():
     assert bar.prefix == (InlineField("K", "F"),)
     assert (bar.left, bar.right) == (Barline("|:"), Barline("|", "1,3"))
     assert bar.elements == (
-        Annotation('"^dolce"'),
+        QuotedText('"^dolce"'),
         Decoration("!p!"),
         Tuplet(3),
         Note("", "c", "", "2"),

@@ -12,7 +12,6 @@ from typing import Any
 
 from notagen.abc.lexer import column_of, kind_of, split_tokens
 from notagen.abc.syntax import (
-    Annotation,
     Bar,
     Barline,
     Broken,
@@ -28,6 +27,7 @@ from notagen.abc.syntax import (
     MusicLine,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
@@ -302,7 +302,7 @@ def _unknown(token: str) -> Element:
     raise FormatError(f"{token!r} has no meaning here", column=1)
 
 
-_IN_CHORD = (Note, Rest, Decoration, Annotation, Slur, Space, Tie)
+_IN_CHORD = (Note, Rest, Decoration, QuotedText, Slur, Space, Tie)
 _IN_GRACE = (*_IN_CHORD, Chord, Tuplet, Broken)
 _BUILDERS: dict[str, Callable[[str], Any]] = {
     "note": _note,
@@ -313,7 +313,7 @@ _BUILDERS: dict[str, Callable[[str], Any]] = {
     "chord": _chord,
     "rest": _rest,
     "bar_rest": _rest,
-    "annotation": Annotation,
+    "annotation": QuotedText,
     "decoration": Decoration,
     "tuplet": _tuplet,
     "slur": Slur,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from notagen.abc.syntax import (
-    Annotation,
     Bar,
     Barline,
     Broken,
@@ -21,6 +20,7 @@ from notagen.abc.syntax import (
     MusicLine,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
@@ -97,5 +97,5 @@ _PRINTERS: dict[type, Callable[[Any], str]] = {
     InlineField: lambda field: f"[{field.name}:{field.value}]",
     Tie: lambda _: "-",
     Overlay: lambda _: "&",
-    **dict.fromkeys((Space, Broken, Slur, Decoration, Annotation, LineBreak), _text),
+    **dict.fromkeys((Space, Broken, Slur, Decoration, QuotedText, LineBreak), _text),
 }

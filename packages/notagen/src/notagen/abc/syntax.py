@@ -173,7 +173,7 @@ class Decoration:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
+class QuotedText:
     """A quoted string, with its quotes: a chord symbol, or text placed by ``^ _ < > @``."""
 
     text: str
@@ -200,7 +200,7 @@ class LineBreak:
 
 
 Element = (
-    Space | Note | Rest | Spacer | Chord | Grace | Tuplet | Broken | Slur | Tie | Decoration | Annotation
+    Space | Note | Rest | Spacer | Chord | Grace | Tuplet | Broken | Slur | Tie | Decoration | QuotedText
     | InlineField | Overlay | LineBreak
 )  # fmt: skip
 

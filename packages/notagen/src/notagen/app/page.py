@@ -153,7 +153,7 @@ def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
     Returns:
         The page, for :func:`launch`.
     """
-    writer = _Writer(model, tuple(prompts))
+    writer = _SessionWriter(model, tuple(prompts))
     with gr.Blocks(title="NotaGen", analytics_enabled=False, delete_cache=(600, 600), fill_width=True) as app:
         with gr.Row():
             with gr.Column(scale=1, min_width=330):
@@ -168,7 +168,7 @@ def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
 
 
 @dataclass
-class _Writer:
+class _SessionWriter:
     """Writes pieces for all sessions.
 
     Attributes:
@@ -312,7 +312,7 @@ def _results() -> dict[str, Any]:
 
 def _connect_writing(
     app: gr.Blocks,
-    writer: _Writer,
+    writer: _SessionWriter,
     settings: Mapping[str, Any],
     buttons: Mapping[str, gr.Button],
     shown: Mapping[str, Any],

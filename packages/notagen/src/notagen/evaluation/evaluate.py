@@ -37,7 +37,7 @@ from pentatonic.training import ItemKey, compose_config
 
 
 @dataclass
-class DataConfig:
+class EvaluationDataConfig:
     """Pieces to compare with.
 
     Args:
@@ -77,7 +77,7 @@ class EvaluateConfig:
     """
 
     model: str = "???"
-    data: DataConfig = field(default_factory=DataConfig)
+    data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     pieces: int = 32
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from notagen.musicxml.measures import Change, Event, GraceChord, Mark, Tone
-from notagen.musicxml.values import Key, Meter
+from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
+from notagen.musicxml.values import XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
 from pentatonic.errors import FormatError
 
@@ -30,19 +30,19 @@ class BarWriter:
         clef: The clef at the start.
     """
 
-    def __init__(self, key: Key | None, meter: Meter, clef: str) -> None:
+    def __init__(self, key: XmlKey | None, meter: XmlMeter, clef: str) -> None:
         self.key, self.meter, self.clef = key, meter, clef
         self._written: dict[tuple[str, int], int] = {}
 
-    def change(self, change: Change) -> str:
+    def change(self, change: XmlChange) -> str:
         """Put a change in force; return its inline field, empty where nothing changes."""
         value = change.value
-        if isinstance(value, Meter):
+        if isinstance(value, XmlMeter):
             changed, self.meter = value.name != self.meter.name, value
             return f"[M:{value.name}]" if changed else ""
         if self.key is None:
             return ""
-        if isinstance(value, Key):
+        if isinstance(value, XmlKey):
             changed = value.fifths != self.key.fifths
             self.key = value
         else:
@@ -50,7 +50,7 @@ class BarWriter:
         if not changed:
             return ""
         self._written = {}  # any K: field ends what accidentals were in force
-        return f"[K:{self.key.name}]" if isinstance(value, Key) else f"[K:{self.key.name} clef={value}]"
+        return f"[K:{self.key.name}]" if isinstance(value, XmlKey) else f"[K:{self.key.name} clef={value}]"
 
     def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
         """Return the text of one bar, without barlines.
@@ -63,7 +63,7 @@ class BarWriter:
             FormatError: The bar is too long, or has a length that ABC cannot write.
         """
         self._written = {}
-        pending: list[tuple[Fraction, int, Change | Mark | str]] = [
+        pending: list[tuple[Fraction, int, XmlChange | XmlMark | str]] = [
             *((change.onset, 0, change) for change in measure.changes),
             *((onset, 0, f"[Q:{beats}]") for onset, beats in tempos),
             *((mark.onset, 1 if mark.text.startswith('"') else 2, mark) for mark in measure.marks),
@@ -73,7 +73,7 @@ class BarWriter:
         tuplets = _tuplet_marks(measure.events)
         parts: list[str] = []
         for index, event in enumerate(measure.events):
-            due: list[tuple[int, Change | Mark | str]] = []
+            due: list[tuple[int, XmlChange | XmlMark | str]] = []
             last = index == len(measure.events) - 1
             while pending and (last or pending[-1][0] <= event.onset):
                 due.append(pending.pop()[1:])
@@ -88,12 +88,12 @@ class BarWriter:
             raise FormatError(f"a bar of {len(text)} characters; at most {MAX_BAR_CHARACTERS} can be written")
         return text
 
-    def _moment(self, item: Change | Mark | str) -> str:
+    def _moment(self, item: XmlChange | XmlMark | str) -> str:
         if isinstance(item, str):
             return item
-        return item.text if isinstance(item, Mark) else self.change(item)
+        return item.text if isinstance(item, XmlMark) else self.change(item)
 
-    def _event(self, event: Event) -> str:
+    def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)
         opening = "(" * event.slurs_opened
         grace = self._grace(event.grace)
@@ -133,7 +133,7 @@ class BarWriter:
         return _SIGNS[tone.alteration] + name
 
 
-def _tuplet_marks(events: Sequence[Event]) -> dict[int, str]:
+def _tuplet_marks(events: Sequence[XmlEvent]) -> dict[int, str]:
     """Return the tuplet marks of a bar, by the index of the event they stand before.
 
     A tuplet ends where the source says so, or, where that says nothing, as soon as its time is a binary fraction.

@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 
 from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
 from notagen.musicxml.values import (
-    Key,
-    Meter,
+    XmlKey,
+    XmlMeter,
     decimal,
     integer,
     optional_integer,
@@ -48,7 +48,7 @@ class GraceChord:
 
 
 @dataclass(slots=True)
-class Event:
+class XmlEvent:
     """A note, a chord, or, without tones, a rest."""
 
     onset: Fraction
@@ -74,16 +74,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class XmlChange:
     """A new key, meter or clef (a clef as ABC names it); ``staff`` None means all."""
 
     onset: Fraction
     staff: int | None
-    value: Key | Meter | str
+    value: XmlKey | XmlMeter | str
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class XmlMark:
     """A decoration or quoted text that belongs to a moment rather than to a note."""
 
     onset: Fraction
@@ -93,13 +93,13 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Measure:
+class XmlMeasure:
     """One measure of a part; events with their voice and staff, in the order of the file."""
 
-    events: list[tuple[str, int, Event]] = field(default_factory=list)
+    events: list[tuple[str, int, XmlEvent]] = field(default_factory=list)
     late_grace: list[tuple[str, int, list[GraceChord]]] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    marks: list[XmlMark] = field(default_factory=list)
+    changes: list[XmlChange] = field(default_factory=list)
     tempos: list[tuple[Fraction, str]] = field(default_factory=list)
     left: str = ""
     right: str = ""
@@ -108,23 +108,23 @@ class Measure:
     continues: bool = False  # by its number, the measure before it
 
     @property
-    def new_meter(self) -> Meter | None:
+    def new_meter(self) -> XmlMeter | None:
         """The meter that it begins with, if it states one."""
-        return next((change.value for change in self.changes if isinstance(change.value, Meter)), None)
+        return next((change.value for change in self.changes if isinstance(change.value, XmlMeter)), None)
 
 
 @dataclass(slots=True)
-class Part:
+class XmlPart:
     """One part: its measures, and what holds for all of it."""
 
-    measures: list[Measure]
+    measures: list[XmlMeasure]
     staves: int = 1
     transpose: int = 0  # semitones from what is written to what sounds
     percussion: bool = False
     staff_lines: dict[int, int] = field(default_factory=dict)
 
 
-def read_part(name: str, measures: list[Element]) -> Part:
+def read_part(name: str, measures: list[Element]) -> XmlPart:
     """Read one part.
 
     Args:
@@ -134,7 +134,7 @@ def read_part(name: str, measures: list[Element]) -> Part:
     Raises:
         FormatError: A value is absent or out of range; the message names part and measure.
     """
-    reader = _PartReader(Part([]))
+    reader = _PartReader(XmlPart([]))
     for number, measure in enumerate(measures, 1):
         try:
             reader.measure(measure)
@@ -144,18 +144,18 @@ def read_part(name: str, measures: list[Element]) -> Part:
 
 
 class _PartReader:
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: XmlPart) -> None:
         self.part = part
         self.divisions = Fraction(1)
         self.directions = Directions()
 
     def measure(self, element: Element) -> None:
         numbered = element.get("number", "0").strip().isdecimal() and element.get("implicit") != "yes"
-        self.current = Measure(continues=not numbered)
+        self.current = XmlMeasure(continues=not numbered)
         self.part.measures.append(self.current)
         self.at = self.counted = Fraction(0)
         self.exact: dict[Fraction, Fraction] = {}
-        self.last: Event | None = None
+        self.last: XmlEvent | None = None
         self.grace: dict[tuple[str, int], list[GraceChord]] = {}
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
@@ -226,7 +226,7 @@ class _PartReader:
         for key in attributes.findall("key"):
             self._change(key, read_key(key), None)
         if (time := attributes.find("time")) is not None:
-            self.current.changes.append(Change(self.at, None, read_meter(time)))
+            self.current.changes.append(XmlChange(self.at, None, read_meter(time)))
         for clef in attributes.findall("clef"):
             word = read_clef(clef)
             self.part.percussion |= word == "perc"
@@ -246,14 +246,14 @@ class _PartReader:
                 staff = _number_attribute(details, 1)
                 self.part.staff_lines[staff or 1] = integer(lines, "staff-lines", 0, 20)
 
-    def _change(self, element: Element, value: Key | str, staff: int | None) -> None:
-        self.current.changes.append(Change(self.at, _number_attribute(element, staff), value))
+    def _change(self, element: Element, value: XmlKey | str, staff: int | None) -> None:
+        self.current.changes.append(XmlChange(self.at, _number_attribute(element, staff), value))
 
     def direction(self, direction: Element) -> None:
         onset = max(Fraction(0), self.at + self._offset(direction))
         staff, voice = self.staff(direction), direction.findtext("voice")
         for text in self.directions.marks(direction):
-            self.current.marks.append(Mark(onset, staff, voice.strip() if voice else None, text))
+            self.current.marks.append(XmlMark(onset, staff, voice.strip() if voice else None, text))
         self._tempo(direction, onset)
 
     def sound(self, sound: Element) -> None:
@@ -266,7 +266,7 @@ class _PartReader:
     def harmony(self, harmony: Element) -> None:
         onset = max(Fraction(0), self.at + self._offset(harmony))
         if symbol := chord_symbol(harmony):
-            self.current.marks.append(Mark(onset, self.staff(harmony), None, f'"{symbol}"'))
+            self.current.marks.append(XmlMark(onset, self.staff(harmony), None, f'"{symbol}"'))
 
     def barline(self, barline: Element) -> None:
         sign = _STYLES.get(barline.findtext("bar-style", "").strip(), "")
@@ -314,8 +314,8 @@ _HANDLERS = {
 }
 
 
-def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> Event:
-    event = Event(onset, length, [tone] if tone else [])
+def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> XmlEvent:
+    event = XmlEvent(onset, length, [tone] if tone else [])
     rest = note.find("rest")
     if tone is None and rest is not None:
         # Before version 2 of the format, a rest without a type is what fills the measure.
@@ -341,7 +341,7 @@ def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
     return stated if abs(stated - counted) < division else counted
 
 
-def _add_notations(event: Event, note: Element) -> None:
+def _add_notations(event: XmlEvent, note: Element) -> None:
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
         for slur in notations.findall("slur"):

@@ -15,9 +15,9 @@ from xml.etree.ElementTree import Element
 from notagen.musicxml.bar_text import BarWriter
 from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
-from notagen.musicxml.measures import Part, read_part
-from notagen.musicxml.values import Key, Meter
-from notagen.musicxml.voices import Voice, build_voices
+from notagen.musicxml.measures import XmlPart, read_part
+from notagen.musicxml.values import XmlKey, XmlMeter
+from notagen.musicxml.voices import XmlVoice, build_voices
 from pentatonic.errors import FormatError
 
 #: Longest line of music, in characters, unless a single bar is longer.
@@ -28,12 +28,12 @@ MAX_COMPOSERS = 10
 MAX_GROUPS = 256
 
 _BRACKETS = {"bracket": "[]", "square": "[]", "brace": "{}"}
-_NO_METER = Meter("none", None)
-_C_MAJOR = Key("C", 0)
+_NO_METER = XmlMeter("none", None)
+_C_MAJOR = XmlKey("C", 0)
 
 
 @dataclass(frozen=True)
-class _Group:
+class _PartGroup:
     """Parts ``first`` to ``last`` (indices) that a bracket joins; empty without one."""
 
     first: int
@@ -92,10 +92,10 @@ def _abc(document: Document) -> str:
 
 
 def _music(
-    voice: Voice,
-    parts: Sequence[Part],
-    key: Key,
-    meter: Meter,
+    voice: XmlVoice,
+    parts: Sequence[XmlPart],
+    key: XmlKey,
+    meter: XmlMeter,
     barlines: Sequence[str],
     tempos: dict[int, list[tuple[Fraction, str]]],
 ) -> Iterator[str]:
@@ -116,27 +116,27 @@ def _music(
     yield f"{line} %{len(voice.measures)}"
 
 
-def _initial_key(voice: Voice, parts: Sequence[Part]) -> Key | None:
+def _initial_key(voice: XmlVoice, parts: Sequence[XmlPart]) -> XmlKey | None:
     if parts[voice.part].percussion:
         return None
-    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Key)), _C_MAJOR)
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlKey)), _C_MAJOR)
 
 
-def _initial_meter(voice: Voice) -> Meter:
-    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Meter)), _NO_METER)
+def _initial_meter(voice: XmlVoice) -> XmlMeter:
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlMeter)), _NO_METER)
 
 
-def _initial_clef(voice: Voice, parts: Sequence[Part]) -> str:
+def _initial_clef(voice: XmlVoice, parts: Sequence[XmlPart]) -> str:
     if parts[voice.part].percussion:
         return "perc"
     return next((each.value for each in _first_changes(voice) if isinstance(each.value, str)), "treble")
 
 
-def _first_changes(voice: Voice) -> list:
+def _first_changes(voice: XmlVoice) -> list:
     return [change for change in voice.measures[0].changes if not change.onset]
 
 
-def _barlines(parts: Sequence[Part]) -> list[str]:
+def _barlines(parts: Sequence[XmlPart]) -> list[str]:
     """The barline before the first measure, then the one after each: what any part has, with its ending."""
     count = len(parts[0].measures)
     signs = [["", ""] for _ in range(count + 1)]  # of the measure before, of the measure after
@@ -161,7 +161,7 @@ def _stronger(one: str, other: str) -> str:
     return max(one, other, key=order.index)
 
 
-def _tempos(parts: Sequence[Part]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
+def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
     """Return the tempo at the start, and the changes by measure; the same one in several parts counts once."""
     found: dict[tuple[int, Fraction], str] = {}
     for part in parts:
@@ -193,7 +193,7 @@ def _listed_parts(root: Element) -> dict[str, Element]:
 
 
 def _declarations(
-    root: Element, names: Sequence[str], parts: Sequence[Part], voices: Sequence[Voice]
+    root: Element, names: Sequence[str], parts: Sequence[XmlPart], voices: Sequence[XmlVoice]
 ) -> Iterator[str]:
     """Yield the ``V:`` lines; the first voice of a part has its name and abbreviation."""
     listed = _listed_parts(root)
@@ -220,7 +220,7 @@ def _names(entry: Element) -> str:
     return " ".join(f'{field}="{text}"' for field, text in (("nm", name), ("snm", short)) if text)
 
 
-def _score(root: Element, names: Sequence[str], voices: Sequence[Voice]) -> str:
+def _score(root: Element, names: Sequence[str], voices: Sequence[XmlVoice]) -> str:
     """Return the grouping of voices to staves, parts and groups."""
     groups = _groups(root, {name: index for index, name in enumerate(names)})
     tokens: list[str] = []
@@ -233,7 +233,7 @@ def _score(root: Element, names: Sequence[str], voices: Sequence[Voice]) -> str:
     return " ".join(tokens)
 
 
-def _part_score(voices: Sequence[tuple[int, Voice]]) -> list[str]:
+def _part_score(voices: Sequence[tuple[int, XmlVoice]]) -> list[str]:
     staves: dict[int, list[str]] = {}
     for number, voice in voices:
         staves.setdefault(voice.staff, []).append(str(number))
@@ -241,10 +241,10 @@ def _part_score(voices: Sequence[tuple[int, Voice]]) -> list[str]:
     return listed if len(listed) == 1 else [f"{{ {' | '.join(listed)} }}"]
 
 
-def _groups(root: Element, order: dict[str, int]) -> list[_Group]:
+def _groups(root: Element, order: dict[str, int]) -> list[_PartGroup]:
     """Return the groups of parts, outer ones first; of two that cross, the second has no brackets."""
     opened: dict[str, tuple[int, str, bool]] = {}
-    groups: list[_Group] = []
+    groups: list[_PartGroup] = []
     last = -1
     for element in root.findall("part-list/*"):
         if element.tag == "score-part":
@@ -258,17 +258,17 @@ def _groups(root: Element, order: dict[str, int]) -> list[_Group]:
             elif number in opened:
                 first, symbol, barlines = opened.pop(number)
                 if first <= last:
-                    groups.append(_Group(first, last, symbol, barlines))
+                    groups.append(_PartGroup(first, last, symbol, barlines))
     if len(groups) > MAX_GROUPS:
         raise FormatError(f"{len(groups)} groups of parts; at most {MAX_GROUPS} are allowed")
     groups.sort(key=lambda group: (group.first, -group.last))
-    nested: list[_Group] = []
+    nested: list[_PartGroup] = []
     ends: list[int] = []
     for group in groups:
         while ends and ends[-1] < group.first:
             ends.pop()
         crosses = bool(ends) and ends[-1] < group.last
-        nested.append(_Group(group.first, group.last, "" if crosses else group.brackets, group.barlines))
+        nested.append(_PartGroup(group.first, group.last, "" if crosses else group.brackets, group.barlines))
         if not crosses:
             ends.append(group.last)
     return nested

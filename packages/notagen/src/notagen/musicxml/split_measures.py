@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from notagen.musicxml.measures import Measure, Part
+from notagen.musicxml.measures import XmlMeasure, XmlPart
 
 
-def join_split_measures(parts: Sequence[Part], lengths: Sequence[Fraction]) -> list[Fraction]:
+def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Fraction]) -> list[Fraction]:
     """Join each measure that continues the one before it, in all parts.
 
     It does where its number says so (``4a``, or an implicit measure), no repeat sign, double bar or change of
@@ -23,7 +23,7 @@ def join_split_measures(parts: Sequence[Part], lengths: Sequence[Fraction]) -> l
         The lengths of the measures that remain.
     """
     joined: list[Fraction] = []
-    kept: list[list[Measure]] = [[] for _ in parts]
+    kept: list[list[XmlMeasure]] = [[] for _ in parts]
     nominal: Fraction | None = None
     for index, length in enumerate(lengths):
         measures = [part.measures[index] for part in parts]
@@ -45,7 +45,7 @@ def join_split_measures(parts: Sequence[Part], lengths: Sequence[Fraction]) -> l
     return joined
 
 
-def _append(first: Measure, second: Measure, start: Fraction) -> None:
+def _append(first: XmlMeasure, second: XmlMeasure, start: Fraction) -> None:
     """Put what the second measure holds behind the first one, which ends at ``start``."""
     for voice, staff, event in second.events:
         event.onset += start

@@ -29,7 +29,7 @@ _MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class XmlKey:
     """A key as ABC writes it, and the sharps (or minus the flats) of its signature."""
 
     name: str
@@ -37,27 +37,27 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class XmlMeter:
     """A meter as ABC writes it, and the length of its measure; None for free meter."""
 
     name: str
     length: Fraction | None
 
 
-def read_key(key: Element) -> Key:
+def read_key(key: Element) -> XmlKey:
     """Read a ``<key>``; C where the signature is of freely chosen accidentals."""
     if key.find("fifths") is None:
-        return Key("C", 0)
+        return XmlKey("C", 0)
     fifths = optional_integer(key, "fifths", -7, 7)
     mode, steps = _MODES.get(key.findtext("mode", "").strip().lower(), ("", 0))
-    return Key(_TONICS[fifths + steps + 8] + mode, fifths)
+    return XmlKey(_TONICS[fifths + steps + 8] + mode, fifths)
 
 
-def read_meter(time: Element) -> Meter:
+def read_meter(time: Element) -> XmlMeter:
     """Read a ``<time>``; of several meters in one, their sum."""
     pairs = list(zip(time.findall("beats"), time.findall("beat-type"), strict=False))
     if not pairs:
-        return Meter("none", None)
+        return XmlMeter("none", None)
     parts: list[tuple[str, int]] = []
     for beats, unit in pairs[:9]:
         count = "".join((beats.text or "").split())
@@ -66,12 +66,12 @@ def read_meter(time: Element) -> Meter:
         parts.append((count, integer(unit, "beat-type", 1, 999)))
     length = sum((Fraction(sum(map(int, count.split("+"))), unit) for count, unit in parts), Fraction(0))
     if len(parts) == 1:
-        return Meter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
+        return XmlMeter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
     unit = max(unit for _, unit in parts)
     total = length * unit
     if total.denominator != 1 or total > 999:
         raise FormatError("the meters of this measure have no common unit")
-    return Meter(f"{total}/{unit}", length * 4)
+    return XmlMeter(f"{total}/{unit}", length * 4)
 
 
 def read_clef(clef: Element) -> str:

@@ -32,7 +32,7 @@ _QUOTED = re.compile(r'"[^"\n]*"')
 
 
 @dataclass(frozen=True)
-class Pitch:
+class WrittenPitch:
     """A written pitch: letter 0..6, alteration -2..2, octave (5 for ``C``, 6 for ``c``)."""
 
     letter: int
@@ -68,13 +68,13 @@ class Move:
         """Letters to go up, 0..6."""
         return (_LETTERS.index(self.target[0]) - _LETTERS.index(self.source[0])) % 7
 
-    def pitch(self, pitch: Pitch) -> Pitch:
+    def pitch(self, pitch: WrittenPitch) -> WrittenPitch:
         """Return the transposed pitch; its letter changes where it would need more than two signs."""
         semitones = pitch.semitones + self.interval
         letter = (pitch.letter + self.letters) % 7
         while abs(alteration := _alteration(semitones, letter)) > 2:
             letter = (letter + (1 if alteration > 0 else -1)) % 7
-        return Pitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
+        return WrittenPitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
 
     def root(self, root: str) -> str:
         """Return the transposed root of a chord symbol, a letter and perhaps ``#`` or ``b``.
@@ -107,10 +107,10 @@ class Movable:
             name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)
         }
         self._sources = {owner: tune.header[index][2:].strip() for index, owner in self._owners.items()}
-        self._parts: dict[str, tuple[list[_Part], list[list[_Part]]]] = {}
+        self._parts: dict[str, tuple[list[_Fragment], list[list[_Fragment]]]] = {}
         for name, voice in tune.voices.items():
             if name not in self._fixed:
-                reader = _Reader(self._sources.get(name, self._own))
+                reader = _BarSplitter(self._sources.get(name, self._own))
                 self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
 
     def to(self, key: str) -> BarTable:
@@ -130,7 +130,7 @@ class Movable:
         return replace(self._tune, header=tuple(header), voices=voices)
 
     def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
-        writer = _Writer(self._sources.get(name, self._own), steps)
+        writer = _BarJoiner(self._sources.get(name, self._own), steps)
         prefix, bars = self._parts[name]
         return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
 
@@ -170,7 +170,7 @@ def transpose_text(text: str, source: str, target: str) -> str:
         FormatError: ``source`` or an inline ``K:`` field is no key.
     """
     steps = fifths(target) - fifths(major_key(source))
-    return _Writer(source, steps).text(_Reader(source).parts(text))
+    return _BarJoiner(source, steps).text(_BarSplitter(source).parts(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +187,16 @@ class _ChordSymbol:
     text: str
 
 
-class _Barline:
+class _BarlineSign:
     """``|``, at which accidentals end."""
 
 
-_BARLINE = _Barline()
+_BARLINE = _BarlineSign()
 #: Text that stays, or a note: letter, octave, alteration; or one of the classes above.
-_Part = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _Barline
+_Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
 
 
-class _Reader:
+class _BarSplitter:
     """Takes the bars of one voice apart and keeps the key in force."""
 
     def __init__(self, key: str) -> None:
@@ -206,9 +206,9 @@ class _Reader:
         # Where there is no key, nothing moves.
         self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
 
-    def parts(self, text: str) -> list[_Part]:
+    def parts(self, text: str) -> list[_Fragment]:
         """Return the parts of the next bar, with the accidentals in force on all notes."""
-        parts: list[_Part] = []
+        parts: list[_Fragment] = []
         written: dict[tuple[int, int], int] = {}
         position = 0
         for match in _TOKEN.finditer(text):
@@ -234,7 +234,7 @@ class _Reader:
         return [part for part in (*parts, text[position:]) if part != ""]
 
 
-class _Writer:
+class _BarJoiner:
     """Puts the bars of one voice together in another key and keeps the key in force."""
 
     def __init__(self, key: str, steps: int) -> None:
@@ -250,7 +250,7 @@ class _Writer:
         self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
         return moved
 
-    def text(self, parts: list[_Part]) -> str:
+    def text(self, parts: list[_Fragment]) -> str:
         """Return the next bar."""
         out: list[str] = []
         written: dict[tuple[int, int], int] = {}
@@ -263,7 +263,7 @@ class _Writer:
                 in_force = self._signature[place[0]] if in_force is None else in_force
                 written[place] = alteration
                 out.append(name if alteration == in_force else _SIGNS[alteration] + name)
-            elif isinstance(part, _Barline):
+            elif isinstance(part, _BarlineSign):
                 written = {}
                 out.append("|")
             elif isinstance(part, _KeyField):
@@ -275,7 +275,7 @@ class _Writer:
 
     def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
         letter, octave, alteration = note
-        moved = self._move.pitch(Pitch(letter, alteration, octave))
+        moved = self._move.pitch(WrittenPitch(letter, alteration, octave))
         place = moved.letter, moved.octave
         self._notes[note] = result = place, moved.alteration, _note_name(*place)
         return result

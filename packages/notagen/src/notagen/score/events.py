@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import lru_cache
 
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
-from notagen.abc.syntax import Annotation as QuotedText
 from notagen.abc.syntax import (
     Bar,
     Chord,
@@ -18,13 +17,14 @@ from notagen.abc.syntax import (
     InlineField,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
     Tie,
 )
+from notagen.score.event_line import EventLine
 from notagen.score.layout import read_clef, read_tempo, read_time
-from notagen.score.lines import Line
 from notagen.score.model import (
     NO_MARKS,
     Annotation,
@@ -114,7 +114,7 @@ class VoiceReader:
 
     def __init__(self, key: Key, time: TimeSignature, clef: Clef, unit_length: Fraction) -> None:
         self.key, self.time, self.clef, self.unit = key, time, clef, unit_length
-        self.lines = [Line()]
+        self.lines = [EventLine()]
         self.pending = _Pending()
 
     def bar(self, bar: Bar) -> OpenMeasure:
@@ -170,7 +170,7 @@ class VoiceReader:
         if self.layer == MAX_LAYERS:
             raise FormatError(f"more than {MAX_LAYERS} layers in a bar", line=bar.line, column=bar.column)
         if self.layer == len(self.lines):
-            self.lines.append(Line())
+            self.lines.append(EventLine())
         self.onset, self.joined = Fraction(0), False
 
     def _event(self, element: Note | Chord | Rest, length: Fraction, tuplets: tuple[TupletMark, ...]) -> None:
@@ -221,7 +221,7 @@ class VoiceReader:
         elif isinstance(element, InlineField):
             self._field(element)
 
-    def _head(self, note: Note, line: Line | None = None) -> Head:
+    def _head(self, note: Note, line: EventLine | None = None) -> Head:
         step, octave = note.letter.upper(), note.octave
         if note.accidental:
             alter = self.accidentals[step, octave] = _ALTERATIONS[note.accidental]

@@ -44,7 +44,7 @@ def read_score(text: str) -> Score:
             a bar the message names voice and bar.
     """
     tune = parse_tune(text)
-    header = _Header(tune.header)
+    header = _HeaderReader(tune.header)
     passages = collect(tune, interleaved=is_interleaved(text))
     declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
     layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
@@ -61,7 +61,7 @@ def read_score(text: str) -> Score:
     )
 
 
-class _Header:
+class _HeaderReader:
     """What the header says for all voices, and for those with a ``K:`` of their own."""
 
     def __init__(self, header: Header) -> None:

@@ -13,7 +13,7 @@ from notagen.score.model import TupletMark
 
 
 @dataclass
-class _OpenTuplet:
+class _UnfinishedTuplet:
     actual: int
     normal: int
     left: int
@@ -23,11 +23,11 @@ class _OpenTuplet:
 def tuplet_marks(elements: Sequence[Element], meter: Meter | None) -> Mapping[int, tuple[TupletMark, ...]]:
     """Return the tuplets that each note, chord and rest is in, by its index."""
     marks: dict[int, tuple[TupletMark, ...]] = {}
-    stack: list[_OpenTuplet] = []
+    stack: list[_UnfinishedTuplet] = []
     for index, element in enumerate(elements):
         if isinstance(element, Tuplet):
             normal = element.q or _normal(element.p, meter)
-            stack.append(_OpenTuplet(element.p, normal, element.r or element.p))
+            stack.append(_UnfinishedTuplet(element.p, normal, element.r or element.p))
         elif isinstance(element, (Note, Chord, Rest)) and stack:
             starts = [tuplet.notes == 0 for tuplet in stack]
             inside = list(stack)

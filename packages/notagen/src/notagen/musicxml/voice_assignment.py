@@ -11,7 +11,7 @@ from notagen.score import Layer, Measure, Part, Voice
 
 
 @dataclass(frozen=True)
-class Seat:
+class LayerSlot:
     """A layer of a voice in a measure of the part.
 
     Args:
@@ -55,7 +55,7 @@ class Seat:
         return self.silent and all(event.invisible for event in self.layer.events)
 
 
-class Seating:
+class VoiceAssignment:
     """The voices of a part on its staves.
 
     Args:
@@ -69,31 +69,31 @@ class Seating:
         self.several_staves = len(part.staves) > 1
         self.overlays: dict[tuple[str, int], int] = {}  # voice and layer -> number of a voice of the part
 
-    def seats(self, index: int) -> list[Seat]:
+    def slots(self, index: int) -> list[LayerSlot]:
         """Return what is written in a measure, in order.
 
         Left out are bar-long rests that are invisible, where the part has other voices, and those that are alone on a
         lower staff; of a measure in which nothing is left the first voice is written.
         """
-        seats = list(self._all(index))
+        slots = list(self._all(index))
         several = len(self.voices) > 1
-        kept = [seat for seat in seats if not (seat.empty or (several and seat.blank))]
-        on_staff = Counter(seat.place.staff for seat in kept)
+        kept = [slot for slot in slots if not (slot.empty or (several and slot.blank))]
+        on_staff = Counter(slot.place.staff for slot in kept)
         kept = [
-            seat
-            for seat in kept
-            if seat.place.staff in (None, 1) or on_staff[seat.place.staff] > 1 or not seat.silent
+            slot
+            for slot in kept
+            if slot.place.staff in (None, 1) or on_staff[slot.place.staff] > 1 or not slot.silent
         ]
-        return kept or seats[:1]
+        return kept or slots[:1]
 
-    def _all(self, index: int) -> Iterator[Seat]:
-        overlays: list[Seat] = []
+    def _all(self, index: int) -> Iterator[LayerSlot]:
+        overlays: list[LayerSlot] = []
         for number, voice in enumerate(self.voices, 1):
             staff = self.staves[voice.name] if self.several_staves else None
-            yield Seat(voice, index, 0, Place(number, staff, voice.percussion))
+            yield LayerSlot(voice, index, 0, Place(number, staff, voice.percussion))
             for layer in range(1, len(voice.measures[index].layers)):
                 own = self.overlays.setdefault((voice.name, layer), len(self.voices) + len(self.overlays) + 1)
-                overlays.append(Seat(voice, index, layer, Place(own, staff, voice.percussion)))
+                overlays.append(LayerSlot(voice, index, layer, Place(own, staff, voice.percussion)))
         yield from overlays
 
 

@@ -11,7 +11,7 @@ MAX_SLURS = 16  # open at the same time, as MusicXML can number them
 
 
 @dataclass
-class Line:
+class EventLine:
     """The events of one layer, and what stays open from one measure to the next."""
 
     events: list[Event] = field(default_factory=list)
