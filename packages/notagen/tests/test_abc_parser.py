@@ -74,7 +74,7 @@ ELEMENTS = st.one_of(
 
 def test_tree_of_an_interleaved_tune():
     tune = parse_tune(QUARTET)
-    assert tune.header.voices == ("1", "2", "3")
+    assert [voice.value.split()[0] for voice in tune.header.fields("V")] == ["1", "2", "3"]
     assert [field.value for field in tune.header.fields("M")] == ["C|"]
     assert tune.header.lines[:2] == (Comment("%Classical"), Comment("%%score { ( 1 2 ) | 3 }"))
     first, second = tune.body

@@ -293,11 +293,6 @@ class Header:
         """Yield the fields with this letter, in order."""
         return (line for line in self.lines if isinstance(line, Field) and line.name == name)
 
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """Identifiers of the declared voices, in order."""
-        return tuple(voice.value.split()[0] for voice in self.fields("V") if voice.value.split())
-
 
 @dataclass(frozen=True, slots=True)
 class Tune:

@@ -37,11 +37,6 @@ class Novelty:
     longest_known: int
     copy: bool
 
-    @property
-    def known_share(self) -> float:
-        """Share of the runs that are known; 0 without any."""
-        return self.known / max(1, self.ngrams)
-
 
 class KnownMusic:
     """All runs of n notes of a collection.

@@ -1,4 +1,4 @@
-"""The measures of one MusicXML part as timed events. All times are exact, in quarter notes."""
+"""Reads the measures of one MusicXML part into timed events. All times are exact, in quarter notes."""
 
 from __future__ import annotations
 
@@ -49,33 +49,33 @@ class GraceChord:
 
 @dataclass(slots=True)
 class XmlEvent:
-    """A note, a chord, or, without tones, a rest."""
+    """A note, a chord, or a rest, which has no tones."""
 
     onset: Fraction
     length: Fraction
     tones: list[Tone] = field(default_factory=list)
     hidden: bool = False
     fills_measure: bool = False
-    joined: bool = False  # by a beam to the next event
-    ratio: tuple[int, int] | None = None  # so many notes in the time of so many
+    joined: bool = False  # a beam joins it to the next event
+    ratio: tuple[int, int] | None = None  # of its tuplet: actual notes, normal notes
     tuplet_starts: bool = False
     tuplet_stops: bool = False
     grace: list[GraceChord] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     slur_starts: list[str] = field(default_factory=list)
     slur_stops: list[str] = field(default_factory=list)
-    slurs_opened: int = 0  # how many of the starts have an end in the same voice
+    slurs_opened: int = 0  # slurs that start here and end in the same voice
     slurs_closed: int = 0
 
     @property
     def end(self) -> Fraction:
-        """The onset of what follows."""
+        """Time at which the event ends."""
         return self.onset + self.length
 
 
 @dataclass(frozen=True, slots=True)
 class XmlChange:
-    """A new key, meter or clef (a clef as ABC names it); ``staff`` None means all."""
+    """A new key, meter or clef (the ABC word of a clef) on one staff, or on all where ``staff`` is None."""
 
     onset: Fraction
     staff: int | None
@@ -84,7 +84,7 @@ class XmlChange:
 
 @dataclass(frozen=True, slots=True)
 class XmlMark:
-    """A decoration or quoted text that belongs to a moment rather than to a note."""
+    """A decoration or quoted text at a point in time, not attached to a note."""
 
     onset: Fraction
     staff: int
@@ -94,7 +94,7 @@ class XmlMark:
 
 @dataclass(slots=True)
 class XmlMeasure:
-    """One measure of a part; events with their voice and staff, in the order of the file."""
+    """One measure of a part; events come with their voice and staff, in the order of the file."""
 
     events: list[tuple[str, int, XmlEvent]] = field(default_factory=list)
     late_grace: list[tuple[str, int, list[GraceChord]]] = field(default_factory=list)
@@ -104,22 +104,22 @@ class XmlMeasure:
     left: str = ""
     right: str = ""
     volta: str = ""
-    filled_to: Fraction = Fraction(0)  # the end of what is stepped over without a note
-    continues: bool = False  # by its number, the measure before it
+    filled_to: Fraction = Fraction(0)  # end of the time that forward elements and cue notes skip
+    continues: bool = False  # its number marks it as the rest of the measure before
 
     @property
     def new_meter(self) -> XmlMeter | None:
-        """The meter that it begins with, if it states one."""
+        """The meter that the measure declares; None without one."""
         return next((change.value for change in self.changes if isinstance(change.value, XmlMeter)), None)
 
 
 @dataclass(slots=True)
 class XmlPart:
-    """One part: its measures, and what holds for all of it."""
+    """One part: its measures, and properties of the whole part."""
 
     measures: list[XmlMeasure]
     staves: int = 1
-    transpose: int = 0  # semitones from what is written to what sounds
+    transpose: int = 0  # semitones from written to sounding pitch
     percussion: bool = False
     staff_lines: dict[int, int] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ def read_part(name: str, measures: list[Element]) -> XmlPart:
         measures: Its measures.
 
     Raises:
-        FormatError: A value is absent or out of range; the message names part and measure.
+        FormatError: A value is missing or out of range; the message names part and measure.
     """
     reader = _PartReader(XmlPart([]))
     for number, measure in enumerate(measures, 1):
@@ -182,7 +182,7 @@ class _PartReader:
         length = _exact(note, counted, 1 / self.divisions)
         self._advance(counted, length)
         self.last = _event(note, onset, length, tone)
-        if note.find("cue") is not None:  # it only shows what another part plays
+        if note.find("cue") is not None:  # a cue note shows the music of another part
             self.current.filled_to = max(self.current.filled_to, self.at)
         elif length:
             self.last.grace = self.grace.pop((voice, staff), [])
@@ -203,7 +203,7 @@ class _PartReader:
         self.current.filled_to = max(self.current.filled_to, self.at)
 
     def _advance(self, counted: Fraction, length: Fraction) -> None:
-        """Go behind a note: ``counted`` as the file counts, where the notes of a tuplet may be rounded."""
+        """Move past a note; ``counted`` is its length in the file, which may be rounded inside a tuplet."""
         self.counted += counted
         self.at += length
         self.exact.setdefault(self.counted, self.at)
@@ -237,7 +237,7 @@ class _PartReader:
             raise FormatError(f"more than {MAX_CHANGES} changes of key, meter and clef")
 
     def _declare(self, attributes: Element) -> None:
-        """Read what ABC states once for each voice."""
+        """Read transposition and staff lines, which ABC declares once for each voice."""
         if (transpose := attributes.find("transpose")) is not None:
             chromatic = optional_integer(transpose, "chromatic", -99, 99)
             self.part.transpose = chromatic + 12 * optional_integer(transpose, "octave-change", -5, 5)
@@ -318,7 +318,7 @@ def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) 
     event = XmlEvent(onset, length, [tone] if tone else [])
     rest = note.find("rest")
     if tone is None and rest is not None:
-        # Before version 2 of the format, a rest without a type is what fills the measure.
+        # Before version 2 of the format, a rest that fills the measure is one without a type.
         event.fills_measure = rest.get("measure") == "yes" or note.find("type") is None
         event.hidden = note.get("print-object") == "no"
     elif tone is None:
@@ -331,7 +331,7 @@ def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) 
 
 
 def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
-    """Return the length that type, dots and tuplet of a note state, where the counted one is that one rounded."""
+    """Return the length by type, dots and tuplet, if the length in the file is that length rounded; else the latter."""
     value = NOTE_VALUES.get(note.findtext("type", "").strip())
     if value is None:
         return counted
@@ -363,10 +363,10 @@ def _tone(note: Element) -> Tone | None:
         if len(letter) != 1 or letter not in "ABCDEFG":
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
-        # Quarter tones are rounded towards the natural: ABC data have none.
+        # Quarter tones are rounded towards the natural, because the training data have none.
         alteration = 0 if alter is None else int(decimal(alter, "alter"))
         if abs(alteration) > 2:
-            raise FormatError(f"alter is {alteration}; -2 to 2 can be written")
+            raise FormatError(f"alter is {alteration}; allowed are -2 to 2")
         octave = optional_integer(pitch, f"{prefix}octave", 0, 9, default=4)
         tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
         return Tone(letter, alteration, octave, tied)

@@ -1,7 +1,7 @@
-"""MusicXML to ABC in standard layout: the form in which the models' data were before cleaning.
+"""Converts MusicXML to ABC in standard layout, the form of the training data before cleaning.
 
-What ABC data do not have is left out: lyrics, layout, playback details, fingering, tremolo, cue notes and
-ottava lines (the notes have their sounding octave).
+Not converted, because the training data lack it: lyrics, layout, playback details, fingering, tremolo, cue notes and
+ottava lines (notes under them are written in their sounding octave).
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ _C_MAJOR = XmlKey("C", 0)
 
 @dataclass(frozen=True)
 class _PartGroup:
-    """Parts ``first`` to ``last`` (indices) that a bracket joins; empty without one."""
+    """A group of parts.
+
+    Attributes:
+        first: Index of its first part.
+        last: Index of its last part.
+        brackets: Opening and closing bracket in ``%%score``; empty without a bracket.
+        barlines: Whether barlines go through all its parts.
+    """
 
     first: int
     last: int
@@ -45,19 +52,19 @@ class _PartGroup:
 def musicxml_to_abc(source: Path | bytes) -> str:
     """Read a MusicXML score as ABC in standard layout, with ``L:1/8``.
 
-    Every voice has every bar, and a bar has the same length and barlines in all voices. Pitches are as written:
-    a transposing instrument has ``transpose=`` on its ``V:`` line.
+    All voices have the same bars, with the same lengths and barlines. Pitches are as written; a transposing instrument
+    has ``transpose=`` on its ``V:`` line.
 
     Args:
         source: A ``.musicxml``, ``.xml`` or ``.mxl`` file, or its content.
 
     Returns:
-        The header; then, for each voice, a line ``V:n`` and its bars, the number of the last one as a comment
-        at the end of each line. A title or a name may have any Unicode text.
+        The header; then, for each voice, a line ``V:n`` and its bars, with the number of the last bar as a comment at
+        the end of each line. Titles and names may contain any Unicode text.
 
     Raises:
-        FormatError: It is no MusicXML, damaged, beyond a limit, or has what ABC cannot write; with the path
-            where ``source`` is one.
+        FormatError: The source is not MusicXML, is damaged, exceeds a limit, or has a value that ABC cannot express;
+            with the path if ``source`` is one.
     """
     try:
         return _abc(read_document(source))
@@ -99,7 +106,7 @@ def _music(
     barlines: Sequence[str],
     tempos: dict[int, list[tuple[Fraction, str]]],
 ) -> Iterator[str]:
-    """Yield the lines of a voice: bars, and the number of the last one."""
+    """Yield the lines of a voice: its bars, and the number of the last bar as a comment."""
     own = _initial_key(voice, parts)
     writer = BarWriter(own, meter, _initial_clef(voice, parts))
     prefix = f"[K:{own.name}]" if own and own.fifths != key.fifths else ""
@@ -137,7 +144,7 @@ def _first_changes(voice: XmlVoice) -> list:
 
 
 def _barlines(parts: Sequence[XmlPart]) -> list[str]:
-    """The barline before the first measure, then the one after each: what any part has, with its ending."""
+    """Return the barline before the first measure and after each measure, merged over all parts, with endings."""
     count = len(parts[0].measures)
     signs = [["", ""] for _ in range(count + 1)]  # of the measure before, of the measure after
     voltas = [""] * (count + 1)
@@ -156,13 +163,13 @@ def _barlines(parts: Sequence[XmlPart]) -> list[str]:
 
 
 def _stronger(one: str, other: str) -> str:
-    """The barline that says more; of two that say as much, the first."""
+    """Return the barline of higher rank; repeat signs rank highest, and of equal ones the first is taken."""
     order = ("", "[|", "||", "|]", "|:", ":|")
     return max(one, other, key=order.index)
 
 
 def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
-    """Return the tempo at the start, and the changes by measure; the same one in several parts counts once."""
+    """Return the tempo at the start, and the changes by measure; a change in several parts counts once."""
     found: dict[tuple[int, Fraction], str] = {}
     for part in parts:
         for index, measure in enumerate(part.measures):
@@ -188,14 +195,14 @@ def _titles(root: Element) -> Iterator[str]:
 
 
 def _listed_parts(root: Element) -> dict[str, Element]:
-    """The ``<score-part>`` elements, by identifier."""
+    """Return the ``<score-part>`` elements by identifier."""
     return {part.get("id", ""): part for part in root.findall("part-list/score-part")}
 
 
 def _declarations(
     root: Element, names: Sequence[str], parts: Sequence[XmlPart], voices: Sequence[XmlVoice]
 ) -> Iterator[str]:
-    """Yield the ``V:`` lines; the first voice of a part has its name and abbreviation."""
+    """Yield the ``V:`` lines; the first voice of a part has the name and abbreviation of the part."""
     listed = _listed_parts(root)
     named: set[int] = set()
     for number, voice in enumerate(voices, 1):
@@ -221,7 +228,7 @@ def _names(entry: Element) -> str:
 
 
 def _score(root: Element, names: Sequence[str], voices: Sequence[XmlVoice]) -> str:
-    """Return the grouping of voices to staves, parts and groups."""
+    """Return the value of ``%%score``: voices grouped in staves, parts and groups."""
     groups = _groups(root, {name: index for index, name in enumerate(names)})
     tokens: list[str] = []
     for index in range(len(names)):
@@ -242,7 +249,7 @@ def _part_score(voices: Sequence[tuple[int, XmlVoice]]) -> list[str]:
 
 
 def _groups(root: Element, order: dict[str, int]) -> list[_PartGroup]:
-    """Return the groups of parts, outer ones first; of two that cross, the second has no brackets."""
+    """Return the groups of parts, outer ones first; of two that overlap, the second has no brackets."""
     opened: dict[str, tuple[int, str, bool]] = {}
     groups: list[_PartGroup] = []
     last = -1

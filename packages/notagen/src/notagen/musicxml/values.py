@@ -1,4 +1,4 @@
-"""Numbers, keys, meters and clefs of MusicXML."""
+"""Reads numbers, keys, meters and clefs of MusicXML."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ _MODES = {
 
 @dataclass(frozen=True, slots=True)
 class XmlKey:
-    """A key as ABC writes it, and the sharps (or minus the flats) of its signature."""
+    """A key of a MusicXML score.
+
+    Attributes:
+        name: Value of ``K:`` in ABC.
+        fifths: Number of sharps in its signature; flats are negative.
+    """
 
     name: str
     fifths: int
@@ -38,14 +43,19 @@ class XmlKey:
 
 @dataclass(frozen=True, slots=True)
 class XmlMeter:
-    """A meter as ABC writes it, and the length of its measure; None for free meter."""
+    """A meter of a MusicXML score.
+
+    Attributes:
+        name: Value of ``M:`` in ABC.
+        length: Length of a measure in quarter notes; None for free meter.
+    """
 
     name: str
     length: Fraction | None
 
 
 def read_key(key: Element) -> XmlKey:
-    """Read a ``<key>``; C where the signature is of freely chosen accidentals."""
+    """Read a ``<key>``; a non-traditional key signature counts as C major."""
     if key.find("fifths") is None:
         return XmlKey("C", 0)
     fifths = optional_integer(key, "fifths", -7, 7)
@@ -54,7 +64,7 @@ def read_key(key: Element) -> XmlKey:
 
 
 def read_meter(time: Element) -> XmlMeter:
-    """Read a ``<time>``; of several meters in one, their sum."""
+    """Read a ``<time>``; several meters in one are added up."""
     pairs = list(zip(time.findall("beats"), time.findall("beat-type"), strict=False))
     if not pairs:
         return XmlMeter("none", None)
@@ -75,7 +85,7 @@ def read_meter(time: Element) -> XmlMeter:
 
 
 def read_clef(clef: Element) -> str:
-    """Return the word that ABC has for a ``<clef>``; ``treble`` where it has none."""
+    """Return the ABC word for a ``<clef>``; ``treble`` for clefs that ABC does not have."""
     sign = clef.findtext("sign", "").strip()
     if sign == "percussion":
         return "perc"
@@ -91,7 +101,7 @@ def _parsed(text: str) -> Fraction | None:
 
 
 def decimal(element: Element, name: str) -> Fraction:
-    """Read the number in an element; ``name`` is for the message."""
+    """Read the number in an element; ``name`` is used in error messages."""
     text = (element.text or "").strip()
     if len(text) > 20 or (number := _parsed(text)) is None:
         raise FormatError(f"{name} {text[:20]!r} is not a number of at most 9 digits")
@@ -99,7 +109,7 @@ def decimal(element: Element, name: str) -> Fraction:
 
 
 def integer(element: Element, name: str, low: int, high: int) -> int:
-    """Read the whole number in an element, which has to lie between two bounds."""
+    """Read the whole number in an element; it must lie between two bounds."""
     number = decimal(element, name)
     if number.denominator != 1 or not low <= number <= high:
         raise FormatError(f"{name} is {(element.text or '').strip()[:20]!r}; allowed are {low} to {high}")

@@ -1,4 +1,4 @@
-"""Which voices a part writes in a measure, and under which numbers."""
+"""Assigns MusicXML voice numbers and staves to the voices of a part, and selects what each measure has to write."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from notagen.score import Layer, Measure, Part, Voice
 
 @dataclass(frozen=True)
 class LayerSlot:
-    """A layer of a voice in a measure of the part.
+    """One layer of one voice in one measure, with its staff and voice number.
 
     Args:
         voice: The voice.
-        index: Of the measure.
-        layer_index: Of the layer.
-        place: The staff, and the number under which the layer is written.
+        index: Index of the measure.
+        layer_index: Index of the layer in the measure.
+        place: Staff and voice number in the part.
     """
 
     voice: Voice
@@ -38,12 +38,12 @@ class LayerSlot:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing at all."""
+        """Whether the layer has neither events nor trailing marks."""
         return not self.layer.events and not self.layer.trailing
 
     @property
     def silent(self) -> bool:
-        """Whether there is at most a rest as long as the bar, without any sign."""
+        """Whether the layer is empty, or only a rest as long as the bar without any marks."""
         if self.empty:
             return True
         signs = self.layer.trailing or any(event.marks for event in self.layer.events)
@@ -51,12 +51,12 @@ class LayerSlot:
 
     @property
     def blank(self) -> bool:
-        """Whether it is silent, and its rest is not drawn."""
+        """Whether the layer is silent and its rest, if any, is invisible."""
         return self.silent and all(event.invisible for event in self.layer.events)
 
 
 class VoiceAssignment:
-    """The voices of a part on its staves.
+    """Staves and voice numbers of the voices of a part.
 
     Args:
         part: The part.
@@ -70,10 +70,10 @@ class VoiceAssignment:
         self.overlays: dict[tuple[str, int], int] = {}  # voice and layer -> number of a voice of the part
 
     def slots(self, index: int) -> list[LayerSlot]:
-        """Return what is written in a measure, in order.
+        """Return the layers that a measure has to write, in order.
 
-        Left out are bar-long rests that are invisible, where the part has other voices, and those that are alone on a
-        lower staff; of a measure in which nothing is left the first voice is written.
+        Bar-long rests are left out if they are invisible and the part has other voices, or if nothing else is on their
+        staff and it is not the first one. If nothing is left, the first voice is written.
         """
         slots = list(self._all(index))
         several = len(self.voices) > 1

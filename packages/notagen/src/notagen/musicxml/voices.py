@@ -1,4 +1,4 @@
-"""From the events of MusicXML parts to voices in which every bar is filled, once, from beginning to end."""
+"""Distributes the events of MusicXML parts over voices whose bars are filled without gaps or overlaps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class VoiceMeasure:
     """One bar of a voice.
 
     Args:
-        events: In order, without gaps or overlaps.
-        marks: What belongs to a moment of the bar.
+        events: Events in order, without gaps or overlaps.
+        marks: Marks at points in time, not attached to a note.
         changes: New keys, meters and clefs.
         late_grace: Grace notes after the last event.
     """
@@ -38,11 +38,10 @@ class VoiceMeasure:
 
 @dataclass(slots=True)
 class XmlVoice:
-    """One voice: the index of its part, its staff, whether it is the first one of that staff, its bars."""
+    """One voice: the index of its part, its staff, and its bars."""
 
     part: int
     staff: int
-    leads_staff: bool
     measures: list[VoiceMeasure]
 
 
@@ -52,11 +51,11 @@ _Stream = tuple[int, tuple[bool, int, str], int]  # staff, voice in numerical or
 def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     """Distribute the events of all parts over voices, in the order of the score.
 
-    What MusicXML calls a voice becomes one per staff where it sounds on two staves at once; notes of one voice
-    that overlap go to layers. Gaps become invisible rests.
+    A MusicXML voice that sounds on two staves at once becomes one voice per staff, and overlapping notes of a voice
+    become voices of their own. Gaps become invisible rests.
 
     Args:
-        parts: The parts, all of as many measures; they are changed.
+        parts: The parts, with the same number of measures; they are modified.
 
     Raises:
         FormatError: There are too many voices or bars, or too many notes overlap.
@@ -72,9 +71,9 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
 
 
 def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
-    """The length of each measure: as far as notes go in any part, or else what the meter asks for.
+    """Return the length of each measure: the end of its last note in any part, or else the length by the meter.
 
-    Rests that fill a measure get that length.
+    Rests that fill a measure are given that length.
     """
     lengths: list[Fraction] = []
     nominal: Fraction | None = None
@@ -93,7 +92,7 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
                     played = max(played, event.end)
         filled = max((measure.filled_to for measure in measures), default=_ZERO)
         if played:
-            # An empty stretch at the end belongs to the measure, but not to the last one after a pick-up.
+            # Empty time at the end belongs to the measure, except in the last one, which may complete a pick-up.
             if nominal is not None and index < count - 1:
                 played = max(played, min(filled, nominal))
             lengths.append(played)
@@ -136,14 +135,14 @@ def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room
             VoiceMeasure(_filled(bars.get(at, ()), length, visible=leads and not busy[stream[0], at]))
             for at, length in enumerate(lengths)
         ]
-        voices[stream] = XmlVoice(index, stream[0], leads, measures)
+        voices[stream] = XmlVoice(index, stream[0], measures)
     for at, measure in enumerate(part.measures):
-        _add_moments(voices, leaders, measure, at)
+        _add_marks_and_changes(voices, leaders, measure, at)
     return list(voices.values())
 
 
 def _voices_on_two_staves(measures: Iterable[XmlMeasure]) -> set[str]:
-    """The voices that sound on several staves at once: their number was used for a voice of each staff."""
+    """Return the voices that sound on several staves at once, where one number stands for a voice of each staff."""
     found: set[str] = set()
     for measure in measures:
         last: dict[str, tuple[int, Fraction]] = {}
@@ -156,7 +155,7 @@ def _voices_on_two_staves(measures: Iterable[XmlMeasure]) -> set[str]:
 
 
 def _home_staves(measures: Iterable[XmlMeasure]) -> dict[str, int]:
-    """The staff on which each voice is most."""
+    """Return the staff on which each voice has most of its events."""
     counts: dict[str, Counter[int]] = {}
     for measure in measures:
         for voice, staff, _ in measure.events:
@@ -165,7 +164,7 @@ def _home_staves(measures: Iterable[XmlMeasure]) -> dict[str, int]:
 
 
 def _kept_streams(streams: dict[_Stream, dict[int, list[XmlEvent]]], staves: int) -> list[_Stream]:
-    """Those with a note; and of each staff without any the first one, or a new one."""
+    """Return the streams with a note and, for each staff without one, its first stream or a new one."""
     sounding = {
         stream
         for stream, bars in streams.items()
@@ -184,7 +183,7 @@ def _voice_order(voice: str) -> tuple[bool, int, str]:
 
 
 def _filled(events: Sequence[XmlEvent], length: Fraction, *, visible: bool) -> list[XmlEvent]:
-    """Put invisible rests in the gaps; a bar without events is one rest."""
+    """Return the events with invisible rests in the gaps; a bar without events becomes one rest."""
     if not events:
         return [XmlEvent(_ZERO, length, hidden=not visible)]
     filled: list[XmlEvent] = []
@@ -199,10 +198,10 @@ def _filled(events: Sequence[XmlEvent], length: Fraction, *, visible: bool) -> l
     return filled
 
 
-def _add_moments(
+def _add_marks_and_changes(
     voices: dict[_Stream, XmlVoice], leaders: dict[int, _Stream], measure: XmlMeasure, at: int
 ) -> None:
-    """Give the marks of a measure to the voice they name, or the first one of their staff; changes go to all."""
+    """Add the marks of a measure to the voice they name or else to the first of their staff, and changes to all."""
     for mark in measure.marks:
         named = (mark.staff, _voice_order(mark.voice or ""), 0)
         stream = named if named in voices else leaders.get(mark.staff, next(iter(voices)))
@@ -218,7 +217,7 @@ def _add_moments(
 
 
 def _resolve_ties(voice: XmlVoice) -> None:
-    """Drop each tie to which no note of the same pitch follows at once."""
+    """Drop ties that are not followed directly by a note of the same pitch."""
     tied: list[Tone] = []
     for measure in voice.measures:
         for event in measure.events:
@@ -231,7 +230,7 @@ def _resolve_ties(voice: XmlVoice) -> None:
 
 
 def _resolve_slurs(voice: XmlVoice) -> None:
-    """Count the starts and ends of slurs that find each other in this voice."""
+    """Count the slurs whose start and end are both in this voice."""
     opened: dict[str, tuple[XmlEvent, int]] = {}
     index = 0
     for measure in voice.measures:

@@ -1,4 +1,4 @@
-"""One part of the score: its measures, with attributes, barlines and the voices of its staves."""
+"""Writes one part of a score: its measures, with attributes, barlines and the voices of its staves."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class PartWriter:
     Args:
         score: The piece.
         part: The part.
-        divisions: Units of duration in a quarter note.
-        leads: Whether it is the first part, which has the tempos and the names of sections.
+        divisions: Divisions of a quarter note.
+        leads: Whether it is the first part, which has the tempos and section labels of the score.
     """
 
     def __init__(self, score: Score, part: Part, divisions: int, *, leads: bool) -> None:
@@ -52,7 +52,7 @@ class PartWriter:
         self.assignment = VoiceAssignment(part, score.voices)
         self.voices = self.assignment.voices
         self.ends: dict[str, frozenset[Position]] = {voice.name: line_ends(voice) for voice in self.voices}
-        # What was written last, to write changes only.
+        # Last written values, so that only changes are written.
         self.key: Key | None = None
         self.time: TimeSignature | None = None
         self.clefs: dict[int, Clef] = {}
@@ -74,7 +74,7 @@ class PartWriter:
             self._right_barline(measure, first)
 
     def _pickup(self) -> bool:
-        """Whether the first bar is shorter than the meter, in all voices of the score."""
+        """Whether the first bar is shorter than the meter in all voices of the score."""
         first = [voice.measures[0] for voice in self.score.voices.values()]
         nominal = first[0].nominal_duration
         return nominal is not None and max(measure.duration for measure in first) < nominal
@@ -214,7 +214,7 @@ class PartWriter:
             writer.grace(grace)
 
     def _kept(self, marks: Marks, slot: LayerSlot, event: int) -> Marks:
-        """Leave out the ends of hairpins and other lines that have no other end."""
+        """Return the marks without hairpins and other lines of which the other end is missing."""
         ends = self.ends[slot.voice.name]
         decorations = tuple(
             name
@@ -224,7 +224,7 @@ class PartWriter:
         return replace(marks, decorations=decorations)
 
     def _changes(self, index: int) -> list[Change]:
-        """Changes inside a measure: keys and meters of the part, tempos and labels of the whole score."""
+        """Return the changes inside a measure: keys and meters of the part, tempos and labels of the whole score."""
         of_part = self.voices[0].measures[index].changes
         changes = [change for change in of_part if isinstance(change.value, (Key, TimeSignature))]
         if self.leads:
@@ -237,7 +237,7 @@ class PartWriter:
         return changes
 
     def _clef_changes(self, slot: LayerSlot) -> list[Change]:
-        """The clefs inside a measure, which the first voice of each staff has."""
+        """Return the clef changes inside a measure, which are taken from the first voice of each staff."""
         leads = any(names[0] == slot.voice.name for names in self.part.staves) and slot.layer_index == 0
         changes = slot.measure.changes if leads else ()
         return [change for change in changes if isinstance(change.value, Clef)]

@@ -49,11 +49,6 @@ class VoiceBars:
     barlines: tuple[str, ...]
 
     @property
-    def left_barlines(self) -> tuple[str, ...]:
-        """The barline before each bar."""
-        return self.barlines[:-1]
-
-    @property
     def right_barlines(self) -> tuple[str, ...]:
         """The barline after each bar."""
         return self.barlines[1:]

@@ -155,24 +155,6 @@ def transpose(tune: BarTable, key: str) -> BarTable:
     return Movable(tune).to(key)
 
 
-def transpose_text(text: str, source: str, target: str) -> str:
-    """Transpose the music of one voice, with or without barlines.
-
-    Args:
-        text: The music.
-        source: Its key, any mode.
-        target: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
-
-    Returns:
-        The transposed music. An accidental is written where the one in force differs.
-
-    Raises:
-        FormatError: ``source`` or an inline ``K:`` field is no key.
-    """
-    steps = fifths(target) - fifths(major_key(source))
-    return _BarJoiner(source, steps).text(_BarSplitter(source).parts(text))
-
-
 @dataclass(frozen=True, slots=True)
 class _KeyField:
     """An inline ``[K:value]``."""
