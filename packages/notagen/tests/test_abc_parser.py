@@ -79,7 +79,7 @@ def test_tree_of_an_interleaved_tune():
     assert tune.header.lines[:2] == (Comment("%Classical"), Comment("%%score { ( 1 2 ) | 3 }"))
     first, second = tune.body
     assert isinstance(first, MusicLine)
-    assert first.progress == InlineField("r", "0/1")
+    assert first.countdown == InlineField("r", "0/1")
     assert [voice.voice for voice in first.voices] == ["1", "3"]
     (bar,) = first.voices[0].bars
     assert bar.prefix == (InlineField("K", "F"),)
@@ -214,7 +214,7 @@ def test_positions_do_not_take_part_in_comparisons():
         ("K:C\nab[C{g}E/0]", 2, 5, "inside a chord"),
         ("K:C\nab[CE/0]", 2, 5, "zero"),
         ("K:C\nab{ c|}", 2, 6, "inside grace notes"),
-        ("K:C\nab[]", 2, 3, "without notes"),
+        ("K:C\nab[]", 2, 3, "at least one note"),
         ("K:C\nc(0ab", 2, 2, "1 to 99"),
         ("K:C\nc(123ab", 2, 2, "99"),
         ("K:C\nc''''''''''", 2, 1, "octave"),
@@ -324,5 +324,5 @@ def test_rests_inside_chords_have_no_effect():
     assert [note.letter for chord in (bar.elements[0], bar.elements[2]) for note in chord.notes] == ["C", "E"]
     assert total_duration(bar) == 5
     assert print_bar(bar) == "[C2z2] [zE]3|"
-    with pytest.raises(FormatError, match="a chord without notes"):
+    with pytest.raises(FormatError, match="a chord needs at least one note"):
         parse_bar("[z2]")

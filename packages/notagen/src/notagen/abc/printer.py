@@ -1,4 +1,4 @@
-"""Syntax tree to text, in the spelling of the source."""
+"""Printer: syntax tree to text, in the spelling of the source."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from notagen.abc.syntax import (
 
 
 def print_tune(tune: Tune) -> str:
-    """Return the text of a tune, each line with a newline at its end.
+    """Return the text of a tune; each line ends with a newline.
 
-    Reading it again gives an equal tune. It equals the source, except for blank lines, blanks before ``[V:…]``
-    and at line ends, and leading zeros of tuplet marks.
+    Parsing it again gives an equal tune. It equals the source except for blank lines, blanks before ``[V:…]`` and at
+    line ends, and leading zeros in tuplet marks.
     """
     return "".join(f"{_line(line)}\n" for line in (*tune.header.lines, *tune.body))
 
@@ -47,7 +47,7 @@ def print_bar(bar: Bar) -> str:
 
 
 def print_elements(elements: Iterable[Element]) -> str:
-    """Return the text of what stands between two barlines, or of a part of it."""
+    """Return the text of some elements of a bar."""
     return "".join([_PRINTERS[element.__class__](element) for element in elements])
 
 
@@ -56,7 +56,7 @@ def _line(line: MusicLine | Field | Comment) -> str:
         return f"{line.name}:{line.value}"
     if isinstance(line, Comment):
         return line.text
-    parts = [print_elements((line.progress,))] if line.progress else []
+    parts = [print_elements((line.countdown,))] if line.countdown else []
     for voice in line.voices:
         if voice.voice is not None:
             parts.append(f"[V:{voice.voice}]")
