@@ -160,7 +160,7 @@ def test_a_meter_with_a_bar_in_it_is_cut_there():
     assert validate(HEADER + line + last).issues == ()
 
 
-# The others are not well-formed: a bar is too short, a repeat has no start; !style=x! is no decoration of the list.
+# The others are not allowed: a bar is too short, a repeat has no start, and the grammar does not have !style=x!.
 @pytest.mark.parametrize("name", sorted(set(PIECES) - {"unequal_durations", "anacrusis", "transposing"}))
 def test_real_pieces_are_allowed(name):
     grammar = Grammar("")

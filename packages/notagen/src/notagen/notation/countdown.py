@@ -33,7 +33,7 @@ def read_countdown(line: str) -> tuple[int, int] | None:
 
 
 def has_countdown(line: str) -> bool:
-    """Whether a line starts with a tag, whatever stands in it."""
+    """Whether a line starts with a tag, well-formed or not."""
     return _TAG.match(line) is not None
 
 

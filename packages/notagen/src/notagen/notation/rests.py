@@ -1,8 +1,8 @@
-"""Bars of rests: left out of the text the models are trained on, and put back into what they write.
+"""Bars of rest: omitted from training text, and restored in generated text.
 
-In training text a line holds only the voices that play. A generated tune is therefore completed before any
-other program reads it: each voice gets back a rest as long as the bar of the others, and in the first bar the
-changes of key, note length and meter that all others have.
+In training text a line has only the voices that play. A generated tune is therefore completed before other programs
+read it: each missing voice gets a rest as long as the bars of the others and, in the first bar, the changes of key,
+note length and meter that all others have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from notagen.notation.lines import FIELD_PARSERS, FieldChange, field_changes, ke
 from pentatonic.errors import FormatError
 
 _SOUND = re.compile("[A-WYa-wy]")
-_MAX_NUMBER = 9999  # of a length
+_MAX_NUMBER = 9999  # largest numerator or denominator of a length
 _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 Duration = Callable[[str], Fraction | None]
@@ -35,12 +35,12 @@ Duration = Callable[[str], Fraction | None]
 
 @dataclass(frozen=True)
 class Completion:
-    """A tune with its rests put back.
+    """A tune with its rests restored.
 
     Args:
-        text: Interleaved layout, every declared voice on every line.
-        undeclared: ``(line, voice)`` of each bar that was dropped because the header has no such ``V:``;
-            lines of the input, from 1.
+        text: The tune in interleaved layout, with every declared voice on every line.
+        undeclared: ``(line, voice)`` of each bar that was dropped because the header does not declare its voice; lines
+            count from 1 in the input.
     """
 
     text: str
@@ -48,15 +48,14 @@ class Completion:
 
 
 def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
-    """Write a tune as the models are trained on it: interleaved, without the voices that rest.
+    """Write a tune in the form of the training text: interleaved, without voices that rest.
 
-    A voice stays on a line when its bar has any letter besides ``z Z x X``, those of marks and fields
-    included.
+    A voice is kept on a line if its bar has any letter besides ``z Z x X``; letters of marks and fields count too.
 
     Args:
         tune: The tune.
-        keep_silent_bars: Keep the first voice of a bar in which all rest. The original leaves an empty line
-            there, which its encoder drops, so that the numbers of bars no longer fit.
+        keep_silent_bars: Keep the first voice of a bar in which all voices rest. The original writes an empty line
+            there, which its encoder drops, so that the bar count becomes wrong.
 
     Returns:
         The header, then the bars; every line ends with a newline.
@@ -74,18 +73,18 @@ def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
 
 
 def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completion:
-    """Put back the voices that rest, in text as a model writes it.
+    """Restore the voices that rest in generated text.
 
-    A restored bar is a rest with the most frequent length of the bars on its line (of the line before where
-    no length is known; of the meter at the start), with their barlines. The rest is invisible (``x``) in
-    every voice but the first of a ``( )`` group of ``%%score``. A change of key, note length or meter that all
+    A restored bar is a rest with the barlines and the most frequent length of the bars on its line. Where no length is
+    known, it has the length of the line before; at the start the length by the meter. The rest is invisible (``x``) in
+    every voice except the first of a ``( )`` group of ``%%score``. A change of key, note length or meter that all
     bars on the first line have is given to the restored bars too, because :func:`omit_rests` leaves out voices
     that rest there together with their changes; a key is not given to voices declared with ``K:none``.
 
     Args:
         text: Interleaved layout with any voices left out; countdown tags are dropped. Lines of the music without
             ``[V:n]`` are dropped.
-        duration: Text of a bar -> its length in units of ``L:``, None when unknown.
+        duration: Text of a bar -> its length in units of ``L:``, None if unknown.
 
     Returns:
         The completed tune, each line with all voices in the order of the header; a text without any ``[V:n]``
@@ -125,7 +124,7 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
 def complete_score_brackets(line: str) -> str:
     """Append the closing brackets that a ``%%score`` line lacks, innermost first, before its line end.
 
-    A closing bracket that does not match the last open one is ignored.
+    A closing bracket that does not match the last open bracket is ignored.
     """
     content = line.rstrip("\r\n")
     missing: list[str] = []
@@ -138,13 +137,13 @@ def complete_score_brackets(line: str) -> str:
 
 
 def final_text(text: str, *, duration: Duration = bar_duration) -> str:
-    """Turn generated text into a tune that other programs read.
+    """Turn generated text into a tune that other programs can read.
 
-    Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune
-    is numbered ``X:1``.
+    Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune gets
+    ``X:1``. The final text of a valid piece is valid.
 
     Args:
-        text: Text as generated, with or without its prompt.
+        text: Generated text, with or without its prompt.
         duration: As in :func:`complete_rests`.
 
     Returns:
@@ -157,7 +156,7 @@ def final_text(text: str, *, duration: Duration = bar_duration) -> str:
 
 
 def rest_letters(header: Iterable[str]) -> dict[str, str]:
-    """Return for each declared voice the rest it is silent with."""
+    """Return for each declared voice the letter of its rests: ``z``, or ``x`` where they are invisible."""
     score = next((line for line in header if line.startswith("%%score")), "")
     later = {name for group in re.findall(r"\(([^()]*)", score) for name in group.split()[1:]}
     names = (declared_voice(line) for line in header)
@@ -182,13 +181,13 @@ def _common_changes(contents: Mapping[str, str], keyless: Collection[str]) -> li
 
 def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:
     known = [length for segment in segments if (length := duration(segment.text))]
-    # A rest cannot be written with longer numbers than ABC is read with.
+    # Lengths with larger numbers cannot be read again.
     lengths = Counter(length for length in known if max(length.as_integer_ratio()) <= _MAX_NUMBER)
     return max(lengths, key=lengths.__getitem__) if lengths else None
 
 
 def _bar_length(header: Iterable[str]) -> Fraction:
-    """The length of a bar in units of ``L:`` by the header; that of 4/4 in 1/8 where it does not say."""
+    """Return the length of a bar in units of ``L:`` by the header; 8, for 4/4 in eighths, where it does not say."""
     fields = {line[0]: line[2:] for line in header if line[1:2] == ":"}
     try:
         meter, unit = parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8"))

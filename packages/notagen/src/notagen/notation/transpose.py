@@ -1,4 +1,4 @@
-"""Transposition of a tune to another key, spelt as in the data the models were trained on.
+"""Transposition of a tune to another key, with the spelling of the training data.
 
 Only notes, accidentals, key fields and chord symbols change; everything else in a bar is copied. Accidentals
 hold for the same letter in the same octave, up to the next barline or change of key.
@@ -22,7 +22,7 @@ _NATURALS = (0, 2, 4, 5, 7, 9, 11)
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
 _SHARPS = "FCGDAEB"
-# Longest upward move; larger intervals go down.
+# Largest interval upwards; larger ones go down instead.
 _HIGHEST_INTERVAL = 6
 
 _NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
@@ -47,11 +47,11 @@ class WrittenPitch:
 
 @dataclass(frozen=True)
 class Move:
-    """The way from one major key to another.
+    """The transposition from one major key to another, by -5..6 semitones.
 
     Args:
-        source: The major key of the notes as they are.
-        target: The major key they go to. The interval is -5..6 semitones.
+        source: Major key of the given notes.
+        target: Major key of the transposed notes.
     """
 
     source: str
@@ -91,13 +91,13 @@ class Move:
 
 
 class Movable:
-    """A tune that is read once, to be written in many keys.
+    """A tune that is parsed once and can be written in many keys.
 
     Args:
-        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+        tune: The tune; its first ``K:`` line is its key; C major without one and for ``none``.
 
     Raises:
-        FormatError: A ``K:`` line or inline field is no key.
+        FormatError: A ``K:`` line or inline field is not a key.
     """
 
     def __init__(self, tune: BarTable) -> None:
@@ -116,7 +116,7 @@ class Movable:
     def to(self, key: str) -> BarTable:
         """Return the tune in another key; see :func:`transpose`."""
         moved = move_key(self._own, fifths(key) - fifths(major_key(self._own)))
-        # C# major asked of a minor tune gives Bb minor, with the signature of Db: other keys follow that.
+        # For a minor tune the folder of C# major gives Bb minor, with the signature of Db; other keys follow that.
         steps = fifths(major_key(moved)) - fifths(major_key(self._own))
         header = list(self._tune.header)
         for index, line in enumerate(header):
@@ -136,21 +136,21 @@ class Movable:
 
 
 def transpose(tune: BarTable, key: str) -> BarTable:
-    """Transpose a tune to the key with the signature of a major key, or its enharmonic where simpler.
+    """Transpose a tune to the key with the signature of a major key, or to its enharmonic equivalent if simpler.
 
-    Percussion, and voices with a line ``K:none`` of their own, stay as they are. A voice with a ``K:`` line
-    of its own, as of a transposing instrument, moves by the same interval. :class:`Movable` reads a tune once for
-    several keys.
+    Percussion voices, and voices with their own line ``K:none``, do not change. A voice with its own ``K:`` line, such
+    as a transposing instrument, is moved by the same interval. Use :class:`Movable` to transpose a tune to several
+    keys.
 
     Args:
-        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+        tune: The tune; its first ``K:`` line is its key; C major without one and for ``none``.
         key: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
 
     Returns:
-        The transposed tune, of the same bars.
+        The transposed tune.
 
     Raises:
-        FormatError: A ``K:`` line or inline field is no key.
+        FormatError: A ``K:`` line or inline field is not a key.
     """
     return Movable(tune).to(key)
 
@@ -170,26 +170,26 @@ class _ChordSymbol:
 
 
 class _BarlineSign:
-    """``|``, at which accidentals end."""
+    """A ``|``, which cancels accidentals."""
 
 
 _BARLINE = _BarlineSign()
-#: Text that stays, or a note: letter, octave, alteration; or one of the classes above.
+#: Text that is copied, or a note (letter, octave, alteration), or one of the classes above.
 _Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
 
 
 class _BarSplitter:
-    """Takes the bars of one voice apart and keeps the key in force."""
+    """Splits the bars of one voice into fragments, and keeps track of the key."""
 
     def __init__(self, key: str) -> None:
         self._set_key(key)
 
     def _set_key(self, key: str) -> None:
-        # Where there is no key, nothing moves.
+        # Without a key, nothing is transposed.
         self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
 
     def parts(self, text: str) -> list[_Fragment]:
-        """Return the parts of the next bar, with the accidentals in force on all notes."""
+        """Return the fragments of the next bar; all notes have the alterations in force."""
         parts: list[_Fragment] = []
         written: dict[tuple[int, int], int] = {}
         position = 0
@@ -217,23 +217,23 @@ class _BarSplitter:
 
 
 class _BarJoiner:
-    """Puts the bars of one voice together in another key and keeps the key in force."""
+    """Joins the fragments of the bars of one voice in another key, and keeps track of the key."""
 
     def __init__(self, key: str, steps: int) -> None:
         self._steps = steps
         self._set_key(key)
 
     def _set_key(self, key: str) -> str:
-        """Enter a key, and return it moved."""
+        """Put a key in force, and return the transposed key."""
         moved = move_key(key, self._steps)
         self._move = Move(major_key(key), major_key(moved))
         self._signature = _signature(self._move.target)
-        # Few different notes make up a voice: note -> place, alteration and name after the move.
+        # Cache, as a voice has few different notes: note -> letter and octave, alteration and name after transposition.
         self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
         return moved
 
     def text(self, parts: list[_Fragment]) -> str:
-        """Return the next bar."""
+        """Return the text of the next bar."""
         out: list[str] = []
         written: dict[tuple[int, int], int] = {}
         for part in parts:
@@ -283,7 +283,7 @@ def _note_name(letter: int, octave: int) -> str:
 
 
 def _alteration(semitones: int, letter: int) -> int:
-    """The signs, -6..5, with which a letter has the pitch class of a pitch."""
+    """Return the alteration, -6..5, that gives a letter the pitch class of a pitch."""
     return (semitones - _NATURALS[letter] + 6) % 12 - 6
 
 
@@ -292,9 +292,9 @@ def _is_percussion(line: str) -> bool:
 
 
 def _keys(header: tuple[str, ...]) -> tuple[str, dict[int, str]]:
-    """Return the key of the tune, and the voice that each other ``K:`` line belongs to, by its index.
+    """Return the key of the tune, and the voice of each other ``K:`` line, by the index of the line.
 
-    A ``K:`` line after a ``V:`` line belongs to that voice, unless it is the first one.
+    A ``K:`` line after a ``V:`` line belongs to that voice, unless it is the first ``K:`` line.
     """
     key: str | None = None
     owner: str | None = None

@@ -1,7 +1,7 @@
-"""Check a piece in interleaved layout, bar by bar, and say where and how it breaks the rules.
+"""Validation of a piece in interleaved layout, bar by bar, with the place of each error.
 
-The text may be what a model wrote, with ``[r:done/left]`` before the bars and silent voices left out. Each
-bar of each voice is read on its own, so that a bar that is no ABC is one issue and the rest is checked still.
+The text may be the output of a model, with countdown tags and without silent voices. Each bar of each voice is parsed
+separately, so that one that cannot be parsed is one issue and the rest is still checked.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Issue:
     """One broken rule.
 
     Args:
-        line: Line of the text, from 1; None where the issue is that something is absent.
+        line: Line of the text, from 1; None where something is missing.
         bar: Number of the bar, from 1; None in the header.
-        voice: Name of the voice; None where it is the bar or the piece.
+        voice: Name of the voice; None where the issue concerns the whole bar or piece.
         kind: ``size``; of the header ``score``, ``score-brackets``, ``score-voices``, ``header-field`` and
             ``voice-declaration``; of the music ``no-music``, ``stray-text``, ``tag``, ``undeclared-voice``,
             ``repeated-voice``, ``voice-order``, ``unparsable``, ``barline``, ``duration``, ``meter``,
             ``change``, ``repeat`` and ``ending``.
-        message: What is wrong.
+        message: Description of the error.
     """
 
     line: int | None
@@ -57,13 +57,13 @@ class Issue:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`validate` found.
+    """Result of :func:`validate`.
 
     Args:
-        issues: In the order of the text.
-        bars: Lines of music; a bar of all voices counts once.
-        unparsable_bars: Bars in which a voice is no ABC or has no known duration.
-        misaligned_bars: Bars in which the voices have different barlines or (known) durations.
+        issues: Issues in the order of the text.
+        bars: Number of lines of music; a bar of all voices counts once.
+        unparsable_bars: Number of bars in which a voice cannot be parsed or has no known duration.
+        misaligned_bars: Number of bars in which the voices have different barlines or (known) durations.
     """
 
     issues: tuple[Issue, ...]
@@ -73,7 +73,7 @@ class Report:
 
     @property
     def valid(self) -> bool:
-        """Whether there are no issues but warnings."""
+        """Whether there are no issues except warnings."""
         return all(issue.warning for issue in self.issues)
 
     @property
@@ -87,7 +87,7 @@ class Report:
         return self.misaligned_bars / max(self.bars, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON."""
+        """Return the report as plain values for JSON."""
         return {
             "valid": self.valid,
             "bars": self.bars,
@@ -102,11 +102,11 @@ class Report:
 def validate(text: str) -> Report:
     """Check a piece in interleaved layout.
 
-    A bar may differ from the meter where it is the first or the last one or next to a repeat sign, and be
-    shorter next to a double bar (pick-ups of sections). The first ``:|`` of a piece needs no ``|:`` before
-    it, nor does one in an ending that a ``:|2`` starts. ``[K:] [L:] [M:]`` must be in all declared voices (in
-    the first bar: in all that are on the line), but ``[K:]`` not in those declared with ``K:none``. Where
-    tags ``[r:done/left]`` do not count the bars there are warnings.
+    The first and the last bar, and bars next to a repeat sign, may differ in length from the meter; bars next to a
+    double bar may be shorter (pick-ups of sections). The first ``:|`` of a piece needs no ``|:`` before it, nor does
+    one in an ending that a ``:|2`` starts. ``[K:] [L:] [M:]`` must be in all declared voices (in the first bar: in all
+    voices on the line), except ``[K:]`` in voices declared with ``K:none``. Wrong counts in countdown tags are
+    warnings.
 
     Args:
         text: Any text.
@@ -140,9 +140,9 @@ def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
     """Whether a bar inside a piece may differ from its meter.
 
     Args:
-        barlines: The one before the bar (as written at the end of the bar before, and as written at its own start)
-            and the one after it, likewise.
-        shorter: Whether the bar is shorter than the meter asks for.
+        barlines: The barlines before the bar (at the end of the bar before, and at its own start) and after it (at its
+            end, and at the start of the next bar).
+        shorter: Whether the bar is shorter than the meter says.
     """
     signs = [sign_of(barline) for barline in barlines]
     pick_up = shorter and any(sign in ("||", "|]") for sign in signs)
@@ -158,7 +158,7 @@ class _CheckedLine:
         left: Barline before the bar of the first voice; empty for none.
         right: Barline after the bar, of the first voice with one; empty for none.
         length: Duration of most voices; None where none is known.
-        expected: Duration that the meter asks for; None in free meter.
+        expected: Duration by the meter; None in free meter.
         unparsable: Whether a voice cannot be read or has no known duration.
         misaligned: Whether the voices have different barlines or durations.
     """
@@ -268,7 +268,7 @@ class _Check:
             self._voice(voice, line, bar)
         expected = self.reader.bar_length
         lengths = Counter(voice.length for voice in voices if voice.length is not None)
-        # Of two lengths that are as frequent, the other one is wrong when one of them fills the bar.
+        # Of equally frequent lengths, one that fills the bar is taken as the right one.
         length = max(lengths, key=lambda item: (lengths[item], item == expected)) if lengths else None
         misaligned = self._aligned(voices, length, line, bar)
         right = next((voice.right for voice in voices if voice.right), "")
@@ -280,13 +280,13 @@ class _Check:
         before, self.countdown = self.countdown, read_countdown(text)
         if self.countdown is None:
             if self.tagged or text.startswith(COUNTDOWN):
-                self.issue("tag", "no [r:done/left], but other bars have it", line, bar)
+                self.issue("tag", "no countdown tag [r:done/left], but other bars have one", line, bar)
         else:
             done, left = self.countdown
             tag = countdown_tag(done, left)
             wanted = before[0] + 1 if before else bar - 1
             if done != wanted:
-                self.issue("tag", f"{tag} where {wanted} bars are done", line, bar)
+                self.issue("tag", f"{tag} after {wanted} bars", line, bar)
             if before and done + left != sum(before):
                 self.issue("tag", f"{tag} counts {done + left} bars, the tag before {sum(before)}", line, bar)
         self.tagged |= text.startswith(COUNTDOWN)
@@ -338,7 +338,7 @@ class _Check:
             self.issue("barline", "no barline at the end of the bar", line, bar, voice.name)
 
     def _aligned(self, voices: list[VoiceOnLine], length: Fraction | None, line: int, bar: int) -> bool:
-        """Compare the barlines with the first voice, durations with the common one; True when any differ."""
+        """Compare barlines with the first voice and durations with the common one; return whether any differ."""
         before = len(self.issues)
         first = voices[0]
         for voice in voices[1:]:
@@ -351,12 +351,12 @@ class _Check:
                     self.issue("barline", reason, line, bar, voice.name)
         for voice in voices:
             if voice.length is not None and length is not None and voice.length != length:
-                reason = f"lasts {_shown(voice.length)}, the bar {_shown(length)}"
+                reason = f"lasts {_shown(voice.length)}, but the bar lasts {_shown(length)}"
                 self.issue("duration", reason, line, bar, voice.name)
         return len(self.issues) > before
 
     def whole(self) -> None:
-        """Check what takes more than one bar."""
+        """Check what concerns several bars."""
         if not self.rows:
             self.issue("no-music", "no line has a [V:n]", None)
             return
@@ -374,7 +374,7 @@ class _Check:
                 continue
             around = (self.rows[index - 1].right, row.left, row.right, self.rows[index + 1].left)
             if not allows_other_length(around, shorter=row.length < row.expected):
-                reason = f"the bar lasts {_shown(row.length)}, the meter asks for {_shown(row.expected)}"
+                reason = f"the bar lasts {_shown(row.length)}, but the meter says {_shown(row.expected)}"
                 self.issue("meter", reason, row.line, index + 1)
 
     def _repeats(self) -> None:

@@ -1,11 +1,11 @@
-"""MIDI files: one track per voice, with tempi, time and key signatures."""
+"""Writes MIDI files: one track per voice, with tempi, time and key signatures."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
 
-# The types behind `symusic.Score` and its likes, which are functions without types.
+# The classes behind `symusic.Score` and similar functions, which have no types.
 from symusic.core import KeySignatureTick, NoteTick, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
 from notagen.sound.performance import Performance, perform
@@ -13,21 +13,21 @@ from pentatonic.checkpoint import atomic_file
 
 TICKS_PER_QUARTER = 480
 
-_MAX_MICROSECONDS = (1 << 24) - 1  # of a quarter
+_MAX_MICROSECONDS = (1 << 24) - 1  # longest quarter note
 _MAX_SHARPS = 7
 _MAX_BEATS = 255
 
 
 def write_midi(text: str, path: str | Path) -> None:
-    """Write a piece as a MIDI file, whole or not at all; repeats and endings are played out.
+    """Write a piece as a MIDI file with repeats and endings played out; the file is written atomically.
 
     Args:
         text: One tune in ABC, in any layout.
         path: The file; its folder must exist.
 
     Raises:
-        FormatError: The text is no piece.
-        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
+        FormatError: The text is not a tune.
+        InputError: The piece exceeds a limit of :func:`notagen.sound.performance.perform`.
         CheckpointError: The file cannot be written.
     """
     data = midi_bytes(perform(text))
@@ -36,10 +36,10 @@ def write_midi(text: str, path: str | Path) -> None:
 
 
 def midi_bytes(performance: Performance) -> bytes:
-    """Return a piece as the content of a MIDI file.
+    """Return a performance as the content of a MIDI file.
 
-    Time signatures with another unit than a power of 2, and keys of more than seven signs, are left out: MIDI
-    has none. Of more than 15 pitched voices some share a channel.
+    Time signatures whose unit is not a power of 2, and keys of more than seven signs, are left out, because MIDI does
+    not have them. If there are more than 15 pitched voices, some share a channel.
     """
     score = ScoreTick(TICKS_PER_QUARTER)
     for position, whole_note_s in performance.tempi:

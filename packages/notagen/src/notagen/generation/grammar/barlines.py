@@ -52,7 +52,7 @@ class BarlineRules:
 
         Args:
             left: Barline before the bar; empty for none.
-            short: Whether the bar is shorter than the meter asks for.
+            short: Whether the bar is shorter than the meter says.
         """
         return _inner(self.before, self.repeatable, self.open_repeat or left == "|:", short)
 

@@ -28,7 +28,7 @@ def repaired_header(
         report: Is told of each change.
 
     Returns:
-        Lines with ``%%score`` where there are several voices, ``L:``, ``M:``, ``K:``, and a ``V:`` of each voice.
+        The lines, with ``L:``, ``M:``, ``K:``, a ``V:`` for each voice and, for several voices, ``%%score``.
     """
     kept = _valid_lines(lines, report)
     voices = [name for _, line in kept if (name := declared_voice(line))]
