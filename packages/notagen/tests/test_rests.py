@@ -133,6 +133,16 @@ def test_restored_bars_on_later_lines_have_no_changes():
     assert text.splitlines()[-1] == "[V:1][K:D]c6|][V:2]x6|][V:3]z6|]"
 
 
+@pytest.mark.parametrize(
+    ("bar", "rest"),
+    [("(5CCCCCC3", "z6"), ("Z", "z6"), ("[M:4/4](5CCCCCC6", "z8"), ("[L:1/16][M:3/8]C6", "z6")],
+)
+def test_restored_bars_are_as_long_as_the_others_in_the_meter_in_force(bar, rest):
+    text = complete_rests(f"L:1/8\nM:6/8\nK:C\nV:1\nV:2\n[V:1]C6|\n[V:1]{bar}|\n").text
+    assert text.endswith(f"[V:2]{rest}|\n")
+    assert text.splitlines()[-2] == "[V:1]C6|[V:2]z6|"
+
+
 def test_voices_come_in_the_order_of_the_header():
     header = "%%score 1 ( 4 2 ) 3\nL:1/8\nM:3/4\nK:C\nV:1\nV:4\nV:2\nV:3\n"
     text = complete_rests(header + "[V:1]c6|[V:3]c6|\n").text

@@ -225,17 +225,27 @@ def barlines_of(bar: Bar) -> tuple[str, str]:
 
 
 def keyless_voices(header: Iterable[str]) -> set[str]:
-    """Return the voices that the header declares with ``K:none`` after their ``V:`` line: they have no key changes."""
+    """Return the voices that the header declares with ``K:none`` after their ``V:`` line: they have no key changes.
+
+    The first ``K:`` of a header is the key of the tune, wherever it comes.
+    """
     keyless: set[str] = set()
-    voice = None
+    voice, has_key = None, False
     for line in header:
-        voice = declared_voice(line) if line.startswith("V:") else voice
-        if voice is not None and line.startswith("K:"):
-            try:
-                keyless |= {voice} if not parse_key(line[2:]).tonic else set()
-            except FormatError:
-                continue
+        if line.startswith("V:"):
+            voice = declared_voice(line)
+        elif line.startswith("K:"):
+            if has_key and voice is not None and _is_no_key(line[2:]):
+                keyless.add(voice)
+            has_key = True
     return keyless
+
+
+def _is_no_key(value: str) -> bool:
+    try:
+        return not parse_key(value).tonic
+    except FormatError:
+        return False
 
 
 def _spelled(barline: Barline | None) -> str:

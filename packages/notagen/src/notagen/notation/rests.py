@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from notagen.abc.duration import bar_duration, parse_meter, parse_unit_length
+from notagen.abc.duration import parse_meter, parse_unit_length
 from notagen.notation.bars import (
     BarTable,
-    Segment,
     declared_voice,
     split_segment,
     voice_segments,
 )
 from notagen.notation.countdown import without_countdown
 from notagen.notation.layout import bar_text
-from notagen.notation.lines import FIELD_PARSERS, FieldChange, field_changes, keyless_voices
+from notagen.notation.lines import (
+    FIELD_PARSERS,
+    FieldChange,
+    InterleavedReader,
+    field_changes,
+    keyless_voices,
+)
 from pentatonic.errors import FormatError
 
 _SOUND = re.compile("[A-WYa-wy]")
@@ -72,7 +77,7 @@ def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completion:
+def complete_rests(text: str, *, duration: Duration | None = None) -> Completion:
     """Restore the voices that rest in generated text.
 
     A restored bar is a rest with the barlines and the most frequent length of the bars on its line. Where no length is
@@ -84,7 +89,8 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
     Args:
         text: Interleaved layout with any voices left out; countdown tags are dropped. Lines of the music without
             ``[V:n]`` are dropped.
-        duration: Text of a bar -> its length in units of ``L:``, None if unknown.
+        duration: Text of a bar -> its length in units of ``L:``, None if unknown. Without it, bars are read in the
+            meter in force.
 
     Returns:
         The completed tune, each line with all voices in the order of the header; a text without any ``[V:n]``
@@ -95,7 +101,8 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
     header = [line for _, line in lines[:start]]
     rests = rest_letters(header)
     keyless = keyless_voices(header)
-    length = _bar_length(header)
+    reader = _header_reader(header)
+    length = reader.bar_length or 1 / reader.unit
     completed = list(header)
     undeclared: list[tuple[int, str]] = []
     for number, line in lines[start:]:
@@ -108,11 +115,17 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
         if not contents:
             continue
         present = [split_segment(content) for content in contents.values()]
-        length = _common_length(present, duration) or length
+        changes = {name: field_changes(content) for name, content in contents.items()}
+        reader.begin_line(changes.values())
+        if duration:
+            lengths = [duration(segment.text) for segment in present]
+        else:
+            lengths = [reader.read_voice(name, content).length for name, content in contents.items()]
+        length = _most_frequent(lengths) or length
         left = next((segment.left for segment in present if segment.left), "")
-        changes = _common_changes(contents, keyless) if len(completed) == len(header) else []
+        common = _common_changes(changes, keyless) if len(completed) == len(header) else []
         for name in rests.keys() - contents.keys():
-            fields = [change for change in changes if change.name != "K" or name not in keyless]
+            fields = [change for change in common if change.name != "K" or name not in keyless]
             before, after = (
                 "".join(field.token for field in fields if field.leading is leads) for leads in (True, False)
             )
@@ -136,7 +149,7 @@ def complete_score_brackets(line: str) -> str:
     return content + "".join(reversed(missing)) + line[len(content) :]
 
 
-def final_text(text: str, *, duration: Duration = bar_duration) -> str:
+def final_text(text: str, *, duration: Duration | None = None) -> str:
     """Turn generated text into a tune that other programs can read.
 
     Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune gets
@@ -163,9 +176,10 @@ def rest_letters(header: Iterable[str]) -> dict[str, str]:
     return {name: "x" if name in later else "z" for name in names if name}
 
 
-def _common_changes(contents: Mapping[str, str], keyless: Collection[str]) -> list[FieldChange]:
+def _common_changes(
+    changes: Mapping[str, Sequence[FieldChange]], keyless: Collection[str]
+) -> list[FieldChange]:
     """Return the fields of each kind that all bars of a line have, as the first of them has them."""
-    changes = {name: field_changes(content) for name, content in contents.items()}
     common: list[FieldChange] = []
     for kind in FIELD_PARSERS:
         having = [
@@ -179,18 +193,16 @@ def _common_changes(contents: Mapping[str, str], keyless: Collection[str]) -> li
     return common
 
 
-def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:
-    known = [length for segment in segments if (length := duration(segment.text))]
+def _most_frequent(lengths: Iterable[Fraction | None]) -> Fraction | None:
     # Lengths with larger numbers cannot be read again.
-    lengths = Counter(length for length in known if max(length.as_integer_ratio()) <= _MAX_NUMBER)
-    return max(lengths, key=lengths.__getitem__) if lengths else None
+    counts = Counter(length for length in lengths if length and max(length.as_integer_ratio()) <= _MAX_NUMBER)
+    return max(counts, key=counts.__getitem__) if counts else None
 
 
-def _bar_length(header: Iterable[str]) -> Fraction:
-    """Return the length of a bar in units of ``L:`` by the header; 8, for 4/4 in eighths, where it does not say."""
+def _header_reader(header: Iterable[str]) -> InterleavedReader:
+    """Return a reader with the meter and note length of the header; free meter and 1/8 where they are invalid."""
     fields = {line[0]: line[2:] for line in header if line[1:2] == ":"}
     try:
-        meter, unit = parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8"))
+        return InterleavedReader(parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8")))
     except FormatError:
-        return Fraction(8)
-    return (meter.length if meter else Fraction(1)) / unit
+        return InterleavedReader(None, Fraction(1, 8))

@@ -13,6 +13,7 @@ from fractions import Fraction
 from notagen.abc.duration import Meter, default_unit_length, parse_key, parse_meter, parse_unit_length
 from notagen.generation.grammar.rules import TEXT, NextIds, PatchCursor, Rule, bits, free_text, literal, spell
 from notagen.notation.bars import declared_voice
+from notagen.notation.lines import keyless_voices
 from pentatonic.errors import FormatError
 
 MAX_VOICES = 40
@@ -84,16 +85,15 @@ class HeaderRules:
     def __init__(self, lines: list[str], cursor: PatchCursor) -> None:
         self.cursor = cursor
         self.voices: list[str] = []
-        self.keyless: set[str] = set()
         self.meter: Meter | None = None
         self.unit: Fraction | None = None
         self._score: list[str] = []
         self._fields = ""
         self._comments = 0
-        self._takes_key = False  # whether K: of the voice declared last may follow
+        self._takes_key = False  # whether K: of the voice written last may follow
         for number, line in enumerate(lines, 1):
             self._read(line, number)
-        self._takes_key = False  # the last voice of the prompt counts as complete
+        self.keyless = keyless_voices(lines)
 
     @property
     def complete(self) -> bool:
@@ -118,7 +118,6 @@ class HeaderRules:
 
     def _read(self, line: str, number: int) -> None:
         name, value = line[:1], line[2:]
-        takes_key, self._takes_key = self._takes_key, False
         if line.startswith("%%score"):
             self._fields += "S"
             self._score = _SCORE_NAME.findall(line.removeprefix("%%score"))
@@ -129,9 +128,6 @@ class HeaderRules:
             if voice is None:
                 raise FormatError("V: needs a name of letters and digits, such as V:1", line=number)
             self.voices.append(voice)
-            self._takes_key = True
-        elif name == "K" and self.voices and takes_key and "K" in self._fields:
-            self._set_voice_key(value)
         elif line[1:2] == ":":
             self._fields += name
             if name == "M":
@@ -142,10 +138,6 @@ class HeaderRules:
             raise FormatError(
                 "not a header line; allowed: a field such as K:C, or a comment after %", line=number
             )
-
-    def _set_voice_key(self, value: str) -> None:
-        if value.strip().lower() == "none":
-            self.keyless.add(self.voices[-1])
 
     @property
     def unit_length(self) -> Fraction:
@@ -240,8 +232,8 @@ class HeaderRules:
     def _key(self) -> Rule[None]:
         yield from literal(":")
         value = yield from spell(_KEY_LINES, close="C\n")
-        if "K" in self._fields:
-            self._set_voice_key(value)
+        if self._takes_key and value.strip().lower() == "none":
+            self.keyless.add(self.voices[-1])
         self._fields += "K"
         self._takes_key = False
 
