@@ -136,7 +136,7 @@ def infill(
 
 
 def _complete(draft: str, prompt: str, plans: Sequence[BarPlan], total: int) -> str:
-    """Return a draft; one that was cancelled before it began gets the shortest bars that fit."""
+    """Return the draft; if it was cancelled before its first patch, bars on the shortest path instead."""
     return draft or Grammar(prompt, bars=total, plans=plans).close()
 
 

@@ -103,7 +103,7 @@ def tempo(element: Element) -> str | None:
 
 
 def chord_symbol(harmony: Element) -> str | None:
-    """Return a chord symbol such as ``Gm7/D``; None for one that has no root or an unknown kind."""
+    """Return a chord symbol such as ``Gm7/D``; None without a root or with an unknown kind."""
     root = _root(harmony, "root")
     kind = harmony.find("kind")
     name = kind.text.strip() if kind is not None and kind.text else ""

@@ -208,7 +208,7 @@ class PartWriter:
         self._before(writer, self._kept(layer.trailing, slot, len(layer.events)))
 
     def _before(self, writer: NoteWriter, marks: Marks) -> None:
-        """Write what stands before a note, or at the end of the measure."""
+        """Write directions and grace notes before an event, or at the end of the measure."""
         write_directions(writer.measure, marks, writer.place)
         for grace in marks.grace:
             writer.grace(grace)

@@ -101,7 +101,7 @@ class InterleavedReader:
 
     Args:
         meter: In force before the first line; None for free meter.
-        unit: Note length in force before the first line, in whole notes; None: the one that goes with the meter.
+        unit: Note length in force before the first line, in whole notes; None: the default for the meter.
 
     Attributes:
         meter: In force in the current line.
@@ -113,7 +113,7 @@ class InterleavedReader:
         self.meter = meter
         self.unit = unit or default_unit_length(meter)
         self.slurs: dict[str, int] = {}
-        self._next: dict[str, Any] = {}  # what fields after the first note change for the lines that follow
+        self._next: dict[str, Any] = {}  # values that come into force at the end of the line
 
     @property
     def bar_length(self) -> Fraction | None:
@@ -134,11 +134,11 @@ class InterleavedReader:
         return [self.read_voice(name, text, changes) for name, text, changes in segments]
 
     def begin_line(self, changes: Iterable[Sequence[FieldChange]]) -> None:
-        """Put the changes of a line in force: before its first note those that lead, from the next line on the others.
+        """Start a line: put the changes before its first note in force; the others come into force at its end.
 
         Args:
-            changes: The changes of each voice. Those of the first voice that changes a field decide; a note length
-                that cannot be read is ignored, a meter that cannot be read counts as free.
+            changes: The changes of each voice. For each kind of field those of the first voice that has it count. A
+                note length that cannot be read is ignored; a meter that cannot be read counts as free.
         """
         self.end_line()
         decided: set[str] = set()
@@ -153,7 +153,7 @@ class InterleavedReader:
             decided |= {change.name for change in of_voice}
 
     def end_line(self) -> None:
-        """Put in force what the fields after the first note of the line change."""
+        """End the line: put the changes after its first note in force."""
         for name, value in self._next.items():
             self._set(name, value)
         self._next = {}

@@ -77,7 +77,7 @@ class Move:
         return WrittenPitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
 
     def root(self, root: str) -> str:
-        """Return the transposed root of a chord symbol, a letter and perhaps ``#`` or ``b``.
+        """Return the transposed root of a chord symbol, a letter, optionally with ``#`` or ``b``.
 
         The letter changes once where more than one sign would be needed.
         """

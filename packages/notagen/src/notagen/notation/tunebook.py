@@ -61,7 +61,7 @@ def standard_tune(text: str) -> str:
 
     Comments and information fields are dropped, and lines that end with a backslash are joined with the next one. The
     header gets its fields in order, an ``L:`` and, for a tune without ``V:``, ``%%score 1`` and ``V:1 treble``. A tune
-    of one voice gets a final barline. Of a tune in interleaved layout only the header changes.
+    of one voice gets a final barline. In interleaved layout only the header changes.
 
     Args:
         text: One tune in ABC.

@@ -1,7 +1,7 @@
 """Validation of a piece in interleaved layout, bar by bar, with the place of each error.
 
 The text may be the output of a model, with countdown tags and without silent voices. Each bar of each voice is parsed
-separately, so that one that cannot be parsed is one issue and the rest is still checked.
+separately: a bar that cannot be parsed is one issue, and the other bars are still checked.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
 
 @dataclass(frozen=True)
 class _CheckedLine:
-    """What one line of music was found to have.
+    """Checked properties of one line of music.
 
     Attributes:
         line: Number of the line in the text.
@@ -174,7 +174,7 @@ class _CheckedLine:
 
 @dataclass
 class _Check:
-    """The issues found so far, and what the next line is compared with.
+    """Collects the issues of a piece, line by line.
 
     Attributes:
         voices: Name of each declared voice -> its position in the header.
@@ -302,7 +302,7 @@ class _Check:
                 self.issue("undeclared-voice", "the header has no V: line for it", line, bar, name)
             elif place < last:
                 self.issue(
-                    "voice-order", "the voice comes after one that follows it in the header", line, bar, name
+                    "voice-order", "the voice comes after a voice that is declared later", line, bar, name
                 )
             last = max(last, -1 if place is None else place)
             seen.add(name)

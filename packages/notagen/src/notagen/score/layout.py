@@ -36,7 +36,7 @@ class Declaration:
 
 
 def read_declaration(value: str) -> Declaration:
-    """Read what follows the name in a ``V:`` field: a clef and attributes, in any order; others are ignored."""
+    """Read the value of a ``V:`` field after the name: a clef and attributes in any order; other words are ignored."""
     attributes = {match[1]: match[2] or match[3] or "" for match in _ATTRIBUTE.finditer(value)}
     lines = _number(attributes.get("stafflines", ""), _MAX_STAFF_LINES)
     return Declaration(

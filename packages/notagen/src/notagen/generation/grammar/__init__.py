@@ -7,8 +7,8 @@ from``; its state is its position in the code. Rules never allow what they canno
 little room in the bar, a slur that the last bar cannot close), so no choice is ever undone. The special ids of the
 codec are part of the grammar: a patch ends where a unit of the text ends, and a piece ends with the end patch.
 
-Each set of allowed ids names one that lies on a short path to the end. Taking only these completes a piece from any
-point, without the model; generation does that when a limit is reached.
+With each set of allowed ids the grammar gives the first id of a short path to the end. Following that path completes a
+piece from any point, without the model; generation does so when a limit is reached.
 
 The lines before the music are in :mod:`~notagen.generation.grammar.header`, those of the music in
 :mod:`~notagen.generation.grammar.body` (with :mod:`~notagen.generation.grammar.barlines` and

@@ -89,7 +89,7 @@ _NOTHING = NextIds(0, 0)
 
 
 class BarRules:
-    """The rules of what one bar of one voice holds between its barlines.
+    """The rules of one bar of one voice, between its barlines.
 
     Args:
         ticks: Ticks of the full bar, at least 1.

@@ -77,7 +77,7 @@ class BodyRules:
     # -- given music ---------------------------------------------------------------------------------------------------
 
     def read(self, line: str, number: int) -> None:
-        """Read a complete line of the prompt, and check that the piece can go on from it.
+        """Read a complete line of the prompt, and check that the piece can be continued after it.
 
         Args:
             line: The line without its line end.
@@ -303,7 +303,7 @@ class BodyRules:
         )
 
     def _pickup_length(self, right: str, length: Fraction | None) -> Fraction:
-        """Return the length of the pick-up that follows a bar before a double bar: what the bar is too short by."""
+        """Return the length of the pick-up after a double bar: the length that the bar before it lacks; 0 for none."""
         target = self._pickup or self.reader.bar_length
         # The first bar of a piece or of a repeat may be a pick-up itself.
         if not target or not length or self._lines == 0 or ":" in self.barlines.before:

@@ -21,7 +21,7 @@ _MAX_NUMERATOR = 9999
 
 @dataclass(frozen=True, slots=True)
 class OpenTuplet:
-    """A tuplet of which notes are still missing: its notes last q/p of what is written.
+    """An unfinished tuplet, whose notes last q/p of their written length.
 
     Args:
         p: First number of the tuplet mark.
@@ -108,8 +108,8 @@ def ticks_of(text: str, rate: int) -> int | None:
 def shortest_length(room: int, tuplet: OpenTuplet | None, rate: int) -> str:
     """Return the length of the next note on the short path to the end of the bar: the rest of the bar, if possible.
 
-    Inside a tuplet it is the unit length or a simple fraction of it, and for the last note one that makes the tuplet
-    fit.
+    Inside a tuplet it is the unit length or a simple fraction of it; the last note gets a length with which the tuplet
+    fits.
     """
     coarse = rate // TICKS
     if tuplet is None:
@@ -125,7 +125,7 @@ def shortest_length(room: int, tuplet: OpenTuplet | None, rate: int) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def continued(text: str, room: int, tuplet: OpenTuplet | None, rate: int) -> NextIds:
-    """Return the characters with which a length can be continued to one that fits.
+    """Return the characters with which a length can be continued so that it fits.
 
     Args:
         text: The length so far.

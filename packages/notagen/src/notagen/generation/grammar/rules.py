@@ -71,7 +71,7 @@ class _TrieNode:
     Attributes:
         word: The word that ends here; None inside a word.
         children: Id of the next character -> node after it.
-        next_ids: The next characters, and the one that leads to the end of the shortest word.
+        next_ids: The next characters, and the next character of the shortest word.
     """
 
     def __init__(self, words: Sequence[str], depth: int) -> None:

@@ -121,7 +121,7 @@ def repair(text: str) -> Repair:
 
 @dataclass
 class _PieceRepair:
-    """The repair of a piece: its lines so far, and what is in force after them."""
+    """The repair of a piece: its lines so far, and the meter and note length after them."""
 
     changes: list[str] = field(default_factory=list)
     rows: list[_RepairedLine] = field(default_factory=list)

@@ -44,7 +44,7 @@ class EditableVoice:
     length: Fraction | None = None
 
     def read(self, reader: InterleavedReader, report: ReportChange) -> None:
-        """Read the tokens, with what is in force in the reader."""
+        """Read the tokens with the meter and note length of the reader."""
         voice = reader.read_voice(self.name, "".join(self.tokens))
         self.bar, self.left, self.right = voice.parsed(), voice.left, voice.right
         if self.music:
