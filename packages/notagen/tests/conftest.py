@@ -1,9 +1,6 @@
 """One thread for this process and its children: sums of floats depend on the number of threads."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -28,16 +25,3 @@ def cairo() -> None:
         pytest.importorskip("cairosvg")
     except OSError:
         pytest.skip("the system has no cairo library")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium; skips without playwright or without the browser."""
-    api = pytest.importorskip("playwright.sync_api")
-    chromium = Path("/usr/bin/chromium")
-    if not chromium.exists():
-        pytest.skip(f"{chromium} is not installed")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-        yield started
-        started.close()

@@ -31,6 +31,7 @@ from notagen.app.page import MAX_UPLOAD_BYTES, build_app, launch
 # Inside gradio.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")
 
+CHROMIUM = Path("/usr/bin/chromium")
 GOLDENS = Path(__file__).parent / "goldens" / "generation_e2e"
 LEARNT = json.loads((GOLDENS / "cases.json").read_text())["cases"][1]["original"]
 PROMPTS = (
@@ -60,6 +61,17 @@ def endless() -> Iterator[str]:
     yield from serve(
         NotaGen(NotaGenConfig(patch_layers=1, char_layers=1, width=16, heads=1, patch_length=1024))
     )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

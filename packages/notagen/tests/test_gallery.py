@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import sys
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from notagen.files.gallery import GalleryPiece, write_gallery
 from pentatonic.errors import FormatError, MissingExtra
 from pentatonic.report import Report
 
+CHROMIUM = Path("/usr/bin/chromium")
 PROMPT = "%Baroque\n%Bach, Johann Sebastian\n%Choral\n"
 HEADER = '%%score 1 2\nL:1/8\nQ:1/4=120\nM:2/4\nK:C\nV:1 treble nm="Soprano"\nV:2 bass nm="Bass"\n'
 MUSIC = "[r:0/1][V:1]c2d2|[V:2]C4|\n[r:1/0][V:1]e4|][V:2]G,4|]\n"
@@ -127,6 +129,17 @@ def test_missing_verovio_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 # --- a real browser ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 def until(page: Any, condition: str) -> None:

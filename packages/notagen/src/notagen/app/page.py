@@ -18,7 +18,7 @@ from typing import Any
 
 from notagen.app.login import bindable_port, check_login
 from notagen.app.preview import preview
-from notagen.codec import BODY_STARTS, decode, encode_generate
+from notagen.codec import decode, encode_generate
 from notagen.files.reading import ABC_SUFFIXES, MUSICXML_SUFFIXES, read_piece
 from notagen.files.writing import readable
 from notagen.generation.continuation import continuation
@@ -26,6 +26,7 @@ from notagen.generation.decoding import Limits, Request, stream
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.bars import is_field
+from notagen.notation.lines import is_music
 from notagen.prompts import Prompt, find_prompt
 from pentatonic.errors import FormatError, MissingExtra, PentatonicError, UsageError
 
@@ -235,7 +236,7 @@ class _SessionWriter:
 
 
 def _bars(text: str) -> str:
-    count = sum(line.startswith(BODY_STARTS) for line in text.splitlines())
+    count = sum(is_music(line) for line in text.splitlines())
     return "1 bar" if count == 1 else f"{count} bars"
 
 

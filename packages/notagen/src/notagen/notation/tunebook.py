@@ -156,7 +156,7 @@ def read_tunes(file: Path) -> list[tuple[str, str]]:
     try:
         return split_tunes(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return split_tunes(content.decode("latin-1"))  # the encoding of older tune books
+        return split_tunes(content.decode("latin-1"))  # what older tune books are written in
 
 
 def _is_kept(line: str) -> bool:

@@ -1,11 +1,11 @@
-"""Writes MIDI files: one track per voice, with tempi, time and key signatures."""
+"""MIDI files: one track per voice, with tempi, time and key signatures."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
 
-# The classes behind `symusic.Score` and similar functions, which have no types.
+# The types behind `symusic.Score` and its likes, which are functions without types.
 from symusic.core import KeySignatureTick, NoteTick, ScoreTick, TempoTick, TimeSignatureTick, TrackTick
 
 from notagen.sound.performance import Performance, perform
@@ -19,15 +19,15 @@ _MAX_BEATS = 255
 
 
 def write_midi(text: str, path: str | Path) -> None:
-    """Write a piece as a MIDI file with repeats and endings played out; the file is written atomically.
+    """Write a piece as a MIDI file, whole or not at all; repeats and endings are played out.
 
     Args:
         text: One tune in ABC, in any layout.
         path: The file; its folder must exist.
 
     Raises:
-        FormatError: The text is not a tune.
-        InputError: The piece exceeds a limit of :func:`notagen.sound.performance.perform`.
+        FormatError: The text is no piece.
+        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
         CheckpointError: The file cannot be written.
     """
     data = midi_bytes(perform(text))
@@ -36,7 +36,7 @@ def write_midi(text: str, path: str | Path) -> None:
 
 
 def midi_bytes(performance: Performance) -> bytes:
-    """Return a performance as the content of a MIDI file.
+    """Return a piece as the content of a MIDI file.
 
     Time signatures whose unit is not a power of 2, and keys of more than seven signs, are left out, because MIDI does
     not have them. If there are more than 15 pitched voices, some share a channel.

@@ -44,7 +44,7 @@ class NotaGenTraining(NotaGen):
         # Methods are replaced on the instances, so that the names of the tensors stay.
         for module in self.char_decoder.modules():
             if isinstance(module, SelfAttention):
-                forward = partial(_attend_with_math_kernel, module.forward)
+                forward = partial(_attend_briefly, module.forward)
                 module.forward = forward  # pyright: ignore[reportAttributeAccessIssue]
         for module in self.modules() if checkpoint_blocks else ():
             if isinstance(module, Block):
@@ -98,7 +98,7 @@ class NotaGenTraining(NotaGen):
         return total, count
 
 
-def _attend_with_math_kernel(attend: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
-    """Attend over the characters of a patch; on CPUs the fused backward pass is three times slower for so few."""
+def _attend_briefly(attend: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    """Attend over the characters of a patch; for so few the fused backward pass of CPUs takes three times as long."""
     with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext():
         return attend(x, *args)
