@@ -1,9 +1,9 @@
-"""Round trips of all ABC tunes and MusicXML scores of the corpus that the music21 package carries.
+"""Round trips of all ABC tunes and MusicXML scores of the corpus in the music21 package.
 
     python tools/corpus_roundtrip.py                 # all: some 12,000 tunes, 650 scores
     python tools/corpus_roundtrip.py --every 20      # one file in twenty
 
-Every piece goes through these steps, each of which gives a result or an error that says why not:
+Every piece goes through these steps, each of which gives a result or a typed error:
 
 - ABC tunes: text -> syntax tree -> text -> the same tree; the score that the exporters see; the training layout
   (interleaved); MusicXML.
@@ -11,8 +11,8 @@ Every piece goes through these steps, each of which gives a result or an error t
   same voices, bars and notes.
 
 Prints the rates and the reasons of the errors, and writes them to `benchmarks/results/corpus/roundtrip.{json,md}`.
-Pieces in which a step gave another result, or any error but `InputError`, are listed by name; the exit status is 1 when
-there are any.
+Pieces for which a step gave a wrong result, or an error other than `InputError`, are listed by name; the exit status is
+1 if there are any.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ _NUMBER = re.compile(r"\d+(?:/\d+)?")
 
 @dataclass
 class Step:
-    """What became of the pieces in one step.
+    """Results of one step for all pieces.
 
     Attributes:
-        done: How many gave a result.
-        refused: Reasons of typed errors -> how many, and the first piece with each.
-        wrong: Pieces with an untyped error or another result.
+        done: Number of pieces with a result.
+        refused: Reason of a typed error -> number of pieces.
+        examples: Reason of a typed error -> first piece with it.
+        wrong: Pieces with an untyped error or a wrong result.
     """
 
     done: int = 0
@@ -61,7 +62,7 @@ class Step:
     wrong: list[str] = field(default_factory=list)
 
     def attempt(self, name: str, work: Callable[[], Any]) -> Any:
-        """Run a step on a piece; its result, or ``None`` after a failure."""
+        """Run the step on a piece; return the result, or ``None`` after a failure."""
         try:
             result = work()
         except InputError as error:
@@ -77,18 +78,18 @@ class Step:
 
     @property
     def total(self) -> int:
-        """Pieces that came here."""
+        """Number of pieces that reached this step."""
         return self.done + sum(self.refused.values()) + len(self.wrong)
 
 
 def _plain(error: InputError) -> str:
-    """Return the reason of an error without what differs between pieces."""
+    """Return the reason of an error without quoted text, numbers and voices, which differ between pieces."""
     reason = getattr(error, "reason", str(error))
     return _NUMBER.sub("n", _QUOTED.sub("'…'", reason.partition(" (V:")[0]))
 
 
 def abc_steps(texts: Iterator[tuple[str, str]]) -> dict[str, Step]:
-    """Take tunes, given by name and text, through all steps."""
+    """Run all steps on ABC tunes, given by name and text."""
     names = ("syntax tree and back", "score", "training layout", "MusicXML")
     steps = {name: Step() for name in names}
     for name, text in texts:
@@ -102,7 +103,7 @@ def abc_steps(texts: Iterator[tuple[str, str]]) -> dict[str, Step]:
 
 
 def score_steps(paths: Iterator[Path]) -> dict[str, Step]:
-    """Take MusicXML files through all steps."""
+    """Run all steps on MusicXML files."""
     names = ("ABC", "syntax tree and back", "training layout", "score", "MusicXML", "the same notes again")
     steps = {name: Step() for name in names}
     for path in paths:
@@ -133,12 +134,12 @@ def _training_layout(text: str) -> str:
 
 
 def _same_notes(text: str, expected: str) -> bool:
-    """Compare bars, and the notes of each voice as they sound; marks on the page may be written in other ways."""
+    """Compare the number of bars and the played notes of each voice; notation of marks may differ."""
     (bars, notes), (expected_bars, expected_notes) = _bars_and_notes(text), _bars_and_notes(expected)
     if bars != expected_bars:
-        raise AssertionError(f"{bars} bars, were {expected_bars}")
+        raise AssertionError(f"{bars} bars instead of {expected_bars}")
     if len(notes) != len(expected_notes):
-        raise AssertionError(f"{len(notes)} voices, were {len(expected_notes)}")
+        raise AssertionError(f"{len(notes)} voices instead of {len(expected_notes)}")
     for number, (ours, wanted) in enumerate(zip(notes, expected_notes, strict=True), 1):
         if ours != wanted:
             position = min(set(ours) ^ set(wanted), default=None)
@@ -196,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--every", type=int, default=1, help="take one file in so many")
+    parser.add_argument("--every", type=int, default=1, help="use only every n-th file")
     parser.add_argument("--kind", choices=("abc", "musicxml", "all"), default="all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()

@@ -1,15 +1,15 @@
-"""Collect the training material of notagen-tiny from the corpus that the music21 package carries.
+"""Collect the training data of notagen-tiny from the corpus in the music21 package.
 
     python tools/tiny_scores.py --out data/tunes
     notagen preprocess corpus=tiny
 
-Written are one ABC file per tune, `prompts.jsonl` (the prompt of each collection) and `manifest.json` (every source
-file with its SHA-256, what is known about rights, and what was left out and why). Bars that a chorale has in two parts,
-before and after a fermata, are joined. What does not pass `notagen.notation.validation` is left out.
+Writes one ABC file per tune, `prompts.jsonl` (the prompt of each collection) and `manifest.json` (the SHA-256 of every
+source file, known rights, and the tunes that were left out, with reasons). Bars of chorales that are split at a fermata
+are joined. Tunes that `notagen.notation.validation` rejects are left out.
 
-Only music out of copyright is taken: tunes printed from 1778 to 1903, and chorales of J. S. Bach. Left out, although
-the corpus has them: the Essen folk songs (their encodings are licensed for non-commercial use), Josquin (encodings
-under the GPL), fife tunes of unknown origin, and everything whose engraving has a licence or a copyright of its own.
+All the music is out of copyright: tunes printed from 1778 to 1903, and chorales of J. S. Bach. Other parts of the
+corpus are not used: the Essen folk songs (encodings licensed for non-commercial use), Josquin (encodings under the
+GPL), fife tunes of unknown origin, and everything whose edition has its own licence or copyright.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Collection:
     """One folder of the corpus.
 
     Args:
-        pattern: Of its files.
-        prompt: Period, composer (of a tune book its editor) and instrumentation.
-        source: What the music was printed in.
-        rights: Of music and encoding, as far as the corpus states them.
+        pattern: Pattern of its file names.
+        prompt: Period, composer (for a tune book its editor) and instrumentation.
+        source: The printed source.
+        rights: Rights of music and encoding, as far as the corpus states them.
     """
 
     pattern: str
@@ -80,7 +80,7 @@ COLLECTIONS = {
         "music21 carries the files by her permission",
     ),
 }
-# Bach's vocal works end with BWV 438; from there on the catalogue has keyboard and chamber music.
+# Bach's vocal works end with BWV 438; later numbers are keyboard and chamber music.
 _VOCAL = re.compile(r"bwv(\d+)")
 _LAST_VOCAL = 438
 _MOST_VOICES = 4
@@ -88,9 +88,9 @@ _NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
 
 
 def collect(corpus: Path, out: Path) -> dict[str, dict[str, int]]:
-    """Write all collections; return for each how many tunes were kept, and left out by reason."""
+    """Write all collections; return for each the numbers of tunes kept and left out, by reason."""
     if out.exists():
-        raise SystemExit(f"{out} exists")
+        raise SystemExit(f"{out} exists already; choose another folder")
     counts: dict[str, Counter[str]] = {name: Counter() for name in COLLECTIONS}
     sources, left_out = [], []
     files = [
@@ -120,7 +120,7 @@ def collect(corpus: Path, out: Path) -> dict[str, dict[str, int]]:
 
 
 def _read(file: Path) -> Iterator[tuple[str, BarTable | str]]:
-    """Yield the number of every tune in a file with the tune, or with the reason why it is left out."""
+    """Yield for every tune in a file its number, and the tune or the reason why it is left out."""
     try:
         tunes = read_tunes(file)
     except PentatonicError as error:
@@ -135,7 +135,7 @@ def _read(file: Path) -> Iterator[tuple[str, BarTable | str]]:
 
 
 def _objection(tune: BarTable) -> str:
-    """Say why a tune is no good model of the form; empty where it is."""
+    """Return why a tune is not suitable as training data; empty if it is."""
     if len(tune.voices) > _MOST_VOICES:
         return f"voices: {len(tune.voices)}"
     issues = [issue for issue in validate(omit_rests(tune)).issues if not issue.warning]
@@ -143,9 +143,9 @@ def _objection(tune: BarTable) -> str:
 
 
 def with_whole_bars(tune: BarTable) -> BarTable:
-    """Join neighbouring bars that together last as long as the meter asks for.
+    """Join neighbouring bars that together are as long as the meter says.
 
-    Where an accidental of the first part would hold in the second, the bars stay apart.
+    Bars are not joined if an accidental of the first would change a note of the second.
     """
     fields = {line[0]: line[2:] for line in tune.header if line[1:2] == ":"}
     meter = parse_meter(fields["M"])
@@ -183,7 +183,7 @@ def _is_vocal(file: Path) -> bool:
 def _keep(tune: BarTable, stem: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path, count = folder / f"{stem}.abc", 1
-    while path.exists():  # a number may occur twice in a book
+    while path.exists():  # a tune book may use a number twice
         count += 1
         path = folder / f"{stem}-{count}.abc"
     path.write_text(standard(tune), encoding="utf-8")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from notagen.abc import parse_bar, parse_tune, print_bar, print_elements, print_tune, total_duration
 from notagen.abc.parser import MAX_LINE_CHARACTERS, MAX_TUNE_CHARACTERS
 from notagen.abc.syntax import (
-    Annotation,
     Bar,
     Barline,
     Broken,
@@ -28,6 +27,7 @@ from notagen.abc.syntax import (
     MusicLine,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
@@ -66,7 +66,7 @@ ELEMENTS = st.one_of(
         [Tuplet(3), Tuplet(5, 4, 5), Tuplet(3, None, 2), Slur("("), Slur(")"), Slur(".("), Overlay()]
     ),
     st.sampled_from(
-        [Broken(">"), Decoration("!mf!"), Decoration("~"), Annotation('"Am"'), InlineField("K", "D")]
+        [Broken(">"), Decoration("!mf!"), Decoration("~"), QuotedText('"Am"'), InlineField("K", "D")]
     ),
     st.just(Space(" ")),
 )
@@ -74,18 +74,18 @@ ELEMENTS = st.one_of(
 
 def test_tree_of_an_interleaved_tune():
     tune = parse_tune(QUARTET)
-    assert tune.header.voices == ("1", "2", "3")
+    assert [voice.value.split()[0] for voice in tune.header.fields("V")] == ["1", "2", "3"]
     assert [field.value for field in tune.header.fields("M")] == ["C|"]
     assert tune.header.lines[:2] == (Comment("%Classical"), Comment("%%score { ( 1 2 ) | 3 }"))
     first, second = tune.body
     assert isinstance(first, MusicLine)
-    assert first.progress == InlineField("r", "0/1")
+    assert first.countdown == InlineField("r", "0/1")
     assert [voice.voice for voice in first.voices] == ["1", "3"]
     (bar,) = first.voices[0].bars
     assert bar.prefix == (InlineField("K", "F"),)
     assert (bar.left, bar.right) == (Barline("|:"), Barline("|", "1,3"))
     assert bar.elements == (
-        Annotation('"^dolce"'),
+        QuotedText('"^dolce"'),
         Decoration("!p!"),
         Tuplet(3),
         Note("", "c", "", "2"),
@@ -214,7 +214,7 @@ def test_positions_do_not_take_part_in_comparisons():
         ("K:C\nab[C{g}E/0]", 2, 5, "inside a chord"),
         ("K:C\nab[CE/0]", 2, 5, "zero"),
         ("K:C\nab{ c|}", 2, 6, "inside grace notes"),
-        ("K:C\nab[]", 2, 3, "without notes"),
+        ("K:C\nab[]", 2, 3, "at least one note"),
         ("K:C\nc(0ab", 2, 2, "1 to 99"),
         ("K:C\nc(123ab", 2, 2, "99"),
         ("K:C\nc''''''''''", 2, 1, "octave"),
@@ -324,5 +324,5 @@ def test_rests_inside_chords_have_no_effect():
     assert [note.letter for chord in (bar.elements[0], bar.elements[2]) for note in chord.notes] == ["C", "E"]
     assert total_duration(bar) == 5
     assert print_bar(bar) == "[C2z2] [zE]3|"
-    with pytest.raises(FormatError, match="a chord without notes"):
+    with pytest.raises(FormatError, match="a chord needs at least one note"):
         parse_bar("[z2]")

@@ -373,7 +373,7 @@ def test_the_training_extra_is_named(command, monkeypatch, verb):
     [
         (["--host", "0.0.0.0"], "--host 0.0.0.0 can be reached from other machines, which needs --user and"),
         (["--host", "example.org"], "needs --user and --password"),
-        (["--user", "me"], "--user and --password go together"),
+        (["--user", "me"], "--user and --password must be given together"),
     ],
 )
 def test_the_demo_asks_for_a_login(command, model, options, said):

@@ -76,7 +76,7 @@ def test_a_piece_is_engraved_played_checked_and_printed(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_piece_is_listed(tmp_path: Path) -> None:
     page = written(tmp_path / "a.html", piece(music=MUSIC.replace("[V:2]C4|", "[V:2]C3|")))
     assert "What the check finds" in page
-    assert "lasts 3, the bar 4" in page
+    assert "lasts 3, but the bar lasts 4" in page
     assert '<td dir="auto">no</td>' in page
 
 

@@ -65,6 +65,22 @@ def text_of(ids):
     return decode(patches_of(ids))
 
 
+def check_ending(prompt: str, seed: int, length: int, musical: float, bars: int | None) -> None:
+    """Write ids that a grammar allows after a prompt, close the piece, and check it and its final text."""
+    grammar = Grammar(prompt, bars=bars)
+    written = text_of(walk(grammar, random.Random(seed), length, musical=musical))
+    ended = (
+        grammar.ended
+    )  # closing may end a piece before the announced number of bars, even without more text
+    closing = grammar.close()
+    assert grammar.ended and grammar.allowed == 0
+    text = decode(encode_generate(prompt)) + written + closing
+    assert validate(text).issues == (), text
+    assert validate(final_text(text)).valid, text
+    if bars is not None and "[V:" not in prompt and ended:
+        assert text.count("[r:") == bars
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     prompt=st.sampled_from(HEADERS),
@@ -74,15 +90,54 @@ def text_of(ids):
     bars=st.sampled_from([None, None, 1, 4]),
 )
 def test_whatever_is_allowed_ends_well_formed(prompt, seed, length, musical, bars):
-    grammar = Grammar(prompt, bars=bars)
-    written = text_of(walk(grammar, random.Random(seed), length, musical=musical))
-    closing = grammar.close()
-    assert grammar.ended and grammar.allowed == 0
-    text = decode(encode_generate(prompt)) + written + closing
+    check_ending(prompt, seed, length, musical, bars)
+
+
+@pytest.mark.slow
+def test_ten_thousand_pieces_end_well_formed():
+    rng = random.Random()
+    for _ in range(10_000):
+        seed, length = rng.randrange(10**6), rng.randrange(301)
+        musical, bars = rng.choice([0.0, 0.7, 0.95]), rng.choice([None, None, 1, 4])
+        check_ending(rng.choice(HEADERS), seed, length, musical, bars)
+
+
+@pytest.mark.parametrize(
+    ("header", "bar", "completed"),
+    [
+        (
+            "%%score 1 2\nL:1/8\nM:4/4\nK:G\nV:1 treble\nV:2 bass\n",
+            "[r:0/0][V:2][K:C]z8|]",
+            "[V:1][K:C]z8|][V:2][K:C]z8|]",
+        ),
+        (
+            "%%score 1 2\nL:1/8\nM:4/4\nK:G\nV:1 treble\nV:2 bass\n",
+            "[r:0/0][V:2][M:3/4]z6|]",
+            "[V:1][M:3/4]z6|][V:2][M:3/4]z6|]",
+        ),
+        (
+            "%%score 1 4 2 3\nL:1/8\nM:4/4\nK:C\nV:1 treble\nV:4 bass\nV:2 alto\nV:3 tenor\n",
+            "[r:0/0][V:4]c8|][V:2]z8|]",
+            "[V:1]z8|][V:4]c8|][V:2]z8|][V:3]z8|]",
+        ),
+        (
+            "V:1 treble\nV:2 bass\n%%score 1 2\nL:1/8\nM:4/4\nK:none\n",  # the key of the tune, not of voice 2
+            "[r:0/0][V:2][K:G]c8|]",
+            "[V:1][K:G]z8|][V:2][K:G]c8|]",
+        ),
+        (
+            "%%score 1 2\nL:1/8\nM:6/8\nK:C\nV:1 treble\nV:2 bass\n",  # five in the time of three
+            "[r:0/0][V:2](5CCCCCC3|]",
+            "[V:1]z6|][V:2](5CCCCCC3|]",
+        ),
+    ],
+)
+def test_the_final_text_of_a_valid_piece_is_valid(header, bar, completed):
+    text = header + bar + "\n"
+    assert Grammar(text).close() == ""
     assert validate(text).issues == ()
+    assert final_text(text) == f"X:1\n{header}{completed}\n"
     assert validate(final_text(text)).valid
-    if bars is not None and "[V:" not in prompt and not closing:
-        assert text.count("[r:") == bars
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -118,7 +173,7 @@ def test_a_meter_with_a_bar_in_it_is_cut_there():
     assert validate(HEADER + line + last).issues == ()
 
 
-# The others are not well-formed: a bar is too short, a repeat has no start; !style=x! is no decoration of the list.
+# The others are not allowed: a bar is too short, a repeat has no start, and the grammar does not have !style=x!.
 @pytest.mark.parametrize("name", sorted(set(PIECES) - {"unequal_durations", "anacrusis", "transposing"}))
 def test_real_pieces_are_allowed(name):
     grammar = Grammar("")

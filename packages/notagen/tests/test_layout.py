@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from notagen.notation.clean import clean
-from notagen.notation.layout import LINE_CHARACTERS, deinterleave, interleave
+from notagen.notation.layout import LINE_CHARACTERS, deinterleave, interleave, is_interleaved
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -65,3 +65,22 @@ def test_comments_at_line_ends_are_no_music():
     assert interleave(text) == (
         '%Folk\nT:50% more\nK:C \nV:1 nm="5%" \n[V:1]C4 "^a%b"|\n[V:1][K:G ]D4|\n[V:1]E4|]\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("X:1\nK:C\nV:1\nV:2\n[V:1]c8|[V:2]C8|\n", True),
+        ("X:1\nK:C\nV:1\nV:2\n[r:0/1][V:1]c8|\n[r:1/0][V:2]C8|\n", True),
+        ("K:C\nV:1\nV:2\n[V:1]c8|\n[V:2]C8|\n", True),  # a model leaves out X: and voices that rest
+        ("X:1\nK:C\n[V:1]c8|\n[V:1]d8|\n", True),
+        ("X:1\nK:C\n[V:1]c8|d8|\n[V:1]e8|\n", False),
+        ("X:1\nK:C\n[V:1]c8|\n d8|\n", False),
+        ("X:1\nK:C\nV:1\nV:2\n[V:1]c8|\n[V:2]C8|\n[V:1]d8|\n[V:2]D8|\n", False),  # two bars of two voices
+        ("X:1\nK:C\nV:1\nc8|\nV:2\nC8|\n", False),
+        ("% [V:1]c8|[V:2]C8|\nK:C\nc8|\n", False),
+        ("", False),
+    ],
+)
+def test_layout_of_a_text(text: str, expected: bool):
+    assert is_interleaved(text) is expected

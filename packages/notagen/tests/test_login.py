@@ -24,7 +24,7 @@ def test_others_need_one(host: str) -> None:
 
 @pytest.mark.parametrize(("user", "password"), [("me", None), (None, "secret"), ("me", "")])
 def test_half_a_login_is_refused(user: str | None, password: str | None) -> None:
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(UsageError, match="must be given together"):
         check_login("127.0.0.1", user, password)
 
 

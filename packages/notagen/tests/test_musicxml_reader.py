@@ -600,7 +600,7 @@ def test_documents_that_are_refused(data: bytes, message: str) -> None:
         ("<note><pitch><step>C</step></pitch></note>", "note without duration"),
         ("<note><duration>1</duration></note>", "neither pitch nor rest"),
         (note("C4", -1), "must not be negative"),
-        (note("C4", 99999), "more than four digits"),
+        (note("C4", 99999), "a number above 9999"),
         ("<attributes><divisions>0</divisions></attributes>", "divisions must be positive"),
         ("<attributes><divisions>1e9</divisions></attributes>", "divisions '1e9' is not a number"),
         ("<attributes><key><fifths>8</fifths></key></attributes>", "fifths is '8'; allowed are -7 to 7"),

@@ -496,10 +496,10 @@ def test_output_is_deterministic():
 @pytest.mark.parametrize(
     ("music", "message"),
     [
-        ("C8|D8|c''''''|", "voice 1, bar 3: a note in octave 11; MusicXML has 0 to 9"),
-        ("C,,,,,|", "voice 1, bar 1: a note in octave -1"),
+        ("C8|D8|c''''''|", "voice 1, bar 3: a note is in octave 11; MusicXML allows 0 to 9"),
+        ("C,,,,,|", "voice 1, bar 1: a note is in octave -1"),
         ("C9999|", "voice 1, bar 1: a note or rest is longer than 64"),
-        ("C/8191|D/8179|E/8171|", "voice 1, bar 2: the lengths have no common unit"),
+        ("C/8191|D/8179|E/8171|", "voice 1, bar 2: the note lengths need more than 16777216 divisions"),
     ],
 )
 def test_what_cannot_be_written_is_a_located_error(music, message):

@@ -47,7 +47,7 @@ def test_some_names_are_enough_where_they_leave_one_combination():
         (("Renaissance", "Chopin, Frederic", "x"), "known: Baroque; Classical; Romantic"),
         (
             ("Romantic", "Bach, Johann Sebastian", "Choral"),
-            "is no prompt of this model; allowed with this composer: "
+            "is not a prompt of this model; allowed with this composer: "
             "Baroque / Bach, Johann Sebastian / Chamber; Baroque / Bach, Johann Sebastian / Choral; ",
         ),
         (("Romantic", "Chopin, Frederic", "Choral"), "Romantic / Chopin, Frederic / Art Song; Romantic"),

@@ -145,7 +145,7 @@ REPAIRS = [
         "[V:3]C,8|",
         "[V:3]C,8/0|",
         "[V:3]x8|",
-        "line 11, bar 3, voice 3: rests instead of what is no ABC: length '8/0' divides by zero",
+        "line 11, bar 3, voice 3: rests instead of a bar that cannot be parsed: length '8/0' divides by zero",
     ),
     ("[V:3]C,8|", "[V:3]!p!|", "[V:3]x8|", "line 11, bar 3, voice 3: rests in an empty bar"),
     (
@@ -158,7 +158,7 @@ REPAIRS = [
         "[V:1]c8|[V:2]C,8|",
         "[V:1]c8?|[V:2]C,8?|",
         "[V:1]z8|[V:2]z8|",
-        "line 10, bar 2, voice 1: rests instead of what is no ABC: '?' has no meaning here",
+        "line 10, bar 2, voice 1: rests instead of a bar that cannot be parsed: '?' has no meaning here",
     ),
     # barlines
     (

@@ -33,8 +33,10 @@ def known_to_the_original(bar):
 @pytest.mark.parametrize("name", COMPLETED)
 def test_golden_completion(name):
     expected = COMPLETED[name]["completed"]
-    if name == "anacrusis_C":  # the original gives restored voices no barline on the left
-        expected = expected.replace("[V:2]z1|", "[V:2]|:z1|")
+    if (
+        name == "anacrusis_C"
+    ):  # the original gives restored voices neither the key nor the barline on the left
+        expected = expected.replace("[V:2]z1|", "[V:2][K:Amin]|:z1|")
     completion = complete_rests(COMPLETED[name]["input"], duration=known_to_the_original)
     assert completion.text == expected
     assert completion.undeclared == ()
@@ -43,7 +45,7 @@ def test_golden_completion(name):
 @pytest.mark.parametrize("name", COMPLETED)
 def test_golden_final_text(name):
     expected = COMPLETED[name]["gradio_final"]
-    expected = expected.replace("[V:2]z1|", "[V:2]|:z1|").replace("\n}L:", "}\nL:")
+    expected = expected.replace("[V:2]z1|", "[V:2][K:Amin]|:z1|").replace("\n}L:", "}\nL:")
     assert final_text(COMPLETED[name]["input"], duration=known_to_the_original) == expected
 
 
@@ -81,8 +83,7 @@ def test_silent_bars_keep_one_voice():
 @pytest.mark.parametrize("case", PREPROCESS, ids=[case["name"] for case in PREPROCESS])
 def test_completion_inverts_omission(case):
     tune = read_tune(case["interleaved"])
-    # The prefix of a voice that rests in the first bar is lost, and a rest comes back with its length.
-    expected = interleaved(tune).replace("[V:2][K:F#min]|:z|", "[V:2]|:z1|")
+    expected = interleaved(tune).replace("|:z|", "|:z1|")  # a rest comes back with its length
     assert complete_rests(omit_rests(tune)).text == expected
 
 
@@ -110,6 +111,42 @@ def test_restored_bar(line, rest):
 
     text = complete_rests(f"{HEADER}{line}\n", duration=duration).text
     assert text.splitlines()[-1].endswith(f"[V:3]{rest}")
+
+
+@pytest.mark.parametrize(
+    ("bar", "restored"),
+    [
+        ("[V:2][K:D]c6|]", "[V:1][K:D]z6|][V:2][K:D]c6|][V:3]z6|]"),  # voice 3 has K:none
+        ("[V:3][K:D][M:3/8][L:1/4]c3|", "[V:1][L:1/4][M:3/8]z3|[V:2][L:1/4][M:3/8]z3|[V:3][K:D][M:3/8][L:1/4]c3|"),
+        ("[V:1][K:D]|:c6|[V:2]|:c6|", "[V:1][K:D]|:c6|[V:2]|:c6|[V:3]|:z6|"),  # not all other voices have it
+        ("[V:1]c6[M:C]|[V:2]c6[M:C]|", "[V:1]c6[M:C]|[V:2]c6[M:C]|[V:3]z6[M:C]|"),
+        ("[V:1][K:D clef=bass]c6|", "[V:1][K:D clef=bass]c6|[V:2]z6|[V:3]z6|"),
+    ],
+)  # fmt: skip
+def test_restored_bars_at_the_start_have_the_changes_of_all_others(bar, restored):
+    header = "%%score 1 2 3\nL:1/8\nM:3/4\nK:C\nV:1\nV:2\nV:3\nK:none\n"
+    assert complete_rests(header + bar + "\n").text == header + restored + "\n"
+
+
+def test_restored_bars_on_later_lines_have_no_changes():
+    text = complete_rests(HEADER + "[V:1]c6|\n[V:1][K:D]c6|]\n").text
+    assert text.splitlines()[-1] == "[V:1][K:D]c6|][V:2]x6|][V:3]z6|]"
+
+
+@pytest.mark.parametrize(
+    ("bar", "rest"),
+    [("(5CCCCCC3", "z6"), ("Z", "z6"), ("[M:4/4](5CCCCCC6", "z8"), ("[L:1/16][M:3/8]C6", "z6")],
+)
+def test_restored_bars_are_as_long_as_the_others_in_the_meter_in_force(bar, rest):
+    text = complete_rests(f"L:1/8\nM:6/8\nK:C\nV:1\nV:2\n[V:1]C6|\n[V:1]{bar}|\n").text
+    assert text.endswith(f"[V:2]{rest}|\n")
+    assert text.splitlines()[-2] == "[V:1]C6|[V:2]z6|"
+
+
+def test_voices_come_in_the_order_of_the_header():
+    header = "%%score 1 ( 4 2 ) 3\nL:1/8\nM:3/4\nK:C\nV:1\nV:4\nV:2\nV:3\n"
+    text = complete_rests(header + "[V:1]c6|[V:3]c6|\n").text
+    assert text.splitlines()[-1] == "[V:1]c6|[V:4]z6|[V:2]x6|[V:3]c6|"
 
 
 def test_unknown_length_takes_that_of_the_line_before():

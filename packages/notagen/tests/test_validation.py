@@ -178,7 +178,7 @@ def test_dictionary_is_json():
         "bar": 1,
         "voice": None,
         "kind": "tag",
-        "message": "[r:9/9] where 0 bars are done",
+        "message": "[r:9/9] after 0 bars",
         "warning": True,
     }
 

@@ -1,7 +1,7 @@
-"""Text to patches and back: the codec of NotaGen (arXiv 2502.18008).
+"""Codec between text and patches (NotaGen, arXiv 2502.18008).
 
-Interleaved ABC text is cut into patches of 16 characters, whose ids are the characters' code points. Header lines
-and, in the tune body, the bars of each voice are cut separately, so that no patch holds two of them. A patch that
+Interleaved ABC text is cut into patches of 16 characters, whose ids are their code points. Header lines and, in the
+tune body, the bars of each voice are cut separately, so that a patch never contains parts of two of them. A patch that
 is not full ends with :data:`EOS` and is padded with :data:`PAD`.
 """
 
@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+from notagen.notation.countdown import COUNTDOWN, with_countdown
 from pentatonic.errors import FormatError, UsageError
 
 PATCH_SIZE = 16
@@ -22,10 +23,11 @@ END_PATCH = (BOS,) + (EOS,) * (PATCH_SIZE - 1)
 
 Patch = list[int]
 
-# Barlines side by side, such as `:||`, count as one.
+# Adjacent barlines, such as `:||`, count as one.
 _BARLINE = re.compile(r"((?:\|:|::|:\||\[\||\|\||\|\]|\|)+)")
 _FOREIGN = re.compile(r"[^\x03-\x7f]")
-_BODY_STARTS = ("[V:", "[r:")
+#: What a line of the tune body starts with: a voice, or a countdown tag before the first voice.
+BODY_STARTS = ("[V:", COUNTDOWN)
 _NEWLINE = ord("\n")
 
 
@@ -34,11 +36,11 @@ def cut(text: str, *, last_open: bool = False) -> list[Patch]:
 
     Args:
         text: Characters with code points 3 to 127.
-        last_open: The text goes on: a last patch that is not full stays short, to be continued. Otherwise it gets the
-            end character and padding; a full one gets neither.
+        last_open: Whether the text continues, so that an incomplete last patch stays open. Otherwise it gets the end
+            character and padding; a full patch gets neither.
 
     Returns:
-        Patches of 16 ids, in [0, 128); only an open one is shorter. The empty text has none.
+        Patches of 16 ids in [0, 128); an open one is shorter. An empty text has no patches.
     """
     patches = [[ord(c) for c in text[i : i + PATCH_SIZE]] for i in range(0, len(text), PATCH_SIZE)]
     if patches and not last_open and len(patches[-1]) < PATCH_SIZE:
@@ -47,7 +49,7 @@ def cut(text: str, *, last_open: bool = False) -> list[Patch]:
 
 
 def padded(ids: Sequence[int]) -> Patch:
-    """Return at most 16 ids as a full patch: what follows the first :data:`EOS` is :data:`PAD`."""
+    """Return at most 16 ids as a full patch, with :data:`PAD` after the first :data:`EOS`."""
     end = ids.index(EOS) + 1 if EOS in ids else len(ids)
     return [*ids[:end], *[PAD] * (PATCH_SIZE - end)]
 
@@ -55,9 +57,8 @@ def padded(ids: Sequence[int]) -> Patch:
 def bar_units(line: str) -> list[str]:
     """Split one line of the tune body into the units that are cut separately.
 
-    The first unit is what stands before the first barline; each further one starts with the barline that closes
-    the bar of the voice before it. A last unit that names no voice, mostly the final barline, belongs to the unit
-    before it.
+    The first unit is the text before the first barline; each further unit starts with the barline that ends the bar of
+    the voice before. A last unit that names no voice, usually the final barline, is joined to the unit before it.
     """
     first, *rest = _BARLINE.split(line)
     units = [first] if first else []
@@ -79,13 +80,13 @@ def encode_train(
     """Encode a piece for training.
 
     Args:
-        text: Interleaved ABC. A body that already has its ``[r:done/left]`` tags keeps them.
-        patch_length: Most patches that the model sees, at least 1.
-        stream: Tag each body line with the number of bars before and after it, and start a piece that is too long
-            at its head, at a middle line or so that its tail fits, each equally likely.
-        special: Put the start patch before and the end patch after the piece.
+        text: Interleaved ABC. A body that already has its countdown tags keeps them.
+        patch_length: Greatest number of patches that the model sees, at least 1.
+        stream: Add a countdown tag to each body line, and start a piece that is too long at its first line, at a line
+            in the middle, or at the line from which its end fits, with equal probability.
+        special: Add the start patch before and the end patch after the piece.
         truncate: Drop patches beyond ``patch_length``.
-        rng: Source of that choice; the global one of :mod:`random` if not given.
+        rng: Random source of that choice; ``None``: the global one of :mod:`random`.
 
     Returns:
         Patches of 16 ids.
@@ -96,8 +97,8 @@ def encode_train(
     metadata, body = _sections(text)
     if not body:
         raise FormatError("there is no tune body; at least one line must start with '[V:' or '[r:'")
-    if stream and not body[0].startswith("[r:"):
-        body = [f"[r:{k}/{len(body) - 1 - k}]{line}" for k, line in enumerate(body)]
+    if stream and not body[0].startswith(COUNTDOWN):
+        body = with_countdown(body)
     head = [list(START_PATCH)] if special else []
     head += [patch for line in metadata for patch in cut(line)]
     lines = [[patch for unit in bar_units(line) for patch in cut(unit)] for line in body]
@@ -113,11 +114,11 @@ def encode_generate(text: str, patch_length: int | None = None) -> list[Patch]:
     """Encode the text so far, for the model to continue.
 
     Args:
-        text: Header lines, which are taken as complete, and body lines, the last of which may end anywhere.
-        patch_length: Most patches returned: older bars make way for newer ones, see :func:`keep_newest`. ``None``: all.
+        text: Complete header lines, and body lines, the last of which may be unfinished.
+        patch_length: Greatest number of patches; older lines are dropped, see :func:`keep_newest`. ``None``: no limit.
 
     Returns:
-        The start patch and those of the text. The last one is shorter than 16 ids where the text ends inside it.
+        The start patch and the patches of the text. The last one is shorter than 16 ids if the text ends inside it.
 
     Raises:
         FormatError: A character has no id.
@@ -134,24 +135,24 @@ def encode_generate(text: str, patch_length: int | None = None) -> list[Patch]:
 
 
 def keep_newest(patches: Sequence[Patch], patch_length: int) -> list[Patch]:
-    """Shorten a context: header, as many of the newest complete lines as fit, and the unfinished line.
+    """Shorten a context to its header, as many of the newest complete lines as fit, and the unfinished line.
 
     Args:
-        patches: Start patch, header and tune body, at a point where whole patches follow or the last is open.
-        patch_length: Most patches to keep.
+        patches: Start patch, header and tune body; the last patch may be open.
+        patch_length: Greatest number of patches to keep.
 
     Returns:
-        The patches themselves if they fit, else a shorter list of them.
+        All patches if they fit, else some of them.
 
     Raises:
-        UsageError: The header and the unfinished line (after a line's end: the header) do not fit.
+        UsageError: The header and the unfinished line, if there is one, do not fit.
     """
     if len(patches) <= patch_length:
         return list(patches)
     starts = line_starts(patches)
     header = starts[0]
     for start in [*starts, len(patches)]:
-        # The list's end is a start only where the last line is complete.
+        # A new line starts at the end of the list only if the last line is complete.
         if start == len(patches) and _NEWLINE not in patches[-1]:
             break
         if header + len(patches) - start <= patch_length:
@@ -162,14 +163,14 @@ def keep_newest(patches: Sequence[Patch], patch_length: int) -> list[Patch]:
 
 
 def line_starts(patches: Sequence[Patch]) -> list[int]:
-    """Return where the lines of the tune body start; without a body, only the number of patches."""
-    markers = [[ord(c) for c in start] for start in _BODY_STARTS]
+    """Return the indices of the patches with which lines of the tune body start; without a body the patch count."""
+    markers = [[ord(c) for c in start] for start in BODY_STARTS]
     first = next((i for i, patch in enumerate(patches) if patch[:3] in markers), len(patches))
     return [first, *(i + 1 for i in range(first, len(patches) - 1) if _NEWLINE in patches[i])]
 
 
 def decode(patches: Iterable[Sequence[int]]) -> str:
-    """Return the text of patches: each is read up to its first :data:`EOS`, special ids are left out."""
+    """Return the text of patches: of each the characters before its first :data:`EOS`, without special ids."""
     characters = []
     for patch in patches:
         for i in patch:
@@ -181,7 +182,7 @@ def decode(patches: Iterable[Sequence[int]]) -> str:
 
 
 def _sections(text: str) -> tuple[list[str], list[str]]:
-    """Split into the lines of the header and those of the tune body, each with its newline."""
+    """Split a text into the lines of the header and of the tune body, each with its newline."""
     lines = []
     for number, line in enumerate(text.split("\n"), 1):
         if foreign := _FOREIGN.search(line):
@@ -192,12 +193,12 @@ def _sections(text: str) -> tuple[list[str], list[str]]:
             )
         if line:
             lines.append(line + "\n")
-    first = next((i for i, line in enumerate(lines) if line.startswith(_BODY_STARTS)), len(lines))
+    first = next((i for i, line in enumerate(lines) if line.startswith(BODY_STARTS)), len(lines))
     return lines[:first], lines[first:]
 
 
 def _first_line(lines: Sequence[Sequence[Patch]], excess: int, rng: random.Random | None) -> int:
-    """Choose the body line that a piece with ``excess`` patches too many starts with."""
+    """Choose the body line at which a piece with ``excess`` patches too many starts."""
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))

@@ -1,8 +1,8 @@
-"""Prompts: the period, composer and instrumentation that a fine-tuned model is asked for.
+"""Prompts: period, composer and instrumentation for a fine-tuned model.
 
-A model knows the combinations it was trained on and does badly on any other, such as a Romantic piece by Bach, so
-others are refused. Those of the released models are the 112 of ``prompts.json``; a model directory may hold a file
-of that name with its own.
+A model knows the combinations in its training data and gives poor results for others, such as a Romantic piece by Bach,
+so other combinations are refused. The released models know the 112 combinations of ``prompts.json``; a model directory
+may contain a file of that name with its own.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pentatonic.errors import ConfigError, UsageError
 
 PROMPTS_FILE = "prompts.json"
 
-# These released models have read no prompts: they go on from a header, or start from nothing.
+# These released models were trained without prompts: they continue a header, or start from nothing.
 _WITHOUT_PROMPTS = ("notagen-small", "notagen-medium", "notagen-large")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One combination, by the names the models know.
+    """One combination, in the spelling that the models know.
 
     Args:
-        period: Of the released models ``Baroque``, ``Classical`` or ``Romantic``.
+        period: For the released models ``Baroque``, ``Classical`` or ``Romantic``.
         composer: Family name, comma, given names, in ASCII: ``Chopin, Frederic``.
-        instrumentation: Of the released models ``Art Song``, ``Chamber``, ``Choral``, ``Keyboard``, ``Orchestral`` or
+        instrumentation: For the released models ``Art Song``, ``Chamber``, ``Choral``, ``Keyboard``, ``Orchestral`` or
             ``Vocal-Orchestral``.
     """
 
@@ -40,7 +40,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """Three comment lines, as they stand before the header of a tune."""
+        """The prompt as three comment lines, for the start of a tune."""
         return f"%{self.period}\n%{self.composer}\n%{self.instrumentation}\n"
 
 
@@ -51,14 +51,14 @@ def prompts() -> tuple[Prompt, ...]:
 
 
 def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
-    """Return the combinations that a model was trained on; nothing is loaded or fetched.
+    """Return the combinations that a model was trained on, without loading or downloading the model.
 
     Args:
         model: Bundled name, model directory or file, or any other name of a model.
 
     Returns:
-        Those of ``prompts.json`` in the model's directory; without such a file those of the released models, which
-        their pre-trained stages lack.
+        The combinations of ``prompts.json`` in the model's directory; without such a file those of the released models,
+        or none for the released pre-trained models.
 
     Raises:
         ConfigError: ``prompts.json`` is not a table of periods, composers and instrumentations.
@@ -89,18 +89,18 @@ def find_prompt(
         period: A period, in any case; None: any.
         composer: A composer, in any case; None: any.
         instrumentation: An instrumentation, in any case; None: any.
-        known: What to choose from, as :func:`model_prompts` gives it; None: the prompts of the released models.
+        known: Combinations to choose from, see :func:`model_prompts`; None: those of the released models.
 
     Returns:
-        The combination, spelt as the models know it.
+        The combination, in the spelling that the models know.
 
     Raises:
-        UsageError: A name is unknown (the message has the closest ones), or the combination was not in the
-            training data, or there are several (the message has what is allowed).
+        UsageError: A name is unknown (the message names the closest ones), no combination has all the names, or several
+            have them (the message names the allowed combinations).
     """
     known = prompts() if known is None else known
     if not known:
-        raise UsageError("this model knows no prompts; allowed: header lines, or music to go on with")
+        raise UsageError("this model knows no prompts; allowed: header lines, or music to continue")
     names = {"period": period, "composer": composer, "instrumentation": instrumentation}
     wanted = {
         kind: _known(kind, name, [getattr(prompt, kind) for prompt in known])
@@ -116,7 +116,7 @@ def find_prompt(
     near = "composer" if "composer" in wanted else "period"
     allowed = [prompt for prompt in known if _has(prompt, {near: wanted[near]})]
     whole = _listing(allowed, kinds=tuple(names), separator=" / ")
-    raise UsageError(f"{said} is no prompt of this model; allowed with this {near}: {whole}")
+    raise UsageError(f"{said} is not a prompt of this model; allowed with this {near}: {whole}")
 
 
 def _combinations(table: dict[str, dict[str, list[str]]]) -> tuple[Prompt, ...]:
@@ -139,7 +139,7 @@ def _has(prompt: Prompt, names: dict[str, str]) -> bool:
 def _listing(
     allowed: Sequence[Prompt], *, kinds: Sequence[str] = (), separator: str = ", ", most: int = 20
 ) -> str:
-    """Name combinations by the given kinds of names; without any by those that tell them apart."""
+    """List combinations by the given kinds of names; if none are given, by the kinds in which they differ."""
     kinds = kinds or [
         kind.name for kind in fields(Prompt) if len({getattr(each, kind.name) for each in allowed}) > 1
     ]
@@ -153,7 +153,7 @@ def _known(kind: str, name: str, names: Sequence[str]) -> str:
     wanted = name.strip().lower()
     if wanted in known:
         return known[wanted]
-    # A family name alone is close to nothing by length, so it is looked for as a part too.
+    # A family name alone is not similar to a whole name, so it is also searched as a part.
     parts = [key for key in known if len(wanted) > 2 and wanted in key]
     close = parts or difflib.get_close_matches(wanted[:100], known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(known[key]) for key in close[:3])}?" if close else ""

@@ -1,7 +1,7 @@
-"""Weights in eight bits, for writing on a CPU.
+"""8-bit weights for generation on a CPU.
 
-Writing one piece reads all weights for every character, so its time is that of moving them from memory: a quarter
-of the bytes takes little more than a quarter of the time. Training and everything on a GPU stay with the original.
+Generation of a single piece reads all weights for every character, so its speed is limited by memory bandwidth: with a
+quarter of the bytes it takes little more than a quarter of the time. Training and GPUs do not use this.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _COLUMNS = 32
 
 
 class Int8Linear(nn.Module):
-    """``x W^T + b`` with W in int8 and one scale for each output, symmetric around zero.
+    """``x W^T + b`` with symmetric int8 weights W and one scale per output.
 
-    The product is in bfloat16 with sums in float32, the result in the dtype of the input; there are no gradients.
+    The product is computed in bfloat16 with float32 sums; the result has the dtype of the input. No gradients.
 
     Args:
-        linear: What it stands for, on the CPU.
+        linear: Layer to replace, on the CPU.
     """
 
     weight: Tensor
@@ -34,7 +34,7 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        # The scale is rounded first, so that its rounding does not add to that of the weights.
+        # The scale is rounded before the weights, so that its rounding error is included in theirs.
         scales = (weight.abs().amax(1) / _LARGEST).clamp_min(torch.finfo(torch.bfloat16).tiny).bfloat16()
         levels = (weight / scales[:, None].float()).round().clamp(-_LARGEST, _LARGEST)
         self.register_buffer("weight", levels.to(torch.int8))
@@ -49,14 +49,13 @@ class Int8Linear(nn.Module):
 
 
 def quantize(model: NotaGen) -> NotaGen:
-    """Return a copy of a model with the weights of its linear layers in int8, each output with its own scale.
+    """Return a copy of a model with int8 weights in its linear layers, with one scale per output.
 
-    Embeddings, norms and the output layer stay as they are. Losses move by less than a thousandth, the choice of a
-    single character may change, and with it the rest of a piece. What a piece becomes does not depend on the pieces
-    beside it here either.
+    Embeddings, norms and the output layer are not quantized. Losses change by less than a thousandth, but a single
+    character may change, and with it the rest of a piece. A piece still does not depend on the others in its batch.
 
     Args:
-        model: On the CPU; it is not changed, and shares nothing with the copy.
+        model: The model, on the CPU; it is not changed, and shares no tensors with the copy.
 
     Returns:
         The copy, in the same mode; it cannot be trained or saved.

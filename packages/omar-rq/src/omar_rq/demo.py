@@ -85,9 +85,9 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
     # What all recordings share (silence, loudness, the soundfont) would make everything look alike.
     recordings = centred(list(embedded.values()))
     report.text(
-        f"Each recording was cut into {model.embedding_rate_hz:.4g} tokens per second by the model {model_name}, which turned every "
-        f"token into a vector of {model.config.net.embed_dim} numbers. The squares show how similar any two moments "
-        "of a recording are: bright blocks are sections, bright diagonals are repetitions."
+        f"Each recording was cut into {model.embedding_rate_hz:.4g} tokens per second by the model {model_name}, "
+        f"which turned every token into a vector of {model.config.net.embed_dim} numbers. The squares show how "
+        "similar any two moments of a recording are: bright blocks are sections, bright diagonals are repetitions."
     )
     players = [
         _describe(report, recording, path) for recording, path in zip(recordings, embedded, strict=True)

@@ -1,7 +1,7 @@
 """ABC notation: text to syntax tree and back, and exact durations.
 
 The dialect is that of the data the models were trained on: plain ABC 2.1 tunes, and *interleaved* ABC, in which
-one line of text holds one bar of every voice (``[V:1]…|[V:2]…|``), perhaps after a bar count ``[r:0/7]``.
+one line of text holds one bar of every voice (``[V:1]…|[V:2]…|``), optionally after a countdown tag ``[r:0/7]``.
 """
 
 from notagen.abc.duration import (

@@ -1,8 +1,8 @@
 """Exact durations of bars, and the fields they depend on: meter, unit note length and key.
 
-Durations are fractions in units of the note length that ``L:`` sets. Rules follow the ABC standard 2.1 and, where that
-leaves a choice, the program that the released models' data was checked with, so that both agree on every bar that the
-other one understands.
+Durations are fractions in units of the note length that ``L:`` sets. The rules are those of the ABC standard 2.1 and,
+where it leaves a choice, of the program that checked the training data of the released models; both agree on every bar
+that the program can read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _METER = re.compile(r"\(?([0-9]{1,3}(?:\+[0-9]{1,3}){0,9})\)?/([0-9]{1,3})")
 _KEY = re.compile(r"([A-G])([#b]?)[ \t]*+([A-Za-z]*+)")
 _NATURALS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 _MODES = {"lyd": 1, "maj": 0, "ion": 0, "mix": -1, "dor": -2, "min": -3, "aeo": -3, "phr": -4, "loc": -5}
-_PIPES = {"HP": 0, "Hp": 2}  # the highland bagpipe has one scale; Hp writes its sharps
+_PIPES = {"HP": 0, "Hp": 2}  # keys of the highland bagpipe; only Hp shows the sharps of its scale
 _TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 
 
@@ -43,7 +43,7 @@ class Meter:
 
     @property
     def compound(self) -> bool:
-        """Whether beats come in threes, as in 6/8, 9/8 and 12/8."""
+        """Whether the meter has 6, 9 or 12 beats, which are grouped in threes."""
         return self.beats in (6, 9, 12)
 
 
@@ -52,9 +52,9 @@ class Key:
     """A key.
 
     Args:
-        tonic: Letter and ``#``, ``b`` or nothing; empty for ``none`` and for the pipes' ``HP`` and ``Hp``.
-        mode: ``maj min dor phr lyd mix loc aeo ion``; empty where there is no tonic.
-        fifths: Sharps of its signature; flats are negative. 0 for ``none``.
+        tonic: A letter, optionally with ``#`` or ``b``; empty for ``none`` and for the bagpipe keys ``HP`` and ``Hp``.
+        mode: ``maj min dor phr lyd mix loc aeo ion``; empty without a tonic.
+        fifths: Number of sharps in its signature; flats are negative. 0 for ``none``.
     """
 
     tonic: str
@@ -74,7 +74,7 @@ def parse_meter(value: str, *, line: int | None = None, column: int | None = Non
         The meter; ``None`` for free meter.
 
     Raises:
-        FormatError: ``value`` is none of these.
+        FormatError: ``value`` has another form.
     """
     text = "".join(value.partition("%")[0].split())
     if text in ("", "none"):
@@ -109,7 +109,7 @@ def default_unit_length(meter: Meter | None) -> Fraction:
 
 
 def parse_key(value: str, *, line: int | None = None, column: int | None = None) -> Key:
-    """Read the value of a ``K:`` field: ``tonic[mode]``, in any case, and perhaps a clef or accidentals after it.
+    """Read the value of a ``K:`` field: ``tonic[mode]``, in any case; a clef or accidentals after it are ignored.
 
     Args:
         value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key; ``HP`` or
@@ -118,7 +118,7 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
         column: Column of the field.
 
     Raises:
-        FormatError: There is no such tonic or mode.
+        FormatError: The tonic or the mode is unknown.
     """
     text = value.partition("%")[0].strip()
     word = (text.split() or ["none"])[0]
@@ -148,12 +148,12 @@ def _mode(word: str) -> str | None:
 def bar_duration(
     text: str, *, meter: Meter | None = None, bar_length: Fraction = Fraction(1)
 ) -> Fraction | None:
-    """Return the duration of a bar given as text, ``None`` where the text is not understood.
+    """Return the duration of a bar given as text; ``None`` where the text cannot be parsed.
 
     Args:
         text: One bar of one voice; see :func:`notagen.abc.parser.parse_bar`.
         meter: As in :func:`total_duration`.
-        bar_length: What a whole-bar rest ``Z`` counts, in units of the note length.
+        bar_length: Length of a whole-bar rest ``Z``, in units of the note length.
     """
     try:
         return total_duration(parse_bar(text), meter=meter, bar_length=bar_length)
@@ -165,24 +165,24 @@ def total_duration(bar: Bar, *, meter: Meter | None = None, bar_length: Fraction
     """Return the duration of a bar, in units of the note length.
 
     Args:
-        bar: The bar. Fields in it are not looked into, so ``L:`` must not change between its notes.
-        meter: The meter in force; it decides what ``(5``, ``(7`` and ``(9`` mean.
-        bar_length: What a whole-bar rest ``Z`` counts: ``meter.length / unit_length``.
+        bar: The bar. Fields in it are ignored, so ``L:`` must not change between its notes.
+        meter: The meter in force; it decides the default time of ``(5``, ``(7`` and ``(9``.
+        bar_length: Length of a whole-bar rest ``Z``: ``meter.length / unit_length``; ``None`` in free meter.
 
     Returns:
-        The sum over the notes, tuplets rounded to an integer within 1/64; of the layers of an overlay the common
-        one. Broken rhythm between notes of different length keeps their sum.
+        The sum over the notes, with tuplets within 1/64 of an integer rounded to it. All layers of an overlay must have
+        the same duration. Broken rhythm does not change the sum of its two notes.
 
     Raises:
-        FormatError: A tuplet lacks notes, broken rhythm has no note on a side, the layers disagree, or there is a
-            ``Z`` and no ``bar_length``; with the line and column in the source.
+        FormatError: A tuplet lacks notes, broken rhythm lacks a note before or after it, layers have different
+            durations, or there is a ``Z`` without ``bar_length``; with the line and column in the source.
     """
     reader = _Durations(bar, meter, bar_length)
     totals = [(start, reader.total(start, end)) for start, end in _layers(bar.elements)]
     for start, total in totals[1:]:
         if total != totals[0][1]:
             longer = "longer" if total > totals[0][1] else "shorter"
-            # Without the lengths: a fraction can have more digits than Python agrees to print.
+            # The lengths are not named: Python may refuse to print fractions with so many digits.
             raise reader.error(start, f"this layer is {longer} than the first one")
     return totals[0][1]
 
@@ -190,9 +190,9 @@ def total_duration(bar: Bar, *, meter: Meter | None = None, bar_length: Fraction
 def durations(
     bar: Bar, *, meter: Meter | None = None, bar_length: Fraction | None = None
 ) -> tuple[Fraction, ...]:
-    """Return the duration of each element of a bar, 0 for what takes no time; nothing is rounded.
+    """Return the duration of each element of a bar, 0 for elements that take no time; nothing is rounded.
 
-    Arguments and errors as in :func:`total_duration`, but layers may disagree.
+    Arguments and errors are those of :func:`total_duration`, but layers may have different durations.
     """
     reader = _Durations(bar, meter, bar_length)
     for start, end in _layers(bar.elements):
@@ -203,18 +203,18 @@ def durations(
 def uncut_runs(
     bar: Bar, *, meter: Meter | None = None, bar_length: Fraction | None = None
 ) -> tuple[tuple[int, Fraction], ...]:
-    """Return where a bar can be cut off without changing the durations before: not in a tuplet or broken rhythm.
+    """Split a bar where it can be cut without changing earlier durations: outside of tuplets and broken rhythm.
 
-    Arguments and errors as in :func:`total_duration`, but broken rhythm and later layers are not checked.
+    Arguments and errors are those of :func:`total_duration`, but broken rhythm and later layers are not checked.
 
     Returns:
-        Of each run of elements of the first layer the index after it, and its duration.
+        For each run of elements of the first layer the index after its last element, and its duration.
     """
     reader = _Durations(bar, meter, bar_length)
     index, end = _layers(bar.elements)[0]
     runs: list[tuple[int, Fraction]] = []
     notes_of: list[int] = []
-    waiting: Fraction | None = None  # before broken rhythm whose second note is still to come
+    waiting: Fraction | None = None  # duration up to a broken rhythm whose second note has not come yet
     while index < end:
         broken = isinstance(bar.elements[index], Broken)
         duration, notes, index = reader.item(index, end, 0)
@@ -235,7 +235,7 @@ def _layers(elements: Sequence[Element]) -> list[tuple[int, int]]:
 
 
 class _Durations:
-    """Lengths of the elements of one bar, as written, then inside their tuplets, then with broken rhythm."""
+    """Computes the lengths of the elements of one bar: as written, then with tuplets, then with broken rhythm."""
 
     def __init__(self, bar: Bar, meter: Meter | None, bar_length: Fraction | None) -> None:
         self.bar, self.meter, self.bar_length = bar, meter, bar_length
@@ -253,7 +253,7 @@ class _Durations:
             return Fraction(0)
         if isinstance(element, Rest) and element.whole_bars:
             if self.bar_length is None:
-                raise self.error(index, f"{element.letter} counts bars, and the meter is free or unknown")
+                raise self.error(index, f"{element.letter} counts bars, but the meter is free or unknown")
             return element.length * self.bar_length
         return element.length
 
@@ -263,18 +263,18 @@ class _Durations:
         while index < end:
             duration, _, index = self.item(index, end, 0)
             total += duration
-        self._break(start, end)  # after the tuplets, so that the sum stays where a pair straddles their end
+        self._break(start, end)  # after the tuplets, so that a pair across the end of a tuplet keeps its sum
         return total
 
     def _break(self, start: int, end: int) -> None:
-        """Apply broken rhythm: the note on the short side gives half (3/4, 7/8, …) of its length to the other."""
+        """Apply broken rhythm: the shortened note gives half (3/4, 7/8, …) of its length to the other one."""
         last: int | None = None
         signs, sign_at = "", start
         for index in range(start, end):
             element = self.bar.elements[index]
             if isinstance(element, Broken):
                 if last is None or signs or len(element.text) > MAX_BROKEN_SIGNS:
-                    raise self.error(index, f"{element.text[:9]!r} has to stand between two notes")
+                    raise self.error(index, f"{element.text[:9]!r} must be between two notes")
                 signs, sign_at = element.text, index
             elif self.timed[index]:
                 if signs and last is not None:

@@ -1,9 +1,9 @@
-"""Lines of music to tokens, in linear time.
+"""Lexer: splits lines of music into tokens, in linear time.
 
-A token is the text itself: joined, the tokens of a line give the line back, so a token's column follows from the
-lengths of those before it (:func:`column_of`). Quoted strings, decorations and fields are single tokens, whatever
-they hold (fields: anything but brackets); so are chords and grace notes, whose content :func:`split_tokens` splits
-in turn. All quantifiers are possessive, and what may fail to end stops at its own opening mark, so the time is linear.
+Tokens are substrings: joined, the tokens of a line give the line, so a token's column follows from the lengths of the
+tokens before it (:func:`column_of`). Quoted strings, decorations and fields are single tokens with any content (fields:
+except brackets). So are chords and grace notes, whose content :func:`split_tokens` can split in turn. Time is linear
+because all quantifiers are possessive, and an unclosed token is cut after its opening character.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def split_tokens(text: str) -> list[str]:
 
 
 def kind_of(token: str) -> str:
-    """Return what a token is: a note, a barline, …; ``"unknown"`` where the text is not ABC."""
+    """Return the kind of a token, such as ``"note"`` or ``"barline"``; ``"unknown"`` where the text is not ABC."""
     match = _KINDS.fullmatch(token)
     return match.lastgroup or "unknown" if match else "unknown"
 
 
 def column_of(before: Sequence[str], start: int = 1) -> int:
-    """Return the 1-based column of what follows these tokens when the first of them stands at ``start``."""
+    """Return the 1-based column after these tokens if the first of them is at column ``start``."""
     return start + sum(map(len, before))

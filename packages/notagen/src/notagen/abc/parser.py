@@ -1,6 +1,6 @@
-"""Text to syntax tree: a recursive reader over the tokens of each line, linear in the text.
+"""Parser: text to syntax tree, in linear time.
 
-Blank lines and blanks at the ends of a line's parts are dropped; everything else is kept.
+Blank lines and trailing blanks of voices and lines are dropped; everything else is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from notagen.abc.lexer import column_of, kind_of, split_tokens
 from notagen.abc.syntax import (
-    Annotation,
     Bar,
     Barline,
     Broken,
@@ -28,6 +27,7 @@ from notagen.abc.syntax import (
     MusicLine,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
@@ -58,14 +58,14 @@ def parse_tune(text: str) -> Tune:
     """Read one tune, in plain or interleaved ABC.
 
     Args:
-        text: The tune, from its first comment or field to its end. A file of several tunes has to be cut at
-            its ``X:`` lines first.
+        text: The tune, from its first comment or field to its end. A file of several tunes must be cut at its ``X:``
+            lines first.
 
     Returns:
-        The tune. Values of fields are not looked into; see :mod:`notagen.abc.duration` for those.
+        The tune. Values of fields are not parsed; see :mod:`notagen.abc.duration` for that.
 
     Raises:
-        FormatError: The text is not ABC, has a second ``X:``, or is beyond ``MAX_TUNE_CHARACTERS`` or
+        FormatError: The text is not ABC, has a second ``X:``, or exceeds ``MAX_TUNE_CHARACTERS`` or
             ``MAX_LINE_CHARACTERS``; with line and column.
     """
     if len(text) > MAX_TUNE_CHARACTERS:
@@ -77,7 +77,7 @@ def parse_tune(text: str) -> Tune:
         for number, source in enumerate(text.split("\n"), 1)
         if source.strip()
     ]
-    lines = [line for line in lines if line != MusicLine(())]  # back quotes are blanks too
+    lines = [line for line in lines if line != MusicLine(())]  # back quotes count as blanks
     body = _header_length(lines)
     header = [line for line in lines[:body] if not isinstance(line, MusicLine)]
     return Tune(Header(tuple(header)), tuple(lines[body:]))
@@ -103,9 +103,9 @@ def parse_bar(text: str, *, line: int = 1, column: int = 1) -> Bar:
         where = bars[1] if len(bars) > 1 else Bar((), line=line, column=column)
         raise FormatError("this is more than one bar of one voice", line=where.line, column=where.column)
     bar = bars[0] if bars else Bar((), line=line, column=column)
-    if music.progress is None:
+    if music.countdown is None:
         return bar
-    fields = (music.progress,)
+    fields = (music.countdown,)
     if bar.left is None:
         return Bar(fields + bar.elements, bar.right, line=line, column=column)
     return Bar(bar.elements, bar.right, fields + bar.prefix, bar.left, line, column)
@@ -123,7 +123,7 @@ def _line(text: str, number: int) -> MusicLine | Field | Comment:
 
 
 def _header_length(lines: list[MusicLine | Field | Comment]) -> int:
-    """Return how many lines come before the body: it starts with music, or with a voice named before."""
+    """Return the number of lines before the body, which starts with music or with a second ``V:`` of a voice."""
     voices: set[str] = set()
     start: int | None = None
     seen_field = False
@@ -143,7 +143,7 @@ def _header_length(lines: list[MusicLine | Field | Comment]) -> int:
 
 
 class _LineReader:
-    """Collects elements to bars, and bars to voices."""
+    """Collects elements into bars, and bars into voices."""
 
     def __init__(self, line: int, column: int) -> None:
         self.line, self.column = line, column
@@ -179,7 +179,7 @@ class _LineReader:
 def _music(text: str, line: int, column: int = 1) -> MusicLine:
     tokens = split_tokens(text)
     reader = _LineReader(line, column)
-    progress: InlineField | None = None
+    countdown: InlineField | None = None
     comment = ""
     index, counted = 0, 0  # the tokens before ``counted`` end at ``column``
     try:
@@ -193,7 +193,7 @@ def _music(text: str, line: int, column: int = 1) -> MusicLine:
                 reader.end_voice()
                 reader.begin_voice(node.value, column)
             elif node.__class__ is InlineField and node.name == "r" and index == 0:
-                progress = node
+                countdown = node
                 column, counted = column_of(tokens[:1], column), 1
                 reader.column = column
             elif node.__class__ is Comment:
@@ -204,11 +204,11 @@ def _music(text: str, line: int, column: int = 1) -> MusicLine:
         start = column_of(tokens[counted:index], column)
         raise FormatError(error.reason, line=line, column=start + (error.column or 1) - 1) from None
     reader.end_voice()
-    return MusicLine(tuple(reader.voices), progress, comment, line)
+    return MusicLine(tuple(reader.voices), countdown, comment, line)
 
 
 def _line_break(tokens: list[str], index: int) -> Any:
-    """Return the node of a lone ``!`` or ``*``, which old tunes have after a barline or at the end of a line."""
+    """Return the node of a lone ``!`` or ``*``: a line break of old tunes after a barline or at a line end."""
     at_end = not "".join(tokens[index + 1 : index + 3]).strip()
     if at_end or (index and kind_of(tokens[index - 1]) == "barline"):
         return LineBreak(tokens[index])
@@ -224,7 +224,7 @@ def _build(token: str) -> Any:
     return _BUILDERS[kind_of(token)](token)
 
 
-# One object per spelling: notes repeat, and nodes are immutable. Errors are not kept.
+# Equal tokens share one immutable node. Errors are not cached.
 _shared_node = lru_cache(maxsize=1 << 14)(_build)
 
 
@@ -263,7 +263,7 @@ def _chord(token: str) -> Chord:
     length_of(length)
     elements = _inner(content, 2, _IN_CHORD, "a chord")
     if not any(element.__class__ is Note for element in elements):
-        raise FormatError("a chord without notes", column=1)
+        raise FormatError("a chord needs at least one note", column=1)
     return Chord(elements, length, after.endswith("-"))
 
 
@@ -280,7 +280,7 @@ def _inner(text: str, column: int, allowed: tuple[type, ...], where: str) -> tup
         except FormatError as error:
             raise FormatError(error.reason, column=column + (error.column or 1) - 1) from None
         if not isinstance(element, allowed):
-            raise FormatError(f"{token[:40]!r} cannot stand inside {where}", column=column)
+            raise FormatError(f"{token[:40]!r} is not allowed inside {where}", column=column)
         elements.append(element)
         column += len(token)
     return tuple(elements)
@@ -302,7 +302,7 @@ def _unknown(token: str) -> Element:
     raise FormatError(f"{token!r} has no meaning here", column=1)
 
 
-_IN_CHORD = (Note, Rest, Decoration, Annotation, Slur, Space, Tie)
+_IN_CHORD = (Note, Rest, Decoration, QuotedText, Slur, Space, Tie)
 _IN_GRACE = (*_IN_CHORD, Chord, Tuplet, Broken)
 _BUILDERS: dict[str, Callable[[str], Any]] = {
     "note": _note,
@@ -313,7 +313,7 @@ _BUILDERS: dict[str, Callable[[str], Any]] = {
     "chord": _chord,
     "rest": _rest,
     "bar_rest": _rest,
-    "annotation": Annotation,
+    "annotation": QuotedText,
     "decoration": Decoration,
     "tuplet": _tuplet,
     "slur": Slur,

@@ -1,62 +1,39 @@
-"""Syntax tree to text, in the spelling of the source."""
+"""Printer: syntax tree to text, in the spelling of the source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from notagen.abc.syntax import (
-    Annotation,
-    Bar,
-    Barline,
-    Broken,
-    Chord,
-    Comment,
-    Decoration,
-    Element,
-    Field,
-    Grace,
-    InlineField,
-    LineBreak,
-    MusicLine,
-    Note,
-    Overlay,
-    Rest,
-    Slur,
-    Space,
-    Spacer,
-    Tie,
-    Tune,
-    Tuplet,
-)
+from notagen.abc import syntax
 
 
-def print_tune(tune: Tune) -> str:
-    """Return the text of a tune, each line with a newline at its end.
+def print_tune(tune: syntax.Tune) -> str:
+    """Return the text of a tune; each line ends with a newline.
 
-    Reading it again gives an equal tune. It equals the source, except for blank lines, blanks before ``[V:…]``
-    and at line ends, and leading zeros of tuplet marks.
+    Parsing it again gives an equal tune. It equals the source except for blank lines, blanks before ``[V:…]`` and at
+    line ends, and leading zeros in tuplet marks.
     """
     return "".join(f"{_line(line)}\n" for line in (*tune.header.lines, *tune.body))
 
 
-def print_bar(bar: Bar) -> str:
+def print_bar(bar: syntax.Bar) -> str:
     """Return the text of a bar: prefix, left barline, content, right barline."""
     left, right = (_barline(barline) if barline else "" for barline in (bar.left, bar.right))
     return f"{print_elements(bar.prefix)}{left}{print_elements(bar.elements)}{right}"
 
 
-def print_elements(elements: Iterable[Element]) -> str:
-    """Return the text of what stands between two barlines, or of a part of it."""
+def print_elements(elements: Iterable[syntax.Element]) -> str:
+    """Return the text of some elements of a bar."""
     return "".join([_PRINTERS[element.__class__](element) for element in elements])
 
 
-def _line(line: MusicLine | Field | Comment) -> str:
-    if isinstance(line, Field):
+def _line(line: syntax.MusicLine | syntax.Field | syntax.Comment) -> str:
+    if isinstance(line, syntax.Field):
         return f"{line.name}:{line.value}"
-    if isinstance(line, Comment):
+    if isinstance(line, syntax.Comment):
         return line.text
-    parts = [print_elements((line.progress,))] if line.progress else []
+    parts = [print_elements((line.countdown,))] if line.countdown else []
     for voice in line.voices:
         if voice.voice is not None:
             parts.append(f"[V:{voice.voice}]")
@@ -66,19 +43,19 @@ def _line(line: MusicLine | Field | Comment) -> str:
     return "".join(parts)
 
 
-def _barline(barline: Barline) -> str:
+def _barline(barline: syntax.Barline) -> str:
     return f"{barline.sign}{barline.gap}{barline.volta}"
 
 
-def _note(note: Note) -> str:
+def _note(note: syntax.Note) -> str:
     return f"{note.accidental}{note.letter}{note.marks}{note.length_text}{'-' if note.tie else ''}"
 
 
-def _chord(chord: Chord) -> str:
+def _chord(chord: syntax.Chord) -> str:
     return f"[{print_elements(chord.elements)}]{chord.length_text}{'-' if chord.tie else ''}"
 
 
-def _tuplet(tuplet: Tuplet) -> str:
+def _tuplet(tuplet: syntax.Tuplet) -> str:
     numbers = ":".join("" if number is None else str(number) for number in (tuplet.p, tuplet.q, tuplet.r))
     return f"({numbers.rstrip(':')}{':' * tuplet.colons}"
 
@@ -88,14 +65,17 @@ def _text(element: Any) -> str:
 
 
 _PRINTERS: dict[type, Callable[[Any], str]] = {
-    Note: _note,
-    Rest: lambda rest: f"{rest.letter}{rest.length_text}",
-    Spacer: lambda spacer: f"y{spacer.length_text}",
-    Chord: _chord,
-    Grace: lambda grace: f"{{{'/' if grace.slash else ''}{print_elements(grace.elements)}}}",
-    Tuplet: _tuplet,
-    InlineField: lambda field: f"[{field.name}:{field.value}]",
-    Tie: lambda _: "-",
-    Overlay: lambda _: "&",
-    **dict.fromkeys((Space, Broken, Slur, Decoration, Annotation, LineBreak), _text),
+    syntax.Note: _note,
+    syntax.Rest: lambda rest: f"{rest.letter}{rest.length_text}",
+    syntax.Spacer: lambda spacer: f"y{spacer.length_text}",
+    syntax.Chord: _chord,
+    syntax.Grace: lambda grace: f"{{{'/' if grace.slash else ''}{print_elements(grace.elements)}}}",
+    syntax.Tuplet: _tuplet,
+    syntax.InlineField: lambda field: f"[{field.name}:{field.value}]",
+    syntax.Tie: lambda _: "-",
+    syntax.Overlay: lambda _: "&",
+    **dict.fromkeys(
+        (syntax.Space, syntax.Broken, syntax.Slur, syntax.Decoration, syntax.QuotedText, syntax.LineBreak),
+        _text,
+    ),
 }

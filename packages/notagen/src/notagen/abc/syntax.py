@@ -1,8 +1,7 @@
 """The syntax tree of a tune. All nodes are immutable and compare by value.
 
-Nodes keep what the source spells (``c/`` and ``c1/2`` differ), so that printing gives the source back. Lengths are
-exact fractions in units of the ``L:`` field. Positions in the source, where a node has them, do not take part in
-comparisons.
+Nodes keep the spelling of the source (``c/`` and ``c1/2`` differ), so that printing reproduces it. Lengths are exact
+fractions in units of the ``L:`` field. Positions in the source are ignored when nodes are compared.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ MAX_LENGTH_SLASHES = 8
 
 @lru_cache(maxsize=4096)
 def length_of(text: str) -> Fraction:
-    """Return the length that the text after a note stands for.
+    """Return the value of the length written after a note.
 
     Args:
         text: One of ``""`` (1), ``n``, ``n/m``, ``/m``, ``n/`` (n/2), ``n//`` (n/4), ``/`` (1/2) and so on.
 
     Raises:
-        FormatError: ``text`` is none of these, divides by zero, or is out of bounds.
+        FormatError: ``text`` has another form, divides by zero, or is out of bounds.
     """
     over, slash, under = text.partition("/")
     digits = under.lstrip("/")
     if max(len(over), len(digits)) > MAX_LENGTH_DIGITS or len(under) - len(digits) >= MAX_LENGTH_SLASHES:
         raise FormatError(
-            f"length {text[:40]!r} is out of bounds: at most {MAX_LENGTH_DIGITS} digits a number"
+            f"length {text[:40]!r} is out of bounds: at most {MAX_LENGTH_DIGITS} digits per number"
         )
     if not all(part == "" or (part.isascii() and part.isdigit()) for part in (over, digits)):
         raise FormatError(f"length {text!r} is not a number, n/m, /n, or slashes")
@@ -47,7 +46,7 @@ def length_of(text: str) -> Fraction:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Blanks, tabs and back quotes between notes: they end a beam and take no time."""
+    """Blanks, tabs and back quotes between notes; they end a beam and take no time."""
 
     text: str
 
@@ -61,7 +60,7 @@ class Note:
         letter: ``C``-``B`` from middle C up, ``c``-``b`` an octave higher.
         marks: Octave marks: each ``'`` is one up, each ``,`` one down.
         length_text: See :func:`length_of`.
-        tie: Whether ``-`` follows.
+        tie: Whether ``-`` follows directly.
     """
 
     accidental: str
@@ -83,14 +82,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """``z`` or, invisible, ``x``; the capitals ``Z`` and ``X`` count whole bars."""
+    """A rest: ``z`` or, invisible, ``x``; with the capitals ``Z`` and ``X`` the length counts whole bars."""
 
     letter: str
     length_text: str = ""
 
     @property
     def length(self) -> Fraction:
-        """Length in units of ``L:``, or in bars where :attr:`whole_bars` holds."""
+        """Length in units of ``L:``, or in bars if :attr:`whole_bars` is true."""
         return length_of(self.length_text)
 
     @property
@@ -101,14 +100,14 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Spacer:
-    """``y``: room in the engraving, no time."""
+    """A spacer ``y``: extra space in print, which takes no time."""
 
     length_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """``[CEG]2-``: notes, perhaps with decorations, other marks and rests of no effect between them."""
+    """A chord such as ``[CEG]2-``: notes, possibly with decorations and other marks; rests in it have no effect."""
 
     elements: tuple[Element, ...]
     length_text: str = ""
@@ -116,18 +115,18 @@ class Chord:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """The notes, of which there is at least one."""
+        """The notes; there is at least one."""
         return tuple(element for element in self.elements if isinstance(element, Note))
 
     @property
     def length(self) -> Fraction:
-        """The length of the first note times that of the chord."""
+        """Length of the first note times the length after the bracket."""
         return self.notes[0].length * length_of(self.length_text)
 
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """``{/ga}``: grace notes, which take no time; with ``slash`` an acciaccatura."""
+    """Grace notes such as ``{/ga}``, which take no time; with ``slash`` they are an acciaccatura."""
 
     elements: tuple[Element, ...]
     slash: bool = False
@@ -135,9 +134,10 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class Tuplet:
-    """``(p:q:r``: the next ``r`` notes, chords and rests take the time of ``q`` where they would take ``p``.
+    """A tuplet mark ``(p:q:r``: the next ``r`` notes, chords and rests last q/p of their written length.
 
-    ``None`` stands for the default, which for ``q`` depends on the meter; ``colons`` of no effect may follow.
+    ``None`` stands for the default, which for ``q`` depends on the meter; ``colons`` counts trailing colons, which have
+    no effect.
     """
 
     p: int
@@ -155,25 +155,25 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Slur:
-    """The start ``(``, dotted ``.(``, or the end ``)`` of a slur."""
+    """The start ``(`` or ``.(`` (dotted), or the end ``)``, of a slur."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A ``-`` that does not follow its note directly."""
+    """A tie ``-`` that does not follow its note directly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoration:
-    """``!name!``, ``+name+``, or one of ``. ~ H-W h-w``, perhaps with digits that have no meaning."""
+    """A decoration: ``!name!``, ``+name+``, or one of ``. ~ H-W h-w``, possibly with digits, which have no meaning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
+class QuotedText:
     """A quoted string, with its quotes: a chord symbol, or text placed by ``^ _ < > @``."""
 
     text: str
@@ -181,7 +181,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class InlineField:
-    """``[K:D]``: a field inside a line of music."""
+    """A field inside a line of music, such as ``[K:D]``."""
 
     name: str
     value: str
@@ -189,18 +189,18 @@ class InlineField:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """``&``: what follows starts again at the beginning of the bar."""
+    """An overlay ``&``: the elements after it start again at the beginning of the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineBreak:
-    r"""``$`` (break the line here), ``!`` or ``*`` (the same, in old tunes) or ``\`` (do not)."""
+    r"""``$``, or in old tunes ``!`` or ``*`` (a line break in print), or ``\`` (no line break)."""
 
     text: str
 
 
 Element = (
-    Space | Note | Rest | Spacer | Chord | Grace | Tuplet | Broken | Slur | Tie | Decoration | Annotation
+    Space | Note | Rest | Spacer | Chord | Grace | Tuplet | Broken | Slur | Tie | Decoration | QuotedText
     | InlineField | Overlay | LineBreak
 )  # fmt: skip
 
@@ -212,7 +212,7 @@ class Barline:
     Args:
         sign: ``|``, ``||``, ``|]``, ``|:``, ``:|``, ``::`` and so on; empty where an ending starts without one.
         volta: Numbers of the ending, such as ``1`` or ``1,3``; empty where none starts.
-        gap: What stands between the two: blanks and perhaps ``[``.
+        gap: Text between the two: blanks and possibly ``[``.
     """
 
     sign: str
@@ -225,10 +225,10 @@ class Bar:
     """One bar of one voice, or the part of it on one line of text.
 
     Args:
-        elements: What stands between the barlines.
-        right: The barline at its end; ``None`` where the line ends first.
+        elements: Elements between the barlines.
+        right: The barline at its end; ``None`` where the line ends before one.
         prefix: Fields before the left barline.
-        left: A barline before the first bar of a line.
+        left: The barline before the first bar of a line; ``None`` without one.
         line: 1-based line of its first character in the source.
         column: 1-based column of its first character.
     """
@@ -255,20 +255,20 @@ class MusicLine:
 
     Args:
         voices: One voice in plain ABC, all that play in interleaved ABC.
-        progress: The ``[r:done/left]`` field at its start.
+        countdown: The countdown tag ``[r:done/left]`` at its start; ``None`` without one.
         comment: Text from ``%`` on; empty without one.
         line: 1-based line number in the source.
     """
 
     voices: tuple[VoiceLine, ...]
-    progress: InlineField | None = None
+    countdown: InlineField | None = None
     comment: str = ""
     line: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A line ``X:value``; the value is kept as it stands, blanks included."""
+    """A line such as ``X:value``; the value is kept unchanged, with its blanks."""
 
     name: str
     value: str
@@ -277,7 +277,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A line that starts with ``%``; instructions such as ``%%score`` too."""
+    """A line that starts with ``%``, including instructions such as ``%%score``."""
 
     text: str
     line: int = field(default=1, compare=False)
@@ -285,7 +285,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All lines before the music: fields, instructions, prompts, and the declarations of the voices."""
+    """All lines before the music: fields, instructions, prompts, and declarations of voices."""
 
     lines: tuple[Field | Comment, ...]
 
@@ -293,15 +293,10 @@ class Header:
         """Yield the fields with this letter, in order."""
         return (line for line in self.lines if isinstance(line, Field) and line.name == name)
 
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """Identifiers of the declared voices, in order."""
-        return tuple(voice.value.split()[0] for voice in self.fields("V") if voice.value.split())
-
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """A piece: its header, then music and the fields and comments between."""
+    """A tune: its header, then lines of music, with fields and comments between them."""
 
     header: Header
     body: tuple[MusicLine | Field | Comment, ...]

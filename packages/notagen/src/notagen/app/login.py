@@ -1,4 +1,4 @@
-"""Who may reach the browser demo: this machine, or others with a login."""
+"""Access to the browser demo: from this machine, or from others with a login."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pentatonic.errors import UsageError
 
 
 def check_login(host: str, user: str | None, password: str | None) -> None:
-    """Refuse to be reached from other machines without a login.
+    """Refuse to listen for other machines without a login.
 
     Raises:
-        UsageError: ``host`` is not of this machine and there is no login, or a login has only one part.
+        UsageError: ``host`` is not a loopback address and there is no login, or only one of ``user`` and ``password``
+            is given.
     """
     if bool(user) != bool(password):
-        raise UsageError("--user and --password go together")
+        raise UsageError("--user and --password must be given together")
     try:
         own = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -28,14 +29,14 @@ def check_login(host: str, user: str | None, password: str | None) -> None:
 
 
 def bindable_port(host: str, port: int) -> int:
-    """Return a port that a server can listen at; the web server itself would only log that it cannot, and hang.
+    """Return a port on which a server can listen; on an unusable port the web server would hang.
 
     Args:
-        host: Name or address.
-        port: 0: the system picks a free one.
+        host: Name or address of this machine.
+        port: The port; 0: a free one.
 
     Raises:
-        UsageError: ``host`` is not of this machine, or the port is taken or not allowed.
+        UsageError: ``host`` is not an address of this machine, or the port is taken or not allowed.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -44,7 +45,7 @@ def bindable_port(host: str, port: int) -> int:
             probe.bind(address)
             return probe.getsockname()[1]
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no host name"
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise UsageError(
             f"cannot listen at {host}, port {port} ({reason}); allowed: an address of this machine and a free port"
         ) from error

@@ -1,7 +1,7 @@
-"""The browser demo: write a piece and watch it grow, see and hear it, change it, go on with it, take it home.
+"""The browser demo: generate a piece, see it engraved, play it, edit it, continue it, and download it.
 
-Each browser session runs by itself: what is shown is sent to it and kept nowhere, so nothing can mix. Engraving,
-sound and downloads travel inside the page as ``data:`` addresses; no file of the server can be asked for.
+Browser sessions are separate: results are sent to the session and not stored on the server. Engraving, audio and
+downloads are ``data:`` addresses in the page; the server offers no files.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from notagen.generation.decoding import Limits, Request, stream
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.bars import is_field
+from notagen.notation.lines import is_music
 from notagen.prompts import Prompt, find_prompt
 from pentatonic.errors import FormatError, MissingExtra, PentatonicError, UsageError
 
@@ -37,24 +38,24 @@ except ImportError as error:
     raise MissingExtra("The browser demo", "notagen[app]") from error
 
 MAX_SECONDS = 300
-"""Longest that one piece may take to be written."""
+"""Longest time limit of a piece."""
 
 MAX_UPLOAD_BYTES = 2**21
 MAX_CHARACTERS = 100_000
-"""Of a text box."""
+"""Longest text in a text box, and of a generated piece."""
 
 _KINDS = ("period", "composer", "instrumentation")
 _ENDINGS = {
     "finished": "Finished",
     "cancelled": "Cancelled",
-    "characters": "Ended early (this is the most text)",
-    "seconds": "Ended early (the time is over)",
-    "context": "Ended early (no room in the model's context)",
+    "characters": "Ended early (text limit reached)",
+    "seconds": "Ended early (time limit reached)",
+    "context": "Ended early (the model's context is full)",
 }
 _SAMPLING = Sampling()
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _AT_A_TIME, _MAX_WAITING = 2, 16
-_INTERVAL_S = 0.15  # between two looks at a growing piece
+_INTERVAL_S = 0.15  # between two updates of an unfinished piece
 _WRITING, _SCORE, _ABC, _CHECK = "writing", "score", "abc", "check"
 _STYLE = """
 .gradio-container { max-width: 1500px !important; }
@@ -85,12 +86,12 @@ def serve(
     """Run the demo until it is interrupted, and print its address.
 
     Args:
-        model: In evaluation mode.
-        prompts: What the model can be asked for.
-        host: Address to listen at.
-        port: 0: any free one.
-        user: Of the login.
-        password: Of the login.
+        model: The model, in evaluation mode.
+        prompts: Prompts that the model knows.
+        host: Address to listen on.
+        port: Port to listen on; 0: any free one.
+        user: User name of the login; None: no login.
+        password: Password of the login; None: no login.
 
     Raises:
         UsageError: As :func:`notagen.app.login.check_login` and :func:`launch`.
@@ -98,9 +99,12 @@ def serve(
     check_login(host, user, password)
     login = (user, password) if user and password else None
     with tempfile.TemporaryDirectory(prefix="notagen-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads; gone when the server is
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads; deleted when the server ends
         app = build_app(model, prompts)
-        print(f"NotaGen is at {launch(app, host=host, port=port, login=login)} (Ctrl-C ends it)", flush=True)
+        print(
+            f"NotaGen is at {launch(app, host=host, port=port, login=login)} (press Ctrl-C to stop)",
+            flush=True,
+        )
         try:
             threading.Event().wait()
         finally:
@@ -110,10 +114,10 @@ def serve(
 def launch(
     app: gr.Blocks, *, host: str = "127.0.0.1", port: int = 0, login: tuple[str, str] | None = None
 ) -> str:
-    """Start the server in the background, without share link and without access to any folder.
+    """Start the server in the background, without a share link and without access to folders.
 
     Returns:
-        Its address.
+        The address of the server.
 
     Raises:
         UsageError: As :func:`notagen.app.login.bindable_port`.
@@ -138,7 +142,8 @@ def launch(
             theme=themes.Default(primary_hue="slate", text_size="sm", spacing_size="sm"),
         )
     except OSError as error:
-        # Taken since, or taken at 127.0.0.1, where gradio looks as well; its own words are about its own options.
+        # The port was taken in the meantime, or is taken at 127.0.0.1, which gradio checks too. The message of gradio
+        # is about its own options.
         raise UsageError(f"cannot listen at {host}, port {port}; allowed: a free port") from error
     return address
 
@@ -147,13 +152,13 @@ def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
     """Build the page.
 
     Args:
-        model: In evaluation mode; all sessions use it.
-        prompts: What the model can be asked for; may be empty.
+        model: The model, in evaluation mode; all sessions use it.
+        prompts: Prompts that the model knows; may be empty.
 
     Returns:
         The page, for :func:`launch`.
     """
-    writer = _Writer(model, tuple(prompts))
+    writer = _SessionWriter(model, tuple(prompts))
     with gr.Blocks(title="NotaGen", analytics_enabled=False, delete_cache=(600, 600), fill_width=True) as app:
         with gr.Row():
             with gr.Column(scale=1, min_width=330):
@@ -168,11 +173,13 @@ def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
 
 
 @dataclass
-class _Writer:
-    """Writes pieces for all sessions.
+class _SessionWriter:
+    """Generates pieces for all sessions.
 
     Attributes:
-        running: Session -> what stops its piece.
+        model: The model.
+        prompts: Prompts that the model knows.
+        running: Session -> event that stops its piece.
     """
 
     model: NotaGen
@@ -180,12 +187,12 @@ class _Writer:
     running: dict[str, threading.Event] = field(default_factory=dict)
 
     def stop(self, session: str | None) -> None:
-        """End the piece of a session, if one is being written."""
+        """Stop the piece of a session, if one is being generated."""
         if stop := self.running.get(str(session)):
             stop.set()
 
     def write(self, values: Mapping[str, Any], session: str | None) -> Iterator[dict[str, str]]:
-        """Yield what there is to show: live text and status, and at the end the piece in standard layout."""
+        """Generate a piece; yield live text and status, and at the end the piece in standard layout."""
         self.stop(session)  # a session has one piece at a time
         stop = self.running[str(session)] = threading.Event()
         try:
@@ -206,7 +213,7 @@ class _Writer:
                     shown_at = time.monotonic()
                     yield {"live": text, "status": f"Writing, {_bars(text)}"}
             yield {"live": text, "status": f"{ending}, {_bars(text)}", "abc": readable(text)}
-        except FormatError as error:  # its lines are those of the prompt that was made from the text
+        except FormatError as error:  # its line numbers are of the prompt, not of the text in the box
             yield {"status": f"The text to start from: {error.reason}"}
         except PentatonicError as error:
             yield {"status": str(error)}
@@ -215,7 +222,7 @@ class _Writer:
                 del self.running[str(session)]
 
     def request(self, values: Mapping[str, Any]) -> Request:
-        """Begin with a prompt alone, with header lines, or with music to go on with."""
+        """Return the request for a prompt, header lines, or music to continue."""
         prompt, start = "", values["start"] or ""
         if names := [values[kind] for kind in _KINDS if values[kind]]:
             prompt = find_prompt(*names, known=self.prompts).text
@@ -229,12 +236,12 @@ class _Writer:
 
 
 def _bars(text: str) -> str:
-    count = sum(line.startswith(("[r:", "[V:")) for line in text.splitlines())
+    count = sum(is_music(line) for line in text.splitlines())
     return "1 bar" if count == 1 else f"{count} bars"
 
 
 def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Lay out what a piece depends on."""
+    """Lay out the settings of a piece."""
     gr.Markdown("## NotaGen\nSheet music, written note by note.", elem_id="title")
     first = prompts[0] if prompts else Prompt("", "", "")
     kinds = {}
@@ -247,7 +254,7 @@ def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:
         seed = gr.Number(0, label="Seed", info="same seed, same piece", precision=0, minimum=0, min_width=120)
     with gr.Accordion("Start from", open=False):
         start = gr.Textbox(
-            label="Header, or music to go on with",
+            label="Header, or music to continue",
             placeholder="ABC notation: fields such as M:3/4 alone, or a tune",
             lines=5,
             max_lines=12,
@@ -286,7 +293,7 @@ def _buttons() -> dict[str, gr.Button]:
 
 
 def _results() -> dict[str, Any]:
-    """Lay out what is shown of a piece."""
+    """Lay out the results of a piece."""
     with gr.Tabs() as tabs:
         with gr.Tab("Score", id=_SCORE):
             media = gr.HTML(elem_id="media")
@@ -304,7 +311,7 @@ def _results() -> dict[str, Any]:
             )
             update = gr.Button("Engrave this text", size="md")
         with gr.Tab("Check", id=_CHECK):
-            check = gr.HTML("<p>What breaks the rules of notation is listed here.</p>", elem_id="check")
+            check = gr.HTML("<p>Errors of notation are listed here.</p>", elem_id="check")
     return {
         "tabs": tabs, "media": media, "score": score, "live": live, "abc": abc, "update": update, "check": check
     }  # fmt: skip
@@ -312,7 +319,7 @@ def _results() -> dict[str, Any]:
 
 def _connect_writing(
     app: gr.Blocks,
-    writer: _Writer,
+    writer: _SessionWriter,
     settings: Mapping[str, Any],
     buttons: Mapping[str, gr.Button],
     shown: Mapping[str, Any],
@@ -349,12 +356,12 @@ def _connect_writing(
         [*told, *previewed],
         concurrency_limit=_AT_A_TIME,
         api_visibility="private",
-        show_progress="minimal",  # says how many wait before this session
+        show_progress="minimal",  # shows the position in the queue
         show_progress_on=shown["status"],
     )
     shown["update"].click(show, again, previewed, concurrency_limit=_AT_A_TIME, **_QUIET)
     buttons["cancel"].click(cancel, None, None, queue=False, **_QUIET)
-    app.unload(cancel)  # nobody is left to read on
+    app.unload(cancel)  # the session was closed
 
 
 def _connect_settings(
@@ -380,21 +387,21 @@ def _connect_settings(
 
     kinds = [settings[kind] for kind in _KINDS]
     for box in kinds[:-1]:
-        # Without preprocessing, which refuses a name that an answer on its way to the browser has just ruled out.
+        # Preprocessing would refuse a name that is missing in choices which the browser has not received yet.
         box.input(narrow, kinds, kinds[1:], preprocess=False, queue=False, **_QUIET)
     buttons["dice"].click(lambda: random.randrange(2**32), None, settings["seed"], queue=False, **_QUIET)
     settings["upload"].upload(read, settings["upload"], [settings["start"], shown["status"]], **_QUIET)
 
 
 def _choices(prompts: Sequence[Prompt], wanted: Prompt, kind: str) -> list[str]:
-    """Names that go together with those of the kinds before."""
+    """Return the names of a kind in prompts that have the wanted names of the kinds before it."""
     before = _KINDS[: _KINDS.index(kind)]
     fitting = (each for each in prompts if all(getattr(each, k) == getattr(wanted, k) for k in before))
     return list(dict.fromkeys(getattr(each, kind) for each in fitting))
 
 
 def _nearest(prompts: Sequence[Prompt], names: Sequence[str]) -> Prompt:
-    """The prompt that agrees in the first names, and in as many of the others as may be."""
+    """Return the prompt that agrees with the names; earlier kinds take precedence over later ones."""
     return max(
         prompts,
         key=lambda each: [getattr(each, kind) == name for kind, name in zip(_KINDS, names, strict=True)],

@@ -1,1 +1,1 @@
-"""How good a model and its pieces are: loss, validity, novelty, beside a bigram and human-written music."""
+"""Evaluation of a model and its pieces: loss, validity and novelty, with baselines."""

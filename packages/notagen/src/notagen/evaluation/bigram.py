@@ -1,4 +1,4 @@
-"""A baseline: characters that depend on nothing but the character before."""
+"""Baseline: a bigram model, in which each character depends only on the one before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pentatonic.errors import UsageError
 
 
 class Bigram:
-    """How often each id follows each other one in the patches of pieces; padding is left out.
+    """Bigram model of the ids in the patches of pieces, without padding.
 
     Args:
         pieces: Patches ``(N, S)`` int64 of each piece, with start and end patch, as
@@ -21,7 +21,7 @@ class Bigram:
         smoothing: Added to every count, above 0.
 
     Attributes:
-        log_p: ``(V, V)`` float64: natural log-probability of each next id (column) after each id (row).
+        log_p: ``(V, V)`` float64: natural logarithm of the probability of each next id (column) after each id (row).
 
     Raises:
         UsageError: ``smoothing`` is not positive.
@@ -40,7 +40,7 @@ class Bigram:
         self.log_p = (counts / counts.sum(1, keepdim=True)).log()
 
     def log_probability(self, piece: Tensor) -> float:
-        """Return the natural log-probability of all ids of a piece but padding and the first patch.
+        """Return the natural logarithm of the probability of a piece, without padding and the first patch.
 
         Args:
             piece: ``(N, S)`` int64.
@@ -51,16 +51,16 @@ class Bigram:
     def generate(
         self, prompt: str, *, seed: int, sampling: Sampling, max_characters: int = 4000
     ) -> tuple[str, bool]:
-        """Write a piece.
+        """Generate a piece.
 
         Args:
-            prompt: What it starts with.
-            seed: Of its random stream.
+            prompt: Start of the text.
+            seed: Seed of the random stream.
             sampling: How characters are chosen.
-            max_characters: Where it is given up.
+            max_characters: Greatest length of the text.
 
         Returns:
-            The text, prompt included, and whether the piece came to its end.
+            The text, including the prompt, and whether the piece is finished.
 
         Raises:
             FormatError: The prompt has a character without an id.
@@ -72,7 +72,7 @@ class Bigram:
         p = probabilities(self.log_p, sampling)
         while len(written) < max_characters:
             last = int(draw(p[last], torch.rand((), generator=generator, dtype=torch.float64)))
-            if last == BOS:  # only the end patch has it after the start
+            if last == BOS:  # after the start patch, only the end patch has it
                 return "".join(map(chr, written)), True
             if last != EOS:
                 written.append(last)
@@ -80,6 +80,6 @@ class Bigram:
 
 
 def _pairs(piece: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each id after the first patch, and the one before it; padding is left out."""
+    """Return the ids before and after each transition from the end of the first patch on, without padding."""
     rest = piece[1:][piece[1:] != PAD]
     return torch.cat((piece[0, -1:], rest[:-1])), rest

@@ -1,11 +1,11 @@
-"""``notagen evaluate``: loss on held-out pieces, and validity and novelty of generated ones, beside baselines.
+"""``notagen evaluate``: loss on held-out pieces, and validity and novelty of generated pieces, with baselines.
 
     notagen evaluate model=notagen-tiny data.index=data/notagen/augmented_eval.jsonl \
         data.train=data/notagen/augmented_train.jsonl pieces=64 out=out/evaluation.json
 
-Prompts are those of the held-out pieces, in turn. Baselines are the same network untrained, and a character bigram
-fitted on the training pieces; held-out pieces themselves stand beside the generated ones, so that every figure can be
-read against music of people. All is a function of the seed.
+Prompts are those of the held-out pieces, in turn. Baselines are the same network without training, and a character
+bigram of the training pieces. The held-out pieces are measured too, so that generated pieces can be compared with
+human-written music. Results are deterministic for a seed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from pentatonic.training import ItemKey, compose_config
 
 
 @dataclass
-class DataConfig:
+class EvaluationDataConfig:
     """Pieces to compare with.
 
     Args:
         index: Held-out pieces.
-        train: Pieces that the model was trained on, for the bigram and for novelty; neither without it.
-        novelty_notes: Notes of a run that counts as known or new.
+        train: Training pieces of the model, for the bigram and novelty; None: both are left out.
+        novelty_notes: Number of notes of the runs that are compared for novelty.
     """
 
     index: str = "???"
@@ -53,7 +53,7 @@ class DataConfig:
 
 @dataclass
 class SamplingConfig:
-    """As :class:`notagen.generation.sampling.Sampling`."""
+    """Options of :class:`notagen.generation.sampling.Sampling`."""
 
     top_k: int = 9
     top_p: float = 0.9
@@ -65,19 +65,19 @@ class EvaluateConfig:
     """Options of ``notagen evaluate``.
 
     Args:
-        model: Whatever :func:`notagen.from_pretrained` loads.
+        model: Name or path for :func:`notagen.from_pretrained`.
         data: Pieces to compare with.
-        pieces: How many to generate of each kind; 0: only the loss is measured.
+        pieces: Number of pieces to generate of each kind; 0: only the loss is measured.
         sampling: How characters are chosen.
-        seed: Of the first piece; each further one adds 1.
-        max_patches: Where a piece is given up.
-        batch_size: Pieces at a time.
+        seed: Seed of the first piece; each further piece adds 1.
+        max_patches: Greatest number of patches of a piece.
+        batch_size: Number of pieces per batch.
         device: ``cpu`` or ``cuda``.
         out: JSON file to write.
     """
 
     model: str = "???"
-    data: DataConfig = field(default_factory=DataConfig)
+    data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     pieces: int = 32
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0
@@ -89,11 +89,11 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Loss:
-    """How well characters are predicted.
+    """Loss of the prediction of characters.
 
     Attributes:
-        nats: Mean cross-entropy of a character.
-        characters: How many were predicted.
+        nats: Mean cross-entropy per character, in nats.
+        characters: Number of predicted characters.
     """
 
     nats: float
@@ -101,23 +101,23 @@ class Loss:
 
     @property
     def bits(self) -> float:
-        """Cross-entropy of a character in bits."""
+        """Mean cross-entropy per character, in bits."""
         return self.nats / math.log(2)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What pieces of one kind are like; all but the first are shares.
+    """Properties of the pieces of one kind.
 
     Attributes:
-        pieces: How many there are.
-        finished: Brought to an end by their author, not by a limit.
-        valid: Pieces without any error of :func:`notagen.notation.validation`.
-        unparsable_bars: Bars that are no ABC, of all bars.
-        misaligned_bars: Bars whose voices disagree, of all bars.
-        known: Runs of notes that occur in the training pieces, of all runs; None without training pieces.
-        copies: Pieces whose voices are all voices of training pieces; None without training pieces.
-        longest_known: Notes of the longest known stretch of a piece, the mean of pieces; None without training pieces.
+        pieces: Number of pieces.
+        finished: Share of pieces that were not ended by a limit.
+        valid: Share of pieces without errors by :func:`notagen.notation.validation.validate`.
+        unparsable_bars: Share of bars that cannot be parsed.
+        misaligned_bars: Share of bars whose voices have different lengths or barlines.
+        known: Share of runs of notes that occur in the training pieces; None without training pieces.
+        copies: Share of pieces whose voices are all equal to voices of training pieces; None without training pieces.
+        longest_known: Mean number of notes of the longest known passage of a piece; None without training pieces.
     """
 
     pieces: int
@@ -131,12 +131,12 @@ class Rates:
 
 
 def model_loss(model: NotaGen, data: PieceDataset, *, batch_size: int = 16) -> Loss:
-    """Measure a model on whole pieces; every character of every piece counts the same.
+    """Return the loss of a model on whole pieces, as the mean over all characters of all pieces.
 
     Args:
-        model: In evaluation mode.
-        data: Pieces.
-        batch_size: Pieces at a time, which decides memory and speed only.
+        model: The model, in evaluation mode.
+        data: The pieces.
+        batch_size: Number of pieces per batch; affects memory and speed only.
     """
     total, count = 0.0, 0
     with torch.inference_mode():
@@ -150,18 +150,18 @@ def model_loss(model: NotaGen, data: PieceDataset, *, batch_size: int = 16) -> L
 
 
 def bigram_loss(bigram: Bigram, data: PieceDataset) -> Loss:
-    """Measure the baseline on the same characters."""
+    """Return the loss of the bigram model on the same characters as :func:`model_loss`."""
     pieces = [data[ItemKey(0, i)] for i in range(len(data))]
     count = sum(int((piece[1:] != PAD).sum()) for piece in pieces)
     return Loss(-sum(map(bigram.log_probability, pieces)) / count, count)
 
 
 def rates(pieces: Sequence[tuple[str, bool]], known: KnownMusic | None = None) -> Rates:
-    """Describe pieces.
+    """Measure properties of pieces.
 
     Args:
-        pieces: Text in interleaved layout and whether it is finished, at least one.
-        known: Training pieces.
+        pieces: For each piece its text in interleaved layout and whether it is finished; at least one.
+        known: Training pieces; None: novelty is not measured.
     """
     reports = [validate(text) for text, _ in pieces]
     count, bars = len(pieces), max(1, sum(report.bars for report in reports))
@@ -179,7 +179,7 @@ def rates(pieces: Sequence[tuple[str, bool]], known: KnownMusic | None = None) -
 def _novelty_rates(texts: Sequence[str], known: KnownMusic) -> tuple[float, float, float]:
     found = []
     for text in texts:
-        with contextlib.suppress(FormatError):  # no tune, so nothing of it is known
+        with contextlib.suppress(FormatError):  # nothing is known of a text that is not a tune
             found.append(known.novelty(text))
     runs = max(1, sum(each.ngrams for each in found))
     return (
@@ -190,15 +190,15 @@ def _novelty_rates(texts: Sequence[str], known: KnownMusic) -> tuple[float, floa
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Measure a model and its baselines.
+    """Evaluate a model and its baselines.
 
     Returns:
-        ``loss``: for each of ``model``, ``untrained`` and ``bigram`` the values of :class:`Loss`, and ``bits``;
-        ``pieces``: for each kind the values of :class:`Rates`; both as in the file. The bigram, and the shares of
-        known music, are there with ``data.train`` only.
+        The content of the output file. ``loss`` has for each of ``model``, ``untrained`` and ``bigram`` the values of
+        :class:`Loss`, and ``bits``; ``pieces`` has for each kind the values of :class:`Rates`. Without ``data.train``
+        the bigram and the values for known music are missing.
 
     Raises:
-        ConfigError: An option is out of its range.
+        ConfigError: An option is out of range.
         InputError: An index cannot be read.
     """
     if config.pieces < 0 or config.batch_size < 1 or config.max_patches < 1:
@@ -232,7 +232,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def _write_pieces(
     config: EvaluateConfig, model: NotaGen, untrained: NotaGen, bigram: Bigram | None, held_out: Index
 ) -> dict[str, list[tuple[str, bool]]]:
-    """Return text and whether it is finished of the pieces of each kind, the held-out ones among them."""
+    """Return the pieces of each kind, including held-out ones: the text of each, and whether it is finished."""
     chosen = [i % len(held_out) for i in range(config.pieces)]
     prompts = [held_out.entries[i].prompt_text for i in chosen]
     requests = [Request(prompt, seed=config.seed + i) for i, prompt in enumerate(prompts)]
@@ -264,7 +264,7 @@ def _write_pieces(
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Return what :func:`evaluate` found as two Markdown tables."""
+    """Return the result of :func:`evaluate` as two Markdown tables."""
     lines = ["| predicts held-out characters | bits each |", "|---|---|"]
     lines += [f"| {name} | {loss['bits']:.3f} |" for name, loss in result["loss"].items()]
     if "pieces" in result:

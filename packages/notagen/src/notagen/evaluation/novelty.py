@@ -1,7 +1,7 @@
-"""How much of a piece is known from other pieces, such as those that a model was trained on.
+"""Novelty: how much of a piece occurs in other pieces, such as the training data.
 
-A voice is read as its notes: for each the step in the scale from the note before it, and its written length. Keys,
-accidentals, barlines, rests and marks do not count, so a transposed quotation is still one.
+Voices are compared by their notes: the step in the scale from the note before, and the written length. Keys,
+accidentals, barlines, rests and marks do not count, so a transposed quotation is recognised.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Notes = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class Novelty:
-    """What of a piece is known.
+    """How much of a piece occurs in the known pieces.
 
     Attributes:
-        ngrams: Runs of n notes in the voices of the piece.
-        known: How many of them occur in a voice of another piece.
-        longest_known: Notes of the longest stretch in which all runs of n notes are known, 0 without any.
-        copy: Whether all voices of at least n notes are voices of other pieces, from beginning to end.
+        ngrams: Number of runs of n notes in the voices of the piece.
+        known: Number of these that occur in a voice of a known piece.
+        longest_known: Number of notes of the longest passage in which all runs of n notes are known; 0 without any.
+        copy: Whether all voices of at least n notes are equal to voices of known pieces.
     """
 
     ngrams: int
@@ -37,21 +37,16 @@ class Novelty:
     longest_known: int
     copy: bool
 
-    @property
-    def known_share(self) -> float:
-        """Share of the runs that are known; 0 without any."""
-        return self.known / max(1, self.ngrams)
-
 
 class KnownMusic:
-    """All runs of n notes of a collection.
+    """All runs of n notes in a collection of pieces.
 
     Args:
-        texts: Tunes in any layout; what is no tune is passed over.
-        n: Notes of a run, at least 1.
+        texts: Tunes in any layout; texts that are not tunes are skipped.
+        n: Number of notes of a run, at least 1.
 
     Raises:
-        UsageError: ``n`` is out of its range.
+        UsageError: ``n`` is out of range.
     """
 
     def __init__(self, texts: Iterable[str], *, n: int = 8) -> None:
@@ -76,7 +71,7 @@ class KnownMusic:
             text: A tune in any layout.
 
         Raises:
-            FormatError: It is no tune.
+            FormatError: The text is not a tune.
         """
         voices = [notes for notes in voice_notes(text) if len(notes) >= self.n]
         ngrams = known = longest = 0
@@ -91,24 +86,24 @@ class KnownMusic:
         return Novelty(ngrams, known, longest, copy)
 
     def _hashes(self, notes: Notes) -> list[int]:
-        # The step to the first note of a run says where it comes from, not what it is.
+        # The step to the first note of a run is not part of the run.
         return [
             hash((notes[i][1:], notes[i + 1 : i + self.n])) for i in range(max(0, len(notes) - self.n + 1))
         ]
 
 
 def voice_notes(text: str) -> list[Notes]:
-    """Return the notes of each voice of a tune, those of chords in their order.
+    """Return the notes of each voice of a tune; notes of chords count one after another.
 
     Args:
         text: A tune in any layout.
 
     Returns:
         For each voice and note: the step from the note before (0 for the first), and numerator and denominator of the
-        written length as a part of a whole note, without the effect of tuplets and of broken rhythm.
+        written length as a fraction of a whole note, without the effect of tuplets and broken rhythm.
 
     Raises:
-        FormatError: It is no tune, or a length is none.
+        FormatError: The text is not a tune, or a length is invalid.
     """
     tune = read_tune(text)
     unit = next((parse_unit_length(line[2:]) for line in tune.header if line.startswith("L:")), None)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from notagen.files.reading import read_piece
+from notagen.notation.layout import is_interleaved
 from notagen.notation.repair import repair
-from notagen.notation.tunebook import interleaved_tune, is_interleaved
+from notagen.notation.tunebook import interleaved_tune
 from notagen.notation.validation import Report, validate
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport

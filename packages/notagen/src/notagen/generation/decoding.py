@@ -1,8 +1,8 @@
-"""Writing pieces patch by patch, many at a time.
+"""Generation of pieces patch by patch, in batches.
 
-Both decoders keep their keys and values, so a patch costs one step of the patch decoder and at most 16 of the
-character decoder however long the piece is. Each piece draws from its own random stream: what it becomes does not
-depend on the pieces beside it.
+Both decoders cache their keys and values, so a patch costs one step of the patch decoder and at most 16 steps of the
+character decoder, regardless of the length of the piece. Each piece has its own random stream and does not depend on
+the other pieces of the batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from notagen.codec import (
+    BODY_STARTS,
     BOS,
     EOS,
     PATCH_SIZE,
@@ -33,27 +34,27 @@ from notagen.generation.compiled_step import CharStep
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import DecoderCache, NotaGen
+from notagen.notation.countdown import COUNTDOWN
 from pentatonic.errors import UsageError
 
 Status = Literal["finished", "characters", "patches", "seconds", "context", "cancelled"]
-_TAG = "[r:"
-_MOST_BARS = 10**9  # its tag leaves room in the first patch
+_MOST_BARS = 10**9  # the countdown tag must fit into one patch
 _ANYTHING = (1 << VOCABULARY_SIZE) - 1
 
 
 @dataclass(frozen=True)
 class Request:
-    """One piece to write.
+    """A piece to generate.
 
     Args:
-        prompt: What it starts with: prompt lines such as ``%Classical``, header lines, or also music with its
-            ``[r:done/left]`` tags, the last line of which may be unfinished.
-        seed: Of the piece's own random stream, 0 to 2^32 - 1.
-        bars: Bars that the first tag announces, 1 to 10^9; ``None``: the model decides. Without effect where the
-            prompt has music. A constrained piece has exactly as many.
+        prompt: Start of the text: prompt lines such as ``%Classical``, header lines, and possibly music with countdown
+            tags, the last line of which may be unfinished.
+        seed: Seed of the random stream of the piece, 0 to 2^32 - 1.
+        bars: Number of bars that the first countdown tag announces, 1 to 10^9; ``None``: the model decides. Ignored if
+            the prompt has music. A constrained piece has exactly this number of bars.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of range.
     """
 
     prompt: str = ""
@@ -69,15 +70,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where an unfinished piece is given up; what there is of it is kept.
+    """Limits at which generation of a piece stops; the text so far is kept.
 
-    A constrained piece is brought to its end by then, so the model stops somewhat earlier; only where the limit is too
-    small for any proper ending, the text goes beyond it.
+    A constrained piece is completed within its limits, so the model stops somewhat earlier; the text exceeds a limit
+    only if that is too small for any complete piece.
 
     Args:
-        characters: Of the whole text, prompt included.
-        patches: Written by the model; ``None``: no limit.
-        seconds: Since the piece was begun; ``None``: no limit. Looked at after each patch.
+        characters: Characters of the whole text, including the prompt.
+        patches: Patches written by the model; ``None``: no limit.
+        seconds: Seconds since the piece was started; ``None``: no limit. Checked after each patch.
     """
 
     characters: int = 102_400
@@ -90,15 +91,14 @@ _SAMPLING, _LIMITS = Sampling(), Limits()
 
 @dataclass(frozen=True)
 class Update:
-    """News of one piece.
+    """Progress of one piece.
 
     Attributes:
-        index: Of the request.
-        text: What was added; the texts of all updates of a piece make up what follows its prompt.
-        status: ``None`` while the piece goes on, else why it ended: ``"finished"`` by the model, one of the limits,
-            ``"context"`` (header and unfinished line leave no room), or ``"cancelled"``.
-        closing: The last part of ``text``: what brought a constrained piece, ended by a limit, to its end without the
-            model.
+        index: Index of the request.
+        text: Text that was added; the texts of all updates of a piece form the text after its prompt.
+        status: ``None`` while the piece is unfinished, else why it ended: ``"finished"`` by the model, one of the
+            limits, ``"context"`` (header and unfinished line fill the context), or ``"cancelled"``.
+        closing: The last part of ``text``, with which a constrained piece was completed without the model at a limit.
     """
 
     index: int
@@ -112,9 +112,9 @@ class Piece:
     """A piece, finished or not.
 
     Attributes:
-        text: Interleaved ABC with ``[r:done/left]`` tags; starts with the prompt, of which empty lines are left out.
+        text: Interleaved ABC with countdown tags; starts with the prompt, without its empty lines.
         status: As in :class:`Update`.
-        seed: Of the request.
+        seed: Seed of the request.
         closing: As in :class:`Update`.
     """
 
@@ -135,7 +135,7 @@ def generate(
     constrained: bool = False,
     compiled: bool = False,
 ) -> list[Piece]:
-    """Write pieces; the arguments are those of :func:`stream`.
+    """Generate pieces; the arguments are those of :func:`stream`.
 
     Returns:
         One piece for each request, in their order.
@@ -167,36 +167,35 @@ def stream(
     constrained: bool = False,
     compiled: bool = False,
 ) -> Iterator[Update]:
-    """Write pieces, and report each patch as soon as it is there.
+    """Generate pieces, and report each patch as soon as it is written.
 
-    When a context is full it is shortened to header, newest complete lines and unfinished line, in half of the
-    context's length. With ``sampling.compat`` it is shortened as the original does: half the number of lines that
-    there were the first time.
+    A full context is shortened to half its length: header, newest complete lines and unfinished line. With
+    ``sampling.compat`` it is shortened as in the original: to half the number of lines that the first full context had.
 
     Args:
-        model: In evaluation mode; its device and dtype are used.
-        requests: What to write.
+        model: The model, in evaluation mode; its device and dtype are used.
+        requests: The pieces to generate.
         sampling: How characters are chosen.
-        limits: Where to give up.
-        batch_size: Most pieces written at the same time, at least 1; decides memory and speed only.
-        cancel: Asked before each patch; once it answers true, all open pieces end.
+        limits: Limits at which pieces end.
+        batch_size: Greatest number of pieces generated at the same time, at least 1; affects memory and speed only.
+        cancel: Called before each patch; when it returns true, all unfinished pieces end.
         constrained: Draw only characters after which the piece can still become well-formed by the rules of
-            :func:`notagen.notation.validation.validate`, and bring pieces that a limit ends to a proper end.
-        compiled: Write characters by a compiled function (:mod:`notagen.generation.compiled_step`), which takes a
-            while to make, the first time a minute, before anything is written.
+            :func:`notagen.notation.validation.validate`, and complete pieces that a limit ends.
+        compiled: Use a compiled function for the character decoder (:mod:`notagen.generation.compiled_step`). It is
+            compiled before the first patch, which takes up to a minute the first time.
 
     Yields:
         Updates; the last one of each piece has a status.
 
     Raises:
-        FormatError: A prompt has a character without an id, or, constrained, no well-formed piece starts with it.
-        UsageError: A prompt's header and last line do not fit into the context, ``batch_size`` is less than 1,
-            the model is in training mode, or ``constrained`` goes with ``sampling.compat``.
-        BackendUnavailable: ``compiled`` is true, and it cannot be compiled here.
+        FormatError: A prompt has a character without an id, or no well-formed piece starts with it (``constrained``).
+        UsageError: Header and last line of a prompt do not fit into the context, ``batch_size`` is less than 1, the
+            model is in training mode, or ``constrained`` is combined with ``sampling.compat``.
+        BackendUnavailable: ``compiled`` is true, but this machine cannot compile.
     """
     if constrained and sampling.compat:
         raise UsageError(
-            "constrained generation is not what the original does; leave out compat or constrained"
+            "the original has no constrained generation, so it has no compat mode; leave out compat or constrained"
         )
     grammars = [Grammar(request.prompt, bars=request.bars) if constrained else None for request in requests]
     yield from run(
@@ -222,17 +221,17 @@ def run(
     cancel: Callable[[], bool],
     compiled: bool = False,
 ) -> Iterator[Update]:
-    """Write pieces under grammars of their own, which may end before the piece does; the rest is as in :func:`stream`.
+    """Generate pieces with given grammars, which may end before the piece does; otherwise as :func:`stream`.
 
     Args:
-        model: The model.
-        requests: What to write.
-        grammars: One for each request, which has followed its prompt; ``None``: the piece is not constrained.
-        sampling: See there.
-        limits: See there.
-        batch_size: See there.
-        cancel: See there.
-        compiled: See there.
+        model: As in :func:`stream`.
+        requests: As in :func:`stream`.
+        grammars: One for each request, after its prompt; ``None``: the piece is not constrained.
+        sampling: As in :func:`stream`.
+        limits: As in :func:`stream`.
+        batch_size: As in :func:`stream`.
+        cancel: As in :func:`stream`.
+        compiled: As in :func:`stream`.
 
     Yields:
         Updates.
@@ -261,7 +260,7 @@ def run(
                 continue
             if waiting:
                 jobs[slot] = waiting.pop()
-            else:  # the last row moves into the gap
+            else:  # the last job takes the free row
                 jobs[slot] = jobs[-1]
                 jobs.pop()
                 cache.drop(slot)
@@ -270,17 +269,17 @@ def run(
 
 @dataclass
 class _Job:
-    """A piece in the making.
+    """A piece that is being generated.
 
     Attributes:
-        grammar: What may come next; ``None``: anything.
-        context: Patches that the model sees, all full.
-        known: Ids of the patch to write that are already there.
-        cached: Whether all of the context but its last patch is in the cache.
-        text: Prompt and what was written.
-        tagged: Whether the tune body has begun.
-        written: Number of patches written.
-        kept_lines: Lines that the original keeps of a full context, once it is known.
+        grammar: Grammar of the piece; ``None``: any character may follow.
+        context: Patches that the model sees, all complete.
+        known: Ids at the start of the next patch that are already fixed.
+        cached: Whether the context except its last patch is in the cache.
+        text: Prompt and generated text.
+        tagged: Whether the tune body has started.
+        written: Number of generated patches.
+        kept_lines: Number of lines that the original keeps of a full context; ``None`` before the first full one.
     """
 
     index: int
@@ -304,12 +303,12 @@ class _Job:
 
     @property
     def first_tag(self) -> list[int]:
-        """Ids of what the tune body must begin with."""
+        """Ids that the tune body must start with."""
         left = "" if self.request.bars is None else f"{self.request.bars - 1}]"
-        return [ord(c) for c in f"{_TAG}0/{left}"]
+        return [ord(c) for c in f"{COUNTDOWN}0/{left}"]
 
     def accept(self, patch: Patch, limits: Limits, compat: bool) -> Update:
-        """Add a patch, known ids included, and see whether the piece goes on."""
+        """Add a patch, including its known ids, and return the progress."""
         if patch[:2] == [BOS, EOS]:
             return Update(self.index, "", "finished")
         added = decode([patch[len(self.known) :]])
@@ -323,7 +322,7 @@ class _Job:
         return self.end(added, status) if status else Update(self.index, added, None)
 
     def end(self, added: str, status: Status) -> Update:
-        """Give the piece up after what was added last; close it where the model has written any of it."""
+        """End the piece after the text that was added last; complete it if the model has written any of it."""
         closing = self.grammar.close() if self.grammar is not None and self.written else ""
         return Update(self.index, added + closing, status, closing)
 
@@ -339,7 +338,7 @@ class _Job:
         return None
 
     def _slide(self, compat: bool) -> Status | None:
-        """Shorten a full context."""
+        """Shorten a full context; return a status if that is not possible."""
         if len(self.context) < self.patch_length:
             return None
         if compat:
@@ -355,9 +354,9 @@ class _Job:
         return None
 
     def _upstream_context(self) -> list[Patch] | None:
-        """Encode the header and the last lines, as many as half of those at the first time; None without music."""
+        """Return the shortened context of the original: header and last lines; None without music."""
         lines = self.text.split("\n")
-        body = next((i for i, line in enumerate(lines) if line.startswith((_TAG, "[V:"))), len(lines))
+        body = next((i for i, line in enumerate(lines) if line.startswith(BODY_STARTS)), len(lines))
         if body >= len(lines) - 1:
             return None
         if self.kept_lines is None:
@@ -366,7 +365,7 @@ class _Job:
         return encode_generate("\n".join(kept) + "\n")
 
     def _restart(self, patches: list[Patch]) -> None:
-        """Take another context, the last patch of which may be open."""
+        """Replace the context; its last patch may be open."""
         self.known = patches.pop() if len(patches[-1]) < PATCH_SIZE else []
         self.context, self.cached = patches, False
 
@@ -379,7 +378,7 @@ def _advance(
     limits: Limits,
     step: CharStep | None,
 ) -> list[Update]:
-    """Write one patch of each job; row i of the cache belongs to job i."""
+    """Generate one patch for each job; row i of the cache belongs to job i."""
     vectors = _next_vectors(model, cache, jobs)
     grammars = [job.grammar for job in jobs]
     sample = sample_patches if step is None else partial(sample_patches, step=step)
@@ -389,9 +388,9 @@ def _advance(
     begun = [
         i
         for i, job in enumerate(jobs)
-        if not job.tagged and job.grammar is None and decode([patches[i]]).startswith(_TAG)
+        if not job.tagged and job.grammar is None and decode([patches[i]]).startswith(COUNTDOWN)
     ]
-    if begun:  # write these again, from a well-formed first tag on
+    if begun:  # generate these again, starting with a well-formed countdown tag
         again = [jobs[i] for i in begun]
         known, rngs = [job.first_tag for job in again], [job.rng for job in again]
         for i, patch in zip(begun, sample(model, vectors[begun], known, rngs, sampling), strict=True):
@@ -401,7 +400,7 @@ def _advance(
 
 @torch.no_grad()
 def _next_vectors(model: NotaGen, cache: DecoderCache, jobs: Sequence[_Job]) -> Tensor:
-    """Return what the patch decoder says about the next patch of each job: ``(B, C)``."""
+    """Return the vectors of the patch decoder for the next patch of each job: ``(B, C)``."""
     for row, job in enumerate(jobs):
         if job.started is None:
             job.started = time.monotonic()
@@ -431,16 +430,16 @@ def sample_patches(
     Args:
         model: The model.
         vectors: ``(B, C)`` from the patch decoder, one for each patch to write.
-        known: Ids that the patches begin with, fewer than 16 each.
-        rngs: Random stream of each piece. One number is taken for each of the 16 places that is not known, also for
-            those after the end, so that a stream does not depend on where patches end.
+        known: Ids that the patches start with, fewer than 16 each.
+        rngs: Random stream of each piece. One number is drawn for each of the 16 positions that is not known, also
+            after the end of the patch, so that the stream does not depend on where patches end.
         sampling: How characters are chosen.
-        grammars: What may follow in each piece, its known ids included; each goes on with what is drawn. None given,
-            or ``None`` for a piece: anything may follow.
-        step: Compiled for this model and sampling, and at least B rows; ``None``: go without.
+        grammars: Grammar of each piece, which has followed its known ids and is fed with the drawn ones; ``None``: any
+            character may follow. Empty: none of the pieces has one.
+        step: Compiled character decoder for this model and sampling with at least B rows; ``None``: not compiled.
 
     Returns:
-        Patches, known ids included, each up to its first end character or 16 ids long.
+        Patches including their known ids, each up to its first end character or 16 ids long.
     """
     decoder, device = model.char_decoder, vectors.device
     cache = DecoderCache(decoder.trunk, len(vectors))
@@ -472,7 +471,7 @@ def sample_patches(
 
 
 def _allowed(followed: Sequence[tuple[int, Grammar]], rows: int) -> Tensor:
-    """Return ``(B, V)`` bool: what the grammars of some rows allow, and everything in the others."""
+    """Return ``(B, V)`` bool: the allowed characters; all of them in rows without a grammar."""
     sets = [_ANYTHING] * rows
     for row, grammar in followed:
         sets[row] = grammar.allowed
@@ -485,5 +484,5 @@ def _mask(allowed: int) -> Tensor:
 
 
 def _uniforms(rng: np.random.RandomState, known: int) -> np.ndarray:
-    """Return ``(S,)`` float64: the numbers of one patch, none for the known places."""
+    """Return ``(S,)`` float64: the random numbers of one patch; 0 for known positions, which draw none."""
     return np.concatenate((np.zeros(known), rng.random_sample(PATCH_SIZE - known)))

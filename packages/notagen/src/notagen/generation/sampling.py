@@ -1,4 +1,4 @@
-"""From logits to one character: top-k, then top-p, then temperature, in this order (arXiv 2502.18008's generator).
+"""Sampling of characters: top-k, then top-p, then temperature, in this order, as in the original (arXiv 2502.18008).
 
 Shapes: V characters; leading dimensions ``...`` are independent draws.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pentatonic.errors import UsageError
 
-# What the original adds to every probability, also to those that a filter has removed.
+# The original adds this to every probability, also of characters that a filter has removed.
 FLOOR = 1e-12
 
 
@@ -22,11 +22,11 @@ class Sampling:
     """How the next character is chosen.
 
     Args:
-        top_k: Only the k likeliest characters are kept; 0: all.
-        top_p: Of these, the likeliest are kept until their probabilities exceed p, in (0, 1]; 1: all.
-        temperature: Positive; the kept probabilities are raised to its inverse.
-        compat: Follow the original to the last digit: characters that a filter removed keep a probability near
-            1e-12 before temperature, which becomes noticeable at temperatures near 2.
+        top_k: Number of likeliest characters to keep; 0: all.
+        top_p: Of these, keep the likeliest until the sum of their probabilities exceeds p, in (0, 1]; 1: all.
+        temperature: Positive; the kept probabilities are raised to the power of its inverse.
+        compat: Reproduce the original exactly: characters that a filter removed keep a probability near 1e-12 before
+            temperature, which has an effect at temperatures near 2.
 
     Raises:
         UsageError: A value is out of its range.
@@ -47,17 +47,17 @@ class Sampling:
 
 
 def probabilities(logits: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:
-    """Return what to draw the next character from.
+    """Return the probabilities of the next character.
 
     Args:
         logits: ``(..., V)`` floating; NaN counts as minus infinity.
-        sampling: Filters and temperature; not ``compat`` where only some characters are allowed.
-        allowed: ``(..., V)`` bool with at least one true value a row; ``None``: all characters. The others are removed
-            before the filters, which could otherwise leave none that is allowed. Where the model gives none of them
-            any probability, their logits still decide; where these are all minus infinity, all are equally likely.
+        sampling: Filters and temperature; without ``compat`` if ``allowed`` is given.
+        allowed: ``(..., V)`` bool with at least one true value per row; ``None``: all characters. Other characters are
+            removed before the filters, which might otherwise leave no allowed one. The logits of the allowed characters
+            decide even if the model gives them no probability; if all are minus infinity, they are equally likely.
 
     Returns:
-        ``(..., V)`` float64, each row with sum 1. Removed characters are exactly 0 unless ``sampling.compat``.
+        ``(..., V)`` float64; each row has the sum 1. Removed characters are exactly 0 unless ``sampling.compat``.
     """
     if sampling.compat:
         return compat_probabilities(logits.float().softmax(-1), sampling)
@@ -74,14 +74,14 @@ def probabilities(logits: Tensor, sampling: Sampling, allowed: Tensor | None = N
 
 
 def compat_probabilities(p: Tensor, sampling: Sampling) -> Tensor:
-    """Return the original's distribution, with its floor after every step.
+    """Return the probabilities of the original, with its floor added after every step.
 
     Args:
         p: ``(..., V)`` probabilities; NaN and negative values count as 0.
         sampling: Filters and temperature.
 
     Returns:
-        ``(..., V)`` float64, each row with sum 1.
+        ``(..., V)`` float64; each row has the sum 1.
     """
     p = _floored(p)
     if 0 < sampling.top_k < p.shape[-1]:
@@ -100,7 +100,7 @@ def compat_probabilities(p: Tensor, sampling: Sampling) -> Tensor:
 
 
 def draw(p: Tensor, uniforms: Tensor) -> Tensor:
-    """Choose a character: the first whose cumulative probability exceeds a uniform number.
+    """Choose the first character whose cumulative probability exceeds a uniform number.
 
     Args:
         p: ``(..., V)`` float64, not negative, with a positive sum.
@@ -119,7 +119,7 @@ def _floored(p: Tensor) -> Tensor:
 
 
 def _nucleus(p: Tensor, top_p: float) -> Tensor:
-    """Mark the likeliest characters: all before which the sum is at most ``top_p``."""
+    """Mark the likeliest characters: those for which the sum of the likelier ones is at most ``top_p``."""
     ordered, index = p.sort(-1, descending=True)
     before = torch.cat((torch.zeros_like(ordered[..., :1]), ordered.cumsum(-1)[..., :-1]), -1)
     return torch.zeros_like(p, dtype=torch.bool).scatter(-1, index, before <= top_p)

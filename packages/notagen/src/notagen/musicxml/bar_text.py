@@ -1,4 +1,4 @@
-"""One bar of a voice as ABC text. Accidentals hold for the same letter in the same octave, up to the barline."""
+"""Writes one bar of a voice as ABC. Accidentals hold for the same letter in the same octave, up to the barline."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from notagen.musicxml.measures import Change, Event, GraceChord, Mark, Tone
-from notagen.musicxml.values import Key, Meter
+from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
+from notagen.musicxml.values import XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
 from pentatonic.errors import FormatError
 
 MAX_BAR_CHARACTERS = 60_000
-MAX_LENGTH_NUMBER = 9999  # of an ABC length
+MAX_LENGTH_NUMBER = 9999  # largest numerator or denominator of a length
 
 _EIGHTHS_PER_QUARTER = 2  # the unit of all lengths is L:1/8
 _SHARPS = "FCGDAEB"
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
-_TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # of the marks that mean the same in every meter
+_TUPLET_TIMES = {
+    2: 3,
+    3: 2,
+    4: 3,
+    6: 2,
+    8: 3,
+}  # default q of (p, for those p where it does not depend on the meter
 _MAX_TUPLET_NOTES = 99
 
 
 class BarWriter:
-    """Writes the bars of one voice, one after the other; keeps the key, the meter and the clef in force.
+    """Writes the bars of one voice in order, and keeps track of the key, meter and clef in force.
 
     Args:
         key: The key at the start; None in percussion, which has no keys and no accidentals.
@@ -30,40 +36,40 @@ class BarWriter:
         clef: The clef at the start.
     """
 
-    def __init__(self, key: Key | None, meter: Meter, clef: str) -> None:
+    def __init__(self, key: XmlKey | None, meter: XmlMeter, clef: str) -> None:
         self.key, self.meter, self.clef = key, meter, clef
         self._written: dict[tuple[str, int], int] = {}
 
-    def change(self, change: Change) -> str:
-        """Put a change in force; return its inline field, empty where nothing changes."""
+    def change(self, change: XmlChange) -> str:
+        """Put a change in force and return its inline field; empty where nothing changes."""
         value = change.value
-        if isinstance(value, Meter):
+        if isinstance(value, XmlMeter):
             changed, self.meter = value.name != self.meter.name, value
             return f"[M:{value.name}]" if changed else ""
         if self.key is None:
             return ""
-        if isinstance(value, Key):
+        if isinstance(value, XmlKey):
             changed = value.fifths != self.key.fifths
             self.key = value
         else:
             changed, self.clef = value != self.clef, value
         if not changed:
             return ""
-        self._written = {}  # any K: field ends what accidentals were in force
-        return f"[K:{self.key.name}]" if isinstance(value, Key) else f"[K:{self.key.name} clef={value}]"
+        self._written = {}  # a K: field cancels the accidentals of the bar
+        return f"[K:{self.key.name}]" if isinstance(value, XmlKey) else f"[K:{self.key.name} clef={value}]"
 
     def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
         """Return the text of one bar, without barlines.
 
         Args:
-            measure: The bar. Changes and marks in the middle of an event go to the next one.
+            measure: The bar. Changes and marks during an event are written before the next event.
             tempos: Onsets and values of ``Q:`` fields.
 
         Raises:
-            FormatError: The bar is too long, or has a length that ABC cannot write.
+            FormatError: The bar is too long, or has a length that ABC cannot express.
         """
         self._written = {}
-        pending: list[tuple[Fraction, int, Change | Mark | str]] = [
+        pending: list[tuple[Fraction, int, XmlChange | XmlMark | str]] = [
             *((change.onset, 0, change) for change in measure.changes),
             *((onset, 0, f"[Q:{beats}]") for onset, beats in tempos),
             *((mark.onset, 1 if mark.text.startswith('"') else 2, mark) for mark in measure.marks),
@@ -73,7 +79,7 @@ class BarWriter:
         tuplets = _tuplet_marks(measure.events)
         parts: list[str] = []
         for index, event in enumerate(measure.events):
-            due: list[tuple[int, Change | Mark | str]] = []
+            due: list[tuple[int, XmlChange | XmlMark | str]] = []
             last = index == len(measure.events) - 1
             while pending and (last or pending[-1][0] <= event.onset):
                 due.append(pending.pop()[1:])
@@ -85,15 +91,15 @@ class BarWriter:
         parts += [self._grace(measure.late_grace)]
         text = "".join(parts)
         if len(text) > MAX_BAR_CHARACTERS:
-            raise FormatError(f"a bar of {len(text)} characters; at most {MAX_BAR_CHARACTERS} can be written")
+            raise FormatError(f"a bar of {len(text)} characters; at most {MAX_BAR_CHARACTERS} are allowed")
         return text
 
-    def _moment(self, item: Change | Mark | str) -> str:
+    def _moment(self, item: XmlChange | XmlMark | str) -> str:
         if isinstance(item, str):
             return item
-        return item.text if isinstance(item, Mark) else self.change(item)
+        return item.text if isinstance(item, XmlMark) else self.change(item)
 
-    def _event(self, event: Event) -> str:
+    def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)
         opening = "(" * event.slurs_opened
         grace = self._grace(event.grace)
@@ -133,10 +139,10 @@ class BarWriter:
         return _SIGNS[tone.alteration] + name
 
 
-def _tuplet_marks(events: Sequence[Event]) -> dict[int, str]:
-    """Return the tuplet marks of a bar, by the index of the event they stand before.
+def _tuplet_marks(events: Sequence[XmlEvent]) -> dict[int, str]:
+    """Return the tuplet marks of a bar by the index of the event that they come before.
 
-    A tuplet ends where the source says so, or, where that says nothing, as soon as its time is a binary fraction.
+    A tuplet ends where the source says so; without that, as soon as the denominator of its length is a power of two.
     """
     marks: dict[int, str] = {}
     start, total = 0, Fraction(0)
@@ -171,7 +177,9 @@ def _length(quarters: Fraction, ratio: tuple[int, int] | None) -> str:
         length *= Fraction(*ratio)
     over, under = length.as_integer_ratio()
     if max(over, under) > MAX_LENGTH_NUMBER:
-        raise FormatError("a note has a length of more than four digits, which ABC cannot write")
+        raise FormatError(
+            f"a note length needs a number above {MAX_LENGTH_NUMBER}, which is not allowed in ABC"
+        )
     if under == 1:
         return "" if over == 1 else str(over)
     return f"{'' if over == 1 else over}/{'' if (over, under) == (1, 2) else under}"
@@ -179,7 +187,7 @@ def _length(quarters: Fraction, ratio: tuple[int, int] | None) -> str:
 
 @lru_cache(maxsize=16)
 def _signature(fifths: int) -> dict[str, int]:
-    """Return the alterations of a key signature, by letter."""
+    """Return the alterations of a key signature by letter."""
     altered = _SHARPS[:fifths] if fifths >= 0 else _SHARPS[fifths:]
     return dict.fromkeys(altered, 1 if fifths > 0 else -1)
 

@@ -1,4 +1,4 @@
-"""MusicXML files as elements: nothing is fetched, expanded, or deeper and larger than stated."""
+"""Reads MusicXML files into elements, within limits of size and depth; external entities are never loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_BARS = 200_000  # measures of all parts, or of all voices
 
 _ZIP_START = b"PK\x03\x04"
 _CONTAINER = "META-INF/container.xml"
-# Layout, lyrics and playback details, a large part of many files, have no place in ABC.
+# Layout, lyrics and playback details are a large part of many files, and are not converted to ABC.
 _SKIPPED = frozenset({
     "credit", "defaults", "figured-bass", "frame", "listen", "listening", "lyric", "midi-device", "midi-instrument",
     "play", "print",
@@ -29,11 +29,11 @@ _SKIPPED = frozenset({
 
 @dataclass(frozen=True)
 class Document:
-    """A score.
+    """A MusicXML score.
 
     Args:
         root: The root element, for the title and the list of parts.
-        parts: Identifier of a part -> what each of its measures contains; all have as many measures.
+        parts: Identifier of a part -> its measures; all parts have the same number of measures.
     """
 
     root: Element
@@ -47,7 +47,8 @@ def read_document(source: Path | bytes) -> Document:
         source: A ``.musicxml``, ``.xml`` or ``.mxl`` file, or its content.
 
     Raises:
-        FormatError: It is no MusicXML score, is damaged, has a document type of its own, or is beyond a limit.
+        FormatError: The source is not a MusicXML score, is damaged, declares a document type of its own, or exceeds a
+            limit.
     """
     path = source if isinstance(source, Path) else None
     try:
@@ -60,13 +61,13 @@ def read_document(source: Path | bytes) -> Document:
 
 
 def parse_xml(data: bytes) -> Element:
-    """Parse XML whose document type, if it names one, is neither read nor added to.
+    """Parse XML; a document type that it names is not loaded.
 
     Args:
         data: The file, in the encoding that it declares.
 
     Raises:
-        FormatError: It is not well-formed or is beyond a limit, with line and column.
+        FormatError: It is not well-formed or exceeds a limit, with line and column.
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"{len(data)} bytes of XML; at most {MAX_BYTES} are allowed")
@@ -84,7 +85,7 @@ def parse_xml(data: bytes) -> Element:
 
 
 class _Builder:
-    """Builds the tree without what is skipped, and counts."""
+    """Builds the tree of elements without those that are skipped, and counts levels and elements."""
 
     def __init__(self) -> None:
         self.tree = TreeBuilder()
@@ -104,7 +105,9 @@ class _Builder:
 
     def doctype(self, name: str, system_id: str | None, public_id: str | None, internal: int) -> None:
         if internal:
-            raise self.error(f"the document type {name[:40]!r} has declarations of its own; they are refused")
+            raise self.error(
+                f"the document type {name[:40]!r} has declarations of its own, which are not allowed"
+            )
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1

@@ -1,4 +1,4 @@
-"""What stands beside the notes of a MusicXML score, as the marks of ABC: ornaments, dynamics, words, chord symbols."""
+"""Converts marks of a MusicXML score to ABC: ornaments, articulations, dynamics, words and chord symbols."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SIGNS = {-2: "bb", -1: "b", 0: "", 1: "#", 2: "##"}
 
 
 def note_marks(notations: Element) -> list[str]:
-    """Return the decorations of one ``<notations>``, without those that ABC data do not know."""
+    """Return the decorations of one ``<notations>``, without those that the training data do not have."""
     found: list[str] = []
     for element in notations:
         if element.tag in _GROUPS:
@@ -55,7 +55,7 @@ def note_marks(notations: Element) -> list[str]:
 
 
 class Directions:
-    """Reads the ``<direction>`` elements of one part; remembers which hairpins are open."""
+    """Reads the ``<direction>`` elements of one part, and keeps track of open hairpins."""
 
     def __init__(self) -> None:
         self._wedges: dict[str, str] = {}
@@ -103,7 +103,7 @@ def tempo(element: Element) -> str | None:
 
 
 def chord_symbol(harmony: Element) -> str | None:
-    """Return a chord symbol such as ``Gm7/D``; None for one that has no root or an unknown kind."""
+    """Return a chord symbol such as ``Gm7/D``; None without a root or with an unknown kind."""
     root = _root(harmony, "root")
     kind = harmony.find("kind")
     name = kind.text.strip() if kind is not None and kind.text else ""
@@ -115,7 +115,7 @@ def chord_symbol(harmony: Element) -> str | None:
 
 
 def plain_text(text: str | None) -> str:
-    """Return text that can stand between quotes on one line: blanks collapsed, quotes single, length bounded."""
+    """Return text that fits between quotes on one line: with single blanks and quotes, and of limited length."""
     return " ".join((text or "").replace('"', "'").replace("\\", "/").split())[:MAX_TEXT_CHARACTERS].strip()
 
 

@@ -1,4 +1,4 @@
-"""The measures of one MusicXML part as timed events. All times are exact, in quarter notes."""
+"""Reads the measures of one MusicXML part into timed events. All times are exact, in quarter notes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 
 from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
 from notagen.musicxml.values import (
-    Key,
-    Meter,
+    XmlKey,
+    XmlMeter,
     decimal,
     integer,
     optional_integer,
@@ -48,43 +48,43 @@ class GraceChord:
 
 
 @dataclass(slots=True)
-class Event:
-    """A note, a chord, or, without tones, a rest."""
+class XmlEvent:
+    """A note, a chord, or a rest, which has no tones."""
 
     onset: Fraction
     length: Fraction
     tones: list[Tone] = field(default_factory=list)
     hidden: bool = False
     fills_measure: bool = False
-    joined: bool = False  # by a beam to the next event
-    ratio: tuple[int, int] | None = None  # so many notes in the time of so many
+    joined: bool = False  # a beam joins it to the next event
+    ratio: tuple[int, int] | None = None  # of its tuplet: actual notes, normal notes
     tuplet_starts: bool = False
     tuplet_stops: bool = False
     grace: list[GraceChord] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     slur_starts: list[str] = field(default_factory=list)
     slur_stops: list[str] = field(default_factory=list)
-    slurs_opened: int = 0  # how many of the starts have an end in the same voice
+    slurs_opened: int = 0  # slurs that start here and end in the same voice
     slurs_closed: int = 0
 
     @property
     def end(self) -> Fraction:
-        """The onset of what follows."""
+        """Time at which the event ends."""
         return self.onset + self.length
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A new key, meter or clef (a clef as ABC names it); ``staff`` None means all."""
+class XmlChange:
+    """A new key, meter or clef (the ABC word of a clef) on one staff, or on all where ``staff`` is None."""
 
     onset: Fraction
     staff: int | None
-    value: Key | Meter | str
+    value: XmlKey | XmlMeter | str
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A decoration or quoted text that belongs to a moment rather than to a note."""
+class XmlMark:
+    """A decoration or quoted text at a point in time, not attached to a note."""
 
     onset: Fraction
     staff: int
@@ -93,38 +93,38 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Measure:
-    """One measure of a part; events with their voice and staff, in the order of the file."""
+class XmlMeasure:
+    """One measure of a part; events come with their voice and staff, in the order of the file."""
 
-    events: list[tuple[str, int, Event]] = field(default_factory=list)
+    events: list[tuple[str, int, XmlEvent]] = field(default_factory=list)
     late_grace: list[tuple[str, int, list[GraceChord]]] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    marks: list[XmlMark] = field(default_factory=list)
+    changes: list[XmlChange] = field(default_factory=list)
     tempos: list[tuple[Fraction, str]] = field(default_factory=list)
     left: str = ""
     right: str = ""
     volta: str = ""
-    filled_to: Fraction = Fraction(0)  # the end of what is stepped over without a note
-    continues: bool = False  # by its number, the measure before it
+    filled_to: Fraction = Fraction(0)  # end of the time that forward elements and cue notes skip
+    continues: bool = False  # its number marks it as the rest of the measure before
 
     @property
-    def new_meter(self) -> Meter | None:
-        """The meter that it begins with, if it states one."""
-        return next((change.value for change in self.changes if isinstance(change.value, Meter)), None)
+    def new_meter(self) -> XmlMeter | None:
+        """The meter that the measure declares; None without one."""
+        return next((change.value for change in self.changes if isinstance(change.value, XmlMeter)), None)
 
 
 @dataclass(slots=True)
-class Part:
-    """One part: its measures, and what holds for all of it."""
+class XmlPart:
+    """One part: its measures, and properties of the whole part."""
 
-    measures: list[Measure]
+    measures: list[XmlMeasure]
     staves: int = 1
-    transpose: int = 0  # semitones from what is written to what sounds
+    transpose: int = 0  # semitones from written to sounding pitch
     percussion: bool = False
     staff_lines: dict[int, int] = field(default_factory=dict)
 
 
-def read_part(name: str, measures: list[Element]) -> Part:
+def read_part(name: str, measures: list[Element]) -> XmlPart:
     """Read one part.
 
     Args:
@@ -132,9 +132,9 @@ def read_part(name: str, measures: list[Element]) -> Part:
         measures: Its measures.
 
     Raises:
-        FormatError: A value is absent or out of range; the message names part and measure.
+        FormatError: A value is missing or out of range; the message names part and measure.
     """
-    reader = _PartReader(Part([]))
+    reader = _PartReader(XmlPart([]))
     for number, measure in enumerate(measures, 1):
         try:
             reader.measure(measure)
@@ -144,18 +144,18 @@ def read_part(name: str, measures: list[Element]) -> Part:
 
 
 class _PartReader:
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: XmlPart) -> None:
         self.part = part
         self.divisions = Fraction(1)
         self.directions = Directions()
 
     def measure(self, element: Element) -> None:
         numbered = element.get("number", "0").strip().isdecimal() and element.get("implicit") != "yes"
-        self.current = Measure(continues=not numbered)
+        self.current = XmlMeasure(continues=not numbered)
         self.part.measures.append(self.current)
         self.at = self.counted = Fraction(0)
         self.exact: dict[Fraction, Fraction] = {}
-        self.last: Event | None = None
+        self.last: XmlEvent | None = None
         self.grace: dict[tuple[str, int], list[GraceChord]] = {}
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
@@ -182,7 +182,7 @@ class _PartReader:
         length = _exact(note, counted, 1 / self.divisions)
         self._advance(counted, length)
         self.last = _event(note, onset, length, tone)
-        if note.find("cue") is not None:  # it only shows what another part plays
+        if note.find("cue") is not None:  # a cue note shows the music of another part
             self.current.filled_to = max(self.current.filled_to, self.at)
         elif length:
             self.last.grace = self.grace.pop((voice, staff), [])
@@ -203,7 +203,7 @@ class _PartReader:
         self.current.filled_to = max(self.current.filled_to, self.at)
 
     def _advance(self, counted: Fraction, length: Fraction) -> None:
-        """Go behind a note: ``counted`` as the file counts, where the notes of a tuplet may be rounded."""
+        """Move past a note; ``counted`` is its length in the file, which may be rounded inside a tuplet."""
         self.counted += counted
         self.at += length
         self.exact.setdefault(self.counted, self.at)
@@ -226,7 +226,7 @@ class _PartReader:
         for key in attributes.findall("key"):
             self._change(key, read_key(key), None)
         if (time := attributes.find("time")) is not None:
-            self.current.changes.append(Change(self.at, None, read_meter(time)))
+            self.current.changes.append(XmlChange(self.at, None, read_meter(time)))
         for clef in attributes.findall("clef"):
             word = read_clef(clef)
             self.part.percussion |= word == "perc"
@@ -237,7 +237,7 @@ class _PartReader:
             raise FormatError(f"more than {MAX_CHANGES} changes of key, meter and clef")
 
     def _declare(self, attributes: Element) -> None:
-        """Read what ABC states once for each voice."""
+        """Read transposition and staff lines, which ABC declares once for each voice."""
         if (transpose := attributes.find("transpose")) is not None:
             chromatic = optional_integer(transpose, "chromatic", -99, 99)
             self.part.transpose = chromatic + 12 * optional_integer(transpose, "octave-change", -5, 5)
@@ -246,14 +246,14 @@ class _PartReader:
                 staff = _number_attribute(details, 1)
                 self.part.staff_lines[staff or 1] = integer(lines, "staff-lines", 0, 20)
 
-    def _change(self, element: Element, value: Key | str, staff: int | None) -> None:
-        self.current.changes.append(Change(self.at, _number_attribute(element, staff), value))
+    def _change(self, element: Element, value: XmlKey | str, staff: int | None) -> None:
+        self.current.changes.append(XmlChange(self.at, _number_attribute(element, staff), value))
 
     def direction(self, direction: Element) -> None:
         onset = max(Fraction(0), self.at + self._offset(direction))
         staff, voice = self.staff(direction), direction.findtext("voice")
         for text in self.directions.marks(direction):
-            self.current.marks.append(Mark(onset, staff, voice.strip() if voice else None, text))
+            self.current.marks.append(XmlMark(onset, staff, voice.strip() if voice else None, text))
         self._tempo(direction, onset)
 
     def sound(self, sound: Element) -> None:
@@ -266,7 +266,7 @@ class _PartReader:
     def harmony(self, harmony: Element) -> None:
         onset = max(Fraction(0), self.at + self._offset(harmony))
         if symbol := chord_symbol(harmony):
-            self.current.marks.append(Mark(onset, self.staff(harmony), None, f'"{symbol}"'))
+            self.current.marks.append(XmlMark(onset, self.staff(harmony), None, f'"{symbol}"'))
 
     def barline(self, barline: Element) -> None:
         sign = _STYLES.get(barline.findtext("bar-style", "").strip(), "")
@@ -314,11 +314,11 @@ _HANDLERS = {
 }
 
 
-def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> Event:
-    event = Event(onset, length, [tone] if tone else [])
+def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> XmlEvent:
+    event = XmlEvent(onset, length, [tone] if tone else [])
     rest = note.find("rest")
     if tone is None and rest is not None:
-        # Before version 2 of the format, a rest without a type is what fills the measure.
+        # Before version 2 of the format, a rest that fills the measure is one without a type.
         event.fills_measure = rest.get("measure") == "yes" or note.find("type") is None
         event.hidden = note.get("print-object") == "no"
     elif tone is None:
@@ -331,7 +331,7 @@ def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) 
 
 
 def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
-    """Return the length that type, dots and tuplet of a note state, where the counted one is that one rounded."""
+    """Return the length by type, dots and tuplet, if the length in the file is that length rounded; else the latter."""
     value = NOTE_VALUES.get(note.findtext("type", "").strip())
     if value is None:
         return counted
@@ -341,7 +341,7 @@ def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
     return stated if abs(stated - counted) < division else counted
 
 
-def _add_notations(event: Event, note: Element) -> None:
+def _add_notations(event: XmlEvent, note: Element) -> None:
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
         for slur in notations.findall("slur"):
@@ -363,10 +363,10 @@ def _tone(note: Element) -> Tone | None:
         if len(letter) != 1 or letter not in "ABCDEFG":
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
-        # Quarter tones are rounded towards the natural: ABC data have none.
+        # Quarter tones are rounded towards the natural, because the training data have none.
         alteration = 0 if alter is None else int(decimal(alter, "alter"))
         if abs(alteration) > 2:
-            raise FormatError(f"alter is {alteration}; -2 to 2 can be written")
+            raise FormatError(f"alter is {alteration}; allowed are -2 to 2")
         octave = optional_integer(pitch, f"{prefix}octave", 0, 9, default=4)
         tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
         return Tone(letter, alteration, octave, tied)

@@ -1,7 +1,7 @@
-"""MusicXML to ABC in standard layout: the form in which the models' data were before cleaning.
+"""Converts MusicXML to ABC in standard layout, the form of the training data before cleaning.
 
-What ABC data do not have is left out: lyrics, layout, playback details, fingering, tremolo, cue notes and
-ottava lines (the notes have their sounding octave).
+Not converted, because the training data lack it: lyrics, layout, playback details, fingering, tremolo, cue notes and
+ottava lines (notes under them are written in their sounding octave).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from xml.etree.ElementTree import Element
 from notagen.musicxml.bar_text import BarWriter
 from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
-from notagen.musicxml.measures import Part, read_part
-from notagen.musicxml.values import Key, Meter
-from notagen.musicxml.voices import Voice, build_voices
+from notagen.musicxml.measures import XmlPart, read_part
+from notagen.musicxml.values import XmlKey, XmlMeter
+from notagen.musicxml.voices import XmlVoice, build_voices
 from pentatonic.errors import FormatError
 
 #: Longest line of music, in characters, unless a single bar is longer.
@@ -28,13 +28,20 @@ MAX_COMPOSERS = 10
 MAX_GROUPS = 256
 
 _BRACKETS = {"bracket": "[]", "square": "[]", "brace": "{}"}
-_NO_METER = Meter("none", None)
-_C_MAJOR = Key("C", 0)
+_NO_METER = XmlMeter("none", None)
+_C_MAJOR = XmlKey("C", 0)
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Parts ``first`` to ``last`` (indices) that a bracket joins; empty without one."""
+class _PartGroup:
+    """A group of parts.
+
+    Attributes:
+        first: Index of its first part.
+        last: Index of its last part.
+        brackets: Opening and closing bracket in ``%%score``; empty without a bracket.
+        barlines: Whether barlines go through all its parts.
+    """
 
     first: int
     last: int
@@ -45,19 +52,19 @@ class _Group:
 def musicxml_to_abc(source: Path | bytes) -> str:
     """Read a MusicXML score as ABC in standard layout, with ``L:1/8``.
 
-    Every voice has every bar, and a bar has the same length and barlines in all voices. Pitches are as written:
-    a transposing instrument has ``transpose=`` on its ``V:`` line.
+    All voices have the same bars, with the same lengths and barlines. Pitches are as written; a transposing instrument
+    has ``transpose=`` on its ``V:`` line.
 
     Args:
         source: A ``.musicxml``, ``.xml`` or ``.mxl`` file, or its content.
 
     Returns:
-        The header; then, for each voice, a line ``V:n`` and its bars, the number of the last one as a comment
-        at the end of each line. A title or a name may have any Unicode text.
+        The header; then, for each voice, a line ``V:n`` and its bars, with the number of the last bar as a comment at
+        the end of each line. Titles and names may contain any Unicode text.
 
     Raises:
-        FormatError: It is no MusicXML, damaged, beyond a limit, or has what ABC cannot write; with the path
-            where ``source`` is one.
+        FormatError: The source is not MusicXML, is damaged, exceeds a limit, or has a value that ABC cannot express;
+            with the path if ``source`` is one.
     """
     try:
         return _abc(read_document(source))
@@ -92,14 +99,14 @@ def _abc(document: Document) -> str:
 
 
 def _music(
-    voice: Voice,
-    parts: Sequence[Part],
-    key: Key,
-    meter: Meter,
+    voice: XmlVoice,
+    parts: Sequence[XmlPart],
+    key: XmlKey,
+    meter: XmlMeter,
     barlines: Sequence[str],
     tempos: dict[int, list[tuple[Fraction, str]]],
 ) -> Iterator[str]:
-    """Yield the lines of a voice: bars, and the number of the last one."""
+    """Yield the lines of a voice: its bars, and the number of the last bar as a comment."""
     own = _initial_key(voice, parts)
     writer = BarWriter(own, meter, _initial_clef(voice, parts))
     prefix = f"[K:{own.name}]" if own and own.fifths != key.fifths else ""
@@ -116,28 +123,28 @@ def _music(
     yield f"{line} %{len(voice.measures)}"
 
 
-def _initial_key(voice: Voice, parts: Sequence[Part]) -> Key | None:
+def _initial_key(voice: XmlVoice, parts: Sequence[XmlPart]) -> XmlKey | None:
     if parts[voice.part].percussion:
         return None
-    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Key)), _C_MAJOR)
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlKey)), _C_MAJOR)
 
 
-def _initial_meter(voice: Voice) -> Meter:
-    return next((each.value for each in _first_changes(voice) if isinstance(each.value, Meter)), _NO_METER)
+def _initial_meter(voice: XmlVoice) -> XmlMeter:
+    return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlMeter)), _NO_METER)
 
 
-def _initial_clef(voice: Voice, parts: Sequence[Part]) -> str:
+def _initial_clef(voice: XmlVoice, parts: Sequence[XmlPart]) -> str:
     if parts[voice.part].percussion:
         return "perc"
     return next((each.value for each in _first_changes(voice) if isinstance(each.value, str)), "treble")
 
 
-def _first_changes(voice: Voice) -> list:
+def _first_changes(voice: XmlVoice) -> list:
     return [change for change in voice.measures[0].changes if not change.onset]
 
 
-def _barlines(parts: Sequence[Part]) -> list[str]:
-    """The barline before the first measure, then the one after each: what any part has, with its ending."""
+def _barlines(parts: Sequence[XmlPart]) -> list[str]:
+    """Return the barline before the first measure and after each measure, merged over all parts, with endings."""
     count = len(parts[0].measures)
     signs = [["", ""] for _ in range(count + 1)]  # of the measure before, of the measure after
     voltas = [""] * (count + 1)
@@ -156,13 +163,13 @@ def _barlines(parts: Sequence[Part]) -> list[str]:
 
 
 def _stronger(one: str, other: str) -> str:
-    """The barline that says more; of two that say as much, the first."""
+    """Return the barline of higher rank; repeat signs rank highest, and of equal ones the first is taken."""
     order = ("", "[|", "||", "|]", "|:", ":|")
     return max(one, other, key=order.index)
 
 
-def _tempos(parts: Sequence[Part]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
-    """Return the tempo at the start, and the changes by measure; the same one in several parts counts once."""
+def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
+    """Return the tempo at the start, and the changes by measure; a change in several parts counts once."""
     found: dict[tuple[int, Fraction], str] = {}
     for part in parts:
         for index, measure in enumerate(part.measures):
@@ -188,14 +195,14 @@ def _titles(root: Element) -> Iterator[str]:
 
 
 def _listed_parts(root: Element) -> dict[str, Element]:
-    """The ``<score-part>`` elements, by identifier."""
+    """Return the ``<score-part>`` elements by identifier."""
     return {part.get("id", ""): part for part in root.findall("part-list/score-part")}
 
 
 def _declarations(
-    root: Element, names: Sequence[str], parts: Sequence[Part], voices: Sequence[Voice]
+    root: Element, names: Sequence[str], parts: Sequence[XmlPart], voices: Sequence[XmlVoice]
 ) -> Iterator[str]:
-    """Yield the ``V:`` lines; the first voice of a part has its name and abbreviation."""
+    """Yield the ``V:`` lines; the first voice of a part has the name and abbreviation of the part."""
     listed = _listed_parts(root)
     named: set[int] = set()
     for number, voice in enumerate(voices, 1):
@@ -220,8 +227,8 @@ def _names(entry: Element) -> str:
     return " ".join(f'{field}="{text}"' for field, text in (("nm", name), ("snm", short)) if text)
 
 
-def _score(root: Element, names: Sequence[str], voices: Sequence[Voice]) -> str:
-    """Return the grouping of voices to staves, parts and groups."""
+def _score(root: Element, names: Sequence[str], voices: Sequence[XmlVoice]) -> str:
+    """Return the value of ``%%score``: voices grouped in staves, parts and groups."""
     groups = _groups(root, {name: index for index, name in enumerate(names)})
     tokens: list[str] = []
     for index in range(len(names)):
@@ -233,7 +240,7 @@ def _score(root: Element, names: Sequence[str], voices: Sequence[Voice]) -> str:
     return " ".join(tokens)
 
 
-def _part_score(voices: Sequence[tuple[int, Voice]]) -> list[str]:
+def _part_score(voices: Sequence[tuple[int, XmlVoice]]) -> list[str]:
     staves: dict[int, list[str]] = {}
     for number, voice in voices:
         staves.setdefault(voice.staff, []).append(str(number))
@@ -241,10 +248,10 @@ def _part_score(voices: Sequence[tuple[int, Voice]]) -> list[str]:
     return listed if len(listed) == 1 else [f"{{ {' | '.join(listed)} }}"]
 
 
-def _groups(root: Element, order: dict[str, int]) -> list[_Group]:
-    """Return the groups of parts, outer ones first; of two that cross, the second has no brackets."""
+def _groups(root: Element, order: dict[str, int]) -> list[_PartGroup]:
+    """Return the groups of parts, outer ones first; of two that overlap, the second has no brackets."""
     opened: dict[str, tuple[int, str, bool]] = {}
-    groups: list[_Group] = []
+    groups: list[_PartGroup] = []
     last = -1
     for element in root.findall("part-list/*"):
         if element.tag == "score-part":
@@ -258,17 +265,17 @@ def _groups(root: Element, order: dict[str, int]) -> list[_Group]:
             elif number in opened:
                 first, symbol, barlines = opened.pop(number)
                 if first <= last:
-                    groups.append(_Group(first, last, symbol, barlines))
+                    groups.append(_PartGroup(first, last, symbol, barlines))
     if len(groups) > MAX_GROUPS:
         raise FormatError(f"{len(groups)} groups of parts; at most {MAX_GROUPS} are allowed")
     groups.sort(key=lambda group: (group.first, -group.last))
-    nested: list[_Group] = []
+    nested: list[_PartGroup] = []
     ends: list[int] = []
     for group in groups:
         while ends and ends[-1] < group.first:
             ends.pop()
         crosses = bool(ends) and ends[-1] < group.last
-        nested.append(_Group(group.first, group.last, "" if crosses else group.brackets, group.barlines))
+        nested.append(_PartGroup(group.first, group.last, "" if crosses else group.brackets, group.barlines))
         if not crosses:
             ends.append(group.last)
     return nested

@@ -1,4 +1,4 @@
-"""Measures that a system break or an editor's numbering cuts in two, put together again."""
+"""Joins measures that a system break or an editor's numbering has split in two."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from notagen.musicxml.measures import Measure, Part
+from notagen.musicxml.measures import XmlMeasure, XmlPart
 
 
-def join_split_measures(parts: Sequence[Part], lengths: Sequence[Fraction]) -> list[Fraction]:
+def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Fraction]) -> list[Fraction]:
     """Join each measure that continues the one before it, in all parts.
 
-    It does where its number says so (``4a``, or an implicit measure), no repeat sign, double bar or change of
-    meter stands between the two, and they fill the meter together.
+    A measure continues the one before it if its number says so (``4a``, or an implicit measure), if there is no repeat
+    sign, double bar or change of meter between the two, and if together they are as long as the meter says.
 
     Args:
-        parts: The parts; their measures are replaced. Each has all measures.
+        parts: The parts, with the same number of measures; their measures are replaced.
         lengths: The length of each measure.
 
     Returns:
-        The lengths of the measures that remain.
+        The lengths of the remaining measures.
     """
     joined: list[Fraction] = []
-    kept: list[list[Measure]] = [[] for _ in parts]
+    kept: list[list[XmlMeasure]] = [[] for _ in parts]
     nominal: Fraction | None = None
     for index, length in enumerate(lengths):
         measures = [part.measures[index] for part in parts]
@@ -45,8 +45,8 @@ def join_split_measures(parts: Sequence[Part], lengths: Sequence[Fraction]) -> l
     return joined
 
 
-def _append(first: Measure, second: Measure, start: Fraction) -> None:
-    """Put what the second measure holds behind the first one, which ends at ``start``."""
+def _append(first: XmlMeasure, second: XmlMeasure, start: Fraction) -> None:
+    """Append the contents of the second measure to the first one, which ends at ``start``."""
     for voice, staff, event in second.events:
         event.onset += start
         first.events.append((voice, staff, event))

@@ -1,4 +1,4 @@
-"""Numbers, keys, meters and clefs of MusicXML."""
+"""Reads numbers, keys, meters and clefs of MusicXML."""
 
 from __future__ import annotations
 
@@ -29,35 +29,45 @@ _MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A key as ABC writes it, and the sharps (or minus the flats) of its signature."""
+class XmlKey:
+    """A key of a MusicXML score.
+
+    Attributes:
+        name: Value of ``K:`` in ABC.
+        fifths: Number of sharps in its signature; flats are negative.
+    """
 
     name: str
     fifths: int
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
-    """A meter as ABC writes it, and the length of its measure; None for free meter."""
+class XmlMeter:
+    """A meter of a MusicXML score.
+
+    Attributes:
+        name: Value of ``M:`` in ABC.
+        length: Length of a measure in quarter notes; None for free meter.
+    """
 
     name: str
     length: Fraction | None
 
 
-def read_key(key: Element) -> Key:
-    """Read a ``<key>``; C where the signature is of freely chosen accidentals."""
+def read_key(key: Element) -> XmlKey:
+    """Read a ``<key>``; a non-traditional key signature counts as C major."""
     if key.find("fifths") is None:
-        return Key("C", 0)
+        return XmlKey("C", 0)
     fifths = optional_integer(key, "fifths", -7, 7)
     mode, steps = _MODES.get(key.findtext("mode", "").strip().lower(), ("", 0))
-    return Key(_TONICS[fifths + steps + 8] + mode, fifths)
+    return XmlKey(_TONICS[fifths + steps + 8] + mode, fifths)
 
 
-def read_meter(time: Element) -> Meter:
-    """Read a ``<time>``; of several meters in one, their sum."""
+def read_meter(time: Element) -> XmlMeter:
+    """Read a ``<time>``; several meters in one are added up."""
     pairs = list(zip(time.findall("beats"), time.findall("beat-type"), strict=False))
     if not pairs:
-        return Meter("none", None)
+        return XmlMeter("none", None)
     parts: list[tuple[str, int]] = []
     for beats, unit in pairs[:9]:
         count = "".join((beats.text or "").split())
@@ -66,16 +76,16 @@ def read_meter(time: Element) -> Meter:
         parts.append((count, integer(unit, "beat-type", 1, 999)))
     length = sum((Fraction(sum(map(int, count.split("+"))), unit) for count, unit in parts), Fraction(0))
     if len(parts) == 1:
-        return Meter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
+        return XmlMeter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
     unit = max(unit for _, unit in parts)
     total = length * unit
     if total.denominator != 1 or total > 999:
         raise FormatError("the meters of this measure have no common unit")
-    return Meter(f"{total}/{unit}", length * 4)
+    return XmlMeter(f"{total}/{unit}", length * 4)
 
 
 def read_clef(clef: Element) -> str:
-    """Return the word that ABC has for a ``<clef>``; ``treble`` where it has none."""
+    """Return the ABC word for a ``<clef>``; ``treble`` for clefs that ABC does not have."""
     sign = clef.findtext("sign", "").strip()
     if sign == "percussion":
         return "perc"
@@ -91,7 +101,7 @@ def _parsed(text: str) -> Fraction | None:
 
 
 def decimal(element: Element, name: str) -> Fraction:
-    """Read the number in an element; ``name`` is for the message."""
+    """Read the number in an element; ``name`` is used in error messages."""
     text = (element.text or "").strip()
     if len(text) > 20 or (number := _parsed(text)) is None:
         raise FormatError(f"{name} {text[:20]!r} is not a number of at most 9 digits")
@@ -99,7 +109,7 @@ def decimal(element: Element, name: str) -> Fraction:
 
 
 def integer(element: Element, name: str, low: int, high: int) -> int:
-    """Read the whole number in an element, which has to lie between two bounds."""
+    """Read the whole number in an element; it must lie between two bounds."""
     number = decimal(element, name)
     if number.denominator != 1 or not low <= number <= high:
         raise FormatError(f"{name} is {(element.text or '').strip()[:20]!r}; allowed are {low} to {high}")

@@ -1,4 +1,4 @@
-"""From the events of MusicXML parts to voices in which every bar is filled, once, from beginning to end."""
+"""Distributes the events of MusicXML parts over voices whose bars are filled without gaps or overlaps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from notagen.musicxml.document import MAX_BARS
-from notagen.musicxml.measures import Change, Event, GraceChord, Mark, Measure, Part, Tone
+from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
 from notagen.musicxml.split_measures import join_split_measures
 from pentatonic.errors import FormatError
 
@@ -24,45 +24,44 @@ class VoiceMeasure:
     """One bar of a voice.
 
     Args:
-        events: In order, without gaps or overlaps.
-        marks: What belongs to a moment of the bar.
+        events: Events in order, without gaps or overlaps.
+        marks: Marks at points in time, not attached to a note.
         changes: New keys, meters and clefs.
         late_grace: Grace notes after the last event.
     """
 
-    events: list[Event]
-    marks: list[Mark] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    events: list[XmlEvent]
+    marks: list[XmlMark] = field(default_factory=list)
+    changes: list[XmlChange] = field(default_factory=list)
     late_grace: list[GraceChord] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Voice:
-    """One voice: the index of its part, its staff, whether it is the first one of that staff, its bars."""
+class XmlVoice:
+    """One voice: the index of its part, its staff, and its bars."""
 
     part: int
     staff: int
-    leads_staff: bool
     measures: list[VoiceMeasure]
 
 
 _Stream = tuple[int, tuple[bool, int, str], int]  # staff, voice in numerical order, layer
 
 
-def build_voices(parts: Sequence[Part]) -> list[Voice]:
+def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     """Distribute the events of all parts over voices, in the order of the score.
 
-    What MusicXML calls a voice becomes one per staff where it sounds on two staves at once; notes of one voice
-    that overlap go to layers. Gaps become invisible rests.
+    A MusicXML voice that sounds on two staves at once becomes one voice per staff, and overlapping notes of a voice
+    become voices of their own. Gaps become invisible rests.
 
     Args:
-        parts: The parts, all of as many measures; they are changed.
+        parts: The parts, with the same number of measures; they are modified.
 
     Raises:
         FormatError: There are too many voices or bars, or too many notes overlap.
     """
     lengths = join_split_measures(parts, _measure_lengths(parts))
-    voices: list[Voice] = []
+    voices: list[XmlVoice] = []
     for index, part in enumerate(parts):
         voices += _part_voices(index, part, lengths, room=MAX_VOICES - len(voices))
     for voice in voices:
@@ -71,10 +70,10 @@ def build_voices(parts: Sequence[Part]) -> list[Voice]:
     return voices
 
 
-def _measure_lengths(parts: Sequence[Part]) -> list[Fraction]:
-    """The length of each measure: as far as notes go in any part, or else what the meter asks for.
+def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
+    """Return the length of each measure: the end of its last note in any part, or else the length by the meter.
 
-    Rests that fill a measure get that length.
+    Rests that fill a measure are given that length.
     """
     lengths: list[Fraction] = []
     nominal: Fraction | None = None
@@ -93,7 +92,7 @@ def _measure_lengths(parts: Sequence[Part]) -> list[Fraction]:
                     played = max(played, event.end)
         filled = max((measure.filled_to for measure in measures), default=_ZERO)
         if played:
-            # An empty stretch at the end belongs to the measure, but not to the last one after a pick-up.
+            # Empty time at the end belongs to the measure, except in the last one, which may complete a pick-up.
             if nominal is not None and index < count - 1:
                 played = max(played, min(filled, nominal))
             lengths.append(played)
@@ -107,10 +106,10 @@ def _measure_lengths(parts: Sequence[Part]) -> list[Fraction]:
     return lengths
 
 
-def _part_voices(index: int, part: Part, lengths: Sequence[Fraction], *, room: int) -> list[Voice]:
+def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room: int) -> list[XmlVoice]:
     split = _voices_on_two_staves(part.measures)
     home = _home_staves(part.measures)
-    streams: dict[_Stream, dict[int, list[Event]]] = {}
+    streams: dict[_Stream, dict[int, list[XmlEvent]]] = {}
     for at, measure in enumerate(part.measures):
         ends: dict[_Stream, Fraction] = {}
         for voice, staff, event in sorted(measure.events, key=lambda item: item[2].onset):
@@ -128,7 +127,7 @@ def _part_voices(index: int, part: Part, lengths: Sequence[Fraction], *, room: i
         raise FormatError(f"more than {MAX_VOICES} voices, or {MAX_BARS} bars in all voices")
     leaders = {stream[0]: stream for stream in reversed(kept)}
     busy = Counter((stream[0], at) for stream in kept for at in streams.get(stream, ()))
-    voices: dict[_Stream, Voice] = {}
+    voices: dict[_Stream, XmlVoice] = {}
     for stream in kept:
         leads = leaders[stream[0]] is stream
         bars = streams.get(stream, {})
@@ -136,14 +135,14 @@ def _part_voices(index: int, part: Part, lengths: Sequence[Fraction], *, room: i
             VoiceMeasure(_filled(bars.get(at, ()), length, visible=leads and not busy[stream[0], at]))
             for at, length in enumerate(lengths)
         ]
-        voices[stream] = Voice(index, stream[0], leads, measures)
+        voices[stream] = XmlVoice(index, stream[0], measures)
     for at, measure in enumerate(part.measures):
-        _add_moments(voices, leaders, measure, at)
+        _add_marks_and_changes(voices, leaders, measure, at)
     return list(voices.values())
 
 
-def _voices_on_two_staves(measures: Iterable[Measure]) -> set[str]:
-    """The voices that sound on several staves at once: their number was used for a voice of each staff."""
+def _voices_on_two_staves(measures: Iterable[XmlMeasure]) -> set[str]:
+    """Return the voices that sound on several staves at once, where one number stands for a voice of each staff."""
     found: set[str] = set()
     for measure in measures:
         last: dict[str, tuple[int, Fraction]] = {}
@@ -155,8 +154,8 @@ def _voices_on_two_staves(measures: Iterable[Measure]) -> set[str]:
     return found
 
 
-def _home_staves(measures: Iterable[Measure]) -> dict[str, int]:
-    """The staff on which each voice is most."""
+def _home_staves(measures: Iterable[XmlMeasure]) -> dict[str, int]:
+    """Return the staff on which each voice has most of its events."""
     counts: dict[str, Counter[int]] = {}
     for measure in measures:
         for voice, staff, _ in measure.events:
@@ -164,8 +163,8 @@ def _home_staves(measures: Iterable[Measure]) -> dict[str, int]:
     return {voice: staves.most_common(1)[0][0] for voice, staves in counts.items()}
 
 
-def _kept_streams(streams: dict[_Stream, dict[int, list[Event]]], staves: int) -> list[_Stream]:
-    """Those with a note; and of each staff without any the first one, or a new one."""
+def _kept_streams(streams: dict[_Stream, dict[int, list[XmlEvent]]], staves: int) -> list[_Stream]:
+    """Return the streams with a note and, for each staff without one, its first stream or a new one."""
     sounding = {
         stream
         for stream, bars in streams.items()
@@ -183,26 +182,26 @@ def _voice_order(voice: str) -> tuple[bool, int, str]:
     return (not number, int(voice) if number else 0, voice)
 
 
-def _filled(events: Sequence[Event], length: Fraction, *, visible: bool) -> list[Event]:
-    """Put invisible rests in the gaps; a bar without events is one rest."""
+def _filled(events: Sequence[XmlEvent], length: Fraction, *, visible: bool) -> list[XmlEvent]:
+    """Return the events with invisible rests in the gaps; a bar without events becomes one rest."""
     if not events:
-        return [Event(_ZERO, length, hidden=not visible)]
-    filled: list[Event] = []
+        return [XmlEvent(_ZERO, length, hidden=not visible)]
+    filled: list[XmlEvent] = []
     at = _ZERO
     for event in events:
         if event.onset > at:
-            filled.append(Event(at, event.onset - at, hidden=True))
+            filled.append(XmlEvent(at, event.onset - at, hidden=True))
         filled.append(event)
         at = event.end
     if at < length:
-        filled.append(Event(at, length - at, hidden=True))
+        filled.append(XmlEvent(at, length - at, hidden=True))
     return filled
 
 
-def _add_moments(
-    voices: dict[_Stream, Voice], leaders: dict[int, _Stream], measure: Measure, at: int
+def _add_marks_and_changes(
+    voices: dict[_Stream, XmlVoice], leaders: dict[int, _Stream], measure: XmlMeasure, at: int
 ) -> None:
-    """Give the marks of a measure to the voice they name, or the first one of their staff; changes go to all."""
+    """Add the marks of a measure to the voice they name or else to the first of their staff, and changes to all."""
     for mark in measure.marks:
         named = (mark.staff, _voice_order(mark.voice or ""), 0)
         stream = named if named in voices else leaders.get(mark.staff, next(iter(voices)))
@@ -217,8 +216,8 @@ def _add_moments(
                 voice.measures[at].changes.append(change)
 
 
-def _resolve_ties(voice: Voice) -> None:
-    """Drop each tie to which no note of the same pitch follows at once."""
+def _resolve_ties(voice: XmlVoice) -> None:
+    """Drop ties that are not followed directly by a note of the same pitch."""
     tied: list[Tone] = []
     for measure in voice.measures:
         for event in measure.events:
@@ -230,9 +229,9 @@ def _resolve_ties(voice: Voice) -> None:
         tone.tied = False
 
 
-def _resolve_slurs(voice: Voice) -> None:
-    """Count the starts and ends of slurs that find each other in this voice."""
-    opened: dict[str, tuple[Event, int]] = {}
+def _resolve_slurs(voice: XmlVoice) -> None:
+    """Count the slurs whose start and end are both in this voice."""
+    opened: dict[str, tuple[XmlEvent, int]] = {}
     index = 0
     for measure in voice.measures:
         for event in measure.events:

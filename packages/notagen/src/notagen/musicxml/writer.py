@@ -1,4 +1,4 @@
-"""A piece in ABC written as MusicXML 4.0, for notation programs and engravers."""
+"""Converts a piece in ABC to MusicXML 4.0, for notation programs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from notagen.musicxml.writer_part import PartWriter
 from notagen.score import Group, Part, Score, read_score
 from pentatonic.errors import FormatError
 
-#: Units of duration in a quarter note at most.
+#: Largest number of divisions of a quarter note.
 MAX_DIVISIONS = 1 << 24
 
 
 def abc_to_musicxml(text: str, *, title: str | None = None) -> bytes:
     """Write a piece as MusicXML.
 
-    A voice, or the voices of a ``( )`` of ``%%score``, is a staff. A ``{ }`` is one part of several staves where only
-    the first has a name. Rests as long as the bar are left out where they are invisible and the part has other
-    voices, and below the first staff of a part.
+    Each voice becomes a staff; voices in ``( )`` of ``%%score`` share one. A ``{ }`` becomes one part of several staves
+    if only its first voice has a name. Rests as long as the bar are left out where they are invisible and the part has
+    other voices, and where they are alone on a lower staff of a part.
 
     Args:
         text: One tune in any layout; see :func:`notagen.score.read_score`.
-        title: Title of the score; that of the tune by default.
+        title: Title of the score; None: the title of the tune.
 
     Returns:
         A ``score-partwise`` document in UTF-8, the same for the same text.
 
     Raises:
-        FormatError: The text is no piece, or a length or a pitch in it cannot be written; with the line, and in
+        FormatError: The text is not a tune, or MusicXML cannot express a length or pitch in it; with the line, and in
             the message the voice and the bar.
     """
     score = read_score(text)
@@ -75,7 +75,7 @@ def _part_list(
 
 
 def _divisions(score: Score) -> int:
-    """The number of units in a quarter note with which every duration is a whole number."""
+    """Return the divisions of a quarter note with which every duration is a whole number."""
     divisions = 1
     for voice in score.voices.values():
         for index, measure in enumerate(voice.measures, 1):
@@ -87,8 +87,6 @@ def _divisions(score: Score) -> int:
                 reason = f"voice {voice.name}, bar {index}: {error.reason}"
                 raise FormatError(reason, line=measure.line) from None
             if divisions > MAX_DIVISIONS:
-                reason = (
-                    f"voice {voice.name}, bar {index}: the lengths have no common unit that can be written"
-                )
+                reason = f"voice {voice.name}, bar {index}: the note lengths need more than {MAX_DIVISIONS} divisions"
                 raise FormatError(reason, line=measure.line)
     return divisions

@@ -1,4 +1,4 @@
-"""Building blocks of the writer: elements, and note values."""
+"""Building blocks of the MusicXML writer: elements and note values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element, SubElement
 
-#: Longest note or rest that is written, in whole notes.
+#: Longest note or rest that can be written, in whole notes.
 MAX_DURATION = Fraction(64)
 
 _TYPES = {
@@ -24,9 +24,9 @@ def add(parent: Element, tag: str, text: object = None, attributes: dict[str, st
     """Append an element and return it.
 
     Args:
-        parent: Where it goes.
-        tag: Its name.
-        text: Its content; characters that XML cannot hold are left out.
+        parent: Element to append to.
+        tag: Name of the element.
+        text: Its content; characters that are not allowed in XML are dropped.
         attributes: Name -> value, in the order in which they are written.
     """
     element = SubElement(parent, tag, attributes or {})
@@ -36,20 +36,20 @@ def add(parent: Element, tag: str, text: object = None, attributes: dict[str, st
 
 
 def xml_text(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
+    """Return text without the characters that are not allowed in XML."""
     return _NOT_XML.sub("", text)
 
 
 @lru_cache(maxsize=1024)
 def note_values(duration: Fraction) -> tuple[tuple[Fraction, str, int], ...]:
-    """Split a duration into values that one note each can show.
+    """Split a duration into note values to be tied together.
 
     Args:
         duration: In whole notes, without tuplets, above 0 and at most ``MAX_DURATION``.
 
     Returns:
-        Duration, type (``quarter``) and number of dots of each, the longest first. A duration that no tied
-        notes make up, such as a third, is one value of the next shorter type.
+        Duration, type (such as ``quarter``) and number of dots of each value, the longest first. A duration that is not
+        a sum of note values, such as a third, gets the next shorter type.
     """
     values: list[tuple[Fraction, str, int]] = []
     left = duration
@@ -70,7 +70,7 @@ def note_values(duration: Fraction) -> tuple[tuple[Fraction, str, int], ...]:
 
 
 def value_name(duration: Fraction) -> tuple[str, int] | None:
-    """Return the type and the dots of a duration that one note can show; None for others."""
+    """Return type and number of dots of a duration that is a single note value; None for others."""
     return next(
         (
             (name, dots)

@@ -1,7 +1,7 @@
-"""Marks at the notes: decorations, texts, chord symbols and tempos as MusicXML writes them.
+"""Writes decorations, texts, chord symbols and tempos as MusicXML.
 
-Decorations that MusicXML has no element for, and hairpins, pedals and trill lines without their other end, are
-left out. Jumps such as ``D.C.alfine`` are words with the instruction for players.
+Decorations without a MusicXML element, and hairpins, pedals and trill lines without a start or end, are left out.
+Jumps such as ``D.C.alfine`` become words and a ``<sound>`` for playback.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _JUMPS = {
     "D.S.alcoda": ("D.S. al Coda", "dalsegno", "segno"), "dacoda": ("To Coda", "tocoda", "coda"),
     "fine": ("Fine", "fine", "yes"),
 }  # fmt: skip
-#: Sign of one end -> kind of line, and its type at this end.
+#: Decoration at the start or end of a line -> kind of line, and the value of ``type``.
 _LINES = {
     "<(": ("crescendo", "crescendo"), "<)": ("crescendo", "stop"),
     ">(": ("diminuendo", "diminuendo"), ">)": ("diminuendo", "stop"),
@@ -85,11 +85,11 @@ _ALTERS = {"": "", None: "", "#": "1", "##": "2", "b": "-1", "bb": "-2"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a voice stands in its part.
+    """Voice number and staff in a part.
 
     Args:
-        voice: Its number, from 1.
-        staff: The number of its staff, from 1; None in a part of one staff.
+        voice: Number of the voice, from 1.
+        staff: Number of its staff, from 1; None in a part of one staff.
         percussion: Whether its notes have no pitch.
     """
 
@@ -98,16 +98,17 @@ class Place:
     percussion: bool = False
 
     def number(self, index: int) -> str:
-        """A number, 1..16, that tells lines of this voice from those of the others."""
+        """Return a value of ``number``, 1 to 16, that tells slurs and wedges of this voice from those of others."""
         return str((4 * (self.voice - 1) + index - 1) % 16 + 1)
 
 
-#: Position of a decoration in a voice: measure, layer, event (one more than there are: after the last), place.
+#: Position of a decoration in a voice: indices of measure, layer, event (one past the last for trailing marks) and
+#: decoration.
 Position = tuple[int, int, int, int]
 
 
 def line_ends(voice: Voice) -> frozenset[Position]:
-    """Return the positions of the signs of hairpins, pedals and trill lines that have their other end."""
+    """Return the positions of starts and ends of hairpins, pedals and trill lines that have both."""
     found: set[Position] = set()
     opened: dict[tuple[int, str], Position] = {}
     for index, measure in enumerate(voice.measures):
@@ -117,7 +118,7 @@ def line_ends(voice: Voice) -> frozenset[Position]:
                     kind, end = _LINES.get(_SYNONYMS.get(name, name), ("", ""))
                     position = (index, layer_index, event_index, place)
                     if kind == "trill" and event_index == len(layer.events):
-                        continue  # it stands at a note
+                        continue  # a trill line needs a note
                     if kind and end != "stop":
                         opened[layer_index, kind] = position
                     elif kind and (start := opened.pop((layer_index, kind), None)):
@@ -131,12 +132,12 @@ def _all_marks(layer: Layer) -> Iterator[Marks]:
 
 
 def is_line_end(decoration: str) -> bool:
-    """Whether it is one end of a hairpin, a pedal or a trill line."""
+    """Whether a decoration starts or ends a hairpin, a pedal or a trill line."""
     return _SYNONYMS.get(decoration, decoration) in _LINES
 
 
 def write_notations(notations: Element, decorations: Sequence[str]) -> None:
-    """Append the ornaments, articulations and other signs of a note to its ``<notations>``."""
+    """Append ornaments, articulations and other marks of a note to its ``<notations>``."""
     found: dict[str, list[tuple[str, dict[str, str], str]]] = {}
     for name in dict.fromkeys(decorations):
         if name in _NOTATIONS:
@@ -155,18 +156,18 @@ def write_notations(notations: Element, decorations: Sequence[str]) -> None:
 
 
 def notehead(decorations: Iterable[str]) -> str | None:
-    """Return the form of the note head that ``!style=…!`` asks for."""
+    """Return the value of ``<notehead>`` for ``!style=…!``; None without one."""
     styles = (name.removeprefix("style=") for name in decorations if name.startswith("style="))
     return next((_NOTEHEADS[style] for style in styles if style in _NOTEHEADS), None)
 
 
 def write_directions(measure: Element, marks: Marks, place: Place) -> None:
-    """Write what stands before a note beside the staff: dynamics, hairpins, texts, chord symbols and jumps.
+    """Write the directions before a note: dynamics, hairpins, texts, chord symbols and jumps.
 
     Args:
-        measure: Where it goes.
-        marks: With only those line ends that are to be written.
-        place: Of the voice.
+        measure: Element to append to.
+        marks: Marks of the note, without lines of which an end is missing.
+        place: Staff and voice number.
     """
     for symbol in marks.chord_symbols:
         _write_chord_symbol(measure, symbol, place)
@@ -191,12 +192,12 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
             number = place.number(1 if kind == "crescendo" else 2)
             add(_direction(measure, "below"), "wedge", None, {"type": end, "number": number})
         else:
-            continue  # it stands at the note, or MusicXML has no sign for it
+            continue  # it belongs to the notations of the note, or MusicXML has no element for it
         _finish(measure[-1], place, sound)
 
 
 def write_tempo(measure: Element, tempo: Tempo, place: Place) -> None:
-    """Write a tempo as its words, its metronome mark and the speed for players."""
+    """Write a tempo as words, metronome mark and playback speed."""
     direction = add(measure, "direction", None, {"placement": "above"})
     if tempo.text:
         add(add(direction, "direction-type"), "words", tempo.text)
@@ -215,7 +216,7 @@ def write_tempo(measure: Element, tempo: Tempo, place: Place) -> None:
 
 
 def write_label(measure: Element, text: str, place: Place) -> None:
-    """Write the name of a section."""
+    """Write a section label."""
     add(_direction(measure, "above"), "rehearsal", text)
     _finish(measure[-1], place)
 

@@ -1,4 +1,4 @@
-"""The notes of one layer: values, pitches, ties, beams, tuplets and the signs at each note."""
+"""Writes the notes of one layer: values, pitches, ties, beams, tuplets and notations."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from notagen.musicxml.writer_marks import Place, notehead, write_notations
 from notagen.score import Event, GraceNote, Head, Layer
 from pentatonic.errors import FormatError
 
-#: Octaves that MusicXML can write.
+#: Octaves that MusicXML allows.
 OCTAVES = range(10)
 
 _ACCIDENTALS = {"^": "sharp", "^^": "double-sharp", "=": "natural", "_": "flat", "__": "flat-flat"}
 _GRACE_TYPE = "eighth"
 _FLAGS = {"eighth": 1, "16th": 2, "32nd": 3, "64th": 4, "128th": 5, "256th": 6, "512th": 7, "1024th": 8}
 
-#: Of a note: the kind of each of its beams, from the outermost.
+#: Values of the ``<beam>`` elements of a note, from the first level on.
 Beams = tuple[str, ...]
 
 
 def pieces(event: Event) -> list[tuple[Fraction, str, int]]:
-    """Return duration, type and dots of each of the tied notes (or rests) that an event is written as.
+    """Return duration, type and dots of the tied notes (or rests) that an event is written as.
 
     Raises:
         FormatError: The event is longer than ``MAX_DURATION``.
     """
     written = event.written_duration
     if written > MAX_DURATION:
-        raise FormatError(f"a note or rest is longer than {MAX_DURATION} whole notes")
+        raise FormatError(f"a note or rest is longer than {MAX_DURATION} whole notes, the longest allowed")
     factor = event.duration / written
     return [(value * factor, name, dots) for value, name, dots in note_values(written)]
 
 
 def beams(layer: Layer) -> list[Beams]:
-    """Return the beams of each event: notes shorter than a quarter that are written without a blank between."""
+    """Return the beams of each event: they join notes shorter than a quarter without a blank between them."""
     flags = [_flags(event) for event in layer.events]
     result: list[Beams] = [()] * len(flags)
     start = 0
@@ -55,7 +55,7 @@ def _flags(event: Event) -> int:
 
 
 def _beamed(flags: Sequence[int]) -> list[Beams]:
-    """The beams of a group: each level joins neighbours that both reach it, and is a hook where there is none."""
+    """Return the beams of a group: a level joins neighbours that both have it; without one it becomes a hook."""
     group: list[Beams] = []
     for index, count in enumerate(flags):
         before = flags[index - 1] if index else 0
@@ -77,19 +77,19 @@ class NoteWriter:
 
     Args:
         measure: The measure.
-        place: Of the voice in its part.
-        divisions: Units of duration in a quarter note.
+        place: Staff and voice number in the part.
+        divisions: Divisions of a quarter note.
     """
 
     def __init__(self, measure: Element, place: Place, divisions: int) -> None:
         self.measure, self.place, self.divisions = measure, place, divisions
 
     def units(self, duration: Fraction) -> int:
-        """Return a duration in whole notes in units of the measure."""
+        """Convert a duration in whole notes to divisions."""
         return int(duration * 4 * self.divisions)
 
     def measure_rest(self, event: Event, decorations: Sequence[str]) -> None:
-        """Write a rest that is as long as the bar; it has no note value."""
+        """Write a rest as long as the bar, without a note value."""
         note = self._note(event)
         add(note, "rest", None, {"measure": "yes"})
         add(note, "duration", self.units(event.duration))
@@ -98,7 +98,7 @@ class NoteWriter:
         self._notations(note, (), self._ends(event, True, True), decorations)
 
     def event(self, event: Event, decorations: Sequence[str], beams: Beams) -> None:
-        """Write a note, chord or rest; ``decorations`` are those of its marks that are to be written."""
+        """Write a note, chord or rest with these of its decorations."""
         values = pieces(event)
         style = notehead(event.marks.decorations)
         for index, value in enumerate(values):
@@ -149,7 +149,7 @@ class NoteWriter:
             return
         if head.pitch.octave not in OCTAVES:
             raise FormatError(
-                f"a note in octave {head.pitch.octave}; MusicXML has {OCTAVES[0]} to {OCTAVES[-1]}"
+                f"a note is in octave {head.pitch.octave}; MusicXML allows {OCTAVES[0]} to {OCTAVES[-1]}"
             )
         kind, prefix = ("unpitched", "display-") if self.place.percussion else ("pitch", "")
         pitch = SubElement(note, kind)
@@ -182,7 +182,7 @@ class NoteWriter:
             add(note, "staff", self.place.staff)
 
     def _ends(self, event: Event, first: bool, last: bool) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the ends of slurs and tuplets: starts at the first of the tied notes, stops at the last."""
+        """Yield starts of slurs and tuplets for the first of the tied notes, and stops for the last."""
         for slur in event.slurs:
             number = self.place.number(slur.number)
             if slur.starts and first:

@@ -1,4 +1,4 @@
-"""One part of the score: its measures, with attributes, barlines and the voices of its staves."""
+"""Writes one part of a score: its measures, with attributes, barlines and the voices of its staves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
 from notagen.abc.duration import Key
+from notagen.musicxml.voice_assignment import LayerSlot, VoiceAssignment, is_measure_rest
 from notagen.musicxml.writer_elements import add
 from notagen.musicxml.writer_marks import (
     Place,
@@ -20,7 +21,6 @@ from notagen.musicxml.writer_marks import (
     write_tempo,
 )
 from notagen.musicxml.writer_notes import NoteWriter, beams
-from notagen.musicxml.writer_seats import Seat, Seating, is_measure_rest
 from notagen.score import Change, Clef, Marks, Measure, Part, Score, Tempo, TimeSignature
 from pentatonic.errors import FormatError
 
@@ -43,16 +43,16 @@ class PartWriter:
     Args:
         score: The piece.
         part: The part.
-        divisions: Units of duration in a quarter note.
-        leads: Whether it is the first part, which has the tempos and the names of sections.
+        divisions: Divisions of a quarter note.
+        leads: Whether it is the first part, which has the tempos and section labels of the score.
     """
 
     def __init__(self, score: Score, part: Part, divisions: int, *, leads: bool) -> None:
         self.score, self.part, self.divisions, self.leads = score, part, divisions, leads
-        self.seating = Seating(part, score.voices)
-        self.voices = self.seating.voices
+        self.assignment = VoiceAssignment(part, score.voices)
+        self.voices = self.assignment.voices
         self.ends: dict[str, frozenset[Position]] = {voice.name: line_ends(voice) for voice in self.voices}
-        # What was written last, to write changes only.
+        # Last written values, so that only changes are written.
         self.key: Key | None = None
         self.time: TimeSignature | None = None
         self.clefs: dict[int, Clef] = {}
@@ -74,7 +74,7 @@ class PartWriter:
             self._right_barline(measure, first)
 
     def _pickup(self) -> bool:
-        """Whether the first bar is shorter than the meter, in all voices of the score."""
+        """Whether the first bar is shorter than the meter in all voices of the score."""
         first = [voice.measures[0] for voice in self.score.voices.values()]
         nominal = first[0].nominal_duration
         return nominal is not None and max(measure.duration for measure in first) < nominal
@@ -174,29 +174,29 @@ class PartWriter:
     # --- music
 
     def _music(self, measure: Element, index: int) -> None:
-        before: Seat | None = None
-        for seat in self.seating.seats(index):
-            writer = NoteWriter(measure, seat.place, self.divisions)
-            changes = self._clef_changes(seat)
+        before: LayerSlot | None = None
+        for slot in self.assignment.slots(index):
+            writer = NoteWriter(measure, slot.place, self.divisions)
+            changes = self._clef_changes(slot)
             if before is None:
                 changes = sorted([*self._changes(index), *changes], key=lambda change: change.onset)
             elif before.layer.duration:
                 add(add(measure, "backup"), "duration", writer.units(before.layer.duration))
             try:
-                self._layer(writer, seat, changes)
+                self._layer(writer, slot, changes)
             except FormatError as error:
-                reason = f"voice {seat.voice.name}, bar {index + 1}: {error.reason}"
-                raise FormatError(reason, line=seat.measure.line) from None
-            before = seat
+                reason = f"voice {slot.voice.name}, bar {index + 1}: {error.reason}"
+                raise FormatError(reason, line=slot.measure.line) from None
+            before = slot
 
-    def _layer(self, writer: NoteWriter, seat: Seat, changes: Sequence[Change]) -> None:
-        layer = seat.layer
-        rests = is_measure_rest(layer, seat.measure)
+    def _layer(self, writer: NoteWriter, slot: LayerSlot, changes: Sequence[Change]) -> None:
+        layer = slot.layer
+        rests = is_measure_rest(layer, slot.measure)
         waiting = list(reversed(changes))
         for event_index, (event, kinds) in enumerate(zip(layer.events, beams(layer), strict=True)):
             while waiting and waiting[-1].onset <= event.onset:
-                self._change(writer.measure, waiting.pop().value, seat.place)
-            marks = self._kept(event.marks, seat, event_index)
+                self._change(writer.measure, waiting.pop().value, slot.place)
+            marks = self._kept(event.marks, slot, event_index)
             self._before(writer, marks)
             if rests:
                 writer.measure_rest(event, marks.decorations)
@@ -204,27 +204,27 @@ class PartWriter:
                 writer.event(event, marks.decorations, kinds)
         for change in reversed(waiting):
             if isinstance(change.value, (Tempo, str)):  # others are attributes of the next measure
-                self._change(writer.measure, change.value, seat.place)
-        self._before(writer, self._kept(layer.trailing, seat, len(layer.events)))
+                self._change(writer.measure, change.value, slot.place)
+        self._before(writer, self._kept(layer.trailing, slot, len(layer.events)))
 
     def _before(self, writer: NoteWriter, marks: Marks) -> None:
-        """Write what stands before a note, or at the end of the measure."""
+        """Write directions and grace notes before an event, or at the end of the measure."""
         write_directions(writer.measure, marks, writer.place)
         for grace in marks.grace:
             writer.grace(grace)
 
-    def _kept(self, marks: Marks, seat: Seat, event: int) -> Marks:
-        """Leave out the ends of hairpins and other lines that have no other end."""
-        ends = self.ends[seat.voice.name]
+    def _kept(self, marks: Marks, slot: LayerSlot, event: int) -> Marks:
+        """Return the marks without hairpins and other lines of which the other end is missing."""
+        ends = self.ends[slot.voice.name]
         decorations = tuple(
             name
             for place, name in enumerate(marks.decorations)
-            if not is_line_end(name) or (seat.index, seat.layer_index, event, place) in ends
+            if not is_line_end(name) or (slot.index, slot.layer_index, event, place) in ends
         )
         return replace(marks, decorations=decorations)
 
     def _changes(self, index: int) -> list[Change]:
-        """Changes inside a measure: keys and meters of the part, tempos and labels of the whole score."""
+        """Return the changes inside a measure: keys and meters of the part, tempos and labels of the whole score."""
         of_part = self.voices[0].measures[index].changes
         changes = [change for change in of_part if isinstance(change.value, (Key, TimeSignature))]
         if self.leads:
@@ -236,10 +236,10 @@ class PartWriter:
             changes += dict.fromkeys(change for change in of_score if isinstance(change.value, (Tempo, str)))
         return changes
 
-    def _clef_changes(self, seat: Seat) -> list[Change]:
-        """The clefs inside a measure, which the first voice of each staff has."""
-        leads = any(names[0] == seat.voice.name for names in self.part.staves) and seat.layer_index == 0
-        changes = seat.measure.changes if leads else ()
+    def _clef_changes(self, slot: LayerSlot) -> list[Change]:
+        """Return the clef changes inside a measure, which are taken from the first voice of each staff."""
+        leads = any(names[0] == slot.voice.name for names in self.part.staves) and slot.layer_index == 0
+        changes = slot.measure.changes if leads else ()
         return [change for change in changes if isinstance(change.value, Clef)]
 
     def _change(

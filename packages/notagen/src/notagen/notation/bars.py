@@ -1,7 +1,7 @@
-"""Bars of a tune as text: where the barlines are, and which bars the voices share.
+"""Splits tunes into voices and bars of text.
 
-Nothing below the bar is read here. Quoted strings, inline fields and tuplet marks are opaque, so a barline
-sign inside them does not count. A tune comes in one of two layouts, and :func:`read_tune` takes both:
+The content of a bar is not parsed here. Quoted strings, inline fields and tuplet marks are skipped, so a barline
+sign inside them does not count. A tune has one of two layouts, and :func:`read_tune` reads both:
 
 - *standard*: one block per voice, opened by a line ``V:n``;
 - *interleaved*: one text line per bar, with ``[V:n]`` before the bar of each voice.
@@ -15,22 +15,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from notagen.abc.duration import bar_duration
+from notagen.notation.countdown import without_countdown
 from pentatonic.errors import FormatError
 
-#: Barlines in the order in which they are tried at a position.
+#: Barlines, in the order in which they are matched.
 BARLINES = ("||:", ":||", "[|:", ":|]", "|]:", ":[|", "|:", "::", ":|", "[|", "||", "|]", "|")
 
 _OPAQUE = r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|\(\d+(?:::?\d+)*'
 _BARLINE = re.compile(f"{_OPAQUE}|({'|'.join(map(re.escape, BARLINES))})")
 _INLINE_FIELDS = re.compile(r"(?:\s*\[[A-Za-z]:[^\[\]\n]*\])+\s*")
-# A separator belongs to the volta when a number or nothing follows: in `|1.a` the dot is the note's.
+# A separator belongs to the volta if a number or nothing follows: in `|1.a` the dot belongs to the note.
 _VOLTA = re.compile(r"[:\d][:\d]*(?:[,.\-](?=\d|\s|$)[:\d]*)*")
 _VOICE_MARK = re.compile(r"\[V:[ \t]*(\w+)(?:[ \t][^\[\]\n]*)?\]")
 _VOICE_LINE = re.compile(r"V:[ \t]*(\w+)(?!\S)")
-_STREAM_MARK = re.compile(r"\s*\[r:[^\[\]\n]*\]")
 _FIELD = re.compile(r"(?![A-GXZa-gxz]:[|:])[A-Za-z]:")
 _INLINE_KINDS = "KLMQ"
-_NO_MUSIC = "there is no music: every line is a field, a comment or a bar count"
+_NO_MUSIC = "there is no music: every line is a field, a comment or a countdown tag"
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,13 @@ class VoiceBars:
     Args:
         prefix: Inline fields before the first barline, such as ``[K:D]``; often empty.
         bars: The text of each bar, without barlines and outer blanks.
-        barlines: One more than there are bars: the barline before the first bar (often empty), then the one
-            after each bar. Volta numbers are part of the barline they follow: ``|1``, ``:|2``.
+        barlines: The barline before the first bar (often empty), then the barline after each bar. Volta numbers are
+            part of the barline that they follow: ``|1``, ``:|2``.
     """
 
     prefix: str
     bars: tuple[str, ...]
     barlines: tuple[str, ...]
-
-    @property
-    def left_barlines(self) -> tuple[str, ...]:
-        """The barline before each bar."""
-        return self.barlines[:-1]
 
     @property
     def right_barlines(self) -> tuple[str, ...]:
@@ -61,10 +56,10 @@ class VoiceBars:
 
 @dataclass(frozen=True)
 class BarTable:
-    """A tune cut in voices and bars.
+    """A tune split into voices and bars.
 
     Args:
-        header: The lines before the music, without line ends; every voice has its ``V:`` line here.
+        header: The lines before the music, without line ends, with a ``V:`` line for every voice.
         voices: Voice name -> bars, in the order of the file. Names are mostly ``"1"``, ``"2"``, ….
     """
 
@@ -73,10 +68,10 @@ class BarTable:
 
     @property
     def bar_count(self) -> int:
-        """The number of bars that every voice has.
+        """Number of bars in each voice.
 
         Raises:
-            FormatError: The voices differ; the message has the number of each.
+            FormatError: The voices have different numbers of bars; the message names them.
         """
         counts = {name: len(voice.bars) for name, voice in self.voices.items()}
         if len(set(counts.values())) > 1:
@@ -87,10 +82,9 @@ class BarTable:
 
 @dataclass(frozen=True)
 class Segment:
-    """What one voice has on one line of an interleaved tune: ``prefix left text right``.
+    """The text of one voice on one line of an interleaved tune: ``prefix left text right``.
 
-    ``text`` still contains barlines where the line holds several bars of the voice; ``right`` is empty where
-    the line breaks off.
+    ``text`` contains barlines if the line has several bars of the voice; ``right`` is empty if the line is unfinished.
     """
 
     prefix: str
@@ -101,12 +95,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How far the voices of a tune agree with its first voice.
+    """Whether the voices of a tune agree with its first voice.
 
     Args:
-        barlines: The left and the right barlines are the same.
-        counts: The numbers of bars are the same.
-        durations: Each bar lasts as long as that of the first voice, and all durations are known.
+        barlines: Whether the barlines are the same.
+        counts: Whether the numbers of bars are the same.
+        durations: Whether all durations are known, and each bar is as long as that of the first voice.
     """
 
     barlines: bool
@@ -115,12 +109,12 @@ class Alignment:
 
 
 def split_voice(text: str) -> VoiceBars:
-    """Cut the music of one voice in bars.
+    """Split the music of one voice into bars.
 
-    Text after the last barline is dropped: it is no complete bar. Of neighbouring barlines one remains.
+    Text after the last barline is dropped, because it is not a complete bar. Neighbouring barlines become one.
 
     Args:
-        text: Music of one voice, of any number of lines.
+        text: Music of one voice, on any number of lines.
 
     Returns:
         The bars; none when there is no barline.
@@ -137,13 +131,13 @@ def split_voice(text: str) -> VoiceBars:
 
 
 def split_segment(text: str) -> Segment:
-    """Cut what follows one ``[V:n]`` of an interleaved line.
+    """Split the text after one ``[V:n]`` of an interleaved line.
 
     Args:
-        text: The content up to the next ``[V:n]`` or the line end.
+        text: Text up to the next ``[V:n]`` or the line end.
 
     Returns:
-        The four parts; joined they are ``text`` without outer blanks.
+        The four parts; joined they give ``text`` without outer blanks.
     """
     text = text.strip()
     marks = [match.span(1) for match in _BARLINE.finditer(text) if match[1]]
@@ -161,14 +155,14 @@ def split_segment(text: str) -> Segment:
 
 
 def voice_segments(line: str) -> list[tuple[str, str]]:
-    """Cut one line of an interleaved tune at its ``[V:n]``.
+    """Split one line of an interleaved tune at its ``[V:n]``.
 
     Args:
-        line: One line; a leading ``[r:done/left]`` is dropped.
+        line: One line; a countdown tag at its start is dropped.
 
     Returns:
-        Pairs of voice name and content, in the order of the line; empty when there is no ``[V:n]``. Text
-        before the first ``[V:n]`` is dropped.
+        Pairs of voice name and text, in the order of the line; empty without any ``[V:n]``. Text before the first
+        ``[V:n]`` is dropped.
     """
     pieces = _VOICE_MARK.split(line.strip())
     return list(zip(pieces[1::2], pieces[2::2], strict=True))
@@ -177,10 +171,9 @@ def voice_segments(line: str) -> list[tuple[str, str]]:
 def read_tune(text: str) -> BarTable:
     """Read a tune in standard or interleaved layout.
 
-    The music begins at the first line that is neither a field nor a comment, or at the ``V:`` line before
-    it. In the music, field lines ``K: L: M: Q:`` become inline fields; comments and other fields are dropped,
-    as are marks ``[r:done/left]``. A voice that the header does not declare gets a ``V:`` line there; music
-    without any ``V:`` is voice 1.
+    The music starts at the first line that is neither a field nor a comment, or at the ``V:`` line before it. In the
+    music, field lines ``K: L: M: Q:`` become inline fields; comments, other fields and countdown tags are dropped. A
+    voice that the header does not declare gets a ``V:`` line there; music without any ``V:`` is voice 1.
 
     Args:
         text: The tune.
@@ -208,7 +201,7 @@ def read_tune(text: str) -> BarTable:
             if line[0] in _INLINE_KINDS:
                 parts.setdefault(current, []).append(f"[{line}]")
         elif not line.startswith("%"):
-            content = strip_stream_mark(line)
+            content = without_countdown(line)
             before = content[: mark.start()] if (mark := _VOICE_MARK.search(content)) else content
             if before.strip():
                 parts.setdefault(current, []).append(before)
@@ -230,10 +223,10 @@ def alignment(tune: BarTable, *, duration: Callable[[str], Fraction | None] = ba
 
     Args:
         tune: The tune.
-        duration: Text of a bar -> its length in units of ``L:``, None when unknown.
+        duration: Text of a bar -> its length in units of ``L:``, None if unknown.
 
     Returns:
-        Three flags; ``durations`` is False when the counts differ.
+        The three flags; ``durations`` is False if the counts differ.
     """
     first, *others = tune.voices.values()
     counts = all(len(voice.bars) == len(first.bars) for voice in others)
@@ -250,12 +243,6 @@ def alignment(tune: BarTable, *, duration: Callable[[str], Fraction | None] = ba
 def is_field(line: str) -> bool:
     """Whether a line is a field such as ``K:D``; ``C:|`` is a note before a repeat sign."""
     return _FIELD.match(line) is not None
-
-
-def strip_stream_mark(line: str) -> str:
-    """Drop the ``[r:done/left]`` that a line of a generated tune begins with."""
-    mark = _STREAM_MARK.match(line)
-    return line[mark.end() :] if mark else line
 
 
 def declared_voice(line: str) -> str | None:
@@ -283,7 +270,7 @@ def _pieces(text: str) -> tuple[list[str], list[str]]:
 
 
 def _bar_text(piece: str, barlines: list[str]) -> str:
-    """Return the text of a bar, after moving the volta number it starts with to the last barline."""
+    """Return the text of a bar; a volta number at its start is moved to the last barline."""
     if barlines and (volta := _VOLTA.match(piece)):
         barlines[-1] += volta.group()
         piece = piece[volta.end() :]
@@ -291,7 +278,7 @@ def _bar_text(piece: str, barlines: list[str]) -> str:
 
 
 def _joined(before: str, after: str) -> str:
-    """The one barline that stands for two with nothing between them."""
+    """Merge two barlines with nothing between them."""
     if before == after:
         return before
     if before.startswith(":") and after.endswith(":") and not before.endswith(":"):
@@ -305,7 +292,7 @@ def _is_volta(text: str) -> bool:
 
 
 def _music_start(lines: list[tuple[int, str]]) -> int:
-    """The index of the first line of music, or of the ``V:`` line that opens it."""
+    """Return the index of the first line of music, or of the ``V:`` line before it."""
     start = next(
         (i for i, (_, line) in enumerate(lines) if not is_field(line) and not line.startswith("%")),
         len(lines),
@@ -315,7 +302,7 @@ def _music_start(lines: list[tuple[int, str]]) -> int:
     if _VOICE_MARK.search(lines[start][1]):
         return start
     opening = next((i for i in range(start - 1, -1, -1) if lines[i][1].startswith("V:")), start)
-    # With the key after the only `V:` line, that line is part of the header.
+    # If the key comes after the `V:` line, that line is part of the header.
     return opening if any(line.startswith("K:") for _, line in lines[:opening]) else start
 
 

@@ -1,4 +1,4 @@
-"""Cleaning: from the output of a MusicXML converter to the alphabet and the fields that the models know."""
+"""Cleaning: reduces ABC from a MusicXML converter to the characters and fields that the models know."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import unicodedata
 
 from notagen.notation.bars import is_field
 
-#: Longest text above or below a staff that is kept, in characters, quotes included.
+#: Longest text above or below a staff that is kept, in characters including quotes.
 ANNOTATION_CHARACTERS = 40
 
 _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
 _BAR_NUMBER = re.compile(r"%\d+\s*\Z")
 _REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
-# What does not decompose into an ASCII letter and its marks. The flat and natural signs have no ASCII sign,
-# and the original drops the flat.
+# Characters that do not decompose into an ASCII letter and marks. The flat and natural signs are dropped: they have
+# no ASCII equivalent, and the original drops the flat.
 _LETTERS = {
     "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D",
     "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ł": "l", "Ł": "L", "ħ": "h", "Ħ": "H", "\u0131": "i",
@@ -24,7 +24,7 @@ _LETTERS = {
     "♮": "", "\t": " ",
 }  # fmt: skip
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-# Double quotes become single ones too: they would end the string they stand in.
+# Double quotes become single quotes too, because they would end the quoted string that contains them.
 _QUOTES = "\u2018\u2019\u201a\u201b\u2032\u201c\u201d\u201e\u201f\u2033\u2039\u203a\xab\xbb"
 _TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.fromkeys(_QUOTES, "'"))
 
@@ -32,12 +32,11 @@ _TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.f
 def clean(text: str) -> str:
     """Clean a tune in standard layout.
 
-    Blank lines go, and so do titles, composers, lyrics, numbers of the tune and of bars, escaped quotes,
-    and quoted strings that are empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``.
-    All that remains is printable ASCII.
+    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, and quoted strings that
+    are empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
 
     Args:
-        text: The tune, with any Unicode text in it.
+        text: The tune, with any Unicode text.
 
     Returns:
         The cleaned tune; every line ends with a newline.
@@ -62,7 +61,7 @@ def to_ascii(text: str) -> str:
         text: One line; line ends are dropped too.
 
     Returns:
-        The text in the characters from blank to ``~``.
+        The text, with characters from blank to ``~`` only.
     """
     decomposed = unicodedata.normalize("NFKD", text.translate(_TRANSLITERATION))
     return "".join(

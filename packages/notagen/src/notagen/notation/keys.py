@@ -1,7 +1,7 @@
-"""Keys on the line of fifths, and the choice of a key for each reading of a piece in fine-tuning.
+"""Keys on the line of fifths, and the choice of a key each time a piece is read in fine-tuning.
 
-Fifths count from C: F is -1, G is 1; also the number of sharps (or minus that of flats) of a major key. Every
-key stands for the major key with its signature, and a piece is stored once for each of the 15 in
+Fifths count from C: F is -1, G is 1. For a major key this is the number of sharps; flats are negative. Every key is
+represented by the major key with the same signature, and a piece is stored once for each of the 15 in
 :data:`MAJOR_KEYS`.
 """
 
@@ -16,15 +16,15 @@ from notagen.abc.duration import parse_key
 #: The 15 major keys, from seven flats to seven sharps.
 MAJOR_KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
 
-# How often a piece is moved by -3, …, 3 semitones.
+# Relative frequencies of moving a piece by -3, …, 3 semitones.
 _WEIGHTS = (1, 2, 3, 4, 3, 2, 1)
-# Two names of one pitch class: the first is taken with this probability.
+# Pitch classes with two names, and the probability of the first name.
 _ENHARMONIC = {1: ("Db", "C#", 0.8), 6: ("F#", "Gb", 0.5), 11: ("B", "Cb", 0.8)}
 
 
 @lru_cache(maxsize=256)
 def fifths(name: str) -> int:
-    """Return the fifths of a note name, or of the major key on it: a letter and signs ``#`` or ``b``."""
+    """Return the fifths of a note name such as ``F#``, or of the major key with that tonic."""
     return "FCGDAEB".index(name[0]) - 1 + 7 * (name.count("#") - name[1:].count("b"))
 
 
@@ -35,7 +35,7 @@ def pitch_class(name: str) -> int:
 
 
 def key_with_fifths(count: int) -> str:
-    """Return the major key of that many fifths; beyond -7..7 its enharmonic: Ab for 8."""
+    """Return the major key with this number of fifths; beyond -7..7 its enharmonic equivalent: Ab for 8."""
     while count > 7:
         count -= 12
     while count < -7:
@@ -50,33 +50,33 @@ def major_key(key: str) -> str:
         key: The value of a ``K:`` field.
 
     Returns:
-        One of :data:`MAJOR_KEYS`. A signature of more than seven signs is replaced by its enharmonic.
+        One of :data:`MAJOR_KEYS`; for a signature of more than seven signs its enharmonic equivalent.
 
     Raises:
-        FormatError: It is no key.
+        FormatError: ``key`` is not a key.
     """
     return key_with_fifths(parse_key(key).fifths)
 
 
 def move_key(key: str, steps: int) -> str:
-    """Move a key along the line of fifths; its mode, and what else the field says, stay as written.
+    """Move a key along the line of fifths; its mode and the rest of the field stay unchanged.
 
     Args:
         key: The value of a ``K:`` field.
-        steps: Fifths to go up.
+        steps: Number of fifths to go up.
 
     Returns:
-        The new value. The tonic is one of :data:`MAJOR_KEYS` (of a tonic beyond them the enharmonic).
+        The new value. Its tonic is one of :data:`MAJOR_KEYS`, if necessary the enharmonic equivalent.
 
     Raises:
-        FormatError: It is no key.
+        FormatError: ``key`` is not a key.
     """
     tonic = parse_key(key).tonic
     return key_with_fifths(fifths(tonic) + steps) + key.strip()[len(tonic) :] if tonic else key
 
 
 def global_key(text: str) -> str:
-    """Return the value of the first ``K:`` line of a tune; ``C`` for ``none``, and without such a line."""
+    """Return the value of the first ``K:`` line of a tune; ``C`` for ``none`` and without such a line."""
     for line in text.splitlines():
         if line.startswith("K:"):
             value = line[2:].strip()
@@ -85,17 +85,17 @@ def global_key(text: str) -> str:
 
 
 def choose_key(key: str, rng: random.Random) -> str:
-    """Choose the key a piece is read in: at most three semitones from its own, far ones less often.
+    """Choose a key at most three semitones from the key of a piece; distant keys are chosen less often.
 
     Args:
-        key: The key of the piece, any mode.
-        rng: Source of one uniform number, and of a second one where the pitch class has two names.
+        key: The key of the piece, in any mode.
+        rng: Source of one uniform number, and of a second one if the pitch class has two names.
 
     Returns:
         One of :data:`MAJOR_KEYS`.
 
     Raises:
-        FormatError: It is no key.
+        FormatError: ``key`` is not a key.
     """
     draw = rng.random() * sum(_WEIGHTS)
     offset = next(index for index, bound in enumerate(accumulate(_WEIGHTS)) if draw < bound) - 3

@@ -1,17 +1,18 @@
-"""The two layouts of a tune: interleaved, which the models read, and standard, which programs read."""
+"""The two layouts of a tune: interleaved, which the models read, and standard, which other programs read."""
 
 from __future__ import annotations
 
 import re
 
-from notagen.notation.bars import BarTable, VoiceBars, is_field, read_tune, strip_stream_mark, voice_segments
+from notagen.notation.bars import BarTable, VoiceBars, is_field, read_tune, split_voice, voice_segments
+from notagen.notation.countdown import has_countdown, without_countdown
 from pentatonic.errors import FormatError
 
 #: Longest line of standard layout, in characters, unless a single bar is longer.
 LINE_CHARACTERS = 100
 
 _QUOTED_OR_COMMENT = re.compile(r'"[^"\n]*"|(%.*)')
-_INFORMATION = re.compile("[^KLMQV]:")  # fields of prose, in which a % is one
+_INFORMATION = re.compile("[^KLMQV]:")  # fields of free text, where % does not start a comment
 
 
 def interleave(text: str) -> str:
@@ -49,7 +50,7 @@ def deinterleave(text: str) -> str:
     """
     tune = read_tune(text)
     for number, line in enumerate(text.splitlines(), 1):
-        found = [name for name, _ in voice_segments(strip_stream_mark(line))]
+        found = [name for name, _ in voice_segments(without_countdown(line))]
         if found and sorted(found) != sorted(tune.voices):
             wanted = " ".join(tune.voices)
             raise FormatError(
@@ -58,8 +59,31 @@ def deinterleave(text: str) -> str:
     return standard(tune)
 
 
+def is_interleaved(text: str) -> bool:
+    """Whether a text is in interleaved layout, one bar of all voices to a line, and not in standard layout.
+
+    A countdown tag or a line with several voices shows that it is. Where every line has one voice, a text without
+    ``X:`` is interleaved, because models do not write one; a tune with ``X:`` is so if it has only one voice, with
+    ``[V:n]`` before each bar.
+
+    Args:
+        text: A tune, with or without header; it may be damaged.
+    """
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("%")]
+    music = [line for line in lines if not is_field(line)]
+    voices = [voice_segments(line) for line in music]
+    if any(
+        len(found) > 1 or (found and has_countdown(line)) for line, found in zip(music, voices, strict=True)
+    ):
+        return True
+    if not any(line.startswith("X:") for line in lines):
+        return any(voices)
+    names = {name for found in voices for name, _ in found}
+    return len(names) == 1 and all(found and len(split_voice(found[0][1]).bars) < 2 for found in voices)
+
+
 def without_comment(line: str) -> str:
-    """Return a line up to the ``%`` of a comment after it; one that is a comment as a whole comes back as it is."""
+    """Return a line without the comment at its end; a line that is a comment as a whole comes back unchanged."""
     if line.lstrip().startswith("%"):
         return line
     start = next((match.start(1) for match in _QUOTED_OR_COMMENT.finditer(line) if match[1]), len(line))
@@ -79,7 +103,7 @@ def interleaved(tune: BarTable) -> str:
 
 
 def standard(tune: BarTable) -> str:
-    """Write a tune in standard layout, voices in numerical order."""
+    """Write a tune in standard layout, with its voices in numerical order."""
     lines = list(tune.header)
     for name in sorted(tune.voices, key=by_number):
         lines += [f"V:{name}", *_wrapped(tune.voices[name])]
@@ -87,13 +111,13 @@ def standard(tune: BarTable) -> str:
 
 
 def bar_text(voice: VoiceBars, index: int) -> str:
-    """Return a bar with the barline after it; the first bar also has the prefix and the barline before it."""
+    """Return a bar with the barline after it, the first bar also with its prefix and the barline before it."""
     opening = voice.prefix + voice.barlines[0] if index == 0 else ""
     return opening + voice.bars[index] + voice.barlines[index + 1]
 
 
 def by_number(name: str) -> tuple[bool, int, str]:
-    """Sort key of voice names: numbers in their order, then words."""
+    """Return the sort key of a voice name: numbers come first, in numerical order, then words."""
     number = name.isdecimal() and len(name) < 10
     return (not number, int(name) if number else 0, name)
 

@@ -1,4 +1,4 @@
-"""Repeat signs of a piece, and those that have no partner."""
+"""Repeat signs of a piece, and repeat signs without a partner."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Unbalanced:
 
     Args:
         bar: Index of its bar.
-        left: Whether it is the barline before that bar, and not the one after it.
-        end: Whether it is the ``:|`` of the barline that lacks a partner, and not the ``|:``.
-        opened: For a ``|:`` within a repeat: index of the bar with the earlier ``|:``; else None.
+        left: Whether its barline is before that bar; otherwise it is after the bar.
+        end: Whether the ``:|`` of the barline lacks a partner; otherwise its ``|:`` does.
+        opened: For a ``|:`` inside a repeat the index of the bar with the earlier ``|:``; else None.
     """
 
     bar: int
@@ -27,18 +27,18 @@ class Unbalanced:
 
 
 def unbalanced_repeats(barlines: Sequence[tuple[str, str]]) -> Iterator[Unbalanced]:
-    """Find the repeat signs that lack a partner.
+    """Find the repeat signs without a partner.
 
-    The first ``:|`` needs no ``|:`` before it, nor does one in an ending that a ``:|2`` starts. A sign that is
+    The first ``:|`` needs no ``|:`` before it, nor does one in an ending that a ``:|2`` starts. A sign that is written
     both at the end of a bar and at the start of the next one counts once.
 
     Args:
-        barlines: Of each bar the one before it (empty where none is written) and the one after it, without blanks,
-            with the number of an ending that starts there.
+        barlines: For each bar the barline before it (empty if none is written) and after it, without blanks, including
+            the number of an ending that starts there.
 
     Yields:
-        Signs in the order of the piece, but the ``|:`` of a repeat without an end last. Without these the others
-        are balanced.
+        The signs in the order of the piece, except that the ``|:`` of a repeat without an end comes last. Without these
+        signs the repeats are balanced.
     """
     opened: int | None = 0  # the bar where the repeated music starts
     start: Unbalanced | None = None  # the |: that is open
@@ -61,7 +61,7 @@ def unbalanced_repeats(barlines: Sequence[tuple[str, str]]) -> Iterator[Unbalanc
 
 
 def repeats_sign(before: str, left: str) -> bool:
-    """Whether the barline at the start of a bar is the sign that the bar before it ends with, written again."""
+    """Whether the barline at the start of a bar only repeats the barline at the end of the bar before."""
     return left == before or (sign_of(before).endswith(":") and not left.startswith(":"))
 
 

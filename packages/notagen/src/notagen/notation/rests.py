@@ -1,31 +1,38 @@
-"""Bars of rests: left out of the text the models are trained on, and put back into what they write.
+"""Bars of rest: omitted from training text, and restored in generated text.
 
-In training text a line holds only the voices that play. A generated tune is therefore completed before any
-other program reads it: each voice gets back a rest as long as the bar of the others.
+In training text a line has only the voices that play. A generated tune is therefore completed before other programs
+read it: each missing voice gets a rest as long as the bars of the others and, in the first bar, the changes of key,
+note length and meter that all others have.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from notagen.abc.duration import bar_duration, parse_meter, parse_unit_length
+from notagen.abc.duration import parse_meter, parse_unit_length
 from notagen.notation.bars import (
     BarTable,
-    Segment,
     declared_voice,
     split_segment,
-    strip_stream_mark,
     voice_segments,
 )
-from notagen.notation.layout import bar_text, by_number
+from notagen.notation.countdown import without_countdown
+from notagen.notation.layout import bar_text
+from notagen.notation.lines import (
+    FIELD_PARSERS,
+    FieldChange,
+    InterleavedReader,
+    field_changes,
+    keyless_voices,
+)
 from pentatonic.errors import FormatError
 
 _SOUND = re.compile("[A-WYa-wy]")
-_MAX_NUMBER = 9999  # of a length
+_MAX_NUMBER = 9999  # largest numerator or denominator of a length
 _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 Duration = Callable[[str], Fraction | None]
@@ -33,12 +40,12 @@ Duration = Callable[[str], Fraction | None]
 
 @dataclass(frozen=True)
 class Completion:
-    """A tune with its rests put back.
+    """A tune with its rests restored.
 
     Args:
-        text: Interleaved layout, every declared voice on every line.
-        undeclared: ``(line, voice)`` of each bar that was dropped because the header has no such ``V:``;
-            lines of the input, from 1.
+        text: The tune in interleaved layout, with every declared voice on every line.
+        undeclared: ``(line, voice)`` of each bar that was dropped because the header does not declare its voice; lines
+            count from 1 in the input.
     """
 
     text: str
@@ -46,15 +53,14 @@ class Completion:
 
 
 def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
-    """Write a tune as the models are trained on it: interleaved, without the voices that rest.
+    """Write a tune in the form of the training text: interleaved, without voices that rest.
 
-    A voice stays on a line when its bar has any letter besides ``z Z x X``, those of marks and fields
-    included.
+    A voice is kept on a line if its bar has any letter besides ``z Z x X``; letters of marks and fields count too.
 
     Args:
         tune: The tune.
-        keep_silent_bars: Keep the first voice of a bar in which all rest. The original leaves an empty line
-            there, which its encoder drops, so that the numbers of bars no longer fit.
+        keep_silent_bars: Keep the first voice of a bar in which all voices rest. The original writes an empty line
+            there, which its encoder drops, so that the bar count becomes wrong.
 
     Returns:
         The header, then the bars; every line ends with a newline.
@@ -71,32 +77,37 @@ def omit_rests(tune: BarTable, *, keep_silent_bars: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completion:
-    """Put back the voices that rest, in text as a model writes it.
+def complete_rests(text: str, *, duration: Duration | None = None) -> Completion:
+    """Restore the voices that rest in generated text.
 
-    A restored bar is a rest with the most frequent length of the bars on its line (of the line before where
-    no length is known; of the meter at the start), with their barlines. The rest is invisible (``x``) in
-    every voice but the first of a ``( )`` group of ``%%score``.
+    A restored bar is a rest with the barlines and the most frequent length of the bars on its line. Where no length is
+    known, it has the length of the line before; at the start the length by the meter. The rest is invisible (``x``) in
+    every voice except the first of a ``( )`` group of ``%%score``. A change of key, note length or meter that all
+    bars on the first line have is given to the restored bars too, because :func:`omit_rests` leaves out voices
+    that rest there together with their changes; a key is not given to voices declared with ``K:none``.
 
     Args:
-        text: Interleaved layout with any voices left out; marks ``[r:done/left]`` are dropped. Lines of the
-            music without ``[V:n]`` are dropped.
-        duration: Text of a bar -> its length in units of ``L:``, None when unknown.
+        text: Interleaved layout with any voices left out; countdown tags are dropped. Lines of the music without
+            ``[V:n]`` are dropped.
+        duration: Text of a bar -> its length in units of ``L:``, None if unknown. Without it, bars are read in the
+            meter in force.
 
     Returns:
-        The completed tune; a text without any ``[V:n]`` comes back as it is, without empty lines.
+        The completed tune, each line with all voices in the order of the header; a text without any ``[V:n]``
+        comes back as it is, without empty lines.
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if voice_segments(line)), len(lines))
     header = [line for _, line in lines[:start]]
     rests = rest_letters(header)
-    voices = sorted(rests, key=by_number)
-    length = _bar_length(header)
+    keyless = keyless_voices(header)
+    reader = _header_reader(header)
+    length = reader.bar_length or 1 / reader.unit
     completed = list(header)
     undeclared: list[tuple[int, str]] = []
     for number, line in lines[start:]:
         contents: dict[str, str] = {}
-        for name, content in voice_segments(strip_stream_mark(line)):
+        for name, content in voice_segments(without_countdown(line)):
             if name in rests:
                 contents[name] = contents.get(name, "") + content.strip()
             else:
@@ -104,19 +115,29 @@ def complete_rests(text: str, *, duration: Duration = bar_duration) -> Completio
         if not contents:
             continue
         present = [split_segment(content) for content in contents.values()]
-        length = _common_length(present, duration) or length
+        changes = {name: field_changes(content) for name, content in contents.items()}
+        reader.begin_line(changes.values())
+        if duration:
+            lengths = [duration(segment.text) for segment in present]
+        else:
+            lengths = [reader.read_voice(name, content).length for name, content in contents.items()]
+        length = _most_frequent(lengths) or length
         left = next((segment.left for segment in present if segment.left), "")
-        rest = f"{length}{present[-1].right}"
-        completed.append(
-            "".join(f"[V:{name}]{contents.get(name, left + rests[name] + rest)}" for name in voices)
-        )
+        common = _common_changes(changes, keyless) if len(completed) == len(header) else []
+        for name in rests.keys() - contents.keys():
+            fields = [change for change in common if change.name != "K" or name not in keyless]
+            before, after = (
+                "".join(field.token for field in fields if field.leading is leads) for leads in (True, False)
+            )
+            contents[name] = f"{before}{left}{rests[name]}{length}{after}{present[-1].right}"
+        completed.append("".join(f"[V:{name}]{contents[name]}" for name in rests))
     return Completion("".join(f"{line}\n" for line in completed), tuple(undeclared))
 
 
 def complete_score_brackets(line: str) -> str:
     """Append the closing brackets that a ``%%score`` line lacks, innermost first, before its line end.
 
-    A closing bracket that does not match the last open one is ignored.
+    A closing bracket that does not match the last open bracket is ignored.
     """
     content = line.rstrip("\r\n")
     missing: list[str] = []
@@ -128,14 +149,14 @@ def complete_score_brackets(line: str) -> str:
     return content + "".join(reversed(missing)) + line[len(content) :]
 
 
-def final_text(text: str, *, duration: Duration = bar_duration) -> str:
-    """Turn generated text into a tune that other programs read.
+def final_text(text: str, *, duration: Duration | None = None) -> str:
+    """Turn generated text into a tune that other programs can read.
 
-    Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune
-    is numbered ``X:1``.
+    Rests and brackets of ``%%score`` are completed, the comment lines of the prompt are dropped, and the tune gets
+    ``X:1``. The final text of a valid piece is valid.
 
     Args:
-        text: Text as generated, with or without its prompt.
+        text: Generated text, with or without its prompt.
         duration: As in :func:`complete_rests`.
 
     Returns:
@@ -148,25 +169,40 @@ def final_text(text: str, *, duration: Duration = bar_duration) -> str:
 
 
 def rest_letters(header: Iterable[str]) -> dict[str, str]:
-    """Return for each declared voice the rest it is silent with."""
+    """Return for each declared voice the letter of its rests: ``z``, or ``x`` where they are invisible."""
     score = next((line for line in header if line.startswith("%%score")), "")
     later = {name for group in re.findall(r"\(([^()]*)", score) for name in group.split()[1:]}
     names = (declared_voice(line) for line in header)
     return {name: "x" if name in later else "z" for name in names if name}
 
 
-def _common_length(segments: Iterable[Segment], duration: Duration) -> Fraction | None:
-    known = [length for segment in segments if (length := duration(segment.text))]
-    # A rest cannot be written with longer numbers than ABC is read with.
-    lengths = Counter(length for length in known if max(length.as_integer_ratio()) <= _MAX_NUMBER)
-    return max(lengths, key=lengths.__getitem__) if lengths else None
+def _common_changes(
+    changes: Mapping[str, Sequence[FieldChange]], keyless: Collection[str]
+) -> list[FieldChange]:
+    """Return the fields of each kind that all bars of a line have, as the first of them has them."""
+    common: list[FieldChange] = []
+    for kind in FIELD_PARSERS:
+        having = [
+            [change for change in of_voice if change.name == kind]
+            for name, of_voice in changes.items()
+            if kind != "K" or name not in keyless
+        ]
+        # A voice may change its clef alone.
+        if having and all(having) and "clef" not in having[0][0].text:
+            common += having[0]
+    return common
 
 
-def _bar_length(header: Iterable[str]) -> Fraction:
-    """The length of a bar in units of ``L:`` by the header; that of 4/4 in 1/8 where it does not say."""
+def _most_frequent(lengths: Iterable[Fraction | None]) -> Fraction | None:
+    # Lengths with larger numbers cannot be read again.
+    counts = Counter(length for length in lengths if length and max(length.as_integer_ratio()) <= _MAX_NUMBER)
+    return max(counts, key=counts.__getitem__) if counts else None
+
+
+def _header_reader(header: Iterable[str]) -> InterleavedReader:
+    """Return a reader with the meter and note length of the header; free meter and 1/8 where they are invalid."""
     fields = {line[0]: line[2:] for line in header if line[1:2] == ":"}
     try:
-        meter, unit = parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8"))
+        return InterleavedReader(parse_meter(fields.get("M", "")), parse_unit_length(fields.get("L", "1/8")))
     except FormatError:
-        return Fraction(8)
-    return (meter.length if meter else Fraction(1)) / unit
+        return InterleavedReader(None, Fraction(1, 8))

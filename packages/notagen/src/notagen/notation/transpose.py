@@ -1,4 +1,4 @@
-"""Transposition of a tune to another key, spelt as in the data the models were trained on.
+"""Transposition of a tune to another key, with the spelling of the training data.
 
 Only notes, accidentals, key fields and chord symbols change; everything else in a bar is copied. Accidentals
 hold for the same letter in the same octave, up to the next barline or change of key.
@@ -22,7 +22,7 @@ _NATURALS = (0, 2, 4, 5, 7, 9, 11)
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
 _SHARPS = "FCGDAEB"
-# Longest upward move; larger intervals go down.
+# Largest interval upwards; larger ones go down instead.
 _HIGHEST_INTERVAL = 6
 
 _NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
@@ -32,7 +32,7 @@ _QUOTED = re.compile(r'"[^"\n]*"')
 
 
 @dataclass(frozen=True)
-class Pitch:
+class WrittenPitch:
     """A written pitch: letter 0..6, alteration -2..2, octave (5 for ``C``, 6 for ``c``)."""
 
     letter: int
@@ -47,11 +47,11 @@ class Pitch:
 
 @dataclass(frozen=True)
 class Move:
-    """The way from one major key to another.
+    """The transposition from one major key to another, by -5..6 semitones.
 
     Args:
-        source: The major key of the notes as they are.
-        target: The major key they go to. The interval is -5..6 semitones.
+        source: Major key of the given notes.
+        target: Major key of the transposed notes.
     """
 
     source: str
@@ -68,16 +68,16 @@ class Move:
         """Letters to go up, 0..6."""
         return (_LETTERS.index(self.target[0]) - _LETTERS.index(self.source[0])) % 7
 
-    def pitch(self, pitch: Pitch) -> Pitch:
+    def pitch(self, pitch: WrittenPitch) -> WrittenPitch:
         """Return the transposed pitch; its letter changes where it would need more than two signs."""
         semitones = pitch.semitones + self.interval
         letter = (pitch.letter + self.letters) % 7
         while abs(alteration := _alteration(semitones, letter)) > 2:
             letter = (letter + (1 if alteration > 0 else -1)) % 7
-        return Pitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
+        return WrittenPitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
 
     def root(self, root: str) -> str:
-        """Return the transposed root of a chord symbol, a letter and perhaps ``#`` or ``b``.
+        """Return the transposed root of a chord symbol, a letter, optionally with ``#`` or ``b``.
 
         The letter changes once where more than one sign would be needed.
         """
@@ -91,13 +91,13 @@ class Move:
 
 
 class Movable:
-    """A tune that is read once, to be written in many keys.
+    """A tune that is parsed once and can be written in many keys.
 
     Args:
-        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+        tune: The tune; its first ``K:`` line is its key; C major without one and for ``none``.
 
     Raises:
-        FormatError: A ``K:`` line or inline field is no key.
+        FormatError: A ``K:`` line or inline field is not a key.
     """
 
     def __init__(self, tune: BarTable) -> None:
@@ -107,16 +107,16 @@ class Movable:
             name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)
         }
         self._sources = {owner: tune.header[index][2:].strip() for index, owner in self._owners.items()}
-        self._parts: dict[str, tuple[list[_Part], list[list[_Part]]]] = {}
+        self._parts: dict[str, tuple[list[_Fragment], list[list[_Fragment]]]] = {}
         for name, voice in tune.voices.items():
             if name not in self._fixed:
-                reader = _Reader(self._sources.get(name, self._own))
+                reader = _BarSplitter(self._sources.get(name, self._own))
                 self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
 
     def to(self, key: str) -> BarTable:
         """Return the tune in another key; see :func:`transpose`."""
         moved = move_key(self._own, fifths(key) - fifths(major_key(self._own)))
-        # C# major asked of a minor tune gives Bb minor, with the signature of Db: other keys follow that.
+        # For a minor tune the folder of C# major gives Bb minor, with the signature of Db; other keys follow that.
         steps = fifths(major_key(moved)) - fifths(major_key(self._own))
         header = list(self._tune.header)
         for index, line in enumerate(header):
@@ -130,47 +130,29 @@ class Movable:
         return replace(self._tune, header=tuple(header), voices=voices)
 
     def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
-        writer = _Writer(self._sources.get(name, self._own), steps)
+        writer = _BarJoiner(self._sources.get(name, self._own), steps)
         prefix, bars = self._parts[name]
         return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
 
 
 def transpose(tune: BarTable, key: str) -> BarTable:
-    """Transpose a tune to the key with the signature of a major key, or its enharmonic where simpler.
+    """Transpose a tune to the key with the signature of a major key, or to its enharmonic equivalent if simpler.
 
-    Percussion, and voices with a line ``K:none`` of their own, stay as they are. A voice with a ``K:`` line
-    of its own, as of a transposing instrument, moves by the same interval. :class:`Movable` reads a tune once for
-    several keys.
+    Percussion voices, and voices with their own line ``K:none``, do not change. A voice with its own ``K:`` line, such
+    as a transposing instrument, is moved by the same interval. Use :class:`Movable` to transpose a tune to several
+    keys.
 
     Args:
-        tune: The tune; its first ``K:`` line is its key, C major without one and for ``none``.
+        tune: The tune; its first ``K:`` line is its key; C major without one and for ``none``.
         key: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
 
     Returns:
-        The transposed tune, of the same bars.
+        The transposed tune.
 
     Raises:
-        FormatError: A ``K:`` line or inline field is no key.
+        FormatError: A ``K:`` line or inline field is not a key.
     """
     return Movable(tune).to(key)
-
-
-def transpose_text(text: str, source: str, target: str) -> str:
-    """Transpose the music of one voice, with or without barlines.
-
-    Args:
-        text: The music.
-        source: Its key, any mode.
-        target: One of :data:`notagen.notation.keys.MAJOR_KEYS`.
-
-    Returns:
-        The transposed music. An accidental is written where the one in force differs.
-
-    Raises:
-        FormatError: ``source`` or an inline ``K:`` field is no key.
-    """
-    steps = fifths(target) - fifths(major_key(source))
-    return _Writer(source, steps).text(_Reader(source).parts(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,28 +169,28 @@ class _ChordSymbol:
     text: str
 
 
-class _Barline:
-    """``|``, at which accidentals end."""
+class _BarlineSign:
+    """A ``|``, which cancels accidentals."""
 
 
-_BARLINE = _Barline()
-#: Text that stays, or a note: letter, octave, alteration; or one of the classes above.
-_Part = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _Barline
+_BARLINE = _BarlineSign()
+#: Text that is copied, or a note (letter, octave, alteration), or one of the classes above.
+_Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
 
 
-class _Reader:
-    """Takes the bars of one voice apart and keeps the key in force."""
+class _BarSplitter:
+    """Splits the bars of one voice into fragments, and keeps track of the key."""
 
     def __init__(self, key: str) -> None:
         self._set_key(key)
 
     def _set_key(self, key: str) -> None:
-        # Where there is no key, nothing moves.
+        # Without a key, nothing is transposed.
         self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
 
-    def parts(self, text: str) -> list[_Part]:
-        """Return the parts of the next bar, with the accidentals in force on all notes."""
-        parts: list[_Part] = []
+    def parts(self, text: str) -> list[_Fragment]:
+        """Return the fragments of the next bar; all notes have the alterations in force."""
+        parts: list[_Fragment] = []
         written: dict[tuple[int, int], int] = {}
         position = 0
         for match in _TOKEN.finditer(text):
@@ -234,24 +216,24 @@ class _Reader:
         return [part for part in (*parts, text[position:]) if part != ""]
 
 
-class _Writer:
-    """Puts the bars of one voice together in another key and keeps the key in force."""
+class _BarJoiner:
+    """Joins the fragments of the bars of one voice in another key, and keeps track of the key."""
 
     def __init__(self, key: str, steps: int) -> None:
         self._steps = steps
         self._set_key(key)
 
     def _set_key(self, key: str) -> str:
-        """Enter a key, and return it moved."""
+        """Put a key in force, and return the transposed key."""
         moved = move_key(key, self._steps)
         self._move = Move(major_key(key), major_key(moved))
         self._signature = _signature(self._move.target)
-        # Few different notes make up a voice: note -> place, alteration and name after the move.
+        # Cache, as a voice has few different notes: note -> letter and octave, alteration and name after transposition.
         self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
         return moved
 
-    def text(self, parts: list[_Part]) -> str:
-        """Return the next bar."""
+    def text(self, parts: list[_Fragment]) -> str:
+        """Return the text of the next bar."""
         out: list[str] = []
         written: dict[tuple[int, int], int] = {}
         for part in parts:
@@ -263,7 +245,7 @@ class _Writer:
                 in_force = self._signature[place[0]] if in_force is None else in_force
                 written[place] = alteration
                 out.append(name if alteration == in_force else _SIGNS[alteration] + name)
-            elif isinstance(part, _Barline):
+            elif isinstance(part, _BarlineSign):
                 written = {}
                 out.append("|")
             elif isinstance(part, _KeyField):
@@ -275,7 +257,7 @@ class _Writer:
 
     def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
         letter, octave, alteration = note
-        moved = self._move.pitch(Pitch(letter, alteration, octave))
+        moved = self._move.pitch(WrittenPitch(letter, alteration, octave))
         place = moved.letter, moved.octave
         self._notes[note] = result = place, moved.alteration, _note_name(*place)
         return result
@@ -301,7 +283,7 @@ def _note_name(letter: int, octave: int) -> str:
 
 
 def _alteration(semitones: int, letter: int) -> int:
-    """The signs, -6..5, with which a letter has the pitch class of a pitch."""
+    """Return the alteration, -6..5, that gives a letter the pitch class of a pitch."""
     return (semitones - _NATURALS[letter] + 6) % 12 - 6
 
 
@@ -310,9 +292,9 @@ def _is_percussion(line: str) -> bool:
 
 
 def _keys(header: tuple[str, ...]) -> tuple[str, dict[int, str]]:
-    """Return the key of the tune, and the voice that each other ``K:`` line belongs to, by its index.
+    """Return the key of the tune, and the voice of each other ``K:`` line, by the index of the line.
 
-    A ``K:`` line after a ``V:`` line belongs to that voice, unless it is the first one.
+    A ``K:`` line after a ``V:`` line belongs to that voice, unless it is the first ``K:`` line.
     """
     key: str | None = None
     owner: str | None = None

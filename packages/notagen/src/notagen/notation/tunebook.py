@@ -1,7 +1,7 @@
 """Tune books: ABC files as people write them, cut into tunes and brought into the form that the models read.
 
-The form is that of the original's MusicXML converter: the header is ``%%score``, ``L:``, ``Q:``, ``M:``, ``K:`` and
-the voices, in this order, and what only a reader of the page needs is left out.
+That is the form in which the original's MusicXML converter writes: the header is ``%%score``, ``L:``, ``Q:``, ``M:``,
+``K:`` and the voices, in this order, without fields and comments that say nothing about the sound.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from itertools import takewhile
 
 from notagen.abc.duration import default_unit_length, parse_meter
-from notagen.notation.bars import BarTable, declared_voice, is_field, read_tune, voice_segments
+from notagen.notation.bars import BarTable, declared_voice, is_field, read_tune
 from notagen.notation.clean import clean
 from notagen.notation.layout import interleave, without_comment
 from pentatonic.errors import FormatError
@@ -29,7 +29,7 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
     """Cut a tune book at its ``X:`` lines.
 
     In a book of several tunes a tune also ends at the first blank line after its key, so that prose between tunes is
-    no music.
+    not read as music.
 
     Args:
         text: A file of any number of tunes; without ``X:`` it is one tune.
@@ -54,9 +54,9 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
 def standard_tune(text: str) -> str:
     """Bring one tune into the form that the models read, in standard layout.
 
-    Comments and information fields go; lines that continue another are joined; the header gets its fields in order,
-    an ``L:`` and, for a tune without ``V:``, ``%%score 1`` and ``V:1 treble``. A tune of one voice ends with a final
-    barline. Interleaved layout comes back with its header in order.
+    Comments and information fields are dropped, and lines that end with a backslash are joined with the next one. The
+    header gets its fields in order, an ``L:`` and, for a tune without ``V:``, ``%%score 1`` and ``V:1 treble``. A tune
+    of one voice gets a final barline. In interleaved layout only the header changes.
 
     Args:
         text: One tune in ABC.
@@ -65,7 +65,7 @@ def standard_tune(text: str) -> str:
         The tune; every line ends with a newline.
 
     Raises:
-        FormatError: There is no ``K:`` line, or the meter is none.
+        FormatError: There is no ``K:`` line, or the meter cannot be parsed.
     """
     uncommented = map(without_comment, text.replace("\\\n", " ").splitlines())
     lines = [
@@ -90,7 +90,7 @@ def standard_tune(text: str) -> str:
 def interleaved_tune(text: str) -> str:
     """Bring one tune in standard layout into the form that the models read, and interleave it.
 
-    Comments before the header, such as prompts, and number, titles and composers remain.
+    Comments before the header, such as prompts, and number, titles and composers are kept.
 
     Args:
         text: One tune in ABC.
@@ -107,12 +107,6 @@ def interleaved_tune(text: str) -> str:
     return "".join(f"{line}\n" for line in about) + tune
 
 
-def is_interleaved(text: str) -> bool:
-    """Whether any line of music has a ``[V:n]``."""
-    lines = (line.strip() for line in text.splitlines())
-    return any(voice_segments(line) for line in lines if not is_field(line) and not line.startswith("%"))
-
-
 def prepare_tune(text: str) -> BarTable:
     """Bring one tune into the form of the training data, cut in voices and bars.
 
@@ -123,7 +117,7 @@ def prepare_tune(text: str) -> BarTable:
         The tune; all voices have the same number of bars.
 
     Raises:
-        FormatError: It is no tune, or its voices have different numbers of bars.
+        FormatError: The text is not a tune, or its voices have different numbers of bars.
     """
     tune = read_tune(clean(standard_tune(text)))
     if not tune.bar_count:
@@ -140,13 +134,13 @@ def _is_kept(line: str) -> bool:
 
 
 def _one_voice(lines: list[str]) -> list[str]:
-    """Write voltas without brackets, drop beaming marks, and make the final barline and all repeats explicit."""
+    """Write voltas without brackets, drop back quotes, and write out the final barline and all starts of repeats."""
     music = _BRACKETED_VOLTA.sub(r"\1", "\n".join(lines).replace("`", ""))
     return ["V:1", *_LAST_BARLINE.sub("|]", _with_repeat_starts(music)).splitlines()]
 
 
 def _with_repeat_starts(music: str) -> str:
-    """Write the ``|:`` that a later ``:|`` goes back to, where it is only implied by the end of a section."""
+    """Write the ``|:`` that a later ``:|`` repeats from, where only the end of a section implies it."""
     music = _EMPTY_REPEAT.sub("||", _TWO_REPEATS.sub("::", music))
     pieces: list[str] = []
     position, opened, boundary = 0, False, None

@@ -1,7 +1,7 @@
-"""Check a piece in interleaved layout, bar by bar, and say where and how it breaks the rules.
+"""Validation of a piece in interleaved layout, bar by bar, with the place of each error.
 
-The text may be what a model wrote, with ``[r:done/left]`` before the bars and silent voices left out. Each
-bar of each voice is read on its own, so that a bar that is no ABC is one issue and the rest is checked still.
+The text may be the output of a model, with countdown tags and without silent voices. Each bar of each voice is parsed
+separately: a bar that cannot be parsed is one issue, and the other bars are still checked.
 """
 
 from __future__ import annotations
@@ -13,19 +13,10 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from notagen.abc.duration import (
-    Key,
-    Meter,
-    default_unit_length,
-    parse_key,
-    parse_meter,
-    parse_unit_length,
-    total_duration,
-)
-from notagen.abc.lexer import kind_of, split_tokens
-from notagen.abc.parser import MAX_TUNE_CHARACTERS, parse_bar
-from notagen.abc.syntax import Bar, Barline
-from notagen.notation.bars import declared_voice, is_field, split_segment, strip_stream_mark, voice_segments
+from notagen.abc.parser import MAX_TUNE_CHARACTERS
+from notagen.notation.bars import declared_voice, is_field
+from notagen.notation.countdown import COUNTDOWN, countdown_tag, read_countdown, without_countdown
+from notagen.notation.lines import FIELD_PARSERS, InterleavedReader, VoiceOnLine, is_music, keyless_voices
 from notagen.notation.repeats import sign_of, unbalanced_repeats
 from pentatonic.errors import FormatError
 
@@ -34,9 +25,6 @@ WARNINGS = frozenset({"tag"})
 
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _SCORE_NAME = re.compile(r"[^\s()\[\]{}|*]+")
-_TAG = re.compile(r"\[r:([0-9]{1,9})/([0-9]{1,9})\]")
-_TIMED = frozenset({"note", "chord", "rest", "bar_rest"})
-_CHANGES = {"K": parse_key, "L": parse_unit_length, "M": parse_meter}
 _SHOWN_DENOMINATOR = 10**6
 
 
@@ -45,14 +33,14 @@ class Issue:
     """One broken rule.
 
     Args:
-        line: Line of the text, from 1; None where the issue is that something is absent.
+        line: Line of the text, from 1; None where something is missing.
         bar: Number of the bar, from 1; None in the header.
-        voice: Name of the voice; None where it is the bar or the piece.
+        voice: Name of the voice; None where the issue concerns the whole bar or piece.
         kind: ``size``; of the header ``score``, ``score-brackets``, ``score-voices``, ``header-field`` and
             ``voice-declaration``; of the music ``no-music``, ``stray-text``, ``tag``, ``undeclared-voice``,
             ``repeated-voice``, ``voice-order``, ``unparsable``, ``barline``, ``duration``, ``meter``,
             ``change``, ``repeat`` and ``ending``.
-        message: What is wrong.
+        message: Description of the error.
     """
 
     line: int | None
@@ -69,13 +57,13 @@ class Issue:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`validate` found.
+    """Result of :func:`validate`.
 
     Args:
-        issues: In the order of the text.
-        bars: Lines of music; a bar of all voices counts once.
-        unparsable_bars: Bars in which a voice is no ABC or has no known duration.
-        misaligned_bars: Bars in which the voices have different barlines or (known) durations.
+        issues: Issues in the order of the text.
+        bars: Number of lines of music; a bar of all voices counts once.
+        unparsable_bars: Number of bars in which a voice cannot be parsed or has no known duration.
+        misaligned_bars: Number of bars in which the voices have different barlines or (known) durations.
     """
 
     issues: tuple[Issue, ...]
@@ -85,7 +73,7 @@ class Report:
 
     @property
     def valid(self) -> bool:
-        """Whether there are no issues but warnings."""
+        """Whether there are no issues except warnings."""
         return all(issue.warning for issue in self.issues)
 
     @property
@@ -99,7 +87,7 @@ class Report:
         return self.misaligned_bars / max(self.bars, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON."""
+        """Return the report as plain values for JSON."""
         return {
             "valid": self.valid,
             "bars": self.bars,
@@ -114,11 +102,11 @@ class Report:
 def validate(text: str) -> Report:
     """Check a piece in interleaved layout.
 
-    A bar may differ from the meter where it is the first or the last one or next to a repeat sign, and be
-    shorter next to a double bar (pick-ups of sections). The first ``:|`` of a piece needs no ``|:`` before
-    it, nor does one in an ending that a ``:|2`` starts. ``[K:] [L:] [M:]`` must be in all declared voices (in
-    the first bar: in all that are on the line), but ``[K:]`` not in those declared with ``K:none``. Where
-    tags ``[r:done/left]`` do not count the bars there are warnings.
+    The first and the last bar, and bars next to a repeat sign, may differ in length from the meter; bars next to a
+    double bar may be shorter (pick-ups of sections). The first ``:|`` of a piece needs no ``|:`` before it, nor does
+    one in an ending that a ``:|2`` starts. ``[K:] [L:] [M:]`` must be in all declared voices (in the first bar: in all
+    voices on the line), except ``[K:]`` in voices declared with ``K:none``. Wrong counts in countdown tags are
+    warnings.
 
     Args:
         text: Any text.
@@ -148,18 +136,13 @@ def validate(text: str) -> Report:
     return Report(tuple(issues), len(check.rows), unparsable, sum(row.misaligned for row in check.rows))
 
 
-def is_music(line: str) -> bool:
-    """Whether a line, without blanks around it, has a ``[V:n]``."""
-    return not line.startswith("%") and not is_field(line) and bool(voice_segments(line))
-
-
 def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
     """Whether a bar inside a piece may differ from its meter.
 
     Args:
-        barlines: The one before the bar (as written at the end of the bar before, and as written at its own start)
-            and the one after it, likewise.
-        shorter: Whether the bar is shorter than the meter asks for.
+        barlines: The barlines before the bar (at the end of the bar before, and at its own start) and after it (at its
+            end, and at the start of the next bar).
+        shorter: Whether the bar is shorter than the meter says.
     """
     signs = [sign_of(barline) for barline in barlines]
     pick_up = shorter and any(sign in ("||", "|]") for sign in signs)
@@ -167,18 +150,18 @@ def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class _VoiceBar:
-    """One voice of a line: its barlines without blanks, and its duration, None when unknown."""
+class _CheckedLine:
+    """Checked properties of one line of music.
 
-    name: str
-    left: str
-    right: str
-    length: Fraction | None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of music; barlines and repeats are those of its first voice."""
+    Attributes:
+        line: Number of the line in the text.
+        left: Barline before the bar of the first voice; empty for none.
+        right: Barline after the bar, of the first voice with one; empty for none.
+        length: Duration of most voices; None where none is known.
+        expected: Duration by the meter; None in free meter.
+        unparsable: Whether a voice cannot be read or has no known duration.
+        misaligned: Whether the voices have different barlines or durations.
+    """
 
     line: int
     left: str
@@ -191,15 +174,22 @@ class _Row:
 
 @dataclass
 class _Check:
-    """The issues so far, and what the bars read so far leave in force."""
+    """Collects the issues of a piece, line by line.
+
+    Attributes:
+        voices: Name of each declared voice -> its position in the header.
+        keyless: Voices declared with ``K:none``.
+        reader: Meter and note length in force.
+        countdown: Counts in the tag of the line before; None without a tag.
+        tagged: Whether a line before had a countdown tag.
+    """
 
     issues: list[Issue] = field(default_factory=list)
-    rows: list[_Row] = field(default_factory=list)
-    voices: dict[str, int] = field(default_factory=dict)  # name -> place in the header
+    rows: list[_CheckedLine] = field(default_factory=list)
+    voices: dict[str, int] = field(default_factory=dict)
     keyless: set[str] = field(default_factory=set)
-    meter: Meter | None = None
-    unit: Fraction = Fraction(1, 8)
-    tag: tuple[int, int] | None = None
+    reader: InterleavedReader = field(default_factory=InterleavedReader)
+    countdown: tuple[int, int] | None = None
     tagged: bool = False
 
     def issue(
@@ -210,24 +200,19 @@ class _Check:
     def header(self, lines: Sequence[tuple[int, str]]) -> None:
         fields: dict[str, Any] = {}
         score: tuple[int, str] | None = None
-        voice = None
         for number, line in lines:
             if line.startswith("%%score"):
                 score = score or (number, line.removeprefix("%%score"))
             elif line.startswith("V:"):
-                voice = declared_voice(line)
-                self._declare(voice, number)
-            elif is_field(line) and line[0] in _CHANGES:
-                value = self._value(line[0], line[2:], "header-field", number)
-                fields.setdefault(line[0], value)
-                if voice is not None and isinstance(value, Key) and not value.tonic:
-                    self.keyless.add(voice)
+                self._declare(declared_voice(line), number)
+            elif is_field(line) and line[0] in FIELD_PARSERS:
+                fields.setdefault(line[0], self._header_value(line[0], line[2:], number))
             elif not line.startswith("%") and not is_field(line):
                 self.issue("stray-text", "a line of the header that is neither a field nor a comment", number)
-        for name in sorted(_CHANGES.keys() - fields.keys()):
+        for name in sorted(FIELD_PARSERS.keys() - fields.keys()):
             self.issue("header-field", f"the header has no {name}:", None)
-        self.meter = fields.get("M")
-        self.unit = fields.get("L") or default_unit_length(self.meter)
+        self.keyless = keyless_voices(line for _, line in lines)
+        self.reader = InterleavedReader(fields.get("M"), fields.get("L"))
         if score is not None:
             self._score(*score)
         elif len(self.voices) > 1:
@@ -262,50 +247,49 @@ class _Check:
         if missing := [name for name in self.voices if name not in names]:
             self.issue("score-voices", f"%%score lacks the voices {' '.join(missing)}", line)
 
-    def _value(
-        self, name: str, text: str, kind: str, line: int, bar: int | None = None, voice: str | None = None
-    ) -> Key | Meter | Fraction | None:
-        """Return what a field stands for; None, with an issue, where it is not understood."""
+    def _header_value(self, name: str, text: str, line: int) -> Any:
+        """Return the value of a field; None, with an issue, where it cannot be read."""
         try:
-            return _CHANGES[name](text)
+            return FIELD_PARSERS[name](text)
         except FormatError as error:
-            self.issue(kind, f"{name}: {error.reason}", line, bar, voice)
+            self.issue("header-field", f"{name}: {error.reason}", line)
             return None
 
     def bar(self, line: int, text: str) -> None:
         bar = len(self.rows) + 1
-        self._tag(line, text, bar)
-        content = strip_stream_mark(text).lstrip()
+        self._countdown(line, text, bar)
+        content = without_countdown(text).lstrip()
         if not content.startswith("[V:"):
             self.issue("stray-text", "text before the first [V:n]", line, bar)
-        segments = voice_segments(content)
-        self._names([name for name, _ in segments], line, bar)
-        later = self._change(segments, line, bar)
-        expected = self.meter.length / self.unit if self.meter else None
-        voices = [self._voice(name, part, expected, line, bar) for name, part in segments]
+        voices = self.reader.read(content)
+        self._names([voice.name for voice in voices], line, bar)
+        self._changes(voices, line, bar)
+        for voice in voices:
+            self._voice(voice, line, bar)
+        expected = self.reader.bar_length
         lengths = Counter(voice.length for voice in voices if voice.length is not None)
-        # Of two lengths that are as frequent, the other one is wrong when one of them fills the bar.
+        # Of equally frequent lengths, one that fills the bar is taken as the right one.
         length = max(lengths, key=lambda item: (lengths[item], item == expected)) if lengths else None
         misaligned = self._aligned(voices, length, line, bar)
         right = next((voice.right for voice in voices if voice.right), "")
         unparsable = any(voice.length is None for voice in voices)
-        self.rows.append(_Row(line, voices[0].left, right, length, expected, unparsable, misaligned))
-        self.meter, self.unit = later
+        self.rows.append(_CheckedLine(line, voices[0].left, right, length, expected, unparsable, misaligned))
 
-    def _tag(self, line: int, text: str, bar: int) -> None:
-        match = _TAG.match(text)
-        before, self.tag = self.tag, (int(match[1]), int(match[2])) if match else None
-        if self.tag is None:
-            if self.tagged or text.startswith("[r:"):
-                self.issue("tag", "no [r:done/left], but other bars have it", line, bar)
+    def _countdown(self, line: int, text: str, bar: int) -> None:
+        """Compare the countdown tag with the number of the bar and with the tag before."""
+        before, self.countdown = self.countdown, read_countdown(text)
+        if self.countdown is None:
+            if self.tagged or text.startswith(COUNTDOWN):
+                self.issue("tag", "no countdown tag [r:done/left], but other bars have one", line, bar)
         else:
-            done, left = self.tag
+            done, left = self.countdown
+            tag = countdown_tag(done, left)
             wanted = before[0] + 1 if before else bar - 1
             if done != wanted:
-                self.issue("tag", f"[r:{done}/{left}] where {wanted} bars are done", line, bar)
+                self.issue("tag", f"{tag} after {wanted} bars", line, bar)
             if before and done + left != sum(before):
-                self.issue("tag", f"[r:{done}/{left}] is of {done + left} bars, not {sum(before)}", line, bar)
-        self.tagged |= text.startswith("[r:")
+                self.issue("tag", f"{tag} counts {done + left} bars, the tag before {sum(before)}", line, bar)
+        self.tagged |= text.startswith(COUNTDOWN)
 
     def _names(self, names: list[str], line: int, bar: int) -> None:
         seen: set[str] = set()
@@ -318,27 +302,24 @@ class _Check:
                 self.issue("undeclared-voice", "the header has no V: line for it", line, bar, name)
             elif place < last:
                 self.issue(
-                    "voice-order", "the voice comes after one that follows it in the header", line, bar, name
+                    "voice-order", "the voice comes after a voice that is declared later", line, bar, name
                 )
             last = max(last, -1 if place is None else place)
             seen.add(name)
 
-    def _change(self, segments: list[tuple[str, str]], line: int, bar: int) -> tuple[Meter | None, Fraction]:
-        """Put changes before the first note in force; return the meter and note length after the bar."""
+    def _changes(self, voices: list[VoiceOnLine], line: int, bar: int) -> None:
+        """Check that changes of key, note length and meter can be read and are in all voices that need them."""
         changes: dict[str, dict[str, tuple[str, ...]]] = {}
-        now: dict[str, Any] = {"M": self.meter, "L": self.unit}
-        later: dict[str, Any] = {}
-        for voice, content in segments:
-            for name, text, leading in _fields(content):
-                of_voices = changes.setdefault(name, {})
-                of_voices[voice] = (*of_voices.get(voice, ()), text)
-                value = self._value(name, text, "change", line, bar, voice)
-                if name != "K" and voice == next(iter(of_voices)) and (value or name == "M"):
-                    (now if leading else later)[name] = value
+        for voice in voices:
+            for change in voice.changes:
+                of_voices = changes.setdefault(change.name, {})
+                of_voices[voice.name] = (*of_voices.get(voice.name, ()), change.text)
+                if change.error:
+                    self.issue("change", f"{change.name}: {change.error.reason}", line, bar, voice.name)
         for name, of_voices in changes.items():
             exempt = self.keyless if name == "K" else set()
             # Text without silent voices leaves them out of the first bar even where they have a change there.
-            present = {voice for voice, _ in segments if voice in self.voices}
+            present = {voice.name for voice in voices if voice.name in self.voices}
             needed = len(present - exempt) if bar == 1 else len(self.voices) - len(exempt)
             if name == "K" and all("clef" in text for texts in of_voices.values() for text in texts):
                 continue  # a voice may change its clef alone
@@ -347,26 +328,17 @@ class _Check:
                 self.issue("change", f"[{name}:] is only in voice {which}; {needed} need it", line, bar)
             elif name != "K" and len(set(of_voices.values())) > 1:
                 self.issue("change", f"[{name}:] differs between voices", line, bar)
-        self.meter, self.unit = now["M"], now["L"]
-        return later.get("M", self.meter), later.get("L", self.unit)
 
-    def _voice(self, name: str, content: str, expected: Fraction | None, line: int, bar: int) -> _VoiceBar:
-        length = None
-        try:
-            parsed = parse_bar(content.strip())
-            left, right = barlines_of(parsed)
-            length = total_duration(parsed, meter=self.meter, bar_length=expected)
-        except FormatError as error:
-            segment = split_segment(content)
-            left, right = ("".join(part.split()) for part in (segment.left, segment.right))
-            reason = f"{error.reason} (column {error.column} of the bar)"
-            self.issue("unparsable", reason, line, bar, name)
-        if not right:
-            self.issue("barline", "no barline at the end of the bar", line, bar, name)
-        return _VoiceBar(name, left, right, length)
+    def _voice(self, voice: VoiceOnLine, line: int, bar: int) -> None:
+        """Check that the bar of a voice can be read and ends with a barline."""
+        if voice.error:
+            reason = f"{voice.error.reason} (column {voice.error.column} of the bar)"
+            self.issue("unparsable", reason, line, bar, voice.name)
+        if not voice.right:
+            self.issue("barline", "no barline at the end of the bar", line, bar, voice.name)
 
-    def _aligned(self, voices: list[_VoiceBar], length: Fraction | None, line: int, bar: int) -> bool:
-        """Compare the barlines with the first voice, durations with the common one; True when any differ."""
+    def _aligned(self, voices: list[VoiceOnLine], length: Fraction | None, line: int, bar: int) -> bool:
+        """Compare barlines with the first voice and durations with the common one; return whether any differ."""
         before = len(self.issues)
         first = voices[0]
         for voice in voices[1:]:
@@ -379,12 +351,12 @@ class _Check:
                     self.issue("barline", reason, line, bar, voice.name)
         for voice in voices:
             if voice.length is not None and length is not None and voice.length != length:
-                reason = f"lasts {_shown(voice.length)}, the bar {_shown(length)}"
+                reason = f"lasts {_shown(voice.length)}, but the bar lasts {_shown(length)}"
                 self.issue("duration", reason, line, bar, voice.name)
         return len(self.issues) > before
 
     def whole(self) -> None:
-        """Check what takes more than one bar."""
+        """Check what concerns several bars."""
         if not self.rows:
             self.issue("no-music", "no line has a [V:n]", None)
             return
@@ -402,7 +374,7 @@ class _Check:
                 continue
             around = (self.rows[index - 1].right, row.left, row.right, self.rows[index + 1].left)
             if not allows_other_length(around, shorter=row.length < row.expected):
-                reason = f"the bar lasts {_shown(row.length)}, the meter asks for {_shown(row.expected)}"
+                reason = f"the bar lasts {_shown(row.length)}, but the meter says {_shown(row.expected)}"
                 self.issue("meter", reason, row.line, index + 1)
 
     def _repeats(self) -> None:
@@ -417,33 +389,6 @@ class _Check:
                 self.issue(
                     "repeat", f"the repeat of bar {bar} has no end", self.rows[-1].line, len(self.rows)
                 )
-
-
-def _fields(content: str) -> list[tuple[str, str, bool]]:
-    """Return name and value of the fields K, L and M, and whether they stand before the notes."""
-    if not any(f"[{name}:" in content for name in _CHANGES):
-        return []
-    found: list[tuple[str, str, bool]] = []
-    leading = True
-    for token in split_tokens(content):
-        kind = kind_of(token)
-        if kind == "field" and token[1] in _CHANGES:
-            found.append((token[1], token[3:-1].strip(), leading))
-        leading = leading and kind not in _TIMED
-    return found
-
-
-def barlines_of(bar: Bar) -> tuple[str, str]:
-    """Return the barlines before and after a bar, without blanks; empty where there is none."""
-    left, right = (_spelled(barline) for barline in (bar.left, bar.right))
-    # The only barline of an empty bar is the one at its end.
-    return (left, right) if bar.elements or right else ("", left)
-
-
-def _spelled(barline: Barline | None) -> str:
-    if barline is None:
-        return ""
-    return (barline.sign or "[") + barline.volta
 
 
 def _shown(length: Fraction) -> str:

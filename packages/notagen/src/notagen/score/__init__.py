@@ -1,4 +1,4 @@
-"""A piece in musical time, read from ABC in any layout; what the exporters, the player and the repair work on."""
+"""Scores: pieces in musical time, read from ABC in any layout. MusicXML export and playback are based on them."""
 
 from notagen.score.model import (
     Annotation,

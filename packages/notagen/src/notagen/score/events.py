@@ -1,4 +1,4 @@
-"""Bars of syntax to measures of events: exact times, resolved pitches, ties, slurs and tuplets."""
+"""Converts parsed bars to measures of events with exact times, resolved pitches, ties, slurs and tuplets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import lru_cache
 
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
-from notagen.abc.syntax import Annotation as QuotedText
 from notagen.abc.syntax import (
     Bar,
     Chord,
@@ -18,13 +17,14 @@ from notagen.abc.syntax import (
     InlineField,
     Note,
     Overlay,
+    QuotedText,
     Rest,
     Slur,
     Space,
     Tie,
 )
+from notagen.score.event_line import EventLine
 from notagen.score.layout import read_clef, read_tempo, read_time
-from notagen.score.lines import Line
 from notagen.score.model import (
     NO_MARKS,
     Annotation,
@@ -44,7 +44,7 @@ from notagen.score.tuplets import stretched, tuplet_marks
 from pentatonic.errors import FormatError
 
 MAX_LAYERS = 4
-#: Of times in a measure, as fractions of a whole note.
+#: Largest denominator of times in a measure, which are fractions of a whole note.
 MAX_DENOMINATOR = 1 << 24
 
 _SHARPS = "FCGDAEB"
@@ -58,7 +58,7 @@ _SHORTHAND = {
 
 @dataclass
 class _Pending:
-    """What stands before the next event."""
+    """Marks for the next event."""
 
     decorations: list[str] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
@@ -82,7 +82,7 @@ class _Pending:
 
 @dataclass(frozen=True)
 class OpenMeasure:
-    """A measure without barlines; ``layers`` are lists that later measures may still change: ties, slurs."""
+    """A measure without barlines; later measures may still add ties and slurs to the events in ``layers``."""
 
     key: Key
     time: TimeSignature
@@ -93,7 +93,7 @@ class OpenMeasure:
 
     @property
     def duration(self) -> Fraction:
-        """How long its longest layer lasts."""
+        """Duration of its longest layer."""
         return max(events[-1].end if events else Fraction(0) for events, _ in self.layers)
 
     def close(self, left: str, right: str) -> Measure:
@@ -103,25 +103,25 @@ class OpenMeasure:
 
 
 class VoiceReader:
-    """Reads the bars of one voice in their order.
+    """Reads the bars of one voice in order.
 
     Args:
-        key: The key at the start.
-        time: The time signature at the start.
-        clef: The clef at the start.
-        unit_length: The note length at the start, in whole notes.
+        key: Key at the start.
+        time: Time signature at the start.
+        clef: Clef at the start.
+        unit_length: Unit note length at the start, in whole notes.
     """
 
     def __init__(self, key: Key, time: TimeSignature, clef: Clef, unit_length: Fraction) -> None:
         self.key, self.time, self.clef, self.unit = key, time, clef, unit_length
-        self.lines = [Line()]
+        self.lines = [EventLine()]
         self.pending = _Pending()
 
     def bar(self, bar: Bar) -> OpenMeasure:
         """Read a bar.
 
         Raises:
-            FormatError: A duration, a key, a meter or a note length in it is wrong.
+            FormatError: A duration, key, meter or note length in the bar is invalid.
         """
         self.accidentals: dict[tuple[str, int], int] = {}
         self.changes: list[Change] = []
@@ -154,14 +154,14 @@ class VoiceReader:
         return OpenMeasure(key, time, clef, layers, tuple(self.changes), bar.line)
 
     def rest(self, length: Fraction, invisible: bool) -> OpenMeasure:
-        """Read a bar that the source leaves out."""
+        """Return a measure of rest for a bar that the source leaves out."""
         for line in self.lines:
             line.events, line.tied = [], {}
         self.lines[0].add(Event(Fraction(0), length, invisible=invisible))
         return OpenMeasure(self.key, self.time, self.clef, ((self.lines[0].events, NO_MARKS),), (), None)
 
     def _take(self) -> Marks:
-        """Return what stands before the next event, and begin anew."""
+        """Return the marks for the next event, and start an empty collection."""
         pending, self.pending = self.pending, _Pending()
         return pending.marks() or NO_MARKS
 
@@ -170,7 +170,7 @@ class VoiceReader:
         if self.layer == MAX_LAYERS:
             raise FormatError(f"more than {MAX_LAYERS} layers in a bar", line=bar.line, column=bar.column)
         if self.layer == len(self.lines):
-            self.lines.append(Line())
+            self.lines.append(EventLine())
         self.onset, self.joined = Fraction(0), False
 
     def _event(self, element: Note | Chord | Rest, length: Fraction, tuplets: tuple[TupletMark, ...]) -> None:
@@ -185,12 +185,12 @@ class VoiceReader:
         duration = length * self.unit
         invisible = isinstance(element, Rest) and element.letter in "xX"
         if not duration:
-            raise FormatError("a note or rest of no length")
+            raise FormatError("the length of a note or rest is 0")
         line.add(Event(self.onset, duration, heads, invisible, self._take(), tuplets, (), self.joined))
         self.joined = True
         self.onset += duration
         if max(duration.denominator, self.onset.denominator) > MAX_DENOMINATOR:
-            raise FormatError("the lengths have no common unit that can be written")
+            raise FormatError(f"the note lengths need a common denominator above {MAX_DENOMINATOR}")
         if isinstance(element, Chord):
             line.tie([element.tie or tie for tie in _tied(element)])
         elif isinstance(element, Note) and element.tie:
@@ -221,14 +221,14 @@ class VoiceReader:
         elif isinstance(element, InlineField):
             self._field(element)
 
-    def _head(self, note: Note, line: Line | None = None) -> Head:
+    def _head(self, note: Note, line: EventLine | None = None) -> Head:
         step, octave = note.letter.upper(), note.octave
         if note.accidental:
             alter = self.accidentals[step, octave] = _ALTERATIONS[note.accidental]
         elif (step, octave) in self.accidentals:
             alter = self.accidentals[step, octave]
         elif line is not None and (step, octave) in line.tied:
-            alter = line.tied[step, octave]  # a tie carries the alteration over the barline
+            alter = line.tied[step, octave]  # a tie keeps the alteration beyond the barline
         else:
             alter = _signature(self.key.fifths, step)
         return Head(Pitch(step, alter, octave), note.accidental)
@@ -268,7 +268,7 @@ class VoiceReader:
 
 @lru_cache(maxsize=256)
 def _signature(fifths: int, step: str) -> int:
-    """The alteration of a letter in a key signature."""
+    """Return the alteration of a letter in a key signature."""
     return (fifths + 6 - _SHARPS.index(step)) // 7
 
 
@@ -279,7 +279,7 @@ def _decoration_name(text: str) -> str:
 
 
 def _tied(chord: Chord) -> list[bool]:
-    """Whether each note of a chord has a tie of its own."""
+    """Return for each note of a chord whether it has its own tie."""
     tied: list[bool] = []
     for element in chord.elements:
         if isinstance(element, Note):

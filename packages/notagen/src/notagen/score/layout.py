@@ -1,4 +1,4 @@
-"""The header of a tune: how its voices are declared, and how ``%%score`` puts them on staves and in parts."""
+"""Reads fields of the header: declarations of voices, meter, tempo, and staves and parts in ``%%score``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_TRANSPOSE = 127
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a ``V:`` line says of its voice; ``clef`` is empty where it says nothing."""
+    """The attributes in a ``V:`` line; ``clef`` is empty where it has none."""
 
     clef: str = ""
     full_name: str = ""
@@ -36,7 +36,7 @@ class Declaration:
 
 
 def read_declaration(value: str) -> Declaration:
-    """Read what follows the name in a ``V:`` field: a clef and attributes, in any order; others are ignored."""
+    """Read the value of a ``V:`` field after the name: a clef and attributes in any order; other words are ignored."""
     attributes = {match[1]: match[2] or match[3] or "" for match in _ATTRIBUTE.finditer(value)}
     lines = _number(attributes.get("stafflines", ""), _MAX_STAFF_LINES)
     return Declaration(
@@ -58,7 +58,7 @@ def read_time(value: str, *, line: int | None = None, column: int | None = None)
     """Read the value of an ``M:`` field.
 
     Raises:
-        FormatError: It is no meter.
+        FormatError: ``value`` is not a meter.
     """
     text = "".join(value.partition("%")[0].split())
     return TimeSignature(parse_meter(text, line=line, column=column), text)
@@ -69,10 +69,10 @@ def read_tempo(value: str, unit_length: Fraction) -> Tempo | None:
 
     Args:
         value: Text in quotes, a beat and a number in any order; a number alone counts unit lengths a minute.
-        unit_length: In whole notes.
+        unit_length: Unit note length in whole notes.
 
     Returns:
-        The tempo; None where nothing of it is understood.
+        The tempo; None where the value has neither a readable tempo nor text.
     """
     text = " ".join(part.strip() for part in re.findall(r'"([^"]*)"', value)).strip()
     match = _TEMPO.fullmatch(re.sub(r'"[^"]*"', " ", value.partition("%")[0]).strip())
@@ -86,7 +86,7 @@ def read_tempo(value: str, unit_length: Fraction) -> Tempo | None:
 
 @dataclass
 class _Frame:
-    """An open bracket of ``%%score`` and what stands in it."""
+    """An open bracket of ``%%score`` and its contents."""
 
     sign: str
     members: list[Part | Group] = field(default_factory=list)
@@ -97,16 +97,16 @@ class _Frame:
 def read_layout(value: str, named: Mapping[str, bool]) -> tuple[Part | Group, ...]:
     """Read the value of ``%%score``.
 
-    Voices in ``( )`` share a staff. Staves in ``{ }`` are one part, unless a lower one has a name of its own:
-    then they are parts under a brace. A closing bracket that does not match the
-    last open one is ignored, and what stays open ends with the line.
+    Voices in ``( )`` share a staff. Staves in ``{ }`` are one part, unless a lower staff has a name of its own: then
+    they are separate parts under a brace. A closing bracket that does not match the last open one is ignored, and open
+    brackets are closed at the end of the line.
 
     Args:
-        value: Such as ``1 { ( 2 3 ) | 4 }``; names that are no voice or come again are left out.
-        named: All voices -> whether they have a name.
+        value: Such as ``1 { ( 2 3 ) | 4 }``; unknown and repeated names are ignored.
+        named: All voices -> whether they have an instrument name.
 
     Returns:
-        The layout of all voices; those that the value lacks come last, each as a part.
+        The layout of all voices; voices that the value does not name come last, each as a part.
     """
     left = dict(named)
     frames = [_Frame("")]
@@ -130,7 +130,7 @@ def read_layout(value: str, named: Mapping[str, bool]) -> tuple[Part | Group, ..
 
 
 def _close(frames: list[_Frame], named: Mapping[str, bool]) -> None:
-    """Close the innermost bracket into the one around it."""
+    """Close the innermost bracket, and add its contents to the one around it."""
     frame = frames.pop()
     members = frame.members
     if frame.names:

@@ -1,7 +1,7 @@
-"""A piece in musical time: what the programs that write, play and repair music share.
+"""A piece in musical time, the common model of MusicXML export and playback.
 
-All objects are immutable. Times are exact fractions of a whole note, counted from the start of the measure;
-a pitch is the one that the staff shows (see :attr:`Voice.transpose`).
+All objects are immutable. Times are exact fractions of a whole note, counted from the start of the measure; pitches are
+as written on the staff (see :attr:`Voice.transpose`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Pitch:
 
     Args:
         step: ``C`` to ``B``.
-        alter: Semitones from the natural note, -2..2 (more only in keys of more than seven signs).
+        alter: Semitones from the natural note, -2..2 (beyond that only in keys of more than seven signs).
         octave: 4 starts at middle C.
     """
 
@@ -32,19 +32,19 @@ class Pitch:
 
     @property
     def midi(self) -> int:
-        """The number of the pitch, 60 for middle C; it can lie outside 0..127."""
+        """MIDI number of the pitch, 60 for middle C; it may be outside 0..127."""
         return 12 * (self.octave + 1) + _NATURALS[self.step] + self.alter
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One note of a chord.
+    """A note head: one note of a chord, or a single note.
 
     Args:
-        pitch: Its pitch, the key and the accidentals earlier in the bar applied.
-        accidental: The sign that is written before it: ``""``, ``^``, ``^^``, ``=``, ``_`` or ``__``.
-        tie_start: It sounds on into the same pitch of the next event of its layer.
-        tie_stop: It continues the event before.
+        pitch: Its pitch, with the key and earlier accidentals of the bar applied.
+        accidental: The accidental written before it: ``""``, ``^``, ``^^``, ``=``, ``_`` or ``__``.
+        tie_start: Whether it is tied to the same pitch in the next event of its layer.
+        tie_stop: Whether it is tied to the same pitch in the event before.
     """
 
     pitch: Pitch
@@ -55,7 +55,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class GraceNote:
-    """A grace note (or chord), which takes no time; ``duration`` is how long it is written."""
+    """A grace note or chord, which takes no time; ``duration`` is its written length."""
 
     heads: tuple[Head, ...]
     duration: Fraction
@@ -64,7 +64,7 @@ class GraceNote:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Text at the staff; ``placement`` is ``above``, ``below``, ``left``, ``right`` or empty (anywhere)."""
+    """Text beside the staff; ``placement`` is ``above``, ``below``, ``left``, ``right`` or empty (anywhere)."""
 
     text: str
     placement: str
@@ -72,13 +72,12 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What is written before an event.
+    """Marks written before an event.
 
     Args:
-        decorations: Names without their ``!``; the one-letter signs have the name they stand for, such as
-            ``trill`` for ``T``.
+        decorations: Names without ``!``; one-letter decorations have their full name, such as ``trill`` for ``T``.
         annotations: Texts.
-        chord_symbols: Such as ``Gm7/D``.
+        chord_symbols: Chord symbols such as ``Gm7/D``.
         grace: Grace notes.
     """
 
@@ -96,7 +95,7 @@ NO_MARKS = Marks()
 
 @dataclass(frozen=True, slots=True)
 class TupletMark:
-    """A tuplet that an event is in: ``actual`` notes in the time of ``normal``."""
+    """One of the tuplets of an event: ``actual`` notes in the time of ``normal``."""
 
     actual: int
     normal: int
@@ -106,7 +105,7 @@ class TupletMark:
 
 @dataclass(frozen=True, slots=True)
 class SlurEnd:
-    """The start or the end of a slur; ``number`` tells apart slurs of a layer that are open together."""
+    """The start or the end of a slur; ``number`` distinguishes slurs of a layer that are open at the same time."""
 
     number: int
     starts: bool
@@ -119,13 +118,13 @@ class Event:
 
     Args:
         onset: Time since the start of the measure.
-        duration: How long it lasts; tuplets and broken rhythm are applied.
+        duration: Duration, with tuplets and broken rhythm applied.
         heads: Its notes in the order of the source; none for a rest.
-        invisible: A rest that is not drawn (``x``).
-        marks: What is written before it.
-        tuplets: The tuplets it is in, the outermost first.
+        invisible: Whether it is a rest that is not drawn (``x``).
+        marks: Marks written before it.
+        tuplets: The tuplets it is part of, the outermost first.
         slurs: Slurs that start or end at it.
-        joined: No blank stands between it and the event before: short notes share a beam.
+        joined: Whether no blank separates it from the event before, so that short notes share a beam.
     """
 
     onset: Fraction
@@ -139,17 +138,17 @@ class Event:
 
     @property
     def rest(self) -> bool:
-        """Whether it is silent."""
+        """Whether the event is a rest."""
         return not self.heads
 
     @property
     def end(self) -> Fraction:
-        """Time of its end since the start of the measure."""
+        """Time at which it ends, since the start of the measure."""
         return self.onset + self.duration
 
     @property
     def written_duration(self) -> Fraction:
-        """The duration that its note value shows: the tuplets taken out."""
+        """Duration of its note value, without the effect of tuplets."""
         duration = self.duration
         for tuplet in self.tuplets:
             duration *= Fraction(tuplet.actual, tuplet.normal)
@@ -158,11 +157,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One line of events of a measure; an overlay ``&`` starts another one.
+    """One sequence of events of a measure; an overlay ``&`` starts another one.
 
     Args:
-        events: In time, without gaps.
-        trailing: What is written after the last event.
+        events: Events in order, without gaps.
+        trailing: Marks after the last event.
     """
 
     events: tuple[Event, ...]
@@ -170,13 +169,13 @@ class Layer:
 
     @property
     def duration(self) -> Fraction:
-        """The sum of its events."""
+        """Sum of the durations of its events."""
         return self.events[-1].end if self.events else Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Tempo:
-    """A tempo: ``per_minute`` beats of the length ``beat``; either may be absent, and so may the ``text``."""
+    """A tempo of ``per_minute`` beats of length ``beat``; either is None where only the ``text`` is known."""
 
     beat: Fraction | None
     per_minute: Fraction | None
@@ -184,7 +183,7 @@ class Tempo:
 
     @property
     def whole_note_s(self) -> float | None:
-        """Seconds that a whole note lasts; None when only the text is known."""
+        """Duration of a whole note in seconds; None where only the text is known."""
         if self.beat is None or self.per_minute is None:
             return None
         return float(60 / (self.beat * self.per_minute))
@@ -192,7 +191,7 @@ class Tempo:
 
 @dataclass(frozen=True, slots=True)
 class TimeSignature:
-    """A meter and how it is written: ``6/8``, ``C``, ``C|``, ``2+3/8``; ``meter`` is None in free meter."""
+    """A meter and its spelling: ``6/8``, ``C``, ``C|``, ``2+3/8``; ``meter`` is None for free meter."""
 
     meter: Meter | None
     text: str = ""
@@ -200,9 +199,9 @@ class TimeSignature:
 
 @dataclass(frozen=True, slots=True)
 class Clef:
-    """A clef by its word: ``treble``, ``alto``, ``tenor``, ``bass``, ``perc``, perhaps with ``-8 +8 -15 +15``.
+    """A clef by its ABC word: ``treble``, ``alto``, ``tenor``, ``bass``, ``perc``, optionally with ``-8 +8 -15 +15``.
 
-    Pitches are those that sound: the octave of a clef only says how they are drawn.
+    The octave of a clef does not change pitches; it only says how they are drawn.
     """
 
     word: str
@@ -210,7 +209,7 @@ class Clef:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A key, meter, clef, tempo or section label (as text) that comes into force inside a measure."""
+    """A change of key, meter, clef or tempo, or a section label (as text), inside a measure."""
 
     onset: Fraction
     value: Key | TimeSignature | Clef | Tempo | str
@@ -221,17 +220,17 @@ class Measure:
     """One measure of one voice.
 
     Args:
-        key: The key in force at its start.
-        time: The time signature in force at its start.
-        clef: The clef in force at its start.
-        layers: At least one; the others are overlays.
-        changes: What changes later in it, and every tempo and label of it.
-        left: Barline sign before it, such as ``|:``; the same as the ``right`` of the measure before.
-        right: Barline sign after it; empty where the music breaks off.
-        ending: Numbers of the ending (volta) that it belongs to; empty outside of endings.
-        ending_starts: Whether the ending starts with it.
-        ending_stops: Whether the ending stops with it.
-        line: Line of the source it comes from.
+        key: Key at its start.
+        time: Time signature at its start.
+        clef: Clef at its start.
+        layers: At least one; further ones are overlays.
+        changes: Changes after its start, and all its tempos and section labels.
+        left: Barline before it, such as ``|:``; the same as ``right`` of the measure before.
+        right: Barline after it; empty at the end of an unfinished piece.
+        ending: Numbers of its ending (volta); empty outside of endings.
+        ending_starts: Whether it is the first measure of the ending.
+        ending_stops: Whether it is the last measure of the ending.
+        line: Line of the source; None for a measure that the source leaves out.
     """
 
     key: Key
@@ -248,22 +247,22 @@ class Measure:
 
     @property
     def duration(self) -> Fraction:
-        """How long its longest layer lasts."""
+        """Duration of its longest layer."""
         return max(layer.duration for layer in self.layers)
 
     @property
     def nominal_duration(self) -> Fraction | None:
-        """How long the meter says it lasts; None in free meter."""
+        """Duration by the meter; None in free meter."""
         return self.time.meter.length if self.time.meter else None
 
     @property
     def repeat_starts(self) -> bool:
-        """Whether repeated music starts with it."""
+        """Whether a repeat starts with the measure."""
         return self.left.endswith(":")
 
     @property
     def repeat_stops(self) -> bool:
-        """Whether repeated music stops with it."""
+        """Whether a repeat ends with the measure."""
         return self.right.startswith(":")
 
 
@@ -272,13 +271,13 @@ class Voice:
     """One voice of the piece.
 
     Args:
-        name: As in ``V:name``.
-        measures: As many as every other voice has.
-        full_name: Name of the instrument before the first system; empty for none.
-        abbreviation: Its name before the other systems.
-        transpose: Semitones from the pitches of the score to those that sound.
-        staff_lines: Lines of its staff, where the source says.
-        percussion: Its notes are places on the staff, not pitches.
+        name: Name as in ``V:name``.
+        measures: The measures; all voices have the same number.
+        full_name: Instrument name before the first system; empty for none.
+        abbreviation: Instrument name before the other systems; empty for none.
+        transpose: Semitones from written to sounding pitch.
+        staff_lines: Number of staff lines; None where the source does not say.
+        percussion: Whether its notes are positions on the staff without pitch.
     """
 
     name: str
@@ -292,19 +291,19 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one player reads: staves, each with the names of the voices on it."""
+    """One or more staves for one player, each with the names of its voices."""
 
     staves: tuple[tuple[str, ...], ...]
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """The voices of all staves, from the top."""
+        """Names of the voices of all staves, from the top."""
         return tuple(name for staff in self.staves for name in staff)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parts under one sign at the left edge; ``joined`` where barlines go through all of them."""
+    """Parts under one brace or bracket; ``joined`` if barlines go through all of them."""
 
     symbol: Literal["brace", "bracket"]
     members: tuple[Part | Group, ...]
@@ -320,8 +319,8 @@ class Score:
         layout: Parts and groups of parts, from the top.
         title: First title; empty without one.
         composer: First composer; empty without one.
-        tempo: The tempo at the start, where the header has one.
-        unit_length: The note length of the header, in whole notes.
+        tempo: Tempo at the start; None where the header has none.
+        unit_length: Unit note length of the header, in whole notes.
     """
 
     voices: Mapping[str, Voice]
@@ -338,13 +337,13 @@ class Score:
 
     @property
     def key(self) -> Key:
-        """The key at the start, of the first voice that has one."""
+        """Key at the start, of the first voice that is not percussion."""
         keys = [voice.measures[0].key for voice in self.voices.values() if not voice.percussion]
         return keys[0] if keys else Key("", "", 0)
 
     @property
     def time(self) -> TimeSignature:
-        """The time signature at the start."""
+        """Time signature at the start."""
         return next(iter(self.voices.values())).measures[0].time
 
     @property

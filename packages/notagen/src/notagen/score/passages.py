@@ -1,4 +1,4 @@
-"""The bars of every voice, taken together from the lines of a tune in either layout."""
+"""Collects the bars of each voice from the lines of a tune in either layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from notagen.abc.syntax import (
 from pentatonic.errors import FormatError
 
 MAX_VOICES = 128
-#: Bars of all voices together, those included that the source does not spell out.
+#: Most bars of all voices together, including bars of rest that the source does not spell out.
 MAX_BARS = 1 << 16
 
 _INLINE_KINDS = "KLMPQ"
@@ -31,14 +31,16 @@ _INLINE_KINDS = "KLMPQ"
 
 @dataclass
 class Passage:
-    """The bars of one voice as they are collected.
+    """The bars of one voice, while they are collected.
 
     Args:
-        declaration: What the ``V:`` fields say of it.
-        bars: Each without its barlines; None where the source leaves the voice out because it rests.
-        barlines: The barline before the first bar, then the one after each bar; None for none.
-        pending: What follows the last bar.
-        sounds: Whether there is a note or a rest in it.
+        declaration: Value of its ``V:`` field after the name.
+        bars: Bars without barlines; None where the source leaves the voice out because it rests.
+        barlines: Barline before the first bar, then after each bar; None for none.
+        pending: Elements after the last bar.
+        sounds: Whether ``pending`` has a note or a rest.
+        line: Line of the first pending element.
+        column: Column of the first pending element.
     """
 
     declaration: str = ""
@@ -50,17 +52,17 @@ class Passage:
     column: int = 1
 
     def feed(self, elements: Iterable[Element], line: int, column: int) -> None:
-        """Add what stands between barlines, or a part of it."""
+        """Add elements of the current bar."""
         if not self.pending:
             self.line, self.column = line, column
         else:
-            self.pending.append(Space(" "))  # a new line ends the beam
+            self.pending.append(Space(" "))  # a line end separates beams
         for element in elements:
             self.pending.append(element)
             self.sounds |= isinstance(element, (Note, Chord, Rest))
 
     def barline(self, barline: Barline | None) -> None:
-        """End the bar; a barline before which nothing sounds is one with the barline before it."""
+        """End the bar; without notes and rests since the last barline, merge the two barlines."""
         if self.sounds:
             self.bars.append(Bar(tuple(self.pending), line=self.line, column=self.column))
             self.barlines.append(barline)
@@ -69,7 +71,7 @@ class Passage:
             self.barlines[-1] = _joined(self.barlines[-1], barline)
 
     def line_of_voice(self, voice: VoiceLine, line: int) -> None:
-        """Add what one line of the source has of the voice."""
+        """Add the bars of the voice on one line of the source."""
         for bar in voice.bars:
             if bar.left is not None:
                 self.feed(bar.prefix, line, bar.column)
@@ -79,7 +81,7 @@ class Passage:
                 self.barline(bar.right)
 
     def end(self) -> None:
-        """End the music: the last bar needs no barline, and what does not sound belongs to the bar before."""
+        """End the music: the last bar needs no barline, and trailing marks belong to the bar before."""
         self.barline(None)
         last = self.bars[-1] if self.bars else None
         if last is not None and self.pending:
@@ -87,14 +89,13 @@ class Passage:
             self.pending = []
 
 
-def collect(tune: Tune) -> dict[str, Passage]:
+def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
     """Sort the music of a tune by voice.
-
-    Layout is interleaved where a line of text has several voices or a mark ``[r:done/left]``: there the voices
-    that are not on a line rest. In standard layout a rest ``Zn`` counts as ``n`` bars.
 
     Args:
         tune: The tune.
+        interleaved: Whether it is in interleaved layout: then voices that are not on a line rest. In standard layout
+            a rest ``Zn`` counts as ``n`` bars.
 
     Returns:
         Voice name -> its bars, in the order of declarations; all have the same number of bars.
@@ -103,8 +104,6 @@ def collect(tune: Tune) -> dict[str, Passage]:
         FormatError: There is no music, the voices have different numbers of bars, or there are more than
             ``MAX_VOICES`` voices or ``MAX_BARS`` bars.
     """
-    lines = [line for line in tune.body if isinstance(line, MusicLine)]
-    interleaved = any(len(line.voices) > 1 or line.progress for line in lines)
     collector = _Collector()
     for line in tune.header.fields("V"):
         collector.declare(line.value, line.line)
@@ -137,7 +136,7 @@ def _check(passages: dict[str, Passage]) -> None:
 
 
 def _opening_voice(tune: Tune) -> str:
-    """The voice of music without any ``V:`` before it in the body."""
+    """Return the voice of music in the body before any ``V:``."""
     seen_key = False
     voice = ""
     for line in tune.header.lines:
@@ -150,7 +149,7 @@ def _opening_voice(tune: Tune) -> str:
 
 
 class _Collector:
-    """Takes the lines of the body in their order."""
+    """Collects the bars of all voices from the lines of the body, in order."""
 
     def __init__(self) -> None:
         self.passages: dict[str, Passage] = {}
@@ -158,7 +157,7 @@ class _Collector:
         self.bars = 0  # of an interleaved tune, per voice
 
     def declare(self, value: str, line: int) -> str:
-        """Return the name in the value of a ``V:`` field, and keep what the value says."""
+        """Return the name in the value of a ``V:`` field, and keep the rest of the value."""
         name, _, declaration = value.strip().partition(" ")
         if not name:
             raise FormatError("V: needs a name, such as V:1", line=line)
@@ -195,7 +194,7 @@ class _Collector:
             if part.voice is None:
                 if timed:
                     raise FormatError("music without [V:…] among lines that have it", line=line.line)
-                continue  # blanks before a mark
+                continue  # blanks before the first [V:n]
             self.current = self.declare(part.voice, line.line)
             passage = self.voice(self.current, line.line)
             if not timed:
@@ -220,7 +219,7 @@ class _Collector:
                 self._copy_barlines(passage, playing[-1])
 
     def _rest(self, passage: Passage) -> None:
-        """Fill a voice that comes late up with rests."""
+        """Add rests for the lines so far on which the voice was left out."""
         missing = self.bars - len(passage.bars)
         passage.bars += [None] * missing
         passage.barlines += [None] * missing
@@ -234,7 +233,7 @@ class _Collector:
 
 
 def _joined(before: Barline | None, after: Barline) -> Barline:
-    """The one barline that stands for two with nothing between them."""
+    """Merge two barlines with nothing between them."""
     if before is None:
         return after
     first, second = before.sign, after.sign
@@ -246,7 +245,7 @@ def _joined(before: Barline | None, after: Barline) -> Barline:
 
 
 def _spell_out_rests(passage: Passage) -> None:
-    """Make ``n`` bars of one that is only the rest ``Zn``."""
+    """Replace a bar that is only the rest ``Zn`` by ``n`` bars."""
     bars: list[Bar | None] = []
     barlines = passage.barlines[:1]
     for bar, barline in zip(passage.bars, passage.barlines[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Text to score."""
+"""Reads ABC text into a score."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fractions import Fraction
 from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
 from notagen.abc.parser import parse_tune
 from notagen.abc.syntax import Barline, Comment, Field, Header
+from notagen.notation.layout import is_interleaved
 from notagen.score.events import OpenMeasure, VoiceReader
 from notagen.score.layout import Declaration, read_clef, read_declaration, read_layout, read_tempo, read_time
 from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
@@ -25,12 +26,12 @@ _NO_KEY = Key("", "", 0)
 def read_score(text: str) -> Score:
     """Read a piece in any layout: standard, interleaved, or as a model writes it.
 
-    In interleaved layout, voices that are not on a line rest, with ``z`` or, in a later voice of a ``( )`` of
-    ``%%score``, ``x``; the rest is as long as the bars of the others. Marks ``[r:done/left]``, prompts and
-    other comments, and lyrics are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
+    In interleaved layout, voices that are not on a line rest as long as the bars of the others, with ``z`` or, in all
+    but the first voice of a ``( )`` of ``%%score``, with ``x``. Countdown tags, prompts and other comments, and lyrics
+    are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
 
-    Accidentals hold for the same letter in the same octave up to the barline or a change of key, and a tie
-    carries them on to the note it leads to. Ties and slurs without their other end are left out.
+    Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
+    tied notes. Ties and slurs without a start or end are left out.
 
     Args:
         text: One tune in ABC.
@@ -39,12 +40,12 @@ def read_score(text: str) -> Score:
         The piece; all voices have the same number of measures.
 
     Raises:
-        FormatError: The text is no piece, with the line and column where they are known; for what is wrong in
-            a bar the message names voice and bar.
+        FormatError: The text is not a tune; with line and column where they are known, and with voice and bar in the
+            message where the error is in a bar.
     """
     tune = parse_tune(text)
-    header = _Header(tune.header)
-    passages = collect(tune)
+    header = _HeaderReader(tune.header)
+    passages = collect(tune, interleaved=is_interleaved(text))
     declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
     layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
     later = {name for part in parts_of(layout) for staff in part.staves for name in staff[1:]}
@@ -60,8 +61,8 @@ def read_score(text: str) -> Score:
     )
 
 
-class _Header:
-    """What the header says for all voices, and for those with a ``K:`` of their own."""
+class _HeaderReader:
+    """Reads the header: fields for all voices, and the ``K:`` fields of single voices."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -127,7 +128,7 @@ class _Header:
 def _open_measures(
     passages: dict[str, Passage], readers: dict[str, VoiceReader], later: set[str]
 ) -> dict[str, list[OpenMeasure]]:
-    """Read all voices bar by bar, so that those that rest know how long the others play."""
+    """Read all voices bar by bar, so that voices left out rest as long as the bars of the others."""
     rows: dict[str, list[OpenMeasure]] = {name: [] for name in passages}
     length = Fraction(1)
     for index in range(len(next(iter(passages.values())).bars)):
@@ -139,7 +140,7 @@ def _open_measures(
                 except FormatError as error:
                     reason = f"voice {name}, bar {index + 1}: {error.reason}"
                     raise FormatError(reason, line=error.line or bar.line, column=error.column) from None
-        # Most voices agree; the first of those that are as frequent wins.
+        # The most frequent length; of equally frequent ones the first.
         lengths = Counter(row[index].duration for row in rows.values() if len(row) > index)
         length = max(lengths, key=lengths.__getitem__, default=length)
         for name, row in rows.items():
@@ -149,7 +150,7 @@ def _open_measures(
 
 
 def _closed(rows: Sequence[OpenMeasure], barlines: Sequence[Barline | None]) -> tuple[Measure, ...]:
-    """Put the barlines to the measures, and find the endings."""
+    """Add barlines and endings to the measures."""
     measures: list[Measure] = []
     ending: tuple[int, ...] = ()
     for row, before, after in zip(rows, barlines, barlines[1:], strict=False):
@@ -169,7 +170,7 @@ def _closed(rows: Sequence[OpenMeasure], barlines: Sequence[Barline | None]) -> 
 
 
 def _numbers(volta: str) -> tuple[int, ...]:
-    """The numbers of an ending such as ``1,3`` or ``1-3``."""
+    """Return the numbers of an ending such as ``1,3`` or ``1-3``."""
     numbers: list[int] = []
     for first, last in _VOLTA.findall(volta):
         numbers += range(int(first), int(last or first) + 1)

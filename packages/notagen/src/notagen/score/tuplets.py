@@ -1,4 +1,4 @@
-"""The tuplets of a bar: which notes they hold, and lengths that converters have rounded."""
+"""Tuplets of a bar: which notes they contain, and correction of lengths that converters have rounded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from notagen.score.model import TupletMark
 
 
 @dataclass
-class _OpenTuplet:
+class _UnfinishedTuplet:
+    """A tuplet of ``actual`` notes in the time of ``normal``, of which ``left`` notes are missing."""
+
     actual: int
     normal: int
     left: int
@@ -21,20 +23,20 @@ class _OpenTuplet:
 
 
 def tuplet_marks(elements: Sequence[Element], meter: Meter | None) -> Mapping[int, tuple[TupletMark, ...]]:
-    """Return the tuplets that each note, chord and rest is in, by its index."""
+    """Return the tuplets of each note, chord and rest, by the index of the element."""
     marks: dict[int, tuple[TupletMark, ...]] = {}
-    stack: list[_OpenTuplet] = []
+    stack: list[_UnfinishedTuplet] = []
     for index, element in enumerate(elements):
         if isinstance(element, Tuplet):
             normal = element.q or _normal(element.p, meter)
-            stack.append(_OpenTuplet(element.p, normal, element.r or element.p))
+            stack.append(_UnfinishedTuplet(element.p, normal, element.r or element.p))
         elif isinstance(element, (Note, Chord, Rest)) and stack:
             starts = [tuplet.notes == 0 for tuplet in stack]
             inside = list(stack)
             for tuplet in stack:
                 tuplet.notes += 1
             stack[-1].left -= 1
-            # The notes of a tuplet inside another one count for that one when the inner one is complete.
+            # The notes of a nested tuplet count for the outer one when the inner one is complete.
             while stack and stack[-1].left <= 0:
                 ended = stack.pop()
                 if stack:
@@ -47,7 +49,7 @@ def tuplet_marks(elements: Sequence[Element], meter: Meter | None) -> Mapping[in
 
 
 def stretched(elements: Sequence[Element], lengths: Sequence[Fraction]) -> Sequence[Fraction]:
-    """Stretch tuplets that miss a whole number of units by up to ``TUPLET_ROUNDING``."""
+    """Return the lengths, with tuplets within ``TUPLET_ROUNDING`` of a whole number of units scaled to it."""
     if not any(isinstance(element, Tuplet) for element in elements):
         return lengths
     rounded = list(lengths)
@@ -66,5 +68,5 @@ def stretched(elements: Sequence[Element], lengths: Sequence[Fraction]) -> Seque
 
 @lru_cache(maxsize=256)
 def _normal(p: int, meter: Meter | None) -> int:
-    """In the time of how many notes ``(p`` is played: what :func:`durations` makes of it."""
+    """Return the number of notes in whose time ``(p`` is played, as :func:`notagen.abc.durations` reads it."""
     return int(bar_duration(f"({p}{'C' * p}", meter=meter) or p)

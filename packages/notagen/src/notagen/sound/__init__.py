@@ -1,1 +1,1 @@
-"""How a score sounds: order of repeats, performance, instruments, MIDI and audio."""
+"""Playback of scores: order of repeats, performance, instruments, MIDI and audio."""

@@ -1,4 +1,4 @@
-"""General MIDI programmes for voices, by the names that scores give them."""
+"""General MIDI programmes and drums for voices, by their names in scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 PIANO = 0
 
-# The first entry that is found at the start of a word counts: "bass clarinet" is a clarinet, "bassoon" no bass.
+# The first entry found at the start of a word counts: "bass clarinet" is a clarinet, and "bassoon" is not a bass.
 _PROGRAMMES = (
     ("piccolo", 72),
     ("flute|flaut|flot|traverso", 73),
@@ -43,7 +43,7 @@ _PROGRAMMES = (
 )
 _PATTERNS = tuple((re.compile(rf"\b(?:{words})"), programme) for words, programme in _PROGRAMMES)
 
-# By name; a percussion voice without a known one is a drum set, by the lines of the staff.
+# By name; a percussion voice with an unknown name is a drum set, with drums by the position on the staff.
 _DRUMS = (
     ("bass drum|gran ?cassa|grosse", 36),
     ("snare|side drum|tambour\\b", 38),
@@ -74,7 +74,7 @@ _DRUM_SET = {
 
 
 def programme_of(name: str) -> int:
-    """Return the General MIDI programme, from 0, for the name of an instrument or a voice; piano for none."""
+    """Return the General MIDI programme, from 0, for the name of an instrument or voice; piano for unknown names."""
     name = name.lower()
     return next((programme for pattern, programme in _PATTERNS if pattern.search(name)), PIANO)
 
@@ -84,7 +84,7 @@ def drum_of(name: str, pitch: int) -> int:
 
     Args:
         name: Name of the voice.
-        pitch: MIDI number of the place on the staff, as in treble clef.
+        pitch: MIDI number of the position on the staff in treble clef.
     """
     name = name.lower()
     named = next((drum for pattern, drum in _DRUM_PATTERNS if pattern.search(name)), None)

@@ -11,7 +11,7 @@ from notagen.sound.performance import Performance
 
 TICKS_PER_QUARTER = 480
 
-_MAX_MICROSECONDS = (1 << 24) - 1  # of a quarter
+_MAX_MICROSECONDS = (1 << 24) - 1  # longest quarter note
 _MAX_SHARPS = 7
 _MAX_BEATS = 255
 
@@ -19,8 +19,8 @@ _MAX_BEATS = 255
 def midi_bytes(performance: Performance) -> bytes:
     """Return a piece as the content of a MIDI file; repeats and endings are played out.
 
-    Time signatures with another unit than a power of 2, and keys of more than seven signs, are left out: MIDI
-    has none. Of more than 15 pitched voices some share a channel.
+    Time signatures whose unit is not a power of 2, and keys of more than seven signs, are left out, because MIDI does
+    not have them. If there are more than 15 pitched voices, some share a channel.
     """
     score = ScoreTick(TICKS_PER_QUARTER)
     for position, whole_note_s in performance.tempi:

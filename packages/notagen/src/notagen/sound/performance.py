@@ -1,9 +1,8 @@
-"""A piece as it sounds: which note starts when, how long and how loud, repeats and endings played out.
+"""Performance of a score: start, length and loudness of each note, with repeats and endings played out.
 
-Positions and lengths are exact, in whole notes since the start; seconds follow from the tempi. Dynamics hold for
-all voices of a part up to the next one; staccato shortens, accents are louder, a fermata slows its note down, and
-grace notes take their time from the note they stand before. Other ornaments, hairpins and chord symbols are not
-played.
+Positions and lengths are exact, in whole notes since the start; seconds follow from the tempi. A dynamic mark holds for
+all voices of a part up to the next one; staccato shortens notes, accents are louder, a fermata slows its note down, and
+grace notes take their time from the note after them. Other ornaments, hairpins and chord symbols are not played.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.play_order import play_order, signs_of
 from pentatonic.errors import InputError
 
-#: Bars of all voices together, repeats played out.
+#: Most bars of all voices together, with repeats played out.
 MAX_PLAYED_BARS = 1 << 18
 MAX_DURATION_S = 12 * 3600.0
-#: Seconds of a whole note where the piece has no tempo: 120 quarters a minute.
+#: Seconds of a whole note if the piece has no tempo: 120 quarter notes a minute.
 DEFAULT_WHOLE_NOTE_S = 2.0
 
 _DYNAMICS = {"pppp": 20, "ppp": 28, "pp": 38, "p": 50, "mp": 62, "mf": 74, "f": 88, "ff": 102, "fff": 114,
@@ -42,14 +41,14 @@ _MAX_GRACE_SHARE = Fraction(1, 2)
 
 @dataclass(frozen=True, slots=True)
 class PlayedNote:
-    """One note as it sounds.
+    """One played note.
 
     Args:
-        position: Start, in whole notes since the beginning.
-        length: In whole notes.
+        position: Start, in whole notes since the start of the piece.
+        length: Length in whole notes.
         onset_s: Start in seconds.
-        duration_s: In seconds.
-        pitch: MIDI number, 0..127, 60 for middle C; of a percussion track the General MIDI drum.
+        duration_s: Length in seconds.
+        pitch: MIDI number, 0..127, 60 for middle C; in a percussion track the General MIDI drum.
         velocity: Loudness, 1..127.
     """
 
@@ -63,14 +62,14 @@ class PlayedNote:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What one voice plays.
+    """The notes of one voice.
 
     Args:
         voice: Name of the voice.
-        name: Name of the instrument; that of the part where the voice has none, and perhaps empty.
+        name: Name of the instrument, of the voice or else of its part; may be empty.
         programme: General MIDI programme, 0..127, 0 for piano.
         percussion: Whether pitches are drums.
-        notes: By position, then by pitch.
+        notes: Notes by position, then by pitch.
     """
 
     voice: str
@@ -82,13 +81,13 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """A piece as it sounds.
+    """A played piece.
 
     Args:
         tracks: One per voice, in the order of the score.
-        length: In whole notes, silence at the end included.
-        duration_s: In seconds.
-        tempi: (position, seconds that a whole note lasts from there on); the first is at 0.
+        length: Length in whole notes, including silence at the end.
+        duration_s: Length in seconds.
+        tempi: (position, seconds of a whole note from there on); the first is at 0.
         meters: (position, time signature); the first is at 0.
         keys: (position, key); the first is at 0.
     """
@@ -102,24 +101,24 @@ class Performance:
 
 
 def perform(text: str) -> Performance:
-    """Play a piece out.
+    """Perform a piece.
 
     Args:
         text: One tune in ABC, in any layout; see :func:`notagen.score.read_score`.
 
     Returns:
-        Its notes. Those whose pitch MIDI does not have are left out.
+        The performance, without notes whose pitch is outside the range of MIDI.
 
     Raises:
-        FormatError: The text is no piece.
-        InputError: It would last longer than ``MAX_DURATION_S``, or have more than ``MAX_PLAYED_BARS`` bars.
+        FormatError: The text is not a tune.
+        InputError: The performance is longer than ``MAX_DURATION_S`` or has more than ``MAX_PLAYED_BARS`` bars.
     """
     score = read_score(text)
     order = play_order(signs_of(score), limit=MAX_PLAYED_BARS // len(score.voices))
     clock = _Clock.of(score, order)
     if clock.end_s > MAX_DURATION_S:
         raise InputError(
-            f"the piece lasts {clock.end_s / 3600:.1f} hours; at most {MAX_DURATION_S / 3600:g} are played"
+            f"the piece lasts {clock.end_s / 3600:.1f} hours; at most {MAX_DURATION_S / 3600:g} are allowed"
         )
     names = {name: _name(score, part) for part in score.parts for name in part.voices}
     loudness = {name: _Loudness(score, part) for part in score.parts for name in part.voices}
@@ -139,7 +138,7 @@ def perform(text: str) -> Performance:
 
 
 def _name(score: Score, part: Part) -> str:
-    """The instrument of a part: the first name that one of its voices has."""
+    """Return the instrument name of a part: the first name of one of its voices."""
     return next((score.voices[name].full_name for name in part.voices if score.voices[name].full_name), "")
 
 
@@ -148,14 +147,14 @@ def _name(score: Score, part: Part) -> str:
 
 @dataclass(frozen=True)
 class _Clock:
-    """Where the played measures start, and when every position sounds.
+    """Start of the played measures, and conversion of positions to seconds.
 
     Args:
         starts: Position of each played measure.
         end: Position of the end.
-        positions: Where the tempo changes.
+        positions: Positions of tempo changes.
         rates: Seconds of a whole note from each of ``positions`` on.
-        times_s: When each of ``positions`` sounds.
+        times_s: Time of each of ``positions``.
     """
 
     starts: list[Fraction]
@@ -186,7 +185,7 @@ class _Clock:
         return self.at(self.end)
 
     def at(self, position: Fraction) -> float:
-        """Return when a position sounds, in seconds."""
+        """Return the time of a position in seconds."""
         index = bisect_right(self.positions, position) - 1
         return self.times_s[index] + float(position - self.positions[index]) * self.rates[index]
 
@@ -194,7 +193,7 @@ class _Clock:
 def _tempi_of_measures(
     rows: Sequence[Sequence[Measure]], tempo: Tempo | None
 ) -> list[list[tuple[Fraction, float]]]:
-    """Return for each measure (onset, seconds of a whole note), the first at its start, as the score has them."""
+    """Return for each measure of the score the tempi as (onset, seconds of a whole note); the first onset is 0."""
     rate = (tempo and tempo.whole_note_s) or DEFAULT_WHOLE_NOTE_S
     tempi: list[list[tuple[Fraction, float]]] = []
     for row in rows:
@@ -209,7 +208,7 @@ def _tempi_of_measures(
 
 
 def _fermatas(row: Sequence[Measure]) -> list[tuple[Fraction, Fraction]]:
-    """Return start and end of what fermatas hold; of notes that end together, the last one to start."""
+    """Return start and end of each note with a fermata; of notes that end together only the latest start."""
     starts: dict[Fraction, Fraction] = {}
     for event in (event for measure in row for layer in measure.layers for event in layer.events):
         if not _FERMATAS.isdisjoint(event.marks.decorations):
@@ -220,7 +219,7 @@ def _fermatas(row: Sequence[Measure]) -> list[tuple[Fraction, Fraction]]:
 def _stretched(
     plain: Sequence[tuple[Fraction, float]], held: Sequence[tuple[Fraction, Fraction]]
 ) -> list[tuple[Fraction, float]]:
-    """Slow the tempo down in the intervals that are held."""
+    """Return the tempi, slower in the intervals that are held."""
     if not held:
         return list(plain)
     rates = dict(plain)
@@ -238,7 +237,7 @@ def _stretched(
 def _signatures(
     voice: Voice, order: Sequence[int], clock: _Clock
 ) -> Iterator[tuple[Fraction, Key | TimeSignature]]:
-    """Yield the keys and time signatures of a voice as they are met."""
+    """Yield the keys and time signatures of a voice in the order in which they are played."""
     for start, index in zip(clock.starts, order, strict=True):
         measure = voice.measures[index]
         yield start, measure.key
@@ -249,7 +248,7 @@ def _signatures(
 
 
 def _distinct(points: Iterable[tuple[Fraction, T]]) -> tuple[tuple[Fraction, T], ...]:
-    """Leave out the points at which nothing changes; of several at one position the last one counts."""
+    """Drop points at which the value does not change; of several at one position the last one counts."""
     kept: list[tuple[Fraction, T]] = []
     for position, value in dict(points).items():
         if not kept or kept[-1][1] != value:
@@ -261,7 +260,7 @@ def _distinct(points: Iterable[tuple[Fraction, T]]) -> tuple[tuple[Fraction, T],
 
 
 class _Loudness:
-    """The dynamics of a part, as its voices write them."""
+    """The dynamics of a part, merged from all its voices."""
 
     def __init__(self, score: Score, part: Part) -> None:
         found = {
@@ -285,7 +284,7 @@ class _Loudness:
 
 @dataclass
 class _Player:
-    """The notes of a voice as they are played, before they have times in seconds."""
+    """Collects the played notes of a voice, without times in seconds."""
 
     voice: Voice
     name: str
@@ -295,7 +294,7 @@ class _Player:
     )  # (layer, pitch) that is tied on -> its note
 
     def play(self, layer: int, event: Event, start: Fraction, velocity: int) -> None:
-        """Add the notes of one event that starts at a position."""
+        """Add the notes of one event at a position."""
         length = event.duration
         grace = event.marks.grace
         if grace:
@@ -342,7 +341,7 @@ def _track(voice: Voice, name: str, order: Sequence[int], clock: _Clock, loudnes
 
 
 def _timed(notes: Iterable[PlayedNote], clock: _Clock) -> tuple[PlayedNote, ...]:
-    """Give notes their seconds; of notes of one pitch that start together, one is left, the longest and loudest."""
+    """Add times in seconds; notes of one pitch that start together become one, with the largest length and velocity."""
     merged: dict[tuple[Fraction, int], PlayedNote] = {}
     for note in notes:
         if 0 <= note.pitch <= 127:

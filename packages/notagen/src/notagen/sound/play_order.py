@@ -1,4 +1,4 @@
-"""In which order the measures of a piece are played: repeats and endings."""
+"""Order in which the measures of a piece are played, by repeats and endings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pentatonic.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What the barlines of one measure say.
+    """Repeat and ending signs of one measure.
 
     Args:
-        starts: Repeated music starts with it.
-        stops: Repeated music stops with it.
-        ending: Numbers of the ending that it belongs to; empty outside of endings.
-        ending_stops: It is the last measure of its ending.
+        starts: Whether a repeat starts with it.
+        stops: Whether a repeat ends with it.
+        ending: Numbers of its ending; empty outside of endings.
+        ending_stops: Whether it is the last measure of its ending.
     """
 
     starts: bool = False
@@ -28,7 +28,7 @@ class Signs:
 
 
 def signs_of(score: Score) -> list[Signs]:
-    """Read the barlines of a piece; what one voice has, all have."""
+    """Return the signs of all measures of a piece; a sign in one voice counts for all."""
     voices = [voice.measures for voice in score.voices.values()]
     return [_joined(row) for row in zip_longest(*voices)]
 
@@ -47,16 +47,16 @@ def _joined(row: Sequence[Measure | None]) -> Signs:
 def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
     """Return the indices of the measures in the order in which they are played.
 
-    A repeat goes back to the last ``|:``, else to where the last repeat ended, else to the start. Music is played
-    twice, or as often as its endings count; an ending is played in the passes it numbers. Where the signs make no
-    sense, such as a second ending without a first one, nothing is left out in the first pass.
+    A repeat goes back to the last ``|:``, else to the end of the last repeat, else to the start. Music is played twice,
+    or as often as the numbers of its endings say; an ending is played in the passes that it names. If signs contradict
+    each other, such as a second ending without a first one, the first pass plays everything.
 
     Args:
-        signs: Of every measure.
-        limit: Measures that may be played.
+        signs: Signs of every measure.
+        limit: Greatest number of played measures.
 
     Raises:
-        InputError: More measures would be played.
+        InputError: More measures than ``limit`` would be played.
     """
     passes = _passes(signs)
     order: list[int] = []
@@ -81,7 +81,7 @@ def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
 
 
 def _passes(signs: Sequence[Signs]) -> list[int]:
-    """How often the music before each measure is played, by the endings that follow each other there."""
+    """Return how often the music before each measure is played, by the numbers of the endings from there on."""
     passes = [2] * (len(signs) + 1)
     for index in range(len(signs) - 1, -1, -1):
         if signs[index].ending:

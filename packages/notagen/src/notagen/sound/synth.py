@@ -1,8 +1,8 @@
-"""A small synthesiser, so that a piece can be heard without a sound font.
+"""A small synthesiser, so that a piece can be played without a sound font.
 
-Sounds are sums of harmonics with an envelope, one recipe per family of instruments; drums are bursts of noise or
-of a falling tone. Each pitch of an instrument is computed once, as long as its longest note, and every note is
-cut from it. The same piece gives the same samples.
+Tones are sums of harmonics with an envelope, with parameters for each family of instruments; drums are bursts of noise
+or of a falling tone. Each pitch of an instrument is computed once, as long as its longest note, and all its notes are
+cut from that. The samples are deterministic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PEAK = 10 ** (-3 / 20)
 
 MAX_DURATION_S = 3600.0
 _SAMPLE_RATES = range(8000, 192_001)
-_FADE_S = 0.5  # of a piece that is cut
+_FADE_S = 0.5  # fade-out of a piece that is cut
 _LONGEST_NOTE_S = 30.0
 _DRUM_S = 0.8
 _VIBRATO_HZ = 5.3
@@ -34,14 +34,14 @@ _METALS = frozenset({42, 44, 46, 49, 51, 52, 53, 54, 55, 57, 59, 81})
 
 @dataclass(frozen=True)
 class Timbre:
-    """How a family of instruments sounds.
+    """Sound parameters of a family of instruments.
 
     Args:
         harmonics: Amplitudes of the fundamental and its multiples.
-        attack_s: Until full loudness.
-        release_s: From the end of the note to silence.
-        decay_s: In which the note of middle C falls to 1/e while it is held; 0 for notes that stay.
-        vibrato_cents: Depth of the vibrato.
+        attack_s: Time to full loudness.
+        release_s: Time from the end of a note to silence.
+        decay_s: Time in which a held middle C falls to 1/e; 0 for notes that do not decay.
+        vibrato_cents: Depth of the vibrato in cents.
     """
 
     harmonics: tuple[float, ...]
@@ -62,7 +62,7 @@ _REED = Timbre((1, 0.35, 0.6, 0.28, 0.3, 0.12, 0.1), 0.035, 0.07)
 _CLARINET = Timbre((1, 0.05, 0.5, 0.06, 0.26, 0.04, 0.1), 0.035, 0.07)
 _FLUTE = Timbre((1, 0.3, 0.12, 0.03), 0.05, 0.09, vibrato_cents=5)
 
-# The first General MIDI programme of each family -> its timbre, up to the next one.
+# First General MIDI programme of each family -> timbre of the family.
 _FAMILIES = {
     0: _STRUCK, 6: _PLUCKED, 8: _BELL, 16: _ORGAN, 24: _PLUCKED, 40: _BOWED, 45: _PLUCKED, 47: _STRUCK, 48: _BOWED,
     52: _VOCAL, 55: _BOWED, 56: _BRASS, 64: _REED, 71: _CLARINET, 72: _FLUTE, 80: _ORGAN, 104: _PLUCKED,
@@ -71,19 +71,19 @@ _FAMILIES = {
 
 
 def render_audio(text: str, *, sample_rate: int = 44100, max_duration_s: float = 600.0) -> Tensor:
-    """Play a piece on the built-in synthesiser.
+    """Render a piece with the built-in synthesiser.
 
     Args:
         text: One tune in ABC, in any layout; repeats and endings are played out.
         sample_rate: In Hz, 8000 to 192000.
-        max_duration_s: A piece that is longer is faded out there; at most an hour.
+        max_duration_s: Time at which a longer piece is faded out; at most an hour.
 
     Returns:
-        (1, n) float32 in -1..1, with a peak of :data:`PEAK`; a piece without a note is silent.
+        (1, n) float32 in -1..1, with a peak of :data:`PEAK`; silence for a piece without notes.
 
     Raises:
-        FormatError: The text is no piece.
-        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
+        FormatError: The text is not a tune.
+        InputError: The piece exceeds a limit of :func:`notagen.sound.performance.perform`.
         UsageError: An option is out of range.
     """
     if sample_rate not in _SAMPLE_RATES:
@@ -144,17 +144,17 @@ def _release_s(track: Track) -> float:
 
 
 def _tone(programme: int, pitch: int, samples: int, sample_rate: int) -> np.ndarray:
-    """Return a note that is held for all of ``samples``, from its attack on."""
+    """Return a note that is held for the given number of samples."""
     timbre = timbre_of(programme)
     frequency = 440 * 2 ** ((pitch - 69) / 12)
     time_s = np.arange(samples) / sample_rate
     cycles = frequency * time_s
     if timbre.vibrato_cents:
         swing = frequency * (2 ** (timbre.vibrato_cents / 1200) - 1) / (2 * np.pi * _VIBRATO_HZ)
-        # It sets in with the note's length, as players do.
+        # The vibrato grows during the note.
         cycles += swing * np.sin(2 * np.pi * _VIBRATO_HZ * time_s) * np.minimum(time_s / 0.4, 1)
     phase = (2 * np.pi * (cycles % 1)).astype(np.float32)
-    # High strings fall silent sooner, and so do high harmonics.
+    # High notes and high harmonics decay faster.
     decay_s = timbre.decay_s * 2 ** ((60 - pitch) / 24)
     falling = np.exp(-time_s / decay_s).astype(np.float32) if decay_s else None
     tone = np.zeros(samples, np.float32)

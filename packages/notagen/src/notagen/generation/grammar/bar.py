@@ -1,8 +1,8 @@
-"""The automaton of one bar of one voice: what may come next, so that the bar can still get its length.
+"""The rules of one bar of one voice: what may come next, so that the bar can still get its length.
 
-Left out, because the data does not have it or because a bar could then not be proven to close: nested tuplets, lengths
-inside chords, whole-bar rests ``Z``, overlays ``&``, spacers ``y``, fields between the notes, parts of a unit length
-finer than 1/32, and marks (decorations, text, grace notes) without a note or rest after them.
+Not written, because the training data lacks it or because the bar could not be guaranteed to end: nested tuplets,
+lengths inside chords, whole-bar rests ``Z``, overlays ``&``, spacers ``y``, fields between notes, and lengths finer
+than 1/32 of the unit length.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import replace
 
 from notagen.generation.grammar.durations import (
     TICKS,
-    State,
-    Tuplet,
+    BarState,
+    OpenTuplet,
     continued,
     fillable,
     shortest_length,
     spend,
     ticks_of,
 )
-from notagen.generation.grammar.rules import DIGITS, MUSIC_TEXT, Rule, Step, bits, free_text, spell
+from notagen.generation.grammar.rules import DIGITS, MUSIC_TEXT, NextIds, Rule, bits, free_text, spell
 
 MAX_TUPLET = 15
 MAX_SLURS = 4
@@ -28,13 +28,13 @@ MAX_BLANKS = 8
 MAX_BROKEN = 3
 MAX_CHORD_NOTES = 10
 MAX_GRACE_NOTES = 12
-MAX_TEXT = 37  # with quotes and sign what cleaning keeps
+MAX_TEXT = 37  # with quotes and placement sign the 40 characters that cleaning keeps
 
-#: What a chord or a grace note starts with.
+#: First characters of a note, also inside chords and grace notes.
 PITCHES = bits("ABCDEFGabcdefg^_=")
 _LETTERS = bits("ABCDEFGabcdefg")
 _BLANK = bits(" ")
-_MARKS = bits('"!{')  # which, as a blank, may stand at the end of a bar
+_MARKS = bits('"!{')  # text, decorations and grace notes; like blanks, they may also end a bar
 _SIGNS = bits(".~HLMOPSTuv")
 _LENGTHS = bits(DIGITS + "/")
 _C, _Z, _COLON, _TIE = map(ord, "Cz:-")
@@ -85,19 +85,19 @@ _JUMPS = ("segno", "coda", "fine", "D.C.", "D.S.", "dacapo", "dacoda", "D.C.alfi
 _DECORATIONS = tuple(
     f"{name}!" for name in (*_DYNAMICS, *_SPANS, *_ORNAMENTS, *_ARTICULATIONS, *_TECHNIQUES, *_JUMPS)
 )
-_NOTHING = Step(0, 0)
+_NOTHING = NextIds(0, 0)
 
 
-class Content:
-    """The content of one bar of one voice.
+class BarRules:
+    """The rules of one bar of one voice, between its barlines.
 
     Args:
-        ticks: Of the full bar, at least 1.
+        ticks: Ticks of the full bar, at least 1.
         rate: Ticks of a unit length, a multiple of :data:`~notagen.generation.grammar.durations.TICKS`.
-        compound: Whether the meter is 6/8, 9/8 or 12/8, which decides what ``(5`` means.
-        slurs: Open slurs of the voice.
-        slurs_after: Slurs that must be open at the end; ``None``: any number.
-        ends: Whether the bar is full -> the step of its end, :data:`None` where it may not end.
+        compound: Whether the meter is 6/8, 9/8 or 12/8, which decides the default time of a tuplet such as ``(5``.
+        slurs: Number of open slurs of the voice.
+        slurs_after: Number of slurs that must be open at the end; ``None``: any number.
+        ends: Whether the bar is full -> the ids that may end it; ``None`` where it must not end.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Content:
         compound: bool,
         slurs: int,
         slurs_after: int | None,
-        ends: Callable[[bool], Step | None],
+        ends: Callable[[bool], NextIds | None],
     ) -> None:
         self.ticks, self.rate, self.coarse, self.compound = ticks, rate, rate // TICKS, compound
         self.slurs_after, self.ends = slurs_after, ends
-        self.state = State(ticks, slurs=slurs)
+        self.state = BarState(ticks, slurs=slurs)
         self._rules: dict[int, Callable[[int], Rule[int]]] = {}
         for characters, rule in (
             ("ABCDEFGabcdefg^_=", self._note),
@@ -134,24 +134,24 @@ class Content:
         return self.ticks - self.state.room
 
     def rule(self, chosen: int) -> Rule[int]:
-        """Write the bar from its first id on; return the id after it."""
+        """Write the bar, given its first id; return the id after it."""
         while (rule := self._rules.get(chosen)) is not None:
             chosen = yield from rule(chosen)
         return chosen
 
     def open_slurs(self, count: int) -> Rule[None]:
-        """Start slurs that must remain open; a count below 1 is none."""
+        """Start this number of slurs, which must stay open; none where the count is below 1."""
         for _ in range(count):
-            yield Step(bits("("), ord("("))
+            yield NextIds(bits("("), ord("("))
         if count > 0:
             self.state = replace(self.state, slurs=self.state.slurs + count, waits=True, note_waits=True)
 
-    def step(self, state: State | None = None) -> Step:
-        """Return what may follow in a state, between two elements."""
+    def between(self, state: BarState | None = None) -> NextIds:
+        """Return the ids that may start the next element, or end the bar, in a state."""
         state = state or self.state
         floor = self.slurs_after or 0
         must_close = self.slurs_after is not None and state.slurs > floor
-        # Where a slur has to end, the last note must not be followed by anything else.
+        # A slur that must end has to end directly after the last note.
         blank = 0 if state.spaces == MAX_BLANKS or state.note_waits else _BLANK
         allowed, close = 0 if must_close else _MARKS | blank, 0
         if state.room:
@@ -165,53 +165,53 @@ class Content:
         if self._complete(state) and (end := self.ends(state.room == 0)):
             allowed |= end.allowed
             close = close or end.close
-        return Step(allowed, close)
+        return NextIds(allowed, close)
 
-    def _complete(self, state: State) -> bool:
+    def _complete(self, state: BarState) -> bool:
         slurs = self.slurs_after is None or state.slurs == self.slurs_after
         return slurs and not state.waits and state.tuplet is None and state.room < self.ticks
 
-    def _takes_slur(self, state: State) -> bool:
+    def _takes_slur(self, state: BarState) -> bool:
         return state.room > 0 and state.slurs < MAX_SLURS + (self.slurs_after or 0)
 
-    def _takes_tuplet(self, state: State) -> bool:
+    def _takes_tuplet(self, state: BarState) -> bool:
         return state.tuplet is None and state.room >= self.coarse
 
-    # Each of the rules below starts at the id after the one it is found by.
+    # Each rule below is given the first id of its element, and writes the ids after it.
 
     def _note(self, chosen: int) -> Rule[int]:
-        chosen = yield from _pitch(chosen, lambda: self._length_step("", True))
+        chosen = yield from _pitch(chosen, lambda: self._after_length("", True))
         return (yield from self._timed(chosen, True))
 
     def _rest(self, _: int) -> Rule[int]:
-        chosen = yield self._length_step("", False)
+        chosen = yield self._after_length("", False)
         return (yield from self._timed(chosen, False))
 
     def _bracket(self, _: int) -> Rule[int]:
-        return (yield from self.chord((yield Step(PITCHES, _C))))
+        return (yield from self.chord((yield NextIds(PITCHES, _C))))
 
     def chord(self, chosen: int) -> Rule[int]:
-        """Write a chord from the first id after its bracket on; return the id after it."""
+        """Write a chord, given the first id after its bracket; return the id after it."""
         end = ord("]")
         for notes in range(1, MAX_CHORD_NOTES + 1):
-            after = Step(1 << end | (PITCHES if notes < MAX_CHORD_NOTES else 0), end)
-            tied = Step(after.allowed | 1 << _TIE, end)
+            after = NextIds(1 << end | (PITCHES if notes < MAX_CHORD_NOTES else 0), end)
+            tied = NextIds(after.allowed | 1 << _TIE, end)
             chosen = yield from _pitch(chosen, lambda tied=tied: tied)
             if chosen == _TIE:
                 chosen = yield after
             if chosen == end:
                 break
-        chosen = yield self._length_step("", True)
+        chosen = yield self._after_length("", True)
         return (yield from self._timed(chosen, True))
 
     def _timed(self, chosen: int, sounding: bool) -> Rule[int]:
-        """Read length, tie and broken rhythm; ``chosen`` is the first id after the pitch."""
+        """Write length, tie and broken rhythm; ``chosen`` is the first id after the pitch."""
         text = ""
         while _LENGTHS >> chosen & 1:
             text += chr(chosen)
-            chosen = yield self._length_step(text, sounding)
+            chosen = yield self._after_length(text, sounding)
         after = self._after(text, sounding)
-        assert after is not None, "the step before allowed no end of the length"
+        assert after is not None, "a length may only end where the bar has room for it"
         self.state = after
         if chosen == _TIE:
             chosen = yield self._with_broken(after)
@@ -221,150 +221,152 @@ class Content:
 
     def _broken(self, sign: int) -> Rule[int]:
         self.state = replace(self.state, waits=True, sounding=False)
-        step = self.step()
+        next_ids = self.between()
         for _ in range(MAX_BROKEN - 1):
-            chosen = yield Step(step.allowed | 1 << sign, step.close)
+            chosen = yield NextIds(next_ids.allowed | 1 << sign, next_ids.close)
             if chosen != sign:
                 return chosen
-        return (yield step)
+        return (yield next_ids)
 
     def _space(self, _: int) -> Rule[int]:
         self.state = replace(self.state, spaces=self.state.spaces + 1, sounding=False)
-        return (yield self.step())
+        return (yield self.between())
 
     def _sign(self, _: int) -> Rule[int]:
         self.state = replace(self.state, waits=True, sounding=False, spaces=0)
-        return (yield self.step())
+        return (yield self.between())
 
-    def _beside(self) -> Step:
-        """Go on after a mark that needs no note after it, if nothing else waits for one."""
+    def _after_mark(self) -> NextIds:
+        """Return the ids that may follow text, a decoration or grace notes, which need no note after them."""
         self.state = replace(self.state, sounding=False, spaces=0)
-        return self.step()
+        return self.between()
 
     def _decoration(self, _: int) -> Rule[int]:
         yield from spell(_DECORATIONS)
-        return (yield self._beside())
+        return (yield self._after_mark())
 
     def _text(self, _: int) -> Rule[int]:
-        chosen = chr((yield Step(MUSIC_TEXT & ~bits(" "), _C)))
+        chosen = chr((yield NextIds(MUSIC_TEXT & ~bits(" "), _C)))
         yield from free_text(MUSIC_TEXT, MAX_TEXT, '"', start=chosen)
-        return (yield self._beside())
+        return (yield self._after_mark())
 
     def _grace(self, _: int) -> Rule[int]:
         end = ord("}")
-        chosen = yield Step(PITCHES | bits("/"), _C)
+        chosen = yield NextIds(PITCHES | bits("/"), _C)
         if chosen == ord("/"):
-            chosen = yield Step(PITCHES, _C)
+            chosen = yield NextIds(PITCHES, _C)
         for notes in range(1, MAX_GRACE_NOTES + 1):
-            after = Step(1 << end | (PITCHES if notes < MAX_GRACE_NOTES else 0), end)
-            long = Step(after.allowed | bits("234/"), end)
+            after = NextIds(1 << end | (PITCHES if notes < MAX_GRACE_NOTES else 0), end)
+            long = NextIds(after.allowed | bits("234/"), end)
             chosen = yield from _pitch(chosen, lambda long=long: long)
             if chr(chosen) in "234/":
                 part = bits("248") if chosen == ord("/") else 0
-                chosen = yield Step(after.allowed | part, end)
+                chosen = yield NextIds(after.allowed | part, end)
                 if part >> chosen & 1:
                     chosen = yield after
             if chosen == end:
                 break
-        return (yield self._beside())
+        return (yield self._after_mark())
 
     def _slur_end(self, _: int) -> Rule[int]:
         self.state = replace(self.state, slurs=self.state.slurs - 1)
-        return (yield self.step())
+        return (yield self.between())
 
     def _parenthesis(self, _: int) -> Rule[int]:
         state = self.state
         slur = replace(state, slurs=state.slurs + 1, waits=True, note_waits=True, spaces=0, sounding=False)
-        inside = self.step(slur) if self._takes_slur(state) else _NOTHING
+        inside = self.between(slur) if self._takes_slur(state) else _NOTHING
         digits = bits("123456789") if self._takes_tuplet(state) else 0
-        chosen = yield Step(inside.allowed | digits, inside.close or ord("3"))
+        chosen = yield NextIds(inside.allowed | digits, inside.close or ord("3"))
         if digits >> chosen & 1:
             return (yield from self._tuplet(chosen))
         self.state = slur
         return chosen
 
     def _tuplet(self, chosen: int) -> Rule[int]:
-        """Write ``p`` or ``p:q:r`` from the first digit on; the three are at most 15."""
+        """Write ``p`` or ``p:q:r``, each at most 15, given the first digit."""
         p = int(chr(chosen))
         if p == 1:
-            p = 10 + int(chr((yield Step(bits("012345"), ord("2")))))
+            p = 10 + int(chr((yield NextIds(bits("012345"), ord("2")))))
         q, r = _TUPLET_TIMES.get(p) or (3 if self.compound else 2), p
-        chosen = yield self._tuplet_step(Tuplet(p, q, r), Step(1 << _COLON, _COLON))
+        chosen = yield self._after_tuplet(OpenTuplet(p, q, r), NextIds(1 << _COLON, _COLON))
         if chosen == _COLON:
             room = self.state.room // self.coarse
             q, chosen = yield from _count(min(MAX_TUPLET, room), lambda _, more: more, ":")
             most = min(MAX_TUPLET, p * self.coarse * (room // q))
-            r, chosen = yield from _count(most, lambda r, more: self._tuplet_step(Tuplet(p, q, r), more))
-        self.state = self._opened(Tuplet(p, q, r))
+            r, chosen = yield from _count(most, lambda r, more: self._after_tuplet(OpenTuplet(p, q, r), more))
+        self.state = self._opened(OpenTuplet(p, q, r))
         return chosen
 
-    def _opened(self, tuplet: Tuplet) -> State:
+    def _opened(self, tuplet: OpenTuplet) -> BarState:
         return replace(self.state, tuplet=tuplet, waits=True, spaces=0, sounding=False)
 
-    def _tuplet_step(self, tuplet: Tuplet, others: Step) -> Step:
-        """Return what may follow a tuplet mark: its notes, where there is room for them, or the ``others``."""
+    def _after_tuplet(self, tuplet: OpenTuplet, others: NextIds) -> NextIds:
+        """Return the ids that may follow a tuplet mark: ``others`` and, where there is room, its first note."""
         if not fillable(self.state.room, tuplet, self.coarse):
             return others
-        step = self.step(self._opened(tuplet))
-        return Step(step.allowed | others.allowed, step.close)
+        next_ids = self.between(self._opened(tuplet))
+        return NextIds(next_ids.allowed | others.allowed, next_ids.close)
 
-    def _after(self, text: str, sounding: bool) -> State | None:
-        """Return the state after a note or rest with this length, None where the length is unfinished or wrong."""
+    def _after(self, text: str, sounding: bool) -> BarState | None:
+        """Return the state after a note or rest of this length; None where the length is unfinished or does not fit."""
         ticks = ticks_of(text, self.rate)
         spent = ticks and spend(self.state.room, self.state.tuplet, ticks, self.coarse)
-        return State(spent[0], spent[1], self.state.slurs, sounding) if spent else None
+        return BarState(spent[0], spent[1], self.state.slurs, sounding) if spent else None
 
-    def _length_step(self, text: str, sounding: bool) -> Step:
-        """Return what may follow the length so far: more of it, or what follows the note."""
+    def _after_length(self, text: str, sounding: bool) -> NextIds:
+        """Return the ids that may follow the length so far: more of the length, or what may follow the note."""
         room, tuplet = self.state.room, self.state.tuplet
         more = continued(text, room, tuplet, self.rate)
         after = self._after(text, sounding)
         if after is None:
-            step = more
+            next_ids = more
         else:
-            step = self._with_broken(after)
-            step = Step(step.allowed | more.allowed | (1 << _TIE if sounding else 0), step.close)
+            next_ids = self._with_broken(after)
+            next_ids = NextIds(
+                next_ids.allowed | more.allowed | (1 << _TIE if sounding else 0), next_ids.close
+            )
         target = shortest_length(room, tuplet, self.rate)
         if target.startswith(text) and target != text:
-            return Step(step.allowed, ord(target[len(text)]))
-        return step
+            return NextIds(next_ids.allowed, ord(target[len(text)]))
+        return next_ids
 
-    def _with_broken(self, after: State) -> Step:
-        step = self.step(after)
-        return Step(step.allowed | bits("<>"), step.close) if after.room else step
+    def _with_broken(self, after: BarState) -> NextIds:
+        next_ids = self.between(after)
+        return NextIds(next_ids.allowed | bits("<>"), next_ids.close) if after.room else next_ids
 
 
-def _pitch(chosen: int, after: Callable[[], Step]) -> Rule[int]:
-    """Read accidentals, letter and octave marks from the first of them on; return the id after them."""
+def _pitch(chosen: int, after: Callable[[], NextIds]) -> Rule[int]:
+    """Write accidentals, letter and octave marks, given the first id; return the id after them."""
     if not _LETTERS >> chosen & 1:
         sign, twice = chosen, 1 << chosen if chosen != ord("=") else 0
-        chosen = yield Step(_LETTERS | twice, _C)
+        chosen = yield NextIds(_LETTERS | twice, _C)
         if chosen == sign:
-            chosen = yield Step(_LETTERS, _C)
+            chosen = yield NextIds(_LETTERS, _C)
     mark = "'" if chr(chosen).islower() else ","
     for _ in range(_OCTAVE_MARKS[mark]):
-        step = after()
-        chosen = yield Step(step.allowed | bits(mark), step.close)
+        next_ids = after()
+        chosen = yield NextIds(next_ids.allowed | bits(mark), next_ids.close)
         if chosen != ord(mark):
             return chosen
     return (yield after())
 
 
-def _count(most: int, after: Callable[[int, Step], Step], end: str = "") -> Rule[tuple[int, int]]:
-    """Read a number of a tuplet.
+def _count(most: int, after: Callable[[int, NextIds], NextIds], end: str = "") -> Rule[tuple[int, int]]:
+    """Write a number of a tuplet.
 
     Args:
-        most: 1 to 15.
-        after: Number so far, and the step of what continues it -> what may come next.
-        end: What must follow the number; the empty text: what ``after`` says.
+        most: Greatest number allowed, 1 to 15.
+        after: Number so far, and the ids that continue it -> the ids that may come next.
+        end: Character that must follow the number; empty: whatever ``after`` allows.
 
     Returns:
         The number, and the id after it.
     """
-    stop = Step(bits(end), ord(end)) if end else _NOTHING
-    count = int(chr((yield Step(bits("123456789"[:most]), ord("1")))))
+    stop = NextIds(bits(end), ord(end)) if end else _NOTHING
+    count = int(chr((yield NextIds(bits("123456789"[:most]), ord("1")))))
     second = "012345"[: max(most - 9, 0)] if count == 1 else ""
-    chosen = yield after(count, Step(bits(second) | stop.allowed, stop.close))
+    chosen = yield after(count, NextIds(bits(second) | stop.allowed, stop.close))
     if bits(second) >> chosen & 1:
         count = 10 + int(chr(chosen))
         chosen = yield after(count, stop)

@@ -1,4 +1,4 @@
-"""Which barlines may follow, by the repeats of the piece and the length of the bar."""
+"""Which barlines may end a bar, given the open repeat of the piece and the length of the bar."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ENDINGS = ("|1", "|2", "|3", "|1,2", "|1-3", ":|2", ":|3", ":|4")
 
 
 @dataclass
-class Barlines:
-    """The barlines of a piece so far.
+class BarlineRules:
+    """Follows the barlines of a piece and gives those that may come next.
 
     Attributes:
-        before: Barline at the end of the newest line; empty before the first.
-        repeatable: Whether a ``:|`` may follow: a repeat is open, or the piece begins.
+        before: Barline at the end of the line before; empty before the first line.
+        repeatable: Whether a ``:|`` may follow: a repeat is open, or no repeat has ended since the start of the piece.
         open_repeat: Whether a ``:|`` must follow.
     """
 
@@ -28,7 +28,7 @@ class Barlines:
     open_repeat: bool = False
 
     def add(self, left: str, right: str) -> None:
-        """Go on by a line with these barlines before and after its bars."""
+        """Take note of the barlines before and after the bars of a line."""
         for barline in (left, right):
             sign = sign_of(barline)
             if sign.startswith(":"):  # with a number after it, an ending of the same repeat follows
@@ -43,21 +43,21 @@ class Barlines:
         return self.before in ("|]", ":|") and not self.open_repeat
 
     def final(self, left: str) -> tuple[str, ...]:
-        """Return the barlines at the end of a piece, the last bar of which starts with ``left``."""
+        """Return the barlines that may end a piece whose last bar starts with ``left``."""
         must_repeat = self.open_repeat or left == "|:"
         return ((":|",) if self.repeatable else ()) + (() if must_repeat else ("|]",))
 
     def inner(self, left: str, *, short: bool) -> tuple[str, ...]:
-        """Return the barlines inside a piece after a bar that starts with ``left``.
+        """Return the barlines that may end a bar inside a piece.
 
         Args:
             left: Barline before the bar; empty for none.
-            short: Whether the bar is shorter than the meter asks for.
+            short: Whether the bar is shorter than the meter says.
         """
         return _inner(self.before, self.repeatable, self.open_repeat or left == "|:", short)
 
     def closing(self, signs: Sequence[str]) -> str:
-        """Return the one of some barlines that leads to the end of the piece."""
+        """Return the one of these barlines that is on the short path to the end of the piece."""
         wanted = ":|" if self.open_repeat else "|]"
         return wanted if wanted in signs else signs[0]
 

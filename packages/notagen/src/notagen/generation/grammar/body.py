@@ -1,48 +1,44 @@
-"""The automaton of the music: lines of tag and voices, barlines, repeats, and changes of key and meter.
+"""The rules of the music: countdown tags, voices, barlines, repeats, and changes of key and meter.
 
-The first voice of a line decides its length and barlines; the others follow. A bar lasts as long as the meter says; it
-may be shorter where it can be a pick-up or what precedes one: the first and the last bar, next to a repeat, and before
-a double bar, after which the rest of it follows. A slur that crosses a barline keeps its voice on the next line, so
-that all are closed when the piece ends.
+The first voice of a line decides its length and barlines, and the others follow. A bar is as long as the meter says. It
+may be shorter where it can be a pick-up or come before one: the first and the last bar, a bar next to a repeat, and a
+bar before a double bar, after which a pick-up with the missing length follows. A voice with an open slur must be on the
+next line, so that all slurs are closed when the piece ends.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from notagen.abc.duration import Meter, parse_meter, parse_unit_length, total_duration
-from notagen.abc.parser import parse_bar
-from notagen.abc.syntax import InlineField, Slur
+from notagen.abc.duration import parse_meter
 from notagen.codec import BOS, EOS, bar_units
-from notagen.generation.grammar.bar import PITCHES, Content
-from notagen.generation.grammar.barlines import Barlines
+from notagen.generation.grammar.bar import PITCHES, BarRules
+from notagen.generation.grammar.barlines import BarlineRules
 from notagen.generation.grammar.durations import tick_rate
-from notagen.generation.grammar.header import KEYS, METERS, TEMPOS, Header, lines_of
+from notagen.generation.grammar.header import KEYS, METERS, TEMPOS, HeaderRules, lines_of
 from notagen.generation.grammar.plan import BarPlan, LinePlan
 from notagen.generation.grammar.rules import (
     EOS_BIT,
-    Patch,
+    NextIds,
+    PatchCursor,
     Rule,
-    Step,
     bits,
     first_characters,
     literal,
     number,
     spell,
 )
-from notagen.notation.bars import voice_segments
-from notagen.notation.validation import barlines_of
+from notagen.notation.countdown import read_countdown
+from notagen.notation.lines import InterleavedReader
 from pentatonic.errors import FormatError
 
 MAX_BARS = 9999
-_MAX_UNITS = 9999  # of a bar, which one rest can have
-_LONGEST_METER = 24  # in whole notes, of those that are written
+_MAX_UNITS = 9999  # longest bar, in units of L: that a single rest can fill
+_LONGEST_METER = 24  # longest of METERS, in whole notes
 _FREE_BAR = Fraction(4)  # longest bar without a meter, in whole notes
-_TAG = re.compile(r"\[r:([0-9]{1,9})/([0-9]{1,9})\]")
 _OPEN, _C = map(ord, "[C")
-_CUT_TIME = "C"  # and perhaps `|`, before which a unit of the text ends
+_CUT_TIME = "C"  # C, or the start of C|, where the codec cuts before the |
 _VALUES = {
     "K": lines_of(KEYS, "]"),
     "M": (*lines_of(tuple(meter for meter in METERS if meter != _CUT_TIME), "]"), _CUT_TIME),
@@ -50,90 +46,81 @@ _VALUES = {
 }
 
 
-class Body:
-    """The music.
+class BodyRules:
+    """The rules of the music.
 
     Args:
         header: The complete header.
-        patch: Where the next id stands.
-        bars: Bars that the first tag announces; ``None``: any number.
+        cursor: Position of the next id in its patch.
+        bars: Bars that the first countdown tag announces; ``None``: any number.
         plans: What the next lines must be like; after them nothing may follow.
 
     Attributes:
-        barlines: So far.
-        slurs: Voice -> slurs that are open.
-        meter: In force.
-        unit: Note length in force, in whole notes.
+        barlines: BarlineRules of the lines so far.
+        reader: Meter, note length and open slurs.
     """
 
-    def __init__(self, header: Header, patch: Patch, bars: int | None, plans: Sequence[BarPlan]) -> None:
-        self.header, self.patch, self.plans = header, patch, list(plans)
+    def __init__(
+        self, header: HeaderRules, cursor: PatchCursor, bars: int | None, plans: Sequence[BarPlan]
+    ) -> None:
+        self.header, self.cursor, self.plans = header, cursor, list(plans)
         self._planned = bool(plans)
-        self.barlines = Barlines()
-        self.slurs: dict[str, int] = {}
-        self.meter: Meter | None = None
-        self.unit = Fraction(1, 8)
+        self.barlines = BarlineRules()
+        self.reader = InterleavedReader()
         self._tagged, self._left = True, None if bars is None else bars - 1
-        self._lines = 0  # so far
-        self._done = 0  # of the next tag
-        self._lack = Fraction(0)  # what a bar before a double bar was too short by
+        self._lines = 0  # number of lines so far
+        self._done = 0  # first number of the next countdown tag
+        self._pickup = Fraction(
+            0
+        )  # length of the pick-up that the next line starts a section with; 0 for none
 
     # -- given music ---------------------------------------------------------------------------------------------------
 
     def read(self, line: str, number: int) -> None:
-        """Take a complete line that is given, and check what the automaton goes on from.
+        """Read a complete line of the prompt, and check that the piece can be continued after it.
 
         Args:
             line: The line without its line end.
-            number: Of the line in the text, for messages.
+            number: Number of the line in the text, for messages.
 
         Raises:
-            FormatError: A bar is no ABC, or there are more lines than a tag says.
+            FormatError: A bar cannot be parsed, or there are more lines than a countdown tag says.
         """
-        self._begin()
-        tag = _TAG.match(line)
-        self.begin(tagged=tag is not None)
-        if tag:
-            self._done, self._left = int(tag[1]), int(tag[2])
+        self._take_header()
+        counts = read_countdown(line)
+        self.take_tags(tagged=counts is not None)
+        if counts:
+            self._done, self._left = counts
         left, right, length = "", "", None
-        for index, (name, content) in enumerate(voice_segments(line)):
+        voices = self.reader.read(line)
+        for voice in voices:
             try:
-                bar = parse_bar(content.strip())
+                voice.parsed()
             except FormatError as error:
-                raise FormatError(f"voice {name}: {error.reason}", line=number) from None
-            slurs = self.slurs.get(name, 0)
-            for element in bar.elements:
-                if isinstance(element, Slur):
-                    slurs = max(slurs - 1, 0) if element.text == ")" else slurs + 1
-            self.slurs[name] = slurs
-            if index == 0:
-                left, right = barlines_of(bar)
-                for element in (*bar.prefix, *bar.elements):
-                    if isinstance(element, InlineField) and element.name == "M":
-                        self.meter = parse_meter(element.value, line=number)
-                    elif isinstance(element, InlineField) and element.name == "L":
-                        self.unit = parse_unit_length(element.value, line=number)
-                try:
-                    length = total_duration(bar, meter=self.meter, bar_length=self._expected)
-                except FormatError:
-                    length = None
-        self._finish(left, right, length)
+                raise FormatError(f"voice {voice.name}: {error.reason}", line=number) from None
+        for voice in voices[:1]:
+            for change in voice.changes:
+                if change.error:
+                    raise FormatError(change.error.reason, line=number)
+            left, right, length = voice.left, voice.right, voice.length
+        self._end_line(left, right, length)
         if self._is_over and not self._may_end:
-            reason = "by its tag this is the last bar, but the piece does not end with '|]' or ':|'"
+            reason = "its countdown tag makes this the last bar, but the piece does not end with '|]' or ':|'"
             raise FormatError(f"{reason}, or a repeat or slur is open", line=number)
 
-    def begin(self, *, tagged: bool) -> None:
-        """Take over from given music whether lines have tags; the first one is then not ours."""
+    def take_tags(self, *, tagged: bool) -> None:
+        """Follow the prompt in whether lines have countdown tags; ``bars`` then has no effect."""
         self._tagged, self._left = tagged, None
 
-    def _begin(self) -> None:
-        """Take from the header, now complete, what is in force at the start."""
+    def _take_header(self) -> None:
+        """Before the first line: put the meter and note length of the header, now complete, in force."""
         if self._lines == 0:
-            self.meter, self.unit = self.header.meter, self.header.unit_length
+            self.reader = InterleavedReader(self.header.meter, self.header.unit_length)
 
-    def _finish(self, left: str, right: str, length: Fraction | None) -> None:
+    def _end_line(self, left: str, right: str, length: Fraction | None) -> None:
         """Go on to the next line after one with these barlines and bars of this length."""
-        self._lack = self._lack_of(right, length)
+        self._pickup = self._pickup_length(right, length)
+        self.reader.end_line()
         self.barlines.add(left, right)
         self._lines += 1
         self._done += 1
@@ -144,12 +131,12 @@ class Body:
 
     @property
     def patches_to_close(self) -> int:
-        """Most patches of a short way to the end, also after another patch."""
+        """Upper bound for the patches of the short path to the end, now and after one more patch."""
         return 14 + 3 * len(self.header.voices)
 
     @property
     def _may_end(self) -> bool:
-        return self.barlines.may_end and not any(self.slurs.values())
+        return self.barlines.may_end and not any(self.reader.slurs.values())
 
     @property
     def _is_over(self) -> bool:
@@ -159,27 +146,27 @@ class Body:
         """Write lines up to the end of the piece.
 
         Args:
-            opened: Whether the ``[`` of the first line is there already.
+            opened: Whether the ``[`` of the first line is already written.
         """
-        while opened or (yield from self._starts()):
+        while opened or (yield from self._begin_line()):
             opened = False
             yield from self._line()
-            yield from self.patch.cut()
+            yield from self.cursor.cut()
 
-    def _starts(self) -> Rule[bool]:
-        """Begin a line, or end the piece; return which."""
+    def _begin_line(self) -> Rule[bool]:
+        """Begin a line or end the piece; return whether a line begins."""
         if self._planned and not self.plans:
             return False
         last = self._is_over
         ends = 1 << BOS if self._may_end and (last or not self._tagged) else 0
         close = BOS if self._may_end else _OPEN
-        if (yield Step(ends | (0 if last else bits("[")), close)) == _OPEN:
+        if (yield NextIds(ends | (0 if last else bits("[")), close)) == _OPEN:
             return True
-        yield Step(EOS_BIT, EOS)
+        yield NextIds(EOS_BIT, EOS)
         return False
 
     def _line(self) -> Rule[None]:
-        self._begin()
+        self._take_header()
         if self._tagged:
             yield from literal(f"r:{self._done}/")
             if self._left is None:
@@ -189,7 +176,7 @@ class Body:
             yield from literal("[")
         plan = self.plans.pop(0) if self.plans else None
         line = LinePlan(plan, final=self._tagged and self._left == 0 and plan is None)
-        slurs = (*self.slurs.items(), *(plan.slurs_after.items() if plan else ()))
+        slurs = (*self.reader.slurs.items(), *(plan.slurs_after.items() if plan else ()))
         line.needed = {voice for voice, count in slurs if count}
         yield from literal("V:")
         name = yield from self._voice_name(line, -1)
@@ -197,7 +184,7 @@ class Body:
         while name:
             name = yield from self._voice(line, name, first)
             first = False
-        self._finish(line.left, line.right, line.length)
+        self._end_line(line.left, line.right, line.length)
 
     def _voice_name(self, line: LinePlan, after: int) -> Rule[str]:
         names = self._candidates(line, after)
@@ -206,7 +193,7 @@ class Body:
         return word[:-1]
 
     def _candidates(self, line: LinePlan, after: int) -> list[str]:
-        """Return the voices that may come next on the line, after the one with this index."""
+        """Return the voices that may come next on the line, after the voice with this index."""
         voices = self.header.voices
         if line.plan and line.plan.voices:
             return [name for name in line.plan.voices if voices.index(name) > after][:1]
@@ -218,40 +205,42 @@ class Body:
         return candidates
 
     def _is_needed(self, line: LinePlan, candidates: list[str]) -> bool:
-        """Whether one of the candidates has to come."""
+        """Whether one of the candidates must come."""
         planned = bool(line.plan and line.plan.voices)
         return any(planned or name in line.needed for name in candidates)
 
     # -- one voice -----------------------------------------------------------------------------------------------------
 
     def _voice(self, line: LinePlan, name: str, first: bool) -> Rule[str]:
-        """Write what follows ``[V:n]``, and what comes before the next content; return the next voice, if any."""
+        """Write the bar after ``[V:n]``, its barline, and the next ``[V:n]``; return the next voice, empty for none."""
         index = self.header.voices.index(name)
         after = self._candidates(line, index)
         if line.plan and name in line.plan.kept:
             yield from self._verbatim(line.plan.kept[name])
             full, length = True, line.length
-            chosen = yield self._end(line, name, after, full) or Step(0, 0)
-            self.slurs[name] = line.plan.slurs_after.get(name, 0)
+            chosen = yield self._end(line, name, after, full) or NextIds(0, 0)
+            self.reader.slurs[name] = line.plan.slurs_after.get(name, 0)
         else:
             chosen, content = yield from self._content(line, name, after, first)
             full, length = content.state.room == 0, Fraction(content.written, content.rate)
-            self.slurs[name] = content.state.slurs
+            self.reader.slurs[name] = content.state.slurs
         following = yield from self._barline(line, name, after, chosen, full)
         line.length = length
         return following
 
     def _verbatim(self, text: str) -> Rule[None]:
-        """Write a bar as it is given, in the units that the codec cuts it into."""
-        # Something and another voice behind it, so that no unit is taken for the last one of the line.
+        """Write a given text, cut as the codec cuts it."""
+        # With a note and another voice after it, because the last unit of a line is cut differently.
         *units, _ = bar_units(f"{text}c|[V:")
         for position, unit in enumerate(units):
             if position:
-                yield from self.patch.cut()
+                yield from self.cursor.cut()
             yield from literal(unit[:-1] if position == len(units) - 1 else unit)
 
-    def _content(self, line: LinePlan, name: str, after: list[str], first: bool) -> Rule[tuple[int, Content]]:
-        """Write fields, the barline before the bar, and the bar; return the id after it."""
+    def _content(
+        self, line: LinePlan, name: str, after: list[str], first: bool
+    ) -> Rule[tuple[int, BarRules]]:
+        """Write the fields, the left barline and the bar of a voice; return the id after the bar."""
         changes = self._changes_of(line, name)
         for change in changes:
             yield from self._verbatim(change)
@@ -260,18 +249,18 @@ class Body:
         kinds = self._kinds(name) if deciding else ""
         takes_left = deciding and self._lines == 0
         if line.left and not deciding:
-            yield from self.patch.cut()
+            yield from self.cursor.cut()
             yield from literal(line.left)
         yield from content.open_slurs((content.slurs_after or 0) - content.state.slurs)
         while True:
-            step = content.step()
-            left = (EOS_BIT if self.patch.place else bits("|")) if takes_left else 0
-            chosen = yield Step(step.allowed | left, step.close)
+            next_ids = content.between()
+            left = (EOS_BIT if self.cursor.position else bits("|")) if takes_left else 0
+            chosen = yield NextIds(next_ids.allowed | left, next_ids.close)
             if left >> chosen & 1:
                 chosen = yield from self._left_barline(line, content, chosen)
                 kinds, takes_left = "", False
             if chosen == _OPEN:
-                chosen = yield Step(PITCHES | bits(kinds), _C)
+                chosen = yield NextIds(PITCHES | bits(kinds), _C)
                 if chr(chosen) not in kinds or not kinds:
                     chosen = yield from content.chord(chosen)
                     break
@@ -283,43 +272,39 @@ class Body:
         chosen = yield from content.rule(chosen)
         return chosen, content
 
-    def _left_barline(self, line: LinePlan, content: Content, chosen: int) -> Rule[int]:
-        """Write the barline before the first bar, from the end of the unit before it or its first sign on."""
+    def _left_barline(self, line: LinePlan, content: BarRules, chosen: int) -> Rule[int]:
+        """Write the left barline of the first bar, from its first sign or the end of the unit before it."""
         if chosen == EOS:
             yield from literal("|")
         line.left = "|"
-        step = content.step()
-        chosen = yield Step(step.allowed | bits("|:"), step.close)
+        next_ids = content.between()
+        chosen = yield NextIds(next_ids.allowed | bits("|:"), next_ids.close)
         if chr(chosen) in "|:":
             line.left += chr(chosen)
-            chosen = yield content.step()
+            chosen = yield content.between()
         return chosen
 
-    def _new_content(self, line: LinePlan, name: str, after: list[str]) -> Content:
-        length = line.length or self._lack or self._expected or _FREE_BAR / self.unit
+    def _new_content(self, line: LinePlan, name: str, after: list[str]) -> BarRules:
+        length = line.length or self._pickup or self.reader.bar_length or _FREE_BAR / self.reader.unit
         if length > _MAX_UNITS:
-            raise FormatError(f"a bar of {length} units of L: is too long; at most {_MAX_UNITS}")
+            raise FormatError(f"a bar of {length} units of L: is too long; at most {_MAX_UNITS} are allowed")
         rate = tick_rate(length)
         slurs_after = 0 if line.final else None
-        compound = self.meter is not None and self.meter.compound
+        compound = self.reader.meter is not None and self.reader.meter.compound
         if line.plan:
             slurs_after, compound = line.plan.slurs_after.get(name, 0), line.plan.compound
-        return Content(
+        return BarRules(
             int(length * rate),
             rate,
             compound=compound,
-            slurs=self.slurs.get(name, 0),
+            slurs=self.reader.slurs.get(name, 0),
             slurs_after=slurs_after,
             ends=lambda full: self._end(line, name, after, full),
         )
 
-    @property
-    def _expected(self) -> Fraction | None:
-        return self.meter.length / self.unit if self.meter else None
-
-    def _lack_of(self, right: str, length: Fraction | None) -> Fraction:
-        """Return what a bar before a double bar lacks, which is what the pick-up after it lasts; 0 for nothing."""
-        target = self._lack or self._expected
+    def _pickup_length(self, right: str, length: Fraction | None) -> Fraction:
+        """Return the length of the pick-up after a double bar: the length that the bar before it lacks; 0 for none."""
+        target = self._pickup or self.reader.bar_length
         # The first bar of a piece or of a repeat may be a pick-up itself.
         if not target or not length or self._lines == 0 or ":" in self.barlines.before:
             return Fraction(0)
@@ -328,22 +313,22 @@ class Body:
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def _kinds(self, name: str) -> str:
-        """Return the fields that the first voice of a line may have: those that all voices can follow in."""
+        """Return the kinds of fields that the first voice of a line may have: those that all voices can repeat."""
         voices, keyless = self.header.voices, self.header.keyless
         keyed = [voice for voice in voices if voice not in keyless]
         opening = self._lines == 0
         key = name not in keyless and (opening or name == keyed[0])
-        meter = (opening or name == voices[0]) and _LONGEST_METER / self.unit <= _MAX_UNITS
+        meter = (opening or name == voices[0]) and _LONGEST_METER / self.reader.unit <= _MAX_UNITS
         return ("K" if key else "") + ("M" if meter else "") + "Q"
 
     def _change(self, line: LinePlan, name: str, kind: str) -> Rule[None]:
-        """Write a field of the first voice, from its colon on."""
+        """Write a field of the first voice, starting with its colon."""
         yield from literal(":")
         close = {"K": "C]", "M": "4/4]", "Q": "1/4=100]"}[kind]
         value = yield from spell(_VALUES[kind], close=close)
         value = value[:-1] if value != _CUT_TIME else (yield from self._common_time())
         if kind == "M":
-            self.meter, self._lack = parse_meter(value), Fraction(0)
+            self.reader.meter, self._pickup = parse_meter(value), Fraction(0)
         if kind == "Q":
             return
         line.changes.append((kind, value))
@@ -352,16 +337,16 @@ class Body:
             line.needed |= {voice for voice in self.header.voices if voice not in others} - {name}
 
     def _common_time(self) -> Rule[str]:
-        """Complete the meter C or C|."""
-        cut = EOS_BIT if self.patch.place else bits("|")
-        chosen = yield Step(cut | bits("]"), ord("]"))
+        """Complete the meter after its C; return C or C|."""
+        cut = EOS_BIT if self.cursor.position else bits("|")
+        chosen = yield NextIds(cut | bits("]"), ord("]"))
         if chosen == ord("]"):
             return "C"
         yield from literal("|]" if chosen == EOS else "]")
         return "C|"
 
     def _changes_of(self, line: LinePlan, name: str) -> list[str]:
-        """Return the fields that a voice must start with."""
+        """Return the fields that the bar of a voice must start with."""
         if line.plan:
             return [text for text in (line.plan.fields.get(name, ""),) if text]
         return [
@@ -372,27 +357,27 @@ class Body:
 
     # -- ends of bars --------------------------------------------------------------------------------------------------
 
-    def _end(self, line: LinePlan, name: str, after: list[str], full: bool) -> Step | None:
-        """Return how a bar may end: a new unit where a voice follows, else the barline, which belongs to this one."""
+    def _end(self, line: LinePlan, name: str, after: list[str], full: bool) -> NextIds | None:
+        """Return the ids that may end a bar: the end of the unit where a voice follows, else the barline."""
         signs = self._signs(line, full)
         if not signs:
             return None
-        needed, inside = self._is_needed(line, after), self.patch.place
+        needed, inside = self._is_needed(line, after), self.cursor.position
         allowed = EOS_BIT if inside and after else 0
         if not needed or not inside:
             allowed |= first_characters(signs)
         close = EOS if needed and inside else ord(self.barlines.closing(signs)[0])
-        return Step(allowed, close)
+        return NextIds(allowed, close)
 
     def _barline(self, line: LinePlan, name: str, after: list[str], chosen: int, full: bool) -> Rule[str]:
-        """Write a barline, and the start of the next voice or the line end; return the voice."""
+        """Write a barline, and the start of the next voice or the line end; return the voice, empty for none."""
         needed = self._is_needed(line, after)
         if chosen == EOS:
             ends, start = "[", ""
         else:
-            # The one id of a unit in a fresh patch leaves open to which unit it belongs.
+            # The first sign in a new patch may end this unit (before a line end) or start the next (before a voice).
             ends = "" if needed else "\n"
-            ends += "[" if after and self.patch.place == 1 else ""
+            ends += "[" if after and self.cursor.position == 1 else ""
             start = chr(chosen)
         signs = tuple(sign for sign in self._signs(line, full) if sign.startswith(start))
         closing = self.barlines.closing(signs) + ends[0]
@@ -411,5 +396,5 @@ class Body:
             return ()
         if line.final:
             return self.barlines.final(line.left)
-        short = not (full or self._lines == 0 or self._expected is None)
+        short = not (full or self._lines == 0 or self.reader.bar_length is None)
         return self.barlines.inner(line.left, short=short)

@@ -1,7 +1,8 @@
-"""Lengths of notes in whole ticks: which ones fit into what is left of a bar, and how they can be written.
+"""Lengths of notes in whole ticks: which lengths fit into the rest of a bar, and how they are written.
 
-A tick is 1/32 of the unit length ``L:``, or a part of that where a given bar asks for it; *coarse* is the number of
-ticks of 1/32. A tuplet lasts a multiple of 1/32, because readers round what is off an integer by less than 1/64.
+A tick is 1/32 of the unit length ``L:``, or a fraction of that where the bars of the prompt need one; ``coarse`` is the
+number of ticks in 1/32. A tuplet lasts a multiple of 1/32, because readers of ABC round the duration of a tuplet that
+is within 1/64 of an integer.
 """
 
 from __future__ import annotations
@@ -11,22 +12,22 @@ from fractions import Fraction
 from functools import lru_cache
 from math import lcm
 
-from notagen.generation.grammar.rules import DIGITS, Step, bits
+from notagen.generation.grammar.rules import DIGITS, NextIds, bits
 
-#: Ticks of a unit length, at least.
+#: Least number of ticks in a unit length.
 TICKS = 32
 _MAX_NUMERATOR = 9999
 
 
 @dataclass(frozen=True, slots=True)
-class Tuplet:
-    """An open tuplet: its notes, of which ``count`` are to come, take q in the time of p.
+class OpenTuplet:
+    """An unfinished tuplet, whose notes last q/p of their written length.
 
     Args:
-        p: See there.
-        q: See there.
-        count: Notes to come.
-        ticks: Of the notes so far, as written.
+        p: First number of the tuplet mark.
+        q: Second number of the tuplet mark.
+        count: Number of notes that are still missing.
+        ticks: Written ticks of the notes so far.
     """
 
     p: int
@@ -36,21 +37,21 @@ class Tuplet:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """How far a bar is.
+class BarState:
+    """State of an unfinished bar.
 
     Attributes:
-        room: Ticks that are left, those of an open tuplet included.
-        tuplet: The open tuplet.
-        slurs: Open slurs of the voice.
-        sounding: Whether the last element is a note or chord, at which a slur may end.
-        waits: Whether something needs a note or rest after it.
-        note_waits: Whether something needs a note after it.
-        spaces: Blanks just written.
+        room: Ticks that are left in the bar, including those of an open tuplet.
+        tuplet: The open tuplet; None without one.
+        slurs: Number of open slurs of the voice.
+        sounding: Whether the last element is a note or chord, after which a slur may end.
+        waits: Whether an element so far needs a note or rest after it.
+        note_waits: Whether an element so far needs a note after it.
+        spaces: Number of blanks since the last element.
     """
 
     room: int
-    tuplet: Tuplet | None = None
+    tuplet: OpenTuplet | None = None
     slurs: int = 0
     sounding: bool = False
     waits: bool = False
@@ -59,28 +60,30 @@ class State:
 
 
 def tick_rate(length: Fraction) -> int:
-    """Return the ticks of a unit length by which a bar of this length is a whole number of ticks."""
+    """Return a number of ticks per unit length with which a bar of this length is a whole number of ticks."""
     return lcm(TICKS, length.denominator)
 
 
-def fillable(room: int, tuplet: Tuplet, coarse: int) -> bool:
-    """Return whether a tuplet can be completed: by notes of a tick each and a last one, to a multiple of q/32."""
+def fillable(room: int, tuplet: OpenTuplet, coarse: int) -> bool:
+    """Whether a tuplet can be completed in the room: with notes of one tick and a last note that fits."""
     return tuplet.ticks + tuplet.count <= tuplet.p * coarse * (room // (tuplet.q * coarse))
 
 
 @lru_cache(maxsize=1 << 16)
-def spend(room: int, tuplet: Tuplet | None, ticks: int, coarse: int) -> tuple[int, Tuplet | None] | None:
-    """Return room and open tuplet after a note, ``None`` where it does not fit.
+def spend(
+    room: int, tuplet: OpenTuplet | None, ticks: int, coarse: int
+) -> tuple[int, OpenTuplet | None] | None:
+    """Return room and open tuplet after a note; ``None`` where the note does not fit.
 
     Args:
-        room: Ticks that are left.
-        tuplet: The open tuplet, which :func:`fillable` holds for.
-        ticks: Of the note.
-        coarse: Ticks of 1/32.
+        room: Ticks that are left in the bar.
+        tuplet: The open tuplet, for which :func:`fillable` is true; None without one.
+        ticks: Written ticks of the note.
+        coarse: Number of ticks in 1/32 of the unit length.
     """
     if tuplet is None:
         return (room - ticks, None) if 0 < ticks <= room else None
-    after = Tuplet(tuplet.p, tuplet.q, tuplet.count - 1, tuplet.ticks + ticks)
+    after = OpenTuplet(tuplet.p, tuplet.q, tuplet.count - 1, tuplet.ticks + ticks)
     if after.count:
         return (room, after) if ticks > 0 and fillable(room, after, coarse) else None
     time, odd = divmod(after.ticks * after.q, after.p)
@@ -89,7 +92,7 @@ def spend(room: int, tuplet: Tuplet | None, ticks: int, coarse: int) -> tuple[in
 
 @lru_cache(maxsize=4096)
 def ticks_of(text: str, rate: int) -> int | None:
-    """Return the ticks of a length as it is written, ``None`` where they are no integer.
+    """Return the ticks of a written length; ``None`` where they are not an integer.
 
     Args:
         text: One of ``""``, ``n``, ``n/m``, ``n/``, ``/m``, ``/`` and ``//``.
@@ -102,10 +105,11 @@ def ticks_of(text: str, rate: int) -> int | None:
 
 
 @lru_cache(maxsize=1 << 15)
-def shortest_length(room: int, tuplet: Tuplet | None, rate: int) -> str:
-    """Return the length of the next note on a short way to the end of the bar: all the bar's rest, if it can be.
+def shortest_length(room: int, tuplet: OpenTuplet | None, rate: int) -> str:
+    """Return the length of the next note on the short path to the end of the bar: the rest of the bar, if possible.
 
-    Inside a tuplet: the unit length or a simple part of it, and for the last note what makes the tuplet fit.
+    Inside a tuplet it is the unit length or a simple fraction of it; the last note gets a length with which the tuplet
+    fits.
     """
     coarse = rate // TICKS
     if tuplet is None:
@@ -120,17 +124,17 @@ def shortest_length(room: int, tuplet: Tuplet | None, rate: int) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def continued(text: str, room: int, tuplet: Tuplet | None, rate: int) -> Step:
-    """Return the characters after which a length can still be completed to one that fits.
+def continued(text: str, room: int, tuplet: OpenTuplet | None, rate: int) -> NextIds:
+    """Return the characters with which a length can be continued so that it fits.
 
     Args:
         text: The length so far.
-        room: Ticks that are left.
-        tuplet: The open tuplet.
+        room: Ticks that are left in the bar.
+        tuplet: The open tuplet; None without one.
         rate: Ticks of a unit length.
 
     Returns:
-        A step, of no ids where nothing may follow.
+        The ids of these characters; both fields are 0 where there are none.
     """
     over, slash, under = text.partition("/")
 
@@ -148,11 +152,11 @@ def continued(text: str, room: int, tuplet: Tuplet | None, rate: int) -> Step:
         more = "/" if parts else ""
         if len(text) < len(str(_MAX_NUMERATOR)):
             more += "".join(d for d in DIGITS if text + d != "0" and _reachable(text + d, room, tuplet, rate))
-    return Step(bits(more), ord(more[0]) if more else 0)
+    return NextIds(bits(more), ord(more[0]) if more else 0)
 
 
-def _reachable(text: str, room: int, tuplet: Tuplet | None, rate: int) -> bool:
-    """Return whether a number can be continued to the numerator of a length that fits."""
+def _reachable(text: str, room: int, tuplet: OpenTuplet | None, rate: int) -> bool:
+    """Whether a number can be continued to the numerator of a length that fits."""
     coarse = rate // TICKS
     most = room if tuplet is None else tuplet.p * room // tuplet.q
     period = 1 if tuplet is None or tuplet.count > 1 else tuplet.p * coarse

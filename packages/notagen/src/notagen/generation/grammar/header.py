@@ -1,8 +1,8 @@
-"""The automaton of the lines before the music: ``%%score``, ``L:``, perhaps ``Q:``, ``M:``, ``K:``, then the voices.
+"""The rules of the lines before the music: ``%%score``, ``L:``, optionally ``Q:``, ``M:``, ``K:``, then the voices.
 
-Lines that are given may stand in any order; what is missing follows in this one. A piece for one voice may do without
-``%%score``. Written are: voices numbered from 1, the meters, keys, note lengths and tempos of the tables below, and of
-a voice its clef, transposition, number of lines, names and key.
+Lines of the prompt may come in any order; missing lines follow in this order. ``%%score`` is optional in a piece for
+one voice. Voices are numbered from 1; meters, keys, note lengths and tempos come from the tables below; a voice may
+have a clef, a transposition, a number of staff lines, names and a key.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 from fractions import Fraction
 
 from notagen.abc.duration import Meter, default_unit_length, parse_key, parse_meter, parse_unit_length
-from notagen.generation.grammar.rules import TEXT, Patch, Rule, Step, bits, free_text, literal, spell
+from notagen.generation.grammar.rules import TEXT, NextIds, PatchCursor, Rule, bits, free_text, literal, spell
 from notagen.notation.bars import declared_voice
+from notagen.notation.lines import keyless_voices
 from pentatonic.errors import FormatError
 
 MAX_VOICES = 40
@@ -34,7 +35,7 @@ KEYS = (
     ),
     "none",
 )
-#: Values of ``M:``, but for ``C|`` and, at the start, ``none``.
+#: Values of ``M:`` that are written; in the header also ``C|`` and ``none``.
 METERS = ("4/4", *(f"{beats}/{unit}" for unit in (1, 2, 4, 8, 16, 32) for beats in range(1, 25)), "C")
 #: Values of ``Q:``.
 TEMPOS = tuple(
@@ -56,7 +57,7 @@ _CLOSERS = {"(": ")", "{": "}", "[": "]"}
 
 
 def lines_of(values: tuple[str, ...], ends: str = "\n") -> tuple[str, ...]:
-    """Return each value with each of the characters that may end it."""
+    """Return each value followed by each of the characters that may end it."""
     return tuple(value + end for value in values for end in ends)
 
 
@@ -64,36 +65,35 @@ _KEY_LINES, _METER_LINES = lines_of(KEYS), lines_of((*METERS, "C|", "none"))
 _TEMPO_LINES, _UNIT_LINES, _CLEF_ENDS = lines_of(TEMPOS), lines_of(_UNITS), lines_of(_CLEFS, " \n")
 
 
-class Header:
-    """What the header says so far.
+class HeaderRules:
+    """The rules of the header, and what its lines so far say.
 
     Args:
-        lines: Given lines, without line ends.
-        patch: Where the next id stands.
+        lines: Header lines of the prompt, without line ends.
+        cursor: Position of the next id in its patch.
 
     Attributes:
         voices: Names of the declared voices, in order.
-        keyless: Those with ``K:none``.
-        meter: In force at the start of the music.
-        unit: ``L:`` in whole notes.
+        keyless: Voices declared with ``K:none``.
+        meter: Meter at the start of the music; None for free meter.
+        unit: ``L:`` in whole notes; None without one.
 
     Raises:
-        FormatError: A field has no meaning.
+        FormatError: A field cannot be parsed.
     """
 
-    def __init__(self, lines: list[str], patch: Patch) -> None:
-        self.patch = patch
+    def __init__(self, lines: list[str], cursor: PatchCursor) -> None:
+        self.cursor = cursor
         self.voices: list[str] = []
-        self.keyless: set[str] = set()
         self.meter: Meter | None = None
         self.unit: Fraction | None = None
         self._score: list[str] = []
         self._fields = ""
         self._comments = 0
-        self._takes_key = False  # of the voice declared last
+        self._takes_key = False  # whether K: of the voice written last may follow
         for number, line in enumerate(lines, 1):
             self._read(line, number)
-        self._takes_key = False  # what is given is taken as complete
+        self.keyless = keyless_voices(lines)
 
     @property
     def complete(self) -> bool:
@@ -102,7 +102,7 @@ class Header:
 
     @property
     def patches_to_close(self) -> int:
-        """Most patches of a short way to the end of the header, also after another patch."""
+        """Upper bound for the patches of the short path to the end of the header, now and after one more patch."""
         return 16 + 2 * (len(self._undeclared) if "S" in self._fields else len(self._score) + 8)
 
     @property
@@ -118,7 +118,6 @@ class Header:
 
     def _read(self, line: str, number: int) -> None:
         name, value = line[:1], line[2:]
-        takes_key, self._takes_key = self._takes_key, False
         if line.startswith("%%score"):
             self._fields += "S"
             self._score = _SCORE_NAME.findall(line.removeprefix("%%score"))
@@ -129,9 +128,6 @@ class Header:
             if voice is None:
                 raise FormatError("V: needs a name of letters and digits, such as V:1", line=number)
             self.voices.append(voice)
-            self._takes_key = True
-        elif name == "K" and self.voices and takes_key and "K" in self._fields:
-            self._set_voice_key(value)
         elif line[1:2] == ":":
             self._fields += name
             if name == "M":
@@ -139,11 +135,9 @@ class Header:
             elif name == "L":
                 self.unit = parse_unit_length(value, line=number)
         else:
-            raise FormatError("a line of the header is a field such as K:C, or starts with %", line=number)
-
-    def _set_voice_key(self, value: str) -> None:
-        if value.strip().lower() == "none":
-            self.keyless.add(self.voices[-1])
+            raise FormatError(
+                "not a header line; allowed: a field such as K:C, or a comment after %", line=number
+            )
 
     @property
     def unit_length(self) -> Fraction:
@@ -151,18 +145,18 @@ class Header:
         return self.unit or default_unit_length(self.meter)
 
     def rule(self) -> Rule[None]:
-        """Write what is missing, and the ``[`` that the first line of music starts with."""
+        """Write the missing lines, and the ``[`` that the first line of music starts with."""
         rules = {"%": self._percent, "L": self._unit, "Q": self._tempo, "M": self._meter, "K": self._key}
         while True:
             names = self._next_lines()
-            chosen = chr((yield Step(bits(names), ord(names[0]))))
+            chosen = chr((yield NextIds(bits(names), ord(names[0]))))
             if chosen == "[":
                 return
             yield from rules.get(chosen, self._voice)()
-            yield from self.patch.cut()
+            yield from self.cursor.cut()
 
     def _next_lines(self) -> str:
-        """Return what the next line may start with, the one that must come at last first."""
+        """Return the characters that the next line may start with; the first is on the short path to the end."""
         missing = self._missing
         if missing == "S" and self.voices:
             return "%"
@@ -175,7 +169,7 @@ class Header:
 
     def _percent(self) -> Rule[None]:
         comments = not self._fields and not self.voices and self._comments < MAX_COMMENTS
-        chosen = yield Step(bits("%") | (TEXT & ~bits(" ") if comments else 0), ord("%"))
+        chosen = yield NextIds(bits("%") | (TEXT & ~bits(" ") if comments else 0), ord("%"))
         if chosen == ord("%"):
             yield from literal("score ")
             yield from self._score_line()
@@ -185,7 +179,7 @@ class Header:
             yield from free_text(TEXT, MAX_TEXT, "\n")
 
     def _score_line(self) -> Rule[None]:
-        """Write the voices in their brackets: ``( )`` a staff, ``{ }`` a part, ``[ ]`` a group."""
+        """Write the voices in their brackets: ``( )`` for a staff, ``{ }`` for a part, ``[ ]`` for a group."""
         opened, before = "", "|"
         while before:
             rest = [name for name in self.voices if name not in self._score]
@@ -211,7 +205,7 @@ class Header:
             before = "" if word[-1] == "\n" else before
 
     def _score_words(self, symbol: str, opened: str, rest: list[str]) -> list[str]:
-        """Return a symbol with a blank where more may follow, and with a line end where it may be the last one."""
+        """Return a symbol followed by a blank where more may follow, and by a line end where it may be the last."""
         if symbol in _CLOSERS or symbol == "|":
             return [symbol + " "]
         closes = symbol in _CLOSERS.values()
@@ -238,8 +232,8 @@ class Header:
     def _key(self) -> Rule[None]:
         yield from literal(":")
         value = yield from spell(_KEY_LINES, close="C\n")
-        if "K" in self._fields:
-            self._set_voice_key(value)
+        if self._takes_key and value.strip().lower() == "none":
+            self.keyless.add(self.voices[-1])
         self._fields += "K"
         self._takes_key = False
 

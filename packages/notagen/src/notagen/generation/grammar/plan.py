@@ -1,4 +1,4 @@
-"""What is fixed about a line of music before its bars are written."""
+"""What a line of music must be like, known before its bars are written."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class BarPlan:
-    """What a line must be like, where it takes the place of another one.
+    """Requirements for a line that replaces another one.
 
     Args:
-        length: Of its bars, in units of ``L:``.
+        length: Length of its bars, in units of ``L:``.
         left: Barline before the bars; empty for none.
-        right: Barline after them.
+        right: Barline after the bars.
         compound: Whether the meter is 6/8, 9/8 or 12/8.
-        voices: Which are on it, in order; empty: any.
+        voices: The voices on the line, in order; empty: any.
         kept: Voice -> bar that is kept, without the barline after it.
         fields: Voice -> fields such as ``[K:D]`` that a new bar starts with.
         slurs_after: Voice -> slurs that must be open at the end of a new bar.
@@ -34,14 +34,14 @@ class BarPlan:
 
 @dataclass
 class LinePlan:
-    """What the plan of a line, or else its first voice, has decided.
+    """What all voices of the current line must agree on, decided by its plan or else by its first voice.
 
     Attributes:
-        plan: What the line must be like; ``None``: the first voice decides.
-        final: Whether it is the last one of the piece.
-        length: Of its bars, in units of ``L:``; ``None`` until it is known.
+        plan: Requirements for the line; ``None``: the first voice decides.
+        final: Whether it is the last line of the piece.
+        length: Length of its bars, in units of ``L:``; ``None`` until it is known.
         left: Barline before the bars; empty for none.
-        right: Barline after them; empty until it is known.
+        right: Barline after the bars; empty until it is known.
         changes: Kind and value of each field that the other voices must have too.
         needed: Voices that must be on the line.
     """

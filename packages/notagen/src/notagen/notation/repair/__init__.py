@@ -1,4 +1,4 @@
-"""Making a piece valid: what a model wrote, or was stopped in the middle of, with as few changes as it takes."""
+"""Repair: makes a generated piece, finished or not, valid with few changes."""
 
 from notagen.notation.repair.piece import Repair, repair
 

@@ -1,4 +1,4 @@
-"""Bars made as long as the others: notes that are too much go, rests take the place of what is missing."""
+"""Gives a bar the right length: cuts off notes, or fills it with rests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fractions import Fraction
 from notagen.abc.duration import Meter, uncut_runs
 from notagen.abc.syntax import Bar, Chord, Element, InlineField, Note, Rest, Space
 
-_LARGEST_NUMBER = 9999  # of a length
+_LARGEST_NUMBER = 9999  # largest numerator or denominator of a length
 _CHANGES = "KLM"
 
 
@@ -19,11 +19,11 @@ def can_be_written(length: Fraction) -> bool:
 
 
 def rest(letter: str, length: Fraction, bar_length: Fraction | None) -> list[Element]:
-    """Return a rest, as a list of one element, or of none where it lasts no time.
+    """Return a rest as a list of one element; the list is empty if the length is 0.
 
     Args:
         letter: ``z`` or ``x``.
-        length: In units of ``L:``, one that :func:`can_be_written`, or ``bar_length``.
+        length: In units of ``L:``; :func:`can_be_written` must be true for it, or it must be ``bar_length``.
         bar_length: Length of a bar in the meter in force; None in free meter.
     """
     if not length:
@@ -36,7 +36,7 @@ def rest(letter: str, length: Fraction, bar_length: Fraction | None) -> list[Ele
 def silence(
     elements: Sequence[Element], letter: str, length: Fraction, bar_length: Fraction | None
 ) -> tuple[Element, ...]:
-    """Return a rest in place of music, with the changes of key, meter and note length that the music has."""
+    """Return a rest instead of music, with the changes of key, meter and note length of the music."""
     timed = next((i for i, e in enumerate(elements) if isinstance(e, (Note, Chord, Rest))), len(elements))
     before, after = (_changes(part) for part in (elements[:timed], elements[timed:]))
     return (*before, *rest(letter, length, bar_length), *after)
@@ -45,17 +45,17 @@ def silence(
 def fit(
     bar: Bar, letter: str, length: Fraction, *, meter: Meter | None, bar_length: Fraction | None
 ) -> tuple[Element, ...]:
-    """Return the elements of a bar that lasts too long or not long enough, with the right length.
+    """Return the elements of a bar that is too long or too short, with the right length.
 
-    Of an overlay the first layer remains. The note in which the bar is over is shortened; inside a tuplet or broken
-    rhythm these go as a whole, and a rest takes their place.
+    Of an overlay the first layer is kept. A note across the end of the bar is shortened; a tuplet or broken rhythm
+    across it is replaced by a rest as a whole.
 
     Args:
         bar: A bar with a known duration.
         letter: ``z`` or ``x``, for rests.
-        length: The right duration, one that :func:`rest` writes.
-        meter: The meter in force.
-        bar_length: What a ``Z`` counts.
+        length: The right duration; see :func:`rest`.
+        meter: The meter in force; None in free meter.
+        bar_length: Length of a whole-bar rest ``Z``; None in free meter.
     """
     total, end = Fraction(0), 0
     shortened: list[Element] = []
@@ -77,7 +77,7 @@ def fit(
 
 
 def _shortened(element: Element, length: Fraction) -> Element | None:
-    """Return a note, chord or rest with another length; None where that cannot be written."""
+    """Return a note, chord or rest with another length; None where ABC cannot express it."""
     if isinstance(element, Chord):
         first = element.notes[0].length
         outer = length / first if first else Fraction(0)

@@ -1,4 +1,4 @@
-"""A line of events, and the ties and slurs that join them over the barlines."""
+"""The events of one layer, with ties and slurs that continue beyond barlines."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from dataclasses import dataclass, field, replace
 
 from notagen.score.model import Event, Pitch, SlurEnd
 
-MAX_SLURS = 16  # open at the same time, as MusicXML can number them
+MAX_SLURS = 16  # slurs of a layer that are open at the same time; MusicXML has no more numbers
 
 
 @dataclass
-class Line:
-    """The events of one layer, and what stays open from one measure to the next."""
+class EventLine:
+    """The events of one layer in the current measure, and the open ties and slurs.
+
+    Attributes:
+        events: Events of the current measure.
+        last: The list with the newest event, and its index; None before the first.
+        tied: Step and octave of each tied note of the newest event -> its alteration.
+        slurs: Open slurs: list with the first event, its index, number, and whether it is dotted.
+        opening: Slurs that start at the next event: whether each is dotted.
+    """
 
     events: list[Event] = field(default_factory=list)
     last: tuple[list[Event], int] | None = None
-    tied: dict[tuple[str, int], int] = field(default_factory=dict)  # place of a pitch -> its alteration
+    tied: dict[tuple[str, int], int] = field(default_factory=dict)
     slurs: list[tuple[list[Event], int, int, bool]] = field(default_factory=list)
-    opening: list[bool] = field(default_factory=list)  # slurs before the next event: whether they are dotted
+    opening: list[bool] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
-        """Append an event: ties lead to it, and slurs start at it."""
+        """Append an event, connect open ties to it, and start slurs at it."""
         heads = tuple(
             replace(head, tie_stop=True) if self._ties(head.pitch) else head for head in event.heads
         )
@@ -48,7 +56,7 @@ class Line:
         return self.tied.get((pitch.step, pitch.octave)) == pitch.alter
 
     def tie(self, tied: Sequence[bool] | None = None) -> None:
-        """Tie the last event to the next one: the notes for which ``tied`` holds, or all."""
+        """Tie the newest event to the next one: the notes for which ``tied`` is true; None: all."""
         if self.last:
             heads = self.last[0][self.last[1]].heads
             for head, tie in zip(heads, tied or [True] * len(heads), strict=True):
@@ -56,7 +64,7 @@ class Line:
                     self.tied[head.pitch.step, head.pitch.octave] = head.pitch.alter
 
     def close_slur(self) -> None:
-        """End the last slur that did not start at the last event."""
+        """End the newest slur that did not start at the newest event."""
         if self.opening:
             self.opening.pop()
             return

@@ -1,4 +1,4 @@
-"""Which voices a part writes in a measure, and under which numbers."""
+"""Assigns MusicXML voice numbers and staves to the voices of a part, and selects what each measure has to write."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from notagen.score import Layer, Measure, Part, Voice
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A layer of a voice in a measure of the part.
+class LayerSlot:
+    """One layer of one voice in one measure, with its staff and voice number.
 
     Args:
         voice: The voice.
-        index: Of the measure.
-        layer_index: Of the layer.
-        place: The staff, and the number under which the layer is written.
+        index: Index of the measure.
+        layer_index: Index of the layer in the measure.
+        place: Staff and voice number in the part.
     """
 
     voice: Voice
@@ -38,12 +38,12 @@ class Seat:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing at all."""
+        """Whether the layer has neither events nor trailing marks."""
         return not self.layer.events and not self.layer.trailing
 
     @property
     def silent(self) -> bool:
-        """Whether there is at most a rest as long as the bar, without any sign."""
+        """Whether the layer is empty, or only a rest as long as the bar without any marks."""
         if self.empty:
             return True
         signs = self.layer.trailing or any(event.marks for event in self.layer.events)
@@ -51,12 +51,12 @@ class Seat:
 
     @property
     def blank(self) -> bool:
-        """Whether it is silent, and its rest is not drawn."""
+        """Whether the layer is silent and its rest, if any, is invisible."""
         return self.silent and all(event.invisible for event in self.layer.events)
 
 
-class Seating:
-    """The voices of a part on its staves.
+class VoiceAssignment:
+    """Staves and voice numbers of the voices of a part.
 
     Args:
         part: The part.
@@ -69,31 +69,31 @@ class Seating:
         self.several_staves = len(part.staves) > 1
         self.overlays: dict[tuple[str, int], int] = {}  # voice and layer -> number of a voice of the part
 
-    def seats(self, index: int) -> list[Seat]:
-        """Return what is written in a measure, in order.
+    def slots(self, index: int) -> list[LayerSlot]:
+        """Return the layers that a measure has to write, in order.
 
-        Left out are bar-long rests that are invisible, where the part has other voices, and those that are alone on a
-        lower staff; of a measure in which nothing is left the first voice is written.
+        Bar-long rests are left out if they are invisible and the part has other voices, or if nothing else is on their
+        staff and it is not the first one. If nothing is left, the first voice is written.
         """
-        seats = list(self._all(index))
+        slots = list(self._all(index))
         several = len(self.voices) > 1
-        kept = [seat for seat in seats if not (seat.empty or (several and seat.blank))]
-        on_staff = Counter(seat.place.staff for seat in kept)
+        kept = [slot for slot in slots if not (slot.empty or (several and slot.blank))]
+        on_staff = Counter(slot.place.staff for slot in kept)
         kept = [
-            seat
-            for seat in kept
-            if seat.place.staff in (None, 1) or on_staff[seat.place.staff] > 1 or not seat.silent
+            slot
+            for slot in kept
+            if slot.place.staff in (None, 1) or on_staff[slot.place.staff] > 1 or not slot.silent
         ]
-        return kept or seats[:1]
+        return kept or slots[:1]
 
-    def _all(self, index: int) -> Iterator[Seat]:
-        overlays: list[Seat] = []
+    def _all(self, index: int) -> Iterator[LayerSlot]:
+        overlays: list[LayerSlot] = []
         for number, voice in enumerate(self.voices, 1):
             staff = self.staves[voice.name] if self.several_staves else None
-            yield Seat(voice, index, 0, Place(number, staff, voice.percussion))
+            yield LayerSlot(voice, index, 0, Place(number, staff, voice.percussion))
             for layer in range(1, len(voice.measures[index].layers)):
                 own = self.overlays.setdefault((voice.name, layer), len(self.voices) + len(self.overlays) + 1)
-                overlays.append(Seat(voice, index, layer, Place(own, staff, voice.percussion)))
+                overlays.append(LayerSlot(voice, index, layer, Place(own, staff, voice.percussion)))
         yield from overlays
 
 
