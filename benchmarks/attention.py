@@ -190,8 +190,8 @@ def start_again(args: argparse.Namespace, cases: Sequence[Case], left_s: float) 
 
 def tune(args: argparse.Namespace) -> None:
     """Let the kernels find their tile sizes in a third of the budget, and keep the table beside the results."""
-    from pentatonic.attention.kernels.tuning import TABLE
-    from pentatonic.attention.kernels.tuning import tune as search
+    from attention_tuning.tuning import TABLE
+    from attention_tuning.tuning import tune as search
 
     seconds, start = args.budget / 3, time.monotonic()
     try:

@@ -13,7 +13,7 @@ from pentatonic.attention.intervals import GROUP, key_intervals
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.kernels.configs import Config, forced
 from pentatonic.attention.problem import Problem
-from pentatonic.attention.tiles import lower_bias
+from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(

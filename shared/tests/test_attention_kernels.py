@@ -40,7 +40,7 @@ from pentatonic.attention import (
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.problem import Problem
 from pentatonic.attention.reference import dense_bias, dense_visible
-from pentatonic.attention.tiles import lower_bias
+from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import BackendUnavailable
 from pentatonic.rope import rope_table
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import covers_all
-from pentatonic.attention.tiles import Distances, RowBlock, Tiling, take
+from pentatonic.attention.problem import Distances, take
+from pentatonic.attention.tiles import RowBlock, Tiling
 
 # Inside a tile scores are logarithms to base 2: exp2 is several times faster than exp on a CPU, and remains so
 # where it underflows, as it does for most keys of a steep head.
@@ -41,7 +42,7 @@ def chunked_forward(
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention, computed in float64 for float64 inputs and in float32 otherwise.
 
-    The bias comes in the form that :func:`pentatonic.attention.tiles.lower_bias` gives it.
+    The bias comes in the form that :func:`pentatonic.attention.problem.lower_bias` gives it.
 
     Args:
         q: ``(B, H, Nq, D)``, any strides, rotated already.

@@ -16,7 +16,7 @@ from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode
 from pentatonic.attention.intervals import key_intervals
 from pentatonic.attention.intervals import live_fraction as visited_fraction
 from pentatonic.attention.ops import lowered_attention
-from pentatonic.attention.tiles import lower_bias
+from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
 

@@ -2,7 +2,7 @@
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D and Dv head dimensions, M weights of the bias. Packed batches come
 as ``(1, H, total, D)`` views. The arguments from ``axes`` on are the same in both operators; see
-:class:`pentatonic.attention.problem.Problem` and :func:`pentatonic.attention.tiles.lower_bias`.
+:class:`pentatonic.attention.problem.Problem` and :func:`pentatonic.attention.problem.lower_bias`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from torch import Tensor
 from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Bias, Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals
-from pentatonic.attention.problem import Problem
-from pentatonic.attention.tiles import Distances, lower_bias
+from pentatonic.attention.problem import Distances, Problem, lower_bias
 from pentatonic.errors import UsageError
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

@@ -1,6 +1,6 @@
 """Block sizes, warps and pipeline stages of the kernels, from a committed table.
 
-``table.json`` is written by :mod:`pentatonic.attention.kernels.tuning`. Each entry says how it was found:
+``table.json`` is written by :mod:`attention_tuning.tuning`. Each entry says how it was found:
 ``offline``, the first choice that neither spills registers nor exceeds shared memory, or ``measured``, the fastest
 on a GPU.
 """
@@ -141,12 +141,12 @@ def table() -> dict[str, Entry]:
 
 
 def read_table(path: Traversable) -> dict[str, Entry]:
-    """A table that :func:`pentatonic.attention.kernels.tuning.write_table` wrote."""
+    """A table that :func:`attention_tuning.tuning.write_table` wrote."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return {key: Entry(Config(*numbers), found) for key, (*numbers, found) in rows.items()}
 
 
-def forget() -> None:
-    """Read the table anew at the next launch."""
+def clear_cache() -> None:
+    """Read the table again at the next launch."""
     table.cache_clear()
     lookup.cache_clear()

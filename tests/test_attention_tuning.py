@@ -1,6 +1,7 @@
-"""The attention kernels compiled for GPUs that are not here: spills, shared memory, tensor cores, instruction counts.
+"""The attention kernels compiled without a GPU: spills, shared memory, tensor cores, instruction counts.
 
-Another process compiles, since this one holds Triton's interpreter. What the table chooses is what is compiled.
+A child process compiles, because in this one Triton's interpreter may replace the compiler. The launch parameters are
+those of the table.
 """
 
 import importlib
@@ -19,16 +20,21 @@ import pytest
 import torch
 
 from pentatonic.attention import kernels
-from pentatonic.attention.kernels import configs, tuning
+from pentatonic.attention.kernels import configs
 from pentatonic.attention.kernels.configs import (
     ARCHS,
     INTERPRETED,
     Config,
     Entry,
 )
-from pentatonic.attention.kernels.offline import SHARED_LIMITS
-from pentatonic.attention.kernels.workload import Workload
 from pentatonic.errors import BackendUnavailable
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from attention_tuning import tuning
+from attention_tuning.offline import SHARED_LIMITS
+from attention_tuning.workload import Workload
 
 # The gradient kernels belong to one call: naming one compiles both, each as the table has it.
 FORWARD, BACKWARD, DECODE = Workload("forward"), Workload("query_gradient"), Workload("decode")
@@ -117,13 +123,13 @@ def everything():
 
 
 def compiled(requests, folder):
-    """The facts of the binaries of ``(arch, workload)`` or ``(arch, workload, config)`` requests, in their order."""
+    """Summaries of the binaries of ``(arch, workload)`` or ``(arch, workload, config)`` requests, in their order."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     words = [(arch, vars(workload), *(config or [None])) for arch, workload, *config in requests]
     done = subprocess.run(
-        [sys.executable, "-m", "pentatonic.attention.kernels.offline"],
+        [sys.executable, "-P", "-m", "attention_tuning.offline"],
         input=json.dumps(words),
-        env=environment | {"TRITON_CACHE_DIR": str(folder)},
+        env=environment | {"TRITON_CACHE_DIR": str(folder), "PYTHONPATH": str(BENCHMARKS)},
         capture_output=True,
         text=True,
     )
@@ -158,7 +164,7 @@ def complaints(arch, workload, binaries):
 
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory):
-    """The facts of what REPRESENTATIVE and PLAIN_LOOPS ask for, from one process: importing PyTorch takes its time."""
+    """Summaries of what REPRESENTATIVE and PLAIN_LOOPS ask for, from one process: importing PyTorch takes its time."""
     requests = REPRESENTATIVE + PLAIN_LOOPS
     return dict(zip(requests, compiled(requests, tmp_path_factory.mktemp("triton")), strict=True))
 
