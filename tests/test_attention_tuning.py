@@ -29,12 +29,13 @@ from pentatonic.attention.kernels.configs import (
 )
 from pentatonic.errors import BackendUnavailable
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from attention_tuning import tuning
 from attention_tuning.offline import SHARED_LIMITS
 from attention_tuning.workload import Workload
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # The gradient kernels belong to one call: naming one compiles both, each as the table has it.
 FORWARD, BACKWARD, DECODE = Workload("forward"), Workload("query_gradient"), Workload("decode")
@@ -58,6 +59,10 @@ REPRESENTATIVE = [
     (80, replace(BACKWARD, bias="alibi_1d", dtype="float16")),
     (80, replace(DECODE, **LAST, head_dim=128)),
     (86, replace(FORWARD, head_dim=128)),
+    # GPUs newer than those of the table take the entries with the least shared memory.
+    (100, replace(FORWARD, **TRACK)),
+    (100, replace(BACKWARD, **TRACK, intervals=True, dtype="float16")),
+    (120, replace(BACKWARD, head_dim=128, right=0, rope="half")),
 ]
 
 # Equal tiles, so that instruction counts compare.
@@ -250,7 +255,16 @@ def test_candidates_are_few_and_distinct():
 
 @pytest.mark.parametrize(
     ("capability", "arch"),
-    [((8, 0), 80), ((8, 6), 86), ((8, 7), 86), ((8, 9), 86), ((9, 0), 90), ((10, 0), 90), ((12, 0), 86)],
+    [
+        ((8, 0), 80),
+        ((8, 6), 86),
+        ((8, 7), 86),
+        ((8, 9), 86),
+        ((9, 0), 90),
+        ((10, 0), 86),
+        ((11, 0), 86),
+        ((12, 0), 86),
+    ],
 )
 def test_every_gpu_takes_the_entries_of_a_known_one(capability, arch):
     assert configs.known_arch(capability) == arch

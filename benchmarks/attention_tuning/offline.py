@@ -1,9 +1,10 @@
 """Compile the attention kernels without a GPU, and read registers, spills and instruction counts from the binaries.
 
 The disassembler comes with Triton. Nothing here measures speed. As a command, in the folder ``benchmarks``,
-``python -m attention_tuning.offline < requests.json`` compiles a list ``[[arch, {option: value}, config or null], ...]``
-of workloads (:mod:`attention_tuning.workload`) in two processes, and prints one line of JSON for each. Tests use the
-command, because in their own process Triton's interpreter replaces the compiler.
+``python -m attention_tuning.offline < requests.json`` compiles a list of requests in two processes and prints one line
+of JSON for each. A request is ``[arch, {option: value}, config or null]``, its options those of
+:class:`attention_tuning.workload.Workload`. Tests use the command, because in their own process Triton's interpreter
+replaces the compiler.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
+from attention_tuning.workload import Workload
 from pentatonic.attention.kernels import configs
 from pentatonic.attention.kernels.configs import Config
-from attention_tuning.workload import Workload
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}

@@ -26,10 +26,10 @@ from typing import Any, Literal
 
 import torch
 
-from pentatonic.attention.kernels import configs
-from pentatonic.attention.kernels.configs import ARCHS, HEAD_DIMS, KERNELS, KINDS, Config, Entry, Key, Kind
 from attention_tuning.offline import SHARED_LIMITS, compile_workload
 from attention_tuning.workload import Workload
+from pentatonic.attention.kernels import configs
+from pentatonic.attention.kernels.configs import ARCHS, HEAD_DIMS, KERNELS, KINDS, Config, Entry, Key, Kind
 from pentatonic.errors import BackendUnavailable
 
 TABLE = Path(configs.__file__).with_name("table.json")
@@ -260,10 +260,8 @@ def measure(device: torch.device, workload: Workload, config: Config) -> float:
     """Milliseconds on the GPU, the median of up to 20 launches; infinite if it does not compile or run."""
     call = workload.prepare(device)
     try:
-        if workload.kernel in ("forward", "decode"):
-            launch = call.forward
-        else:
-            launch = partial(call.backward, *call.forward())
+        forward = workload.kernel in ("forward", "decode")
+        launch = call.forward if forward else partial(call.backward, *call.forward())
         with configs.forced(config, workload.kernel):
             return _median_ms(launch)
     except Exception:  # it does not compile, or exceeds shared memory

@@ -14,9 +14,8 @@ from torch import Tensor
 from pentatonic.attention.descriptors import Alibi1D, Alibi2D, Bias, Directional, KeyBias, Raw
 from pentatonic.attention.kernels import launch
 from pentatonic.attention.kernels.configs import Kernel
-from pentatonic.attention.problem import Problem
+from pentatonic.attention.problem import Problem, lower_bias
 from pentatonic.attention.slopes import alibi_slopes
-from pentatonic.attention.problem import lower_bias
 
 BiasName = Literal[
     "none", "key", "alibi_1d", "alibi_2d", "directional", "directional_signed", "raw", "raw_signed"

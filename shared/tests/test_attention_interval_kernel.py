@@ -12,12 +12,11 @@ from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.kernels.configs import Config, forced
-from pentatonic.attention.problem import Problem
-from pentatonic.attention.problem import lower_bias
+from pentatonic.attention.problem import Problem, lower_bias
 from pentatonic.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(
-    why_not(torch.zeros(1, 1, 1, 16), torch.zeros(1, 1, 1, 16)) is not None,
+    why_not(*[torch.zeros(1, 1, 1, 16)] * 3) is not None,
     reason="the kernels run neither on a GPU nor in the interpreter",
 )
 

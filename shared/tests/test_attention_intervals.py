@@ -32,8 +32,8 @@ from pentatonic.attention import (
 from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals, live_fraction
-from pentatonic.attention.reference import dense_bias, dense_visible
 from pentatonic.attention.problem import lower_bias
+from pentatonic.attention.reference import dense_bias, dense_visible
 from pentatonic.errors import UsageError
 
 D = 8

@@ -20,7 +20,7 @@ from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
 
-# From so many keys on looking for what may be skipped pays (measured on a CPU: 1.4 times slower at 1,024).
+# Below this many keys finding out what may be skipped takes longer than it saves (on a CPU 1.4 times at 1,024).
 SKIPPING_KEYS = 2048
 
 
@@ -95,7 +95,8 @@ def attention(
             below 2,048 keys, where finding out takes longer than it saves.
         return_lse: Also return the log-sum-exp of each row; differentiable.
         backend: ``"auto"``, or one of ``"triton"`` (kernels for CUDA, memory O(N)), ``"sdpa"``, ``"chunked"``
-            (tiles, memory O(N)), ``"reference"`` (naive).
+            (tiles, memory O(N)), ``"reference"`` (naive), or one of them after a minus sign, which any other may
+            replace: ``"-triton"``. The environment variable ``PENTATONIC_ATTENTION`` takes the same words.
 
     Returns:
         ``(B, H, Nq, Dv)`` in the dtype of q; with ``return_lse`` also ``(B, H, Nq)``, natural logarithm,
@@ -106,11 +107,21 @@ def attention(
         BackendUnavailable: The back end asked for cannot compute this.
     """
     visibility = _check(q, k, v, bias, mask, tolerance)
-    choice = choose(
-        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
-    )
-    if backend == "auto" and k.shape[2] < SKIPPING_KEYS:
+    if k.shape[2] < SKIPPING_KEYS and (backend == "auto" or backend.startswith("-")):
         tolerance = None
+    choice = choose(
+        q,
+        k,
+        v,
+        bias=bias,
+        visibility=visibility,
+        rope=rope,
+        scale=scale,
+        dropout_p=dropout_p,
+        tolerance=tolerance,
+        return_lse=return_lse,
+        backend=backend,
+    )
     table = None
     if rope is not None:
         table = _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k)
@@ -146,17 +157,30 @@ def explain(
     return_lse: bool = False,
     backend: Backend = "auto",
 ) -> Choice:
-    """Which back end :func:`attention` takes for the same arguments, and why; computes nothing.
+    """Which back end :func:`attention` takes for the same arguments, and why.
 
-    ``rope``, ``scale`` and ``tolerance`` never change the choice.
+    Computes nothing, except that a kernel variant that has not been used on this GPU yet is checked, as it would be at
+    its first use.
 
     Raises:
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
     visibility = _check(q, k, v, bias, mask, tolerance)
+    if k.shape[2] < SKIPPING_KEYS and (backend == "auto" or backend.startswith("-")):
+        tolerance = None
     return choose(
-        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
+        q,
+        k,
+        v,
+        bias=bias,
+        visibility=visibility,
+        rope=rope,
+        scale=scale,
+        dropout_p=dropout_p,
+        tolerance=tolerance,
+        return_lse=return_lse,
+        backend=backend,
     )
 
 
@@ -231,7 +255,7 @@ def decode_attention(
         append: Keys and values ``(B, H, Nq, D)`` of the queries, written into the caches first, where every
             sample must have room for all Nq; without, they are there already.
         backend: ``"auto"``, ``"sdpa"`` or ``"triton"`` (keys split between programs: Flash-Decoding, Dao et
-            al. 2023).
+            al. 2023), or one of these after a minus sign.
 
     Returns:
         ``(B, H, Nq, Dv)``.
@@ -250,8 +274,8 @@ def decode_attention(
     if isinstance(kv_len, int) and kv_len < capacity:
         k_cache, v_cache = k_cache[:, :, :kv_len], v_cache[:, :, :kv_len]
     _check(q, k_cache, v_cache, None, None)
-    if choose_decode(q, k_cache, v_cache, backend) == "triton":
-        lengths = kv_len if isinstance(kv_len, Tensor) else None
+    lengths = kv_len if isinstance(kv_len, Tensor) else None
+    if choose_decode(q, k_cache, v_cache, backend, kv_len=lengths) == "triton":
         o, _ = lowered_attention(
             q,
             k_cache,
@@ -265,9 +289,8 @@ def decode_attention(
         )
         return o
     if isinstance(kv_len, int):
-        if (
-            n_q == 1 and kv_len
-        ):  # a single query sees all: the step of a decoder should not wait for more questions
+        # One query attends to every key: no mask, skip dispatch.
+        if n_q == 1 and kv_len:
             return scaled_dot_product_attention(q, k_cache, v_cache, scale=scale)
         return attention(q, k_cache, v_cache, mask=Causal(), scale=scale)
     last_visible = kv_len[:, None] - n_q + torch.arange(n_q, device=q.device)
@@ -298,7 +321,7 @@ def _append(
 def _check(
     q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, mask: Mask | None, tolerance: float | None = None
 ) -> Visibility:
-    """Report what PyTorch would report far from its cause, and bring the mask into normal form."""
+    """Refuse what PyTorch would refuse with a message that does not name the cause; the mask in normal form."""
     if tolerance is not None and not 0.0 < tolerance < 1.0:
         raise UsageError(f"tolerance must be between 0 and 1, or None, got {tolerance}")
     if q.dim() != 4 or k.dim() != 4 or v.dim() != 4:

@@ -109,12 +109,12 @@ def forced(config: Config, *kernels: Kernel) -> Iterator[None]:
 def known_arch(capability: tuple[int, int]) -> int:
     """The architecture whose entries a GPU takes.
 
-    GPUs of the 8.6 kind (8.6, 8.7, 8.9) share its 99 KiB of shared memory; so do those of capability 12.
+    GPUs of the 8.6 kind (8.6, 8.7, 8.9) share its 99 KiB of shared memory; so do those of capability 12. Capability 10,
+    for which nothing has been tuned, takes these entries too: they need the least memory.
     """
-    major, minor = capability
-    if major == 8:
-        return 80 if minor == 0 else 86
-    return 86 if major == 12 else 90
+    if capability[0] == 9:
+        return 90
+    return 80 if capability == (8, 0) else 86
 
 
 @cache

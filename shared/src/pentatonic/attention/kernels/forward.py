@@ -102,7 +102,7 @@ def _attend(
     return acc, m_new, total
 
 
-# Numbers that change from call to call, and strides no wide load depends on, do not make another binary.
+# Values that change per call, and strides on which no wide load depends: specialising on them would recompile.
 @triton.jit(
     do_not_specialize=[
         "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",

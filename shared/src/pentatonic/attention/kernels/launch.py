@@ -7,12 +7,14 @@ with running lengths.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from pentatonic.attention.kernels import fits_31_bits
 from pentatonic.attention.kernels import forward as forward_kernels
 from pentatonic.attention.kernels import intervals as interval_kernels
 from pentatonic.attention.kernels import key_gradient as key_gradient_kernels
@@ -188,7 +190,12 @@ def backward(
     needs_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, k, v, of the weights ``(M, H)`` if needed, and of the key bias ``(B, H, Nk)``, if any."""
-    q, k, v, o, grad_o = (_unit_stride(x) for x in (q, k, v, o, grad_o))
+    q, k, v, o = (_unit_stride(x) for x in (q, k, v, o))
+    # Gradients come from anywhere: a copy in the layout of o can be addressed as o can.
+    if grad_o.stride(-1) != 1 or not fits_31_bits(grad_o):
+        grad_o = torch.empty_like(o).copy_(grad_o)
+    if grad_lse is not None and not fits_31_bits(grad_lse[..., None]):
+        grad_lse = grad_lse.contiguous()
     batch, heads, n_q, _ = q.shape
     n_k = k.shape[2]
     dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
@@ -203,7 +210,8 @@ def backward(
     if rope is not None and not rotate:
         q, k = rotated(q, problem), rotated(k, problem)
     lse = lse.contiguous()
-    facts = lse.new_empty(*lse.shape, 4)
+    row_stats = lse.new_empty(*lse.shape, 4)
+    ds_scale = _ds_scale(grad_o, grad_lse, v)
 
     exact = q.dtype == torch.float32
     bias = coordinates(problem, weights, key_bias, exact=exact or needs_weights)
@@ -212,7 +220,8 @@ def backward(
     n_programs = arguments["n_blocks"] * batch * heads
     dw = q.new_zeros(2, n_programs, dtype=torch.float32) if needs_weights else None
     shared = {"ROTATE": rotate, "ROTATE_BACK": rope is not None, "INTERVALS": problem.intervals is not None}
-    shared |= {"do_ptr": grad_o, "fact_ptr": facts, "natural_scale": problem.scale}
+    shared |= {"do_ptr": grad_o, "row_stats_ptr": row_stats, "natural_scale": problem.scale}
+    shared |= {"ds_scale_ptr": ds_scale, "SCALE_DS": ds_scale is not None, "interval_ptr": problem.intervals}
     shared |= {"lse_b": lse.stride(0), "lse_h": lse.stride(1), **_strides("do", grad_o)}
     grad_lse_strides = (0, 0, 0) if grad_lse is None else grad_lse.stride()
     _query_gradient.query_gradient_kernel[(n_programs,)](
@@ -228,7 +237,6 @@ def backward(
         dlse_h=grad_lse_strides[1],
         dlse_n=grad_lse_strides[2],
         dw_ptr=dw,
-        interval_ptr=problem.intervals,
         WEIGHT_GRADIENT=needs_weights,
         PREMULTIPLY=bias.form == "per_axis" and not exact,
     )
@@ -239,7 +247,6 @@ def backward(
     bias = coordinates(problem, weights, key_bias, exact=exact)
     config = config_for("key_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config, along_keys=True)
-    live, live_count = _live_rows(problem, n_q, n_k)
     _key_gradient.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
         **arguments,
         **shared,
@@ -248,8 +255,7 @@ def backward(
         dk_ptr=dk,
         dv_ptr=dv,
         dkey_ptr=dkey,
-        live_ptr=live,
-        live_count_ptr=live_count,
+        live_rows_ptr=_live_rows(problem, n_k),
     )
     return dq, dk, dv, d_weights, None if dkey is None else dkey[..., :n_k]
 
@@ -275,20 +281,20 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
     if not intervals.numel():
         return intervals
     bias = coordinates(problem, weights, None, exact=True)
-    row_facts = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
-    key_facts = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
+    row_stats = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
+    key_stats = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
     cls_tokens, block_d = bool(problem.distances.cls_tokens), _block_d(head_dim)
     shared = {"heads": heads, "n_k": n_k, "AXES": bias.axes}
-    facts = {"x_ptr": bias.x, "y_ptr": bias.y, "x_b": bias.arguments(cls_tokens)["x_b"], "CLS": cls_tokens}
-    facts |= {"k_ptr": k, **_strides("k", k), "D": head_dim, "BLOCK_D": block_d, "num_warps": 8}
+    inputs = {"x_ptr": bias.x, "y_ptr": bias.y, "x_b": bias.arguments(cls_tokens)["x_b"], "CLS": cls_tokens}
+    inputs |= {"k_ptr": k, **_strides("k", k), "D": head_dim, "BLOCK_D": block_d, "num_warps": 8}
     rule = {"weight_ptr": bias.weights, "kv_len_ptr": problem.kv_len, "LENGTHS": problem.kv_len is not None}
-    rule |= {"row_fact_ptr": row_facts, "row_groups": row_groups, "scale": problem.scale}
+    rule |= {"row_stats_ptr": row_stats, "row_groups": row_groups, "scale": problem.scale}
     _intervals.key_group_kernel[(batch * heads, key_groups)](
-        **shared, **facts, key_fact_ptr=key_facts, key_groups=key_groups
+        **shared, **inputs, key_stats_ptr=key_stats, key_groups=key_groups
     )
     _intervals.row_group_kernel[(batch * heads, row_groups)](
         **shared,
-        **facts,
+        **inputs,
         **rule,
         **_strides("q", q),
         q_ptr=q,
@@ -301,13 +307,13 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
         KEYS=16,
         UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
         num_stages=1,
-        # Left to itself the assembler spills a number or two for the sake of more programs at a time.
+        # Without this cap ptxas spills registers to raise occupancy.
         maxnreg=255,
     )
     _intervals.interval_kernel[(batch * heads, row_groups)](
         **shared,
         **rule,
-        key_fact_ptr=key_facts,
+        key_stats_ptr=key_stats,
         interval_ptr=intervals,
         key_groups=key_groups,
         half_tolerance=tolerance / 2,
@@ -403,24 +409,41 @@ def _common(
     }
 
 
-def _live_rows(problem: Problem, n_q: int, n_k: int) -> tuple[Tensor | None, Tensor | None]:
-    """Per key group the row groups that visit it: ``(B, H, key groups, row groups)`` and their count."""
+def _live_rows(problem: Problem, n_k: int) -> Tensor | None:
+    """Per key group the first row group that visits it and the one after the last: ``(B, H, key groups, 2)`` int32."""
     if problem.intervals is None:
-        return None, None
+        return None
     batch, heads, row_groups, _ = problem.intervals.shape
     key_groups = _ceil_div(n_k, GROUP)
-    live = problem.intervals.new_empty(batch, heads, key_groups, row_groups)
-    count = problem.intervals.new_empty(batch, heads, key_groups)
+    live_rows = problem.intervals.new_empty(batch, heads, key_groups, 2)
     _intervals.live_rows_kernel[(batch * heads * key_groups,)](
         problem.intervals,
-        live,
-        count,
+        live_rows,
         row_groups,
         key_groups,
         CLS=bool(problem.distances.cls_tokens),
         CHUNK=128,
     )
-    return live, count
+    return live_rows
+
+
+def _ds_scale(grad_o: Tensor, grad_lse: Tensor | None, v: Tensor) -> Tensor | None:
+    """Per head the power of two, at most 1, that keeps the gradient of the scores within float16: ``(B, H)`` float32.
+
+    ``None`` for other dtypes. That gradient is ``p (dP - delta)`` with p at most 1, where neither dP nor delta exceeds
+    D times the largest entries of ``grad_o`` and v (o is an average of v).
+    """
+    if v.dtype != torch.float16:
+        return None
+    largest_do, largest_v = (
+        torch.linalg.vector_norm(x, inf, dim=(-2, -1), dtype=torch.float32) for x in (grad_o, v)
+    )
+    bound = 2 * v.shape[-1] * largest_do * largest_v
+    if grad_lse is not None:
+        bound = bound + grad_lse.abs().amax(dim=-1)
+    # Infinite gradients, which loss scaling looks for, stay infinite: their scale is 1.
+    exponent = torch.nan_to_num((bound / 2**15).log2().ceil(), nan=0.0, posinf=0.0).clamp(min=0.0)
+    return torch.exp2(-exponent)
 
 
 def _heaviest_first(intervals: Tensor) -> Tensor:

@@ -326,6 +326,29 @@ def hide(s, a, j, valid, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr):
 
 
 @triton.jit
+def visits(interval_ptr, row_group, key_group, CLS: tl.constexpr):
+    """Whether the live interval of a row group holds a key group; the group of the CLS key is in all of them."""
+    first = tl.load(interval_ptr + row_group * 2)
+    end = tl.load(interval_ptr + row_group * 2 + 1)
+    visited = (first <= key_group) & (key_group < end)
+    if CLS:
+        visited = visited | (key_group == 0)
+    return visited
+
+
+@triton.jit
+def to_half(ds, ds_scale, dtype: tl.constexpr, SCALE_DS: tl.constexpr):
+    """The gradient of the scores as an operand of a product.
+
+    float16 ends at 65,504, which the scaled losses of mixed-precision training exceed: ``ds_scale`` is the power of two
+    that keeps all of a head's values below, and the sum is divided by it afterwards.
+    """
+    if SCALE_DS:
+        ds *= ds_scale
+    return ds.to(dtype)
+
+
+@triton.jit
 def product(a, b, acc, UPCAST: tl.constexpr):
     """``a @ b + acc``, in full float32 for float32 operands.
 
