@@ -160,9 +160,10 @@ def complaints(arch, workload, binaries):
             yield f"{where} takes {binary['shared_bytes']} bytes of shared memory, flags {binary['flags']}"
         if binary["kernel"] not in MAIN:
             continue
-        tensor = {code.split(".")[0] for code in binary["opcodes"]} & {"HGMMA", "HMMA", "IMMA"}
+        tensor = {code.split(".")[0] for code in binary["opcodes"]} & {"HGMMA", "HMMA", "IMMA", "UTCHMMA"}
         half = workload.dtype != "float32"
-        expected = {"HGMMA" if arch == 90 and rows(binary) >= 64 else "HMMA"} if half else set()
+        large = {90: "HGMMA", 100: "UTCHMMA"}.get(arch, "HMMA")
+        expected = {large if rows(binary) >= 64 else "HMMA"} if half else set()
         if tensor != expected:
             yield f"{where} multiplies with {sorted(tensor)}, not {sorted(expected)}"
 

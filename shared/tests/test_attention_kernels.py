@@ -320,10 +320,10 @@ def test_kernels_equal_the_reference_in_many_cases(bias: str, case: Case):
 @pytest.mark.parametrize("outputs", ["o", "both"])
 @pytest.mark.parametrize("mask", [None, Causal()])
 def test_scaled_losses_do_not_overflow_the_gradient_of_the_scores(mask: Any, outputs: str):
-    """The gradient of a score reaches 10^6 here, where float16 ends at 65,504; all results are within it."""
+    """Gradients of scores exceed 65,504 here, where float16 ends; all results are within it."""
     g = torch.Generator().manual_seed(0)
     q, k, v, do = (torch.randn(1, 2, 40, 64, generator=g) for _ in range(4))
-    q, k, v, do = (scale * x for x, scale in ((q, 3.0), (k, 0.1), (8.0 * v, 1.0), (do, 8000.0)))
+    q, k, v, do = (scale * x for x, scale in ((q, 0.05), (k, 0.05), (v, 40.0), (do, 8000.0)))
     inputs, do = [x.half() for x in (q, k, v)], do.half()
     dlse = 3e5 * torch.randn(1, 2, 40, generator=g)
 
@@ -335,8 +335,9 @@ def test_scaled_losses_do_not_overflow_the_gradient_of_the_scores(mask: Any, out
         return list(torch.autograd.grad(results, leaves, upstream))
 
     truth = run("reference", torch.float64)
-    probabilities = torch.softmax(0.125 * inputs[0].double() @ inputs[1].double().transpose(2, 3), dim=-1)
-    assert float((probabilities * (do.double() @ inputs[2].double().transpose(2, 3))).abs().max()) > 1.2e5
+    scores = 0.125 * inputs[0].double() @ inputs[1].double().transpose(2, 3)
+    largest = (scores.softmax(dim=-1) * (do.double() @ inputs[2].double().transpose(2, 3))).abs().max()
+    assert largest > 3 * 65504
     for got, expected in zip(run("triton", torch.float16), truth, strict=True):
         assert expected.abs().max() < 65504
         torch.testing.assert_close(got.double(), expected, atol=1e-2 * float(expected.abs().max()), rtol=0)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import CharDecoder, NotaGen, Trunk
-from pentatonic.attention import decode_attention
+from pentatonic.attention import KVCache, decode_attention
 from pentatonic.errors import BackendUnavailable
 
 # Compiled steps of one process, each for its own sampling or sizes. PyTorch's own limit of 8 is meant for functions
@@ -32,7 +32,7 @@ class StaticCache(nn.Module):
         rows: R.
 
     Attributes:
-        keys: ``(L, R, H, T, D)``.
+        keys: ``(L, R, H, T, D)``; each layer is the buffer of a :class:`pentatonic.attention.KVCache`.
         values: As ``keys``.
     """
 
@@ -49,7 +49,7 @@ class StaticCache(nn.Module):
         self.register_buffer("values", torch.zeros_like(self.keys))
 
     def clear(self) -> None:
-        """Forget everything; what is masked must still be finite."""
+        """Zero everything; what is masked must be finite, too."""
         self.keys.zero_()
         self.values.zero_()
 
@@ -66,10 +66,10 @@ class StaticCache(nn.Module):
         Returns:
             ``(R, H, 1, D)``.
         """
-        keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(2, positions[0], k)
-        values.index_copy_(2, positions[0], v)
-        return decode_attention(q, keys, values, (positions[0] + 1).expand(len(q)))
+        cache = KVCache.over(self.keys[layer], self.values[layer])
+        cache.write(positions[0], k, v)
+        held = (positions[0] + 1).expand(len(q))
+        return decode_attention(q, cache.key_buffer, cache.value_buffer, held)
 
 
 class _Step(nn.Module):
