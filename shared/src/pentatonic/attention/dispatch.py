@@ -17,6 +17,7 @@ from pentatonic.attention.descriptors import Bias, Rope, Visibility
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.preference import preference
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
 from pentatonic.attention.reference import reference_attention
 from pentatonic.attention.sdpa import is_square_causal, sdpa_attention
 from pentatonic.attention.trust.check import CHECKED_DEVICES, why_untrusted
@@ -281,7 +282,7 @@ def compute(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None,
+    bias: Bias | PreparedBias | None,
     visibility: Visibility,
     rope: tuple[Tensor, Tensor, bool] | None,
     scale: float | None,
@@ -295,11 +296,13 @@ def compute(
         ``(o, lse)``: ``(B, H, Nq, Dv)`` and ``(B, H, Nq)``; SDPA gives no lse.
     """
     if backend == "sdpa":
-        o = sdpa_attention(q, k, v, bias=bias, visibility=visibility, scale=scale, dropout_p=dropout_p)
+        o = sdpa_attention(
+            q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=scale, dropout_p=dropout_p
+        )
         return o, None
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     if backend == "reference":
-        return reference_attention(q, k, v, bias=bias, visibility=visibility, scale=factor)
+        return reference_attention(q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=factor)
     return lowered_attention(
         q,
         k,

@@ -16,6 +16,7 @@ from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode
 from pentatonic.attention.intervals import key_intervals
 from pentatonic.attention.intervals import live_fraction as visited_fraction
 from pentatonic.attention.ops import lowered_attention
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
 from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
@@ -27,7 +28,7 @@ SKIPPING_KEYS = 2048
 class Options(TypedDict, total=False):
     """Keyword arguments shared by padded and packed attention; described at :func:`attention`."""
 
-    bias: Bias | None
+    bias: Bias | PreparedBias | None
     mask: Mask | None
     rope: Rope | None
     scale: float | None
@@ -61,7 +62,7 @@ def attention(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -82,7 +83,8 @@ def attention(
         q: ``(B, H, Nq, D)`` floating.
         k: ``(B, H, Nk, D)``, same dtype.
         v: ``(B, H, Nk, Dv)``, same dtype.
-        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw` or :class:`KeyBias`.
+        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw` or :class:`KeyBias`, or what
+            :func:`prepare_bias` made of one for all layers.
         mask: :class:`Causal`, :class:`SlidingWindow`, :class:`KeyLengths`, or several joined by ``&``.
         rope: Rotation of q and k.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
@@ -113,7 +115,7 @@ def attention(
         q,
         k,
         v,
-        bias=bias,
+        bias=descriptor_of(bias),
         visibility=visibility,
         rope=rope,
         scale=scale,
@@ -148,7 +150,7 @@ def explain(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -173,7 +175,7 @@ def explain(
         q,
         k,
         v,
-        bias=bias,
+        bias=descriptor_of(bias),
         visibility=visibility,
         rope=rope,
         scale=scale,
@@ -189,7 +191,7 @@ def live_fraction(
     q: Tensor,
     k: Tensor,
     *,
-    bias: Bias,
+    bias: Bias | PreparedBias,
     tolerance: float,
     mask: Mask | None = None,
     rope: Rope | None = None,
@@ -217,7 +219,7 @@ def live_fraction(
         q, k = rotate(q, k, _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k))
     batch, heads, n_q, head_dim = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
-    distances, weights, _ = lower_bias(bias, batch, heads, k.shape[2], dtype)
+    distances, weights, _ = lower_bias(descriptor_of(bias), batch, heads, k.shape[2], dtype)
     intervals = key_intervals(
         q,
         k,
@@ -319,7 +321,12 @@ def _append(
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, mask: Mask | None, tolerance: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | PreparedBias | None,
+    mask: Mask | None,
+    tolerance: float | None = None,
 ) -> Visibility:
     """Refuse what PyTorch would refuse with a message that does not name the cause; the mask in normal form."""
     if tolerance is not None and not 0.0 < tolerance < 1.0:
@@ -336,6 +343,9 @@ def _check(
     visibility = Visibility.of(mask, n_q, n_k)
     if visibility.kv_len is not None and visibility.kv_len.shape[0] != batch:
         raise UsageError(f"kv_len has {visibility.kv_len.shape[0]} entries for a batch of {batch}")
+    if isinstance(bias, PreparedBias):
+        bias.check(k)
+        bias = bias.descriptor
     if bias is not None:
         _check_bias(bias, batch, heads, n_q, n_k)
     return visibility

@@ -16,6 +16,7 @@ from torch import Tensor
 from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Bias, Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals
+from pentatonic.attention.prepared import PreparedBias
 from pentatonic.attention.problem import Distances, Problem, lower_bias
 from pentatonic.errors import UsageError
 
@@ -36,6 +37,7 @@ def _attention(
     cu_k: Tensor | None,
     cos: Tensor | None,
     sin: Tensor | None,
+    laid_out: Tensor | None,
     seed: Tensor | None,
     per_axis: bool,
     signed: bool,
@@ -55,7 +57,7 @@ def _attention(
     """
     distances = Distances(axes, per_axis, signed, directional, cls_tokens)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
-    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if tolerance is not None:
         problem = problem.within(_intervals(q, k, weights, problem, tolerance, backend))
     if backend == "triton":
@@ -87,6 +89,7 @@ def _attention_backward(
     cu_k: Tensor | None,
     cos: Tensor | None,
     sin: Tensor | None,
+    laid_out: Tensor | None,
     seed: Tensor | None,
     per_axis: bool,
     signed: bool,
@@ -103,7 +106,7 @@ def _attention_backward(
     """Gradients of q, k, v, weights and key_bias; the last two are empty where not needed."""
     distances = Distances(axes, per_axis, signed, directional, cls_tokens)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
-    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if intervals.numel():
         problem = problem.within(intervals)
     tensors = (grad_o, grad_lse, q, k, v, o, lse, weights, key_bias)
@@ -154,7 +157,7 @@ def _fake_backward(
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     q, k, v, weights, key_bias, _, _, *rest = inputs
-    tensors, ctx.numbers = rest[:7], rest[7:]
+    tensors, ctx.numbers = rest[:8], rest[8:]
     ctx.save_for_backward(q, k, v, *output, weights, key_bias, *tensors)
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
@@ -258,7 +261,7 @@ def lowered_attention(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None,
+    bias: Bias | PreparedBias | None,
     visibility: Visibility,
     scale: float,
     backend: str,
@@ -293,7 +296,11 @@ def lowered_attention(
         # The kernels read whole rows. Copied here, inputs and results have the strides that fake tensors have.
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     dtype = torch.promote_types(q.dtype, torch.float32)
-    distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
+    laid_out = None
+    if isinstance(bias, PreparedBias):
+        distances, weights, key_bias, laid_out = bias.distances, bias.weights, bias.key_bias, bias.laid_out
+    else:
+        distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
     cos, sin, interleaved = (None, None, False) if rope is None else rope
     # The masks come from one number drawn from the global generator of the CPU.
     seed = torch.randint(2**62, ()) if dropout_p else None
@@ -310,6 +317,7 @@ def lowered_attention(
         *(packed or (None, None)),
         cos,
         sin,
+        laid_out,
         seed,
         distances.per_axis,
         distances.signed,

@@ -100,6 +100,8 @@ class Problem:
         cu_k: The same for the keys.
         rope: ``(cos, sin, interleaved)``: tables ``(1 or B, Nk, d/2)`` or ``(Nk, d/2)`` float32, and the pairing.
         intervals: ``(B, H, row groups, 2)`` int32, live ranges of key groups, or ``None`` for all.
+        laid_out: The bias as the kernels read it (:mod:`pentatonic.attention.kernels.coordinates`), if computed
+            beforehand.
     """
 
     distances: Distances
@@ -112,6 +114,7 @@ class Problem:
     cu_k: Tensor | None = None
     rope: tuple[Tensor, Tensor, bool] | None = None
     intervals: Tensor | None = None
+    laid_out: Tensor | None = None
 
     @property
     def visibility(self) -> Visibility:

@@ -17,6 +17,7 @@ from pentatonic.attention.dispatch import PackedBackend, choose_packed
 from pentatonic.attention.functional import Options, attention, rotate
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.packing import sequence_bounds
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
 from pentatonic.attention.trust.variant import Variant, variant_of
 from pentatonic.errors import UsageError
 
@@ -58,7 +59,7 @@ def varlen_attention(
     *,
     max_seqlen_q: int,
     max_seqlen_k: int | None = None,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -79,7 +80,7 @@ def varlen_attention(
         max_seqlen_q: At least the length of the longest sequence of q.
         max_seqlen_k: At least that of k; ``max_seqlen_q`` by default.
         bias: With packed tensors: ``coords (total_k, 2)``, ``position (total_k,)``, ``vec (total_k,)`` or
-            ``(H, total_k)``.
+            ``(H, total_k)``; or prepared by :func:`prepare_bias`.
         mask: With one length per sequence in :class:`KeyLengths`.
         rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
@@ -97,6 +98,9 @@ def varlen_attention(
     """
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
+    prepared, bias = bias if isinstance(bias, PreparedBias) else None, descriptor_of(bias)
+    if prepared is not None:
+        prepared.check(k.transpose(0, 1)[None])
     cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
     max_seqlen_k = max_seqlen_q if max_seqlen_k is None else max_seqlen_k
     same_tokens = rope is None or cu_seqlens_k is cu_seqlens_q
@@ -125,7 +129,7 @@ def varlen_attention(
             bias = replace(bias, position=_positions(cu_seqlens_k, k.shape[0]))
         o, lse = lowered_attention(
             *(x.transpose(0, 1)[None] for x in (q, k, v)),
-            bias=bias,
+            bias=prepared or bias,
             visibility=visibility,
             scale=q.shape[-1] ** -0.5 if scale is None else scale,
             backend="triton",

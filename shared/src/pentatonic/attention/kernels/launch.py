@@ -6,7 +6,6 @@ with running lengths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -20,6 +19,7 @@ from pentatonic.attention.kernels import intervals as interval_kernels
 from pentatonic.attention.kernels import key_gradient as key_gradient_kernels
 from pentatonic.attention.kernels import query_gradient as query_gradient_kernels
 from pentatonic.attention.kernels.configs import Config, Kind, config_for
+from pentatonic.attention.kernels.coordinates import LOG2E, Coordinates, coordinates, padded
 from pentatonic.attention.kernels.tile import GROUP as _GROUP
 from pentatonic.attention.problem import Problem
 
@@ -29,70 +29,8 @@ _query_gradient: Any = query_gradient_kernels
 _key_gradient: Any = key_gradient_kernels
 _intervals: Any = interval_kernels
 GROUP = int(_GROUP.value)  # pyright: ignore[reportAttributeAccessIssue]
-LOG2E = 1.4426950408889634
 MAX_SPLITS = 64
 INTERPRETED = not isinstance(forward_kernels.forward_kernel, triton.JITFunction)
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """The bias as the kernels read it.
-
-    Attributes:
-        form: BIAS of the kernels.
-        x: ``(1 or B, 1 or H, width)`` float32: first axis or key bias, padded so that no tile reads past it.
-        y: The second axis, or ``None``.
-        axes: Number of axes.
-        signed: Whether differences keep their sign.
-        weights: ``(M, H)`` float32, or ``None``.
-    """
-
-    form: str = "none"
-    x: Tensor | None = None
-    y: Tensor | None = None
-    axes: int = 0
-    signed: bool = False
-    weights: Tensor | None = None
-
-    def arguments(self, cls_tokens: int) -> dict[str, Any]:
-        """Keyword arguments of the kernels."""
-        x_b, x_h = (0, 0)
-        if self.x is not None:
-            x_b, x_h = (self.x.stride(i) if self.x.shape[i] > 1 else 0 for i in range(2))
-        pointers = {"x_ptr": self.x, "y_ptr": self.y, "weight_ptr": self.weights, "x_b": x_b, "x_h": x_h}
-        flags = {"BIAS": self.form, "AXES": self.axes, "SIGNED": self.signed}
-        return pointers | flags | {"CLS": bool(cls_tokens) and self.form != "none"}
-
-
-def coordinates(
-    problem: Problem, weights: Tensor | None, key_bias: Tensor | None, *, exact: bool
-) -> Coordinates:
-    """Lay out the bias of a problem.
-
-    Args:
-        problem: Its distances are read.
-        weights: ``(M, H)``.
-        key_bias: ``(B, H, Nk)``.
-        exact: Keep raw coordinates, for float32 results and for gradients of the weights.
-    """
-    if key_bias is not None:
-        return Coordinates("key", _padded(key_bias * LOG2E))
-    distances = problem.distances
-    if distances.axes is None or weights is None:
-        return Coordinates()
-    axes = distances.axes.float()[:, :, None]
-    weights = weights.float().contiguous()
-    if distances.directional:
-        form = "directional"
-    elif not distances.per_axis:
-        form = "summed"
-    elif exact:
-        form = "per_axis"
-    else:
-        form = "premultiplied"
-        axes = axes * (weights.abs() * LOG2E)[:, None, :, None]
-    x, *rest = (_padded(axis) for axis in axes)
-    return Coordinates(form, x, rest[0] if rest else None, len(axes), distances.signed, weights)
 
 
 def forward(
@@ -121,11 +59,12 @@ def forward(
     """
     q, k, v = (_unit_stride(x) for x in (q, k, v))
     batch, heads, n_q, head_dim = q.shape
+    exact = q.dtype == torch.float32
     o = torch.empty_like(q)
     lse = torch.empty(batch, heads, n_q, dtype=torch.float32, device=q.device)
     if not o.numel():
         return o, lse
-    bias = coordinates(problem, weights, key_bias, exact=q.dtype == torch.float32)
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact, ready=problem.laid_out)
     small = n_q <= 16 and problem.cu_q is None
     if not small:
         splits = 1
@@ -137,7 +76,7 @@ def forward(
     config = config_for("decode" if small else "forward", q, kind)
     # Without a window few tiles are at the edges: too few to fill a pipeline, whose registers the whole kernel would
     # pay for. The tiles of float32, which needs no deep pipeline, were chosen with it.
-    pipelined = small or problem.left is not None or q.dtype == torch.float32
+    pipelined = small or problem.left is not None or exact
     arguments = _common(q, k, v, problem, bias, config)
     grid = (arguments["n_blocks"] * batch * heads, splits)
     if rope is not None and not rotate_k:
@@ -199,7 +138,7 @@ def backward(
     batch, heads, n_q, _ = q.shape
     n_k = k.shape[2]
     dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-    dkey = None if key_bias is None else _padded(torch.zeros_like(key_bias, dtype=torch.float32))
+    dkey = None if key_bias is None else padded(torch.zeros_like(key_bias, dtype=torch.float32))
     if not n_q or not n_k:
         dq, dk, dv = dq.zero_(), dk.zero_(), dv.zero_()
         dw = torch.zeros_like(weights) if weights is not None and needs_weights else None
@@ -214,7 +153,9 @@ def backward(
     ds_scale = _ds_scale(grad_o, grad_lse, v)
 
     exact = q.dtype == torch.float32
-    bias = coordinates(problem, weights, key_bias, exact=exact or needs_weights)
+    # What was laid out beforehand is as the forward pass wants it.
+    ready = problem.laid_out if exact or not needs_weights else None
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact or needs_weights, ready=ready)
     config = config_for("query_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config)
     n_programs = arguments["n_blocks"] * batch * heads
@@ -244,7 +185,7 @@ def backward(
     if dw is not None and weights is not None:
         d_weights = dw.view(2, batch, heads, -1).sum(dim=(1, 3))[: weights.shape[0]].to(weights.dtype)
 
-    bias = coordinates(problem, weights, key_bias, exact=exact)
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact, ready=problem.laid_out)
     config = config_for("key_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config, along_keys=True)
     _key_gradient.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
@@ -280,7 +221,7 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
     intervals = torch.empty(batch, heads, row_groups, 2, dtype=torch.int32, device=q.device)
     if not intervals.numel():
         return intervals
-    bias = coordinates(problem, weights, None, exact=True)
+    bias = coordinates(problem.distances, weights, None, exact=True)
     row_stats = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
     key_stats = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
     cls_tokens, block_d = bool(problem.distances.cls_tokens), _block_d(head_dim)
@@ -473,12 +414,6 @@ def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
 def _windowed(problem: Problem) -> bool:
     """Whether each row sees a band of keys, so that a key is read only a few times."""
     return problem.left is not None and problem.right is not None
-
-
-def _padded(x: Tensor) -> Tensor:
-    """``(..., N)`` as contiguous float32, with room for tiles that begin before N and end after it."""
-    n = x.shape[-1]
-    return torch.nn.functional.pad(x.float(), (0, (-n) % GROUP + GROUP)).contiguous()
 
 
 def _unit_stride(x: Tensor) -> Tensor:
