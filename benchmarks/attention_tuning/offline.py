@@ -30,8 +30,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
 from attention_tuning.workload import Workload
-from pentatonic.attention.kernels import configs
-from pentatonic.attention.kernels.configs import Config
+from pentatonic.attention.kernels import configs, launch
+from pentatonic.attention.kernels.configs import Config, Kernel, Key, Kind
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
@@ -133,6 +133,19 @@ def compile_only(arch: int, only: str | None = None) -> Iterator[list[Binary]]:
         mock.patch.object(configs, "_arch", lambda _: configs.known_arch(divmod(arch, 10))),
     ):
         yield compiled
+
+
+@contextmanager
+def launch_parameters_of(arch: int) -> Iterator[None]:
+    """Take launch parameters from the table although tensors are on the CPU, where the interpreter's would be taken."""
+
+    def from_table(kernel: Kernel, q: torch.Tensor, kind: Kind) -> Config:
+        head_dim = 64 if q.shape[-1] <= 64 else 128
+        known = configs.known_arch(divmod(arch, 10))
+        return configs.lookup(Key(known, kernel, head_dim, q.dtype != torch.float32, kind))
+
+    with mock.patch.object(launch, "config_for", from_table):
+        yield
 
 
 def compile_workload(

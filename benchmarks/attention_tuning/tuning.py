@@ -39,7 +39,8 @@ ROPES: tuple[Literal["half", "interleaved"], ...] = ("half", "interleaved")
 
 # (query rows, keys, warps), best first. The gradient of the keys walks along rows: its keys are the long side.
 _SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "forward": ((128, 128, 8), (128, 64, 8), (128, 64, 4), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
+    # (64, 128, 4): small enough for two programs on each processor.
+    "forward": ((128, 128, 8), (128, 64, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), (64, 32, 4)),
     "forward wide": ((128, 64, 8), (128, 32, 8), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
     "query_gradient": ((128, 64, 8), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
     "query_gradient wide": ((128, 64, 8), (64, 64, 4), (64, 64, 8), (64, 32, 4), (32, 32, 4)),
@@ -172,6 +173,7 @@ def tune(
     timer: Timer | None = None,
     pool: Executor | None = None,
     path: Path = TABLE,
+    head_dims: tuple[int, ...] = HEAD_DIMS,
 ) -> Path:
     """Time the candidates that fit on a GPU and put the fastest into the table, until the time is up.
 
@@ -187,6 +189,7 @@ def tune(
         timer: Milliseconds that a workload takes with a configuration, infinite if it cannot run; ``None`` measures.
         pool: Executor that compiles candidates; this function shuts it down. ``None`` starts a process per core.
         path: The table.
+        head_dims: Only entries of these.
 
     Returns:
         The path of the table.
@@ -204,6 +207,7 @@ def tune(
         fitting = {
             key: {config: compilers.submit(fits, config, key) for config in candidates(key)}
             for key in important(arch)
+            if key.head_dim in head_dims
         }
         for key, found in fitting.items():
             left = end - time.monotonic()

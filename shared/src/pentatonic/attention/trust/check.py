@@ -76,12 +76,10 @@ def clear_cache() -> None:
 
 def _compare(variant: Variant, device: torch.device) -> str | None:
     """Where kernels and reference differ too much, or ``None``."""
-    problem = SmallProblem(variant, device)
     with torch.cuda.device(device if device.type == "cuda" else -1):
-        got, truth = problem.by_kernels(), problem.by_reference()
-    for name, expected in truth.items():
-        largest = float(expected.abs().max()) or 1.0
-        error = float((got[name].double() - expected).abs().max()) / largest
-        if not error <= TOLERANCES[variant.dtype]:  # NaN fails too
-            return f"the error of {name} is {error:.3g} of its largest value, allowed {TOLERANCES[variant.dtype]:g}"
+        errors = SmallProblem(variant, device).errors()
+    allowed = TOLERANCES[variant.dtype]
+    for name, error in errors.items():
+        if not error <= allowed:  # NaN fails too
+            return f"the error of {name} is {error:.3g} of its largest value, allowed {allowed:g}"
     return None

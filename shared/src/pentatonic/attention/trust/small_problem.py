@@ -20,19 +20,28 @@ from pentatonic.rope import RopeStyle, apply_rope, rope_table
 TOKENS, CACHED_TOKENS, QUERIES = 300, 600, 5
 PACKED_LENGTHS = (200, 0, 131, 1)
 HEADS, LEFT, RIGHT = 2, 40, 24
+# Gradients through a single key are 0 but for rounding: errors are never relative to less than this.
+SMALLEST = 1e-2
 
 
 class SmallProblem:
-    """Random tensors with the options of a variant, on which kernels and reference compute the same."""
+    """Random tensors with the options of a variant, on which kernels and reference compute the same.
 
-    def __init__(self, variant: Variant, device: torch.device) -> None:
+    Args:
+        variant: The options.
+        device: Of the tensors.
+        tokens: Queries and keys of a padded problem; ``None``: enough for every kind of tile.
+    """
+
+    def __init__(self, variant: Variant, device: torch.device, tokens: int | None = None) -> None:
         self.variant = variant
+        tokens = TOKENS if tokens is None else tokens
         random = torch.Generator().manual_seed(0)
         lengths_k = PACKED_LENGTHS
         if variant.packed == "apart":
             lengths_k = tuple(n + 9 * (n > 1) for n in PACKED_LENGTHS)
-        total_k = sum(lengths_k) if variant.packed else CACHED_TOKENS if variant.few_queries else TOKENS
-        total_q = sum(PACKED_LENGTHS) if variant.packed else QUERIES if variant.few_queries else TOKENS
+        total_k = sum(lengths_k) if variant.packed else CACHED_TOKENS if variant.few_queries else tokens
+        total_q = sum(PACKED_LENGTHS) if variant.packed else QUERIES if variant.few_queries else tokens
         batch = 1 if variant.packed else 2
 
         def tokens_first(n: int) -> Tensor:
@@ -59,6 +68,14 @@ class SmallProblem:
         self.left = LEFT if variant.left else None
         causal = variant.few_queries or not variant.left
         self.right = None if not variant.right else 0 if causal else RIGHT
+
+    def errors(self) -> dict[str, float]:
+        """Largest error of each result of the kernels, relative to its largest value in the reference."""
+        got, truth = self.by_kernels(), self.by_reference()
+        return {
+            name: float((got[name].double() - x).abs().max()) / max(float(x.abs().max()), SMALLEST)
+            for name, x in truth.items()
+        }
 
     def by_kernels(self) -> dict[str, Tensor]:
         """Outputs and gradients from one call of the kernels."""
