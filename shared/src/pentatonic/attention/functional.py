@@ -5,7 +5,7 @@ Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension. Queries are the
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -108,22 +108,8 @@ def attention(
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
-    visibility = _check(q, k, v, bias, mask, tolerance)
-    if k.shape[2] < SKIPPING_KEYS and (backend == "auto" or backend.startswith("-")):
-        tolerance = None
-    choice = choose(
-        q,
-        k,
-        v,
-        bias=descriptor_of(bias),
-        visibility=visibility,
-        rope=rope,
-        scale=scale,
-        dropout_p=dropout_p,
-        tolerance=tolerance,
-        return_lse=return_lse,
-        backend=backend,
-    )
+    options: dict[str, Any] = {"rope": rope, "scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+    visibility, tolerance, choice = _choose(q, k, v, bias, mask, tolerance, backend, options)
     table = None
     if rope is not None:
         table = _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k)
@@ -168,22 +154,29 @@ def explain(
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
+    options: dict[str, Any] = {"rope": rope, "scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+    return _choose(q, k, v, bias, mask, tolerance, backend, options)[2]
+
+
+def _choose(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | PreparedBias | None,
+    mask: Mask | None,
+    tolerance: float | None,
+    backend: Backend,
+    options: dict[str, Any],
+) -> tuple[Visibility, float | None, Choice]:
+    """Check a call, and pick its back end; with the mask in normal form, and the tolerance if it is worth its cost."""
     visibility = _check(q, k, v, bias, mask, tolerance)
     if k.shape[2] < SKIPPING_KEYS and (backend == "auto" or backend.startswith("-")):
         tolerance = None
-    return choose(
-        q,
-        k,
-        v,
-        bias=descriptor_of(bias),
-        visibility=visibility,
-        rope=rope,
-        scale=scale,
-        dropout_p=dropout_p,
-        tolerance=tolerance,
-        return_lse=return_lse,
-        backend=backend,
+    descriptor = descriptor_of(bias)
+    choice = choose(
+        q, k, v, bias=descriptor, visibility=visibility, tolerance=tolerance, backend=backend, **options
     )
+    return visibility, tolerance, choice
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ import triton.language as tl
 
 from pentatonic.attention.kernels.tile import (
     GROUP,
-    LOG2E,
     add_bias,
     all_edges,
+    bias_weights,
+    edge_tile,
     hide,
     key_length,
     load_rotated,
@@ -228,18 +229,13 @@ def key_gradient_kernel(
     j = keys[:, None]
     x_k = j
     y_k = j
-    w0 = 0.0
-    w1 = 0.0
+    w0, w1 = bias_weights(weight_ptr, h, heads, BIAS, AXES)
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
         x_k = tl.load(x_ptr + keys)[:, None]
-    if AXES > 0:
-        w0 = tl.load(weight_ptr + h) * LOG2E
     if AXES == 2:
         y_ptr += batch * x_b + h * x_h + start_k
         y_k = tl.load(y_ptr + keys)[:, None]
-    if AXES == 2 or BIAS == "directional":
-        w1 = tl.load(weight_ptr + heads + h) * LOG2E
 
     last = tl.minimum(key_0 + BLOCK_N, valid) - 1
     lo, full_lo, full_hi, hi = row_tiles(key_0, last, n_q, offset, left, right, LEFT, RIGHT, CLS, BLOCK_M)
@@ -281,10 +277,8 @@ def key_gradient_kernel(
             y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES, SIGNED, CLS,
             LEFT, RIGHT, ROTATE, R, INTERLEAVED, INTERVALS, SCALE_DS, D, BLOCK_D, BLOCK_M, UPCAST,
         )  # fmt: skip
-    n_left = full_lo - lo
-    n_edges = n_left + hi - full_hi
-    for n in range(0, n_edges + n_extra):
-        tile = tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+    for n in range(0, full_lo - lo + hi - full_hi + n_extra):
+        tile = edge_tile(n, lo, full_lo, full_hi, hi)
         if INTERVALS:
             visited = visits(interval_ptr, tile // per_group, key_group, CLS)
         dk, dv, dkey = _key_gradient(

@@ -15,9 +15,12 @@ from pentatonic.attention.kernels.tile import (
     LOG2E,
     add_bias,
     all_edges,
+    bias_weights,
+    edge_tile,
     hide,
     key_length,
     key_tiles,
+    live_tiles,
     load_rotated,
     load_rows,
     locate,
@@ -254,17 +257,13 @@ def query_gradient_kernel(
     a = tokens[:, None]
     x_q = a
     y_q = a
-    w0 = 0.0
-    w1 = 0.0
+    w0, w1 = bias_weights(weight_ptr, h, heads, BIAS, AXES)
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
     if AXES > 0:
         x = tl.load(x_ptr + tokens, mask=tokens >= 0, other=0.0)
         x_q = x[:, None]
-        w0 = tl.load(weight_ptr + h) * LOG2E
         tl.store(row_stats_ptr, x * tl.abs(w0) if PREMULTIPLY else x, mask=here)
-    if AXES == 2 or BIAS == "directional":
-        w1 = tl.load(weight_ptr + heads + h) * LOG2E
     if AXES == 2:
         y_ptr += batch * x_b + h * x_h + start_k
         y = tl.load(y_ptr + tokens, mask=tokens >= 0, other=0.0)
@@ -275,11 +274,8 @@ def query_gradient_kernel(
     lo, full_lo, full_hi, hi = key_tiles(row_0 + offset, last, valid, left, right, LEFT, RIGHT, CLS, BLOCK_N)
     extra = 0
     if INTERVALS:
-        live = interval_ptr + ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
-        lo = tl.minimum(tl.maximum(lo, tl.load(live) * (GROUP // BLOCK_N)), hi)
-        hi = tl.maximum(tl.minimum(hi, tl.load(live + 1) * (GROUP // BLOCK_N)), lo)
-        full_lo = tl.minimum(tl.maximum(full_lo, lo), hi)
-        full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
+        interval_ptr += ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
+        lo, full_lo, full_hi, hi = live_tiles(lo, full_lo, full_hi, hi, interval_ptr, BLOCK_N)
         if CLS:
             extra = tl.minimum(lo, GROUP // BLOCK_N)
     if all_edges(w0, w1, BIAS):
@@ -297,10 +293,8 @@ def query_gradient_kernel(
             w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,
             LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
         )  # fmt: skip
-    n_left = full_lo - lo
-    n_edges = n_left + hi - full_hi
-    for n in range(0, n_edges + extra):
-        tile = tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+    for n in range(0, full_lo - lo + hi - full_hi + extra):
+        tile = edge_tile(n, lo, full_lo, full_hi, hi)
         dq, dw0, dw1 = _query_gradient(
             dq, dw0, dw1, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr,
             w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, True, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,

@@ -326,6 +326,36 @@ def hide(s, a, j, valid, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr):
 
 
 @triton.jit
+def bias_weights(weight_ptr, h, heads, BIAS: tl.constexpr, AXES: tl.constexpr):
+    """The weights of a head, to base 2; 0 where the bias has none."""
+    w0 = 0.0
+    w1 = 0.0
+    if AXES > 0:
+        w0 = tl.load(weight_ptr + h) * LOG2E
+    if AXES == 2 or BIAS == "directional":
+        w1 = tl.load(weight_ptr + heads + h) * LOG2E
+    return w0, w1
+
+
+@triton.jit
+def live_tiles(lo, full_lo, full_hi, hi, interval_ptr, BLOCK: tl.constexpr):
+    """Key tiles as of :func:`key_tiles`, but only those in the live interval at ``interval_ptr``."""
+    lo = tl.minimum(tl.maximum(lo, tl.load(interval_ptr) * (GROUP // BLOCK)), hi)
+    hi = tl.maximum(tl.minimum(hi, tl.load(interval_ptr + 1) * (GROUP // BLOCK)), lo)
+    full_lo = tl.minimum(tl.maximum(full_lo, lo), hi)
+    full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
+    return lo, full_lo, full_hi, hi
+
+
+@triton.jit
+def edge_tile(n, lo, full_lo, full_hi, hi):
+    """Number of the n-th tile that needs a mask: those before the full ones, those after them, then 0 and on."""
+    n_left = full_lo - lo
+    n_edges = n_left + hi - full_hi
+    return tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+
+
+@triton.jit
 def visits(interval_ptr, row_group, key_group, CLS: tl.constexpr):
     """Whether the live interval of a row group holds a key group; the group of the CLS key is in all of them."""
     first = tl.load(interval_ptr + row_group * 2)
