@@ -1,4 +1,4 @@
-"""Attention side by side: ours and every other way to the same result that this machine has, in one run.
+"""Attention side by side: ours and every other implementation that this machine has, in one run.
 
     python benchmarks/attention.py                     # the GPU if there is one: bfloat16, eight minutes
     python benchmarks/attention.py --device cpu        # float32 on one thread, six minutes; Linux

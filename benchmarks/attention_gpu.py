@@ -121,7 +121,7 @@ class Results:
 
 
 def machine() -> Row:
-    """The facts that all rows depend on."""
+    """The GPU and the versions that all rows depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"gpu": gpu, "torch": torch.__version__, "cuda": torch.version.cuda}
 

@@ -1,4 +1,4 @@
-"""Who takes part: ours, and what else computes the same, or the same without bias as a mark of speed.
+"""Opponents: ours, other implementations of the same, and implementations without bias as a reference for speed.
 
 An opponent turns a problem into a function without arguments that runs one forward pass and returns the output in
 the layout of q. What it does before (compiling masks, padding a bias) is not timed. One that cannot raises, and the

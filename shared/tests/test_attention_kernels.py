@@ -134,7 +134,7 @@ def random_case(seed: int) -> Case:
 
 
 CASES = st.integers(0, 2**40).map(random_case)
-# A smaller seed is no simpler case: nothing to shrink.
+# No shrinking: a smaller seed does not make a simpler case.
 SEARCH = settings(deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 

@@ -22,7 +22,7 @@ from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
 from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
 
-# Tokens of each row that a fresh cache has room for.
+# Tokens per row in a new cache; it grows by doubling.
 _FIRST_TOKENS = 32
 
 

@@ -47,6 +47,10 @@ KERNEL_DEVICE = "cuda"
 # (measured on CPU in float32: 1.0 to 2.5 times below 128 x 128, about equal at 256 x 256).
 EXPLICIT_SCORES = 128 * 128
 
+EXACT = (torch.float32, torch.float64)
+# Where those before them fail or are forbidden.
+LAST = (("chunked", "the only one left"), ("sdpa", "the only one left"), ("reference", "the only one left"))
+
 # Decoding splits the keys from this many on, for at most so many queries (one tile of rows).
 SPLIT_KEYS, MAX_DECODED = 1024, 16
 
@@ -128,7 +132,7 @@ def choose(
             )
             refusal = _why_untrusted(variant, q.device)
         if refusal is None:
-            return Choice(name, "; ".join((*refusals, reason)))
+            return Choice(name, "; ".join((*refusals, reason)) if refusals else reason)
         if refusal not in refusals:
             refusals.append(refusal)
     raise BackendUnavailable("; ".join(refusals))
@@ -154,15 +158,15 @@ def _order(
     reason = REASONS[situation]
     if situation == "bias":
         reason = f"{type(bias).__name__}: {reason}"
-    kernels = q.device.type == KERNEL_DEVICE and not dropout_p and why_not(q, k, v) is None
-    without_kernels, with_kernels = TABLE[situation]
-    exact = q.dtype in (torch.float32, torch.float64)  # half precision would round an explicit bias
-    few = exact and not return_lse and n_q * n_k <= EXPLICIT_SCORES
-    first = with_kernels if kernels else without_kernels
-    if first == "chunked" and few:
+    without_kernels, first = TABLE[situation]
+    if first != without_kernels and (
+        q.device.type != KERNEL_DEVICE or dropout_p or why_not(q, k, v) is not None
+    ):
+        first = without_kernels
+    # Half precision would round an explicit bias.
+    if first == "chunked" and not return_lse and n_q * n_k <= EXPLICIT_SCORES and q.dtype in EXACT:
         return ("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix"), ("chunked", reason)
-    last = "the only one left"
-    return (first, reason), (without_kernels, reason), ("chunked", last), ("sdpa", last), ("reference", last)
+    return (first, reason), (without_kernels, reason), *LAST
 
 
 def _exporting() -> bool:

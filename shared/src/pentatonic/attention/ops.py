@@ -233,7 +233,7 @@ def _intervals(
 
 
 def _tiled(problem: Problem, dropout_p: float, seed: Tensor | None) -> dict[str, Any]:
-    """A problem as the tiles on the CPU take it."""
+    """A problem as keyword arguments of the chunked back end."""
     return {
         "distances": problem.distances,
         "visibility": problem.visibility,
@@ -302,7 +302,7 @@ def lowered_attention(
     else:
         distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
     cos, sin, interleaved = (None, None, False) if rope is None else rope
-    # The masks come from one number drawn from the global generator of the CPU.
+    # All dropout masks follow from one seed, drawn from the global CPU generator.
     seed = torch.randint(2**62, ()) if dropout_p else None
     o, lse, _ = attention_op(
         q,

@@ -1,4 +1,4 @@
-"""An attention call in lowered form: what back ends compute, free of descriptors.
+"""An attention call in lowered form: tensors and flags instead of descriptors.
 
 Shapes: B batch, H heads, Nq queries, Nk keys, M weights of the bias. A packed batch has B = 1 and running lengths.
 """

@@ -18,8 +18,8 @@ from torch import Tensor
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP
 
-# One tile of scores and one of distances fit into a processor's second-level cache; longer rows would stream
-# through memory once for every elementwise operation.
+# One tile of scores and one of distances fit into the second-level cache; longer rows would go through memory for
+# every elementwise operation.
 BLOCK_QUERIES, BLOCK_KEYS = 256, 1024
 # Scores held at once; short heads and samples share a tile up to this size.
 TILE_SCORES = 1 << 18

@@ -19,8 +19,8 @@ from notagen.model import CharDecoder, NotaGen, Trunk
 from pentatonic.attention import KVCache, decode_attention
 from pentatonic.errors import BackendUnavailable
 
-# Compiled steps of one process, each for its own sampling or sizes. PyTorch's own limit of 8 is meant for functions
-# that should not need more than one or two.
+# Compiled steps per process, one for each sampling and size. PyTorch's limit of 8 catches functions that recompile by
+# mistake; these are meant to.
 _MOST_VARIANTS = 128
 
 
@@ -73,7 +73,7 @@ class StaticCache(nn.Module):
 
 
 class _Step(nn.Module):
-    """What is compiled: no sizes that change, no branch on a value, nothing brought to the CPU."""
+    """The compiled module: static sizes, no branch on values, no transfer to the CPU."""
 
     def __init__(self, decoder: CharDecoder, rows: int, sampling: Sampling) -> None:
         super().__init__()
@@ -102,13 +102,13 @@ class CharStep:
         backend: Of ``torch.compile``; the default makes machine code, on CUDA devices recorded as a CUDA graph.
 
     Raises:
-        BackendUnavailable: The step cannot be compiled here, such as for want of a C++ compiler.
+        BackendUnavailable: The step cannot be compiled here, for example without a C++ compiler.
     """
 
     def __init__(self, model: NotaGen, rows: int, sampling: Sampling, *, backend: str = "inductor") -> None:
         self.rows, device = rows, model.device
         dtype = model.char_decoder.embed.weight.dtype
-        # Inputs are copied into these: another stride would already be compiled anew. Unused rows keep what they had.
+        # Inputs are copied into these, because another stride would compile again. Unused rows keep old values.
         self._inputs = torch.zeros(rows, model.config.width, dtype=dtype, device=device)
         self._uniforms = torch.zeros(rows, dtype=torch.float64, device=device)
         # Tensors of their own: slices of one would not be aligned.

@@ -73,12 +73,12 @@ _forced: dict[Kernel, Config] = {}
 
 
 def config_for(kernel: Kernel, q: Tensor, kind: Kind) -> Config:
-    """The configuration of a launch; small tiles without pipeline on the CPU, where the interpreter runs.
+    """The configuration of a launch; on the CPU, small tiles for the interpreter.
 
     Args:
         kernel: Which kernel.
         q: Its queries ``(..., D)``: device, dtype and head dimension count.
-        kind: What it computes besides.
+        kind: Which bias or window it has.
     """
     if kernel in _forced:
         return _forced[kernel]
@@ -90,13 +90,13 @@ def config_for(kernel: Kernel, q: Tensor, kind: Kind) -> Config:
 
 @cache
 def lookup(key: Key) -> Config:
-    """The entry of the table for a key; architectures between two known ones take the older one's."""
+    """The entry of the table for a key."""
     return table()[str(key)].config
 
 
 @contextmanager
 def forced(config: Config, *kernels: Kernel) -> Iterator[None]:
-    """Launches inside take this configuration whatever the table says. For tuning and tests; not thread-safe.
+    """Launch with this configuration instead of the table's, for tuning and tests; not thread-safe.
 
     Args:
         config: The configuration.

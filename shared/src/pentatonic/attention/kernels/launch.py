@@ -74,8 +74,8 @@ def forward(
     rotate_k = rope is not None and (_windowed(problem) or small)
     kind = _kind(problem, bias, rotate=rotate_k)
     config = config_for("decode" if small else "forward", q, kind)
-    # Without a window few tiles are at the edges: too few to fill a pipeline, whose registers the whole kernel would
-    # pay for. The tiles of float32, which needs no deep pipeline, were chosen with it.
+    # Without a window few tiles need a mask: pipelining their loop would cost the kernel registers for nothing. float32
+    # keeps the pipeline with which its tiles were chosen.
     pipelined = small or problem.left is not None or exact
     arguments = _common(q, k, v, problem, bias, config)
     grid = (arguments["n_blocks"] * batch * heads, splits)
@@ -144,7 +144,7 @@ def backward(
         dw = torch.zeros_like(weights) if weights is not None and needs_weights else None
         return dq, dk, dv, dw, None if dkey is None else dkey[..., :n_k]
     rope = problem.rope
-    # A packed query finds its row of the table through its sequence, unless queries and keys are the same tokens.
+    # Rotating beforehand needs one table row per token, which packed queries have only if they are the keys' tokens.
     rotate = rope is not None and (_windowed(problem) or problem.cu_q is not problem.cu_k)
     if rope is not None and not rotate:
         q, k = rotated(q, problem), rotated(k, problem)
@@ -153,7 +153,7 @@ def backward(
     ds_scale = _ds_scale(grad_o, grad_lse, v)
 
     exact = q.dtype == torch.float32
-    # What was laid out beforehand is as the forward pass wants it.
+    # What was laid out beforehand suits the forward pass; gradients of the weights need raw coordinates.
     ready = problem.laid_out if exact or not needs_weights else None
     bias = coordinates(problem.distances, weights, key_bias, exact=exact or needs_weights, ready=ready)
     config = config_for("query_gradient", q, _kind(problem, bias, rotate=rotate))
@@ -300,7 +300,7 @@ def _common(
     blocks = None
     n_blocks = _ceil_div(walked, block)
     if cu_q is not None:
-        # Every sequence may end in a block that is not full.
+        # Upper bound: each sequence may end in a partial block.
         n_blocks = walked // block + sequences
         blocks = torch.empty(sequences + 1, dtype=torch.int32, device=q.device)
         _forward.plan_kernel[(1,)](cu_k if along_keys else cu_q, blocks, sequences, BLOCK=block, CHUNK=256)
@@ -388,7 +388,7 @@ def _ds_scale(grad_o: Tensor, grad_lse: Tensor | None, v: Tensor) -> Tensor | No
 
 
 def _heaviest_first(intervals: Tensor) -> Tensor:
-    """The (sample, head) pairs by falling number of live tiles, so that the last programs are short ones."""
+    """(sample, head) pairs by falling number of live tiles, so that short programs run last and balance the load."""
     work = (intervals[..., 1] - intervals[..., 0]).sum(dim=-1).flatten()
     return work.argsort(descending=True).to(torch.int32)
 
@@ -403,7 +403,7 @@ def _splits(q: Tensor, k: Tensor) -> int:
 
 
 def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
-    """What the configuration of a launch depends on, besides the kernel and its tensors."""
+    """Which entries of the table serve a launch."""
     if rotate or _windowed(problem):
         return "window"
     if bias.form == "none":
@@ -412,7 +412,7 @@ def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
 
 
 def _windowed(problem: Problem) -> bool:
-    """Whether each row sees a band of keys, so that a key is read only a few times."""
+    """Whether each row sees a band of keys, so that each key is loaded only a few times."""
     return problem.left is not None and problem.right is not None
 
 
@@ -437,5 +437,5 @@ def _ceil_div(n: int, block: int) -> int:
 
 
 def _power_of_2(n: int) -> int:
-    """The least power of two from n on."""
+    """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()

@@ -1,4 +1,4 @@
-"""What the attention kernels share: where a program works, and loads, rotation, bias and mask of one tile.
+"""Device functions shared by the attention kernels: program location, loads, rotation, bias and mask of a tile.
 
 A *tile* is a block of query rows against a block of keys. Queries have absolute token numbers ``a`` (query i of
 Nq is token ``Nk - Nq + i``), keys have token numbers ``j``. Row vectors come in as ``(rows, 1)`` and key vectors
@@ -309,7 +309,7 @@ def add_bias(
 
 @triton.jit
 def all_edges(w0, w1, BIAS: tl.constexpr):
-    """Whether a distance raises scores, which only the general formula of ``EDGE`` tiles can express."""
+    """Whether the bias grows with distance, for which only ``EDGE`` tiles have the formula."""
     grows = (w0 > 0) | (w1 > 0)
     return grows if BIAS == "premultiplied" else False
 
@@ -382,7 +382,7 @@ def to_half(ds, ds_scale, dtype: tl.constexpr, SCALE_DS: tl.constexpr):
 def product(a, b, acc, UPCAST: tl.constexpr):
     """``a @ b + acc``, in full float32 for float32 operands.
 
-    ``UPCAST`` serves Triton's interpreter, which multiplies the bit patterns of bfloat16 numbers.
+    ``UPCAST`` is for Triton's interpreter, which multiplies bfloat16 as if it were integers.
     """
     if UPCAST:
         a = a.to(tl.float32)
