@@ -98,9 +98,9 @@ def varlen_attention(
     """
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
-    prepared, bias = bias if isinstance(bias, PreparedBias) else None, descriptor_of(bias)
-    if prepared is not None:
-        prepared.check(k.transpose(0, 1)[None])
+    descriptor = descriptor_of(bias)
+    if isinstance(bias, PreparedBias):
+        bias.check(k.transpose(0, 1)[None])
     cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
     max_seqlen_k = max_seqlen_q if max_seqlen_k is None else max_seqlen_k
     same_tokens = rope is None or cu_seqlens_k is cu_seqlens_q
@@ -111,11 +111,11 @@ def varlen_attention(
     def variant() -> Variant:
         packed = "same" if cu_seqlens_k is cu_seqlens_q else "apart"
         options: dict[str, Any] = {"rope": rope, "scale": scale, "return_lse": return_lse, "packed": packed}
-        return variant_of(q, k, v, bias=bias, visibility=visibility, **options)
+        return variant_of(q, k, v, bias=descriptor, visibility=visibility, **options)
 
     chosen = choose_packed(q, k, v, plain=plain, backend=backend, variant=variant)
     if chosen != "each":
-        _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, mask)
+        _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, descriptor, mask)
         table = None
         if rope is not None:
             cos, sin = _packed_table(rope, cu_seqlens_k, q, k)
@@ -129,7 +129,7 @@ def varlen_attention(
             bias = replace(bias, position=_positions(cu_seqlens_k, k.shape[0]))
         o, lse = lowered_attention(
             *(x.transpose(0, 1)[None] for x in (q, k, v)),
-            bias=prepared or bias,
+            bias=bias,
             visibility=visibility,
             scale=q.shape[-1] ** -0.5 if scale is None else scale,
             backend="triton",
@@ -143,13 +143,15 @@ def varlen_attention(
     bounds_q, bounds_k = sequence_bounds(cu_seqlens_q, q.shape[0]), sequence_bounds(cu_seqlens_k, k.shape[0])
     _check_bounds("q", bounds_q, len(bounds_q), max_seqlen_q)
     _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_k)
-    _check_packed(bias, mask, k.shape[0], len(bounds_q))
+    _check_packed(descriptor, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
 
     outputs: list[Tensor] = []
     lses: list[Tensor] = []
     for s, (rows, keys) in enumerate(zip(_slices(bounds_q), _slices(bounds_k), strict=True)):
-        local = Options(bias=_slice_bias(bias, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend)
+        local = Options(
+            bias=_slice_bias(descriptor, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend
+        )
         if rope is not None and table is not None:
             local["rope"] = Rope(cos_sin=(table[0][keys], table[1][keys]), style=rope.style)
         heads_first = [x.transpose(0, 1)[None] for x in (q[rows], k[keys], v[keys])]

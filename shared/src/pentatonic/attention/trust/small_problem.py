@@ -6,6 +6,7 @@ Shapes: B batch, H heads, N tokens, D head dimension.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -133,11 +134,12 @@ class SmallProblem:
                     (sample, everything, slice(0, n), None) for sample, n in zip(samples, ends, strict=True)
                 ]
             return [(sample, everything, everything, n) for sample, n in zip(samples, lengths, strict=True)]
-        bounds_q, bounds_k = self.cu_q.tolist(), self.cu_k.tolist()
+        rows, keys = ([slice(*pair) for pair in pairwise(cu.tolist())] for cu in (self.cu_q, self.cu_k))
+        kv_lens = [None] * len(rows) if lengths is None else lengths
         return [
-            (slice(0, 1), slice(*bounds_q[s : s + 2]), slice(*bounds_k[s : s + 2]), lengths and lengths[s])
-            for s in range(len(PACKED_LENGTHS))
-            if bounds_q[s] < bounds_q[s + 1]
+            (slice(0, 1), *sequence)
+            for sequence in zip(rows, keys, kv_lens, strict=True)
+            if sequence[0].start < sequence[0].stop
         ]
 
     def _results(
