@@ -389,7 +389,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_right_kernels_agree_with_a_margin_and_wrong_ones_do_not(options: dict[str, Any], half: bool):
     variant = Variant(torch.float16 if half else torch.float32, 16, **options)
