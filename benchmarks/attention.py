@@ -1,4 +1,4 @@
-"""Attention side by side: ours and every other way to the same result that this machine has, in one run.
+"""Attention side by side: ours and every other implementation that this machine has, in one run.
 
     python benchmarks/attention.py                     # the GPU if there is one: bfloat16, eight minutes
     python benchmarks/attention.py --device cpu        # float32 on one thread, six minutes; Linux
@@ -190,8 +190,8 @@ def start_again(args: argparse.Namespace, cases: Sequence[Case], left_s: float) 
 
 def tune(args: argparse.Namespace) -> None:
     """Let the kernels find their tile sizes in a third of the budget, and keep the table beside the results."""
-    from pentatonic.attention.kernels.tuning import TABLE
-    from pentatonic.attention.kernels.tuning import tune as search
+    from attention_tuning.tuning import TABLE
+    from attention_tuning.tuning import tune as search
 
     seconds, start = args.budget / 3, time.monotonic()
     try:

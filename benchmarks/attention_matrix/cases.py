@@ -15,9 +15,12 @@ FLASH = ("sdpa flash", "sdpa cudnn", "flash-attn 2", "flash-attn 3")
 PLAIN = ("sdpa flash", "sdpa cudnn", "sdpa efficient", "sdpa math", "flash-attn 2", "flash-attn 3")
 BIASED = ("sdpa bias efficient", "sdpa bias cudnn", "sdpa bias math")
 ALIBI_2D = (OURS, "flex", "flex flash", *PLAIN, *BIASED)
-ALIBI_1D = (OURS, "flex", "flash-attn 2 alibi", *PLAIN, *BIASED)
-SKIPPING = (OURS, "pentatonic dense", "flex", "flex live blocks", *FLASH, "key_intervals")
-PACKED = (OURS, "flex", "varlen_attn", "varlen_attn, no rope", "flash-attn 2", "flash-attn 3")
+ALIBI_1D = (OURS, "flex", "flex flash", "flash-attn 2 alibi", *PLAIN, *BIASED)
+SKIPPING = (OURS, "pentatonic dense", "flex", "flex flash", "flex live blocks", *FLASH, "key_intervals")
+PACKED = (
+    OURS, "flex", "flex flash", "varlen_attn", "varlen_attn, rotated before", "varlen_attn, no rope",
+    "flash-attn 2", "flash-attn 3",
+)  # fmt: skip
 SINGLE_QUERY = (OURS, "pentatonic triton", "sdpa", *PLAIN)
 DENSE = (OURS, "pentatonic triton", "sdpa", *PLAIN)
 CPU_BIAS = (OURS, "sdpa bias written", "sdpa bias built", "sdpa bias", "sdpa")

@@ -47,14 +47,14 @@ class Entrant:
     Attributes:
         name: Of the opponent.
         work: One stage, the forward pass, or two if it can train.
-        facts: What is known of each stage before it is timed: first call, memory, error.
+        measured: Of each stage, before it is timed: first call, memory, error.
         path: The back end that ours chose.
         untrained: Why there is no backward pass although the case asks for one.
     """
 
     name: str
     work: Work
-    facts: tuple[Row, ...]
+    measured: tuple[Row, ...]
     path: str | None
     untrained: str | None = None
 
@@ -120,7 +120,7 @@ class Bench:
         if case.dispatch:
             return self._host(case, entrants) + rows
         live = _live(problem) if case.tolerance is not None else None
-        limits = [self.limit_s * (3 if len(entrant.facts) > 1 else 1) for entrant in entrants]
+        limits = [self.limit_s * (3 if len(entrant.measured) > 1 else 1) for entrant in entrants]
         times = self.watch.time([entrant.work for entrant in entrants], limits)
         timed = [_timed(*pair, problem, live) for pair in zip(entrants, times, strict=True)]
         rows = [*(row for some in timed for row in some), *rows]
@@ -144,11 +144,11 @@ class Bench:
             except Exception as error:
                 untrained = why(error)
         work = forward_work(forward)
-        facts: Row = {"first_call_s": self.watch.first(work), "memory_mb": self.watch.peak_mb(work)}
+        measured: Row = {"first_call_s": self.watch.first(work), "memory_mb": self.watch.peak_mb(work)}
         if opponent.whole:
             with torch.no_grad():
-                facts["error"] = _finite(judge.errors(forward(), [], opponent.omits)[0])
-        return Entrant(name, work, (facts,), used, untrained)
+                measured["error"] = _finite(judge.errors(forward(), [], opponent.omits)[0])
+        return Entrant(name, work, (measured,), used, untrained)
 
     def _train(self, forward: Forward, judge: Judge, omits: frozenset[str]) -> tuple[Work, tuple[Row, ...]]:
         problem = judge.problem
@@ -166,7 +166,7 @@ class Bench:
     def _host(self, case: Case, entrants: Sequence[Entrant]) -> list[Row]:
         times = self.watch.host_ms([entrant.work for entrant in entrants], 5 * self.most)
         return [
-            new_row(case, entrant.name, HOST, path=entrant.path, **entrant.facts[0])
+            new_row(case, entrant.name, HOST, path=entrant.path, **entrant.measured[0])
             | spread(milliseconds)
             | {"runs": 5 * self.most * len(milliseconds)}
             for entrant, milliseconds in zip(entrants, times, strict=True)
@@ -214,17 +214,17 @@ def one_call(case: Case, name: str) -> Row:
 def _timed(entrant: Entrant, stages: list[list[float]], problem: Problem, live: float | None) -> list[Row]:
     """Rows of one opponent: forward and, if it can train, backward and both."""
 
-    def row(direction: str, milliseconds: list[float], facts: Row, cost: float) -> Row:
+    def row(direction: str, milliseconds: list[float], measured: Row, cost: float) -> Row:
         timed = spread(milliseconds) | {"runs": len(milliseconds)}
-        found = new_row(problem.case, entrant.name, direction, path=entrant.path, **facts, **timed)
+        found = new_row(problem.case, entrant.name, direction, path=entrant.path, **measured, **timed)
         return rated(found, problem, live, cost)
 
-    rows = [row(FORWARD, stages[0], entrant.facts[0], 1.0)]
+    rows = [row(FORWARD, stages[0], entrant.measured[0], 1.0)]
     if len(stages) > 1:
-        backward_facts = {"error": entrant.facts[1]["error"]}
+        backward_measured = {"error": entrant.measured[1]["error"]}
         both_ms = [sum(pair, 0.0) for pair in zip(*stages, strict=True)]
-        rows.append(row(BACKWARD, stages[1], backward_facts, 2.5))
-        rows.append(row(BOTH, both_ms, entrant.facts[1], 3.5))
+        rows.append(row(BACKWARD, stages[1], backward_measured, 2.5))
+        rows.append(row(BOTH, both_ms, entrant.measured[1], 3.5))
     if entrant.untrained is not None:
         rows.append(new_row(problem.case, entrant.name, BOTH, path=entrant.path, reason=entrant.untrained))
     return rows

@@ -1,4 +1,4 @@
-"""Who takes part: ours, and what else computes the same, or the same without bias as a mark of speed.
+"""Opponents: ours, other implementations of the same, and implementations without bias as a reference for speed.
 
 An opponent turns a problem into a function without arguments that runs one forward pass and returns the output in
 the layout of q. What it does before (compiling masks, padding a bias) is not timed. One that cannot raises, and the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -74,8 +74,8 @@ def _within(backend: SDPBackend, run: Forward) -> Forward:
     return restricted
 
 
-def varlen_attn(problem: Problem, *, rope: bool = True) -> Forward:
-    """PyTorch's packed flash attention; rope, where it takes part, is a step of its own."""
+def varlen_attn(problem: Problem, *, rope: Literal["each time", "before", "never"] = "each time") -> Forward:
+    """PyTorch's packed flash attention; rope is a step of its own, part of the work unless done ``"before"``."""
     from torch.nn.attention import varlen
 
     call: Any = varlen.varlen_attn
@@ -86,7 +86,9 @@ def varlen_attn(problem: Problem, *, rope: bool = True) -> Forward:
         if "window_size" not in inspect.signature(call).parameters:
             raise Unsuitable("varlen_attn of this torch has no window_size")
         options["window_size"] = (case.window, case.window)
-    rotate = problem.rotated() if rope else lambda q, k: (q, k)
+    rotate = problem.rotated() if rope == "each time" else lambda q, k: (q, k)
+    if rope == "before":
+        q, k = (x.detach() for x in problem.rotated()(q, k))
     return lambda: call(*rotate(q, k), v, bounds, bounds, longest, longest, **options)
 
 
@@ -165,7 +167,8 @@ OPPONENTS: dict[str, Opponent] = {
     "flex flash": Opponent(flex_flash),
     "flex live blocks": Opponent(lambda problem: flex(problem, live_blocks=True)),
     "varlen_attn": Opponent(varlen_attn),
-    "varlen_attn, no rope": Opponent(lambda problem: varlen_attn(problem, rope=False), frozenset({"rope"})),
+    "varlen_attn, rotated before": Opponent(lambda problem: varlen_attn(problem, rope="before")),
+    "varlen_attn, no rope": Opponent(lambda problem: varlen_attn(problem, rope="never"), frozenset({"rope"})),
     "sdpa per sequence": Opponent(sdpa_per_sequence),
     "flash-attn 2": Opponent(flash_attn_2, _NO_BIAS),
     "flash-attn 2 alibi": Opponent(lambda problem: flash_attn_2(problem, alibi=True)),

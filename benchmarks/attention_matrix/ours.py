@@ -45,7 +45,7 @@ def intervals(problem: Problem) -> Callable[[], Tensor]:
     """What ours may skip: the live key groups (B, H, G, 2) of each group of 128 queries, as its back end finds them."""
     from pentatonic.attention.descriptors import Visibility
     from pentatonic.attention.intervals import key_intervals
-    from pentatonic.attention.tiles import lower_bias
+    from pentatonic.attention.problem import lower_bias
 
     case, q, k = problem.case, problem.q, problem.k
     if case.tolerance is None:

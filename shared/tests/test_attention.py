@@ -382,7 +382,7 @@ def test_limits_of_the_biases(qkv):
         pairs = {
             "no slope, no bias": (run(Alibi2D(coords, zero, zero)), full),
             "one frequency is 1D": (run(Alibi2D(flat, a, a, 0)), run(Alibi1D(a, flat[..., 0]))),
-            "one patch is no bias": (run(Alibi2D(coords[:, :1].expand(-1, 21, -1), a, a)), full),
+            "one patch leaves no bias": (run(Alibi2D(coords[:, :1].expand(-1, 21, -1), a, a)), full),
             "equal sides are an ALiBi": (run(Directional(coords, -a, -a, False)), run(Alibi2D(coords, a, a))),
             "unit weights are raw": (run(Directional(coords, a**0, a**0, True)), run(Raw(coords, True))),
             "signed without CLS is a key bias": (

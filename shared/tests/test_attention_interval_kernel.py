@@ -12,12 +12,11 @@ from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.kernels.configs import Config, forced
-from pentatonic.attention.problem import Problem
-from pentatonic.attention.tiles import lower_bias
+from pentatonic.attention.problem import Distances, Problem, lower_bias
 from pentatonic.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(
-    why_not(torch.zeros(1, 1, 1, 16), torch.zeros(1, 1, 1, 16)) is not None,
+    why_not(*[torch.zeros(1, 1, 1, 16)] * 3) is not None,
     reason="the kernels run neither on a GPU nor in the interpreter",
 )
 
@@ -110,3 +109,26 @@ def test_live_fraction_counts_what_a_tolerance_leaves():
     ).all()
     with pytest.raises(UsageError, match="tolerance"):
         live_fraction(q, q, bias=bias, tolerance=0.0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("cls_tokens", [0, 1])
+def test_the_rows_that_visit_a_key_group_take_two_numbers_however_many_there_are(cls_tokens: int):
+    from pentatonic.attention.kernels import launch
+
+    g = torch.Generator().manual_seed(cls_tokens)
+    row_groups, key_groups = 300, 200
+    intervals = torch.randint(0, key_groups + 1, (1, 2, row_groups, 2), generator=g, dtype=torch.int32)
+    intervals = intervals.sort(dim=-1).values
+    intervals[0, 1] //= 40  # most key groups are visited by no row
+    problem = Problem(Distances(cls_tokens=cls_tokens), 1.0).within(intervals)
+    live_rows = launch._live_rows(problem, key_groups * GROUP)
+    assert live_rows is not None
+    assert live_rows.shape == (1, 2, key_groups, 2)
+    for h in range(2):
+        for key_group in range(key_groups):
+            visits = (intervals[0, h, :, 0] <= key_group) & (key_group < intervals[0, h, :, 1])
+            visits |= bool(cls_tokens) & (key_group == 0)
+            rows = [row for row in visits.nonzero().flatten().tolist() if row >= cls_tokens]
+            first, end = live_rows[0, h, key_group].tolist()
+            assert (first, end) == ((rows[0], rows[-1] + 1) if rows else (end, end)), (h, key_group)

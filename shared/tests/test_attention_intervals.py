@@ -32,8 +32,8 @@ from pentatonic.attention import (
 from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals, live_fraction
+from pentatonic.attention.problem import lower_bias
 from pentatonic.attention.reference import dense_bias, dense_visible
-from pentatonic.attention.tiles import lower_bias
 from pentatonic.errors import UsageError
 
 D = 8
@@ -267,7 +267,7 @@ def test_every_query_row_counts():
     case = even(3.0, n_q=3 * GROUP)
     case.bias = Alibi1D(slopes(3.0), torch.arange(9 * GROUP) // GROUP, cls_tokens=1)
     assert case.intervals(0.1)[0, 0, 0, 0] == 5
-    case.q[0, 0, 0] = 4.0  # the first row is no CLS token here
+    case.q[0, 0, 0] = 4.0  # the first row is not a CLS token here
     assert case.intervals(0.1)[0, 0, 0, 0] == 4
 
 

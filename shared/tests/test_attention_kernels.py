@@ -38,9 +38,8 @@ from pentatonic.attention import (
     varlen_attention,
 )
 from pentatonic.attention.descriptors import Visibility
-from pentatonic.attention.problem import Problem
+from pentatonic.attention.problem import Problem, lower_bias
 from pentatonic.attention.reference import dense_bias, dense_visible
-from pentatonic.attention.tiles import lower_bias
 from pentatonic.errors import BackendUnavailable
 from pentatonic.rope import rope_table
 
@@ -135,7 +134,7 @@ def random_case(seed: int) -> Case:
 
 
 CASES = st.integers(0, 2**40).map(random_case)
-# A smaller seed is no simpler case: nothing to shrink.
+# No shrinking: a smaller seed does not make a simpler case.
 SEARCH = settings(deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
@@ -316,6 +315,52 @@ def test_kernels_equal_the_reference_in_many_cases(bias: str, case: Case):
     case = replace(case, bias=bias)
     note(str(case))
     check(case)
+
+
+@pytest.mark.parametrize("outputs", ["o", "both"])
+@pytest.mark.parametrize("mask", [None, Causal()])
+def test_scaled_losses_do_not_overflow_the_gradient_of_the_scores(mask: Any, outputs: str):
+    """Gradients of scores exceed 65,504 here, where float16 ends; all results are within it."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v, do = (torch.randn(1, 2, 40, 64, generator=g) for _ in range(4))
+    q, k, v, do = (scale * x for x, scale in ((q, 0.05), (k, 0.05), (v, 40.0), (do, 8000.0)))
+    inputs, do = [x.half() for x in (q, k, v)], do.half()
+    dlse = 3e5 * torch.randn(1, 2, 40, generator=g)
+
+    def run(backend: Any, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        o, lse = attention(*leaves, mask=mask, return_lse=True, backend=backend)
+        results, upstream = ([o, lse], [do, dlse]) if outputs == "both" else ([o], [do])
+        upstream = [x.to(result.dtype) for x, result in zip(upstream, results, strict=True)]
+        return list(torch.autograd.grad(results, leaves, upstream))
+
+    truth = run("reference", torch.float64)
+    scores = 0.125 * inputs[0].double() @ inputs[1].double().transpose(2, 3)
+    largest = (scores.softmax(dim=-1) * (do.double() @ inputs[2].double().transpose(2, 3))).abs().max()
+    assert largest > 3 * 65504
+    for got, expected in zip(run("triton", torch.float16), truth, strict=True):
+        assert expected.abs().max() < 65504
+        torch.testing.assert_close(got.double(), expected, atol=1e-2 * float(expected.abs().max()), rtol=0)
+
+
+def test_infinite_gradients_stay_infinite():
+    """Loss scaling looks for them."""
+    q, k, v = (torch.randn(1, 1, 20, 16).half().requires_grad_() for _ in range(3))
+    do = torch.ones(1, 1, 20, 16).half()
+    do[0, 0, 3, 5] = float("inf")
+    grads = torch.autograd.grad(attention(q, k, v, backend="triton"), (q, k, v), do)
+    assert not any(x.isfinite().all() for x in grads)
+
+
+def test_gradients_of_any_layout_are_addressed():
+    """The strides of a gradient are not ours: one too far apart for 31-bit offsets is copied."""
+    q, k, v = (torch.randn(1, 2, 20, 16, requires_grad=True) for _ in range(3))
+    o = attention(q, k, v, backend="triton")
+    do = torch.randn(1, 2, 20, 16)
+    expected = torch.autograd.grad(o, (q, k, v), do, retain_graph=True)
+    with mock.patch.object(launch, "fits_31_bits", lambda x: False):
+        copied = torch.autograd.grad(o, (q, k, v), do)
+    assert all(a.equal(b) for a, b in zip(copied, expected, strict=True))
 
 
 # --- packed batches ------------------------------------------------------------------------------------------------

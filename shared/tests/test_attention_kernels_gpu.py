@@ -357,4 +357,4 @@ def test_memory_grows_with_the_number_of_tokens_only():
 def test_a_gpu_that_is_new_enough_runs_the_kernels():
     q = torch.zeros(1, 1, 4, 16, device="cuda")
     expected = torch.cuda.get_device_capability() >= (8, 0)
-    assert (why_not(q, q) is None) == expected
+    assert (why_not(q, q, q) is None) == expected

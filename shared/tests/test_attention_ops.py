@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -222,14 +223,31 @@ def test_activation_checkpointing_changes_nothing(backend: Any):
     assert all(wrapped[name].equal(x) for name, x in plain.items())
 
 
-def test_an_exported_program_runs_without_our_operators():
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_runs_without_our_operators(strict):
     block = Block("auto").eval()
     x = tokens(200)  # more scores than an explicit matrix is for
     assert explain(*[torch.empty(1, 2, 200, 16)] * 3, bias=Alibi1D(block.slope)).backend == "chunked"
-    program = torch.export.export(block, x)
+    program = torch.export.export(block, x, strict=strict)
     assert "pentatonic" not in str(program.graph)
     with torch.no_grad():
         torch.testing.assert_close(program.module()(*x), block(*x), atol=1e-5, rtol=0)
+
+
+def test_compiled_code_takes_the_back_end_that_other_code_takes():
+    block = Block("auto").eval()
+    targets = []
+
+    def record(graph: Any, inputs: Any) -> Any:
+        targets.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    torch._dynamo.reset()
+    x = tokens(200)
+    with torch.no_grad():
+        compiled = torch.compile(block, fullgraph=True, backend=record)(*x)
+        torch.testing.assert_close(compiled, block(*x), atol=1e-5, rtol=0)
+    assert "pentatonic.attention.default" in targets
 
 
 # --- who computes what ---------------------------------------------------------------------------------------------
@@ -289,6 +307,13 @@ def test_without_triton_the_kernels_are_unavailable():
         attention(q, q, q, backend="triton")
 
 
+@pytest.fixture
+def trusted() -> Iterator[None]:
+    """Kernels that have agreed with the reference on the GPU that is not there."""
+    with mock.patch.object(dispatch, "why_untrusted", lambda variant, device: None):
+        yield
+
+
 class OnGpu(Tensor):
     """Shapes, dtypes and the device of a GPU that is not there, and no memory."""
 
@@ -301,6 +326,7 @@ def cuda(n: int) -> Tensor:
     return torch.empty(1, 2, n, 16, dtype=torch.float16, device="meta").as_subclass(OnGpu)
 
 
+@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize(
     ("options", "gpu", "cpu", "reason"),
     [
@@ -321,25 +347,27 @@ def test_what_computes_which_situation_where(options, gpu, cpu, reason):
     def choice(x: Any) -> dispatch.Choice:
         return explain(x, x, x, **options)
 
-    with mock.patch.object(dispatch, "why_not", lambda q, v: None):
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: None):
         assert choice(cuda(600)) == dispatch.Choice(gpu, reason)
         assert choice(torch.empty(1, 2, 600, 16)) == dispatch.Choice(cpu, reason)
-    with mock.patch.object(dispatch, "why_not", lambda q, v: "no"):
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: "no"):
         assert choice(cuda(600)) == dispatch.Choice(cpu, reason)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_on_a_gpu_dropout_and_nothing_to_do_go_elsewhere():
     bias = Alibi1D(torch.ones(2))
-    with mock.patch.object(dispatch, "why_not", lambda q, v: None):
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: None):
         x = cuda(600)
         assert explain(x, x, x, bias=bias, dropout_p=0.1).backend == "chunked"
         empty = cuda(0)
         assert explain(empty, empty, empty, bias=bias) == dispatch.Choice("chunked", "there are no scores")
-        with mock.patch.object(torch.compiler, "is_exporting", lambda: True):
+        with mock.patch.object(dispatch, "_exporting", lambda: True):
             assert explain(x, x, x, bias=bias).backend == "sdpa"
             assert explain(x, x, x, return_lse=True).backend == "reference"
 
 
+@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize(
     ("n_q", "n_k", "processors", "expected"),
     [(1, 4096, 132, "triton"), (16, 1025, 132, "triton"), (17, 4096, 132, "sdpa"), (1, 1024, 132, "sdpa"),
@@ -348,7 +376,7 @@ def test_on_a_gpu_dropout_and_nothing_to_do_go_elsewhere():
 def test_decoding_splits_the_keys_where_the_heads_leave_a_gpu_idle(n_q, n_k, processors, expected):
     properties = mock.Mock(multi_processor_count=processors)
     with (
-        mock.patch.object(dispatch, "why_not", lambda q, v: None),
+        mock.patch.object(dispatch, "why_not", lambda q, k, v: None),
         mock.patch.object(torch.cuda, "get_device_properties", lambda device: properties),
     ):
         assert dispatch.choose_decode(cuda(n_q), cuda(n_k), cuda(n_k), "auto") == expected

@@ -85,13 +85,19 @@ def test_it_refuses_what_it_cannot_do(flash, options):
         varlen_attention(x, x, x, torch.tensor([0, 2, 5]), max_seqlen_q=3, backend="flash", **options)
 
 
-def test_the_kernels_refuse_samples_that_32_bit_offsets_cannot_reach():
+@pytest.mark.parametrize("which", range(3))
+def test_the_kernels_refuse_samples_that_32_bit_offsets_cannot_reach(which):
     token = torch.empty(1, device="meta")
     near = token.as_strided((2, 4, 2**17, 64), (2**40, 64, 2**13, 1))
     far = token.as_strided((2, 4, 2**17, 64), (2**40, 64, 2**14, 1))
+    # Queries repeated for many heads: the output, which repeats nothing, would be too large.
+    repeated = token.as_strided((2, 512, 2**17, 64), (2**23, 0, 64, 1))
     with mock.patch.object(kernels, "_INTERPRETED", True):
-        assert kernels.why_not(near, near) is None
-        assert "31 bits" in str(kernels.why_not(near, far))
+        assert kernels.why_not(near, near, near) is None
+        for wrong in (far, repeated):
+            qkv = [near, near, near]
+            qkv[which] = wrong
+            assert "31 bits" in str(kernels.why_not(*qkv))
 
 
 def test_it_needs_a_cuda_device():

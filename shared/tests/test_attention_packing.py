@@ -244,6 +244,26 @@ def test_a_cache_follows_the_beams():
     assert cache.keys.equal(k[[1, 1], :, :1].double())
 
 
+def test_rows_of_a_cache_may_have_lengths_of_their_own():
+    g = torch.Generator().manual_seed(3)
+    k, v = (torch.randn(2, 3, 3, 8, generator=g) for _ in range(2))
+    cache = KVCache(3, 3, 2, 8)
+    cache.reserve(5)
+    cache.reserve(4)
+    assert cache.max_tokens == 5
+    cache.row(1).append(k[:1], v[:1])
+    cache.drop_row(0)
+    cache.write(torch.tensor([[2, 3, 4], [0, 1, 2]]), k.flip(0), v.flip(0))
+    assert cache.length == 0
+    assert cache.key_buffer[0].equal(torch.cat((torch.zeros(3, 2, 8), k[1]), dim=1))
+    assert cache.value_buffer[1, :, :3].equal(v[0])
+    cache.write(torch.tensor([1, 2, 4]), k, v)
+    assert cache.value_buffer[:, :, [1, 2, 4]].equal(v)
+    memory = torch.zeros(2, 2, 3, 4, 8)
+    KVCache.over(memory[0, :, :, :], memory[1]).append(k, v)
+    assert memory[:, :, :, :3].equal(torch.stack((k, v)))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
-from pentatonic.attention import Causal, attention, decode_attention
+from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
 
-# Tokens of each row that a new cache has room for.
+# Tokens per row in a new cache; it grows by doubling.
 _FIRST_TOKENS = 32
 
 
@@ -98,46 +98,45 @@ class DecoderCache:
 
     Attributes:
         capacity: Most tokens of a row, the positions of the decoder.
-        keys: ``(L, B, H, n, D)`` with n of at most ``capacity``; zero where nothing has been written.
-        values: As ``keys``.
+        layers: One :class:`pentatonic.attention.KVCache` per layer, ``(B, H, n, D)`` with n of at most ``capacity``.
         lengths: Tokens held, for each row.
     """
 
     def __init__(self, trunk: Trunk, rows: int) -> None:
         weight = trunk.positions.weight
-        self.capacity = weight.shape[0]
-        tokens = min(_FIRST_TOKENS, self.capacity)
-        shape = (len(trunk.blocks), rows, trunk.heads, tokens, weight.shape[1] // trunk.heads)
-        # Zeros, not garbage: 0 * NaN behind a mask would still be NaN.
-        self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self.values = torch.zeros_like(self.keys)
+        self.capacity, width = weight.shape
+        tokens, heads = min(_FIRST_TOKENS, self.capacity), trunk.heads
+        self.layers = [
+            KVCache(rows, heads, tokens, width // heads, dtype=weight.dtype, device=weight.device)
+            for _ in trunk.blocks
+        ]
         self.lengths = [0] * rows
 
     def row(self, index: int, tokens: int) -> DecoderCache:
         """Return an empty cache that writes up to ``tokens`` tokens into row ``index`` of this one."""
         self._reserve(tokens)
         view = copy.copy(self)
-        view.keys, view.values = self.keys[:, index : index + 1], self.values[:, index : index + 1]
-        view.lengths = [0]
+        view.layers, view.lengths = [layer.row(index) for layer in self.layers], [0]
         return view
 
     def drop(self, index: int) -> None:
         """Remove row ``index``; the last row takes its place and number."""
-        self.keys[:, index], self.values[:, index] = self.keys[:, -1], self.values[:, -1]
-        self.keys, self.values = self.keys[:, :-1], self.values[:, :-1]
+        for layer in self.layers:
+            layer.drop_row(index)
         self.lengths[index] = self.lengths[-1]
         self.lengths.pop()
 
     def positions(self, tokens: int) -> Tensor:
         """Make room for the next tokens of each row, and return their positions ``(B, tokens)`` int64."""
         self._reserve(max(self.lengths) + tokens)
-        starts = torch.tensor(self.lengths, device=self.keys.device)
-        return starts[:, None] + torch.arange(tokens, device=self.keys.device)
+        device = self.layers[0].key_buffer.device
+        starts = torch.tensor(self.lengths, device=device)
+        return starts[:, None] + torch.arange(tokens, device=device)
 
     def _reserve(self, tokens: int) -> None:
-        if tokens > (held := self.keys.shape[3]):
-            more = (0, 0, 0, min(max(tokens, 2 * held), self.capacity) - held)
-            self.keys, self.values = F.pad(self.keys, more), F.pad(self.values, more)
+        if tokens > (held := self.layers[0].max_tokens):
+            for layer in self.layers:
+                layer.reserve(min(max(tokens, 2 * held), self.capacity))
 
     def attend(self, layer: int, positions: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the next tokens of a layer, and attend from them to all tokens so far.
@@ -152,14 +151,14 @@ class DecoderCache:
         Returns:
             ``(B, H, n, D)``.
         """
-        keys, values, n = self.keys[layer], self.values[layer], q.shape[2]
+        cache, n = self.layers[layer], q.shape[2]
         stop = max(self.lengths) + n
         if min(self.lengths) + n == stop:
-            keys[:, :, stop - n : stop], values[:, :, stop - n : stop] = k, v
-            return decode_attention(q, keys, values, stop)
-        rows = torch.arange(len(self.lengths), device=q.device)[:, None]
-        keys[rows, :, positions], values[rows, :, positions] = k.transpose(1, 2), v.transpose(1, 2)
-        return decode_attention(q, keys[:, :, :stop], values[:, :, :stop], positions[:, -1] + 1)
+            cache.length = stop - n
+            return decode_attention(q, *cache.append(k, v), stop)
+        cache.write(positions, k, v)
+        cache.length = stop
+        return decode_attention(q, cache.keys, cache.values, positions[:, -1] + 1)
 
 
 class SelfAttention(nn.Module):

@@ -24,6 +24,7 @@ from pentatonic.attention.dispatch import Backend, Choice
 from pentatonic.attention.functional import attention, decode_attention, explain, live_fraction
 from pentatonic.attention.ordering import sort_by_time
 from pentatonic.attention.packing import pack, pad_packed, unpack
+from pentatonic.attention.prepared import PreparedBias, prepare_bias
 from pentatonic.attention.slopes import alibi_slopes
 from pentatonic.attention.varlen import varlen_attention
 
@@ -39,6 +40,7 @@ __all__ = [
     "KeyBias",
     "KeyLengths",
     "Mask",
+    "PreparedBias",
     "Raw",
     "Rope",
     "SlidingWindow",
@@ -49,6 +51,7 @@ __all__ = [
     "live_fraction",
     "pack",
     "pad_packed",
+    "prepare_bias",
     "sort_by_time",
     "unpack",
     "varlen_attention",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pentatonic.errors import UsageError
 
@@ -38,10 +39,22 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        # Zeros, not garbage: 0 * NaN behind a mask would still be NaN.
+        # Zeros, because uninitialised memory may hold NaN, and 0 * NaN behind a mask is still NaN.
         self.key_buffer = torch.zeros(batch, heads, max_tokens, head_dim, dtype=dtype, device=device)
         self.value_buffer = torch.zeros_like(self.key_buffer)
         self.length = 0
+
+    @staticmethod
+    def over(key_buffer: Tensor, value_buffer: Tensor) -> KVCache:
+        """An empty cache that writes into these tensors.
+
+        Args:
+            key_buffer: ``(B, H, max_tokens, D)``, any strides; finite.
+            value_buffer: As ``key_buffer``.
+        """
+        cache = object.__new__(KVCache)
+        cache.key_buffer, cache.value_buffer, cache.length = key_buffer, value_buffer, 0
+        return cache
 
     @property
     def max_tokens(self) -> int:
@@ -85,6 +98,40 @@ class KVCache:
         self.length = stop
         return self.keys, self.values
 
+    def write(self, positions: Tensor, k: Tensor, v: Tensor) -> None:
+        """Put tokens where ``positions`` says, for rows whose lengths the caller keeps; ``length`` stays.
+
+        Args:
+            positions: ``(n,)`` for all rows or ``(B, n)`` int64, each in [0, ``max_tokens``).
+            k: ``(B, H, n, D)``.
+            v: ``(B, H, n, D)``.
+        """
+        k, v = k.detach(), v.detach()  # torch.compile cannot follow torch.no_grad() here
+        if positions.dim() == 1:
+            self.key_buffer.index_copy_(2, positions, k)
+            self.value_buffer.index_copy_(2, positions, v)
+        else:
+            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            self.key_buffer[rows, :, positions] = k.transpose(1, 2)
+            self.value_buffer[rows, :, positions] = v.transpose(1, 2)
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for ``tokens`` tokens in all; what is held stays, in a larger copy if need be."""
+        missing = tokens - self.max_tokens
+        if missing > 0:
+            self.key_buffer = pad(self.key_buffer, (0, 0, 0, missing))
+            self.value_buffer = pad(self.value_buffer, (0, 0, 0, missing))
+
+    def row(self, index: int) -> KVCache:
+        """An empty cache of one row that writes into row ``index`` of this one."""
+        rows = slice(index, index + 1)
+        return self.over(self.key_buffer[rows], self.value_buffer[rows])
+
+    def drop_row(self, index: int) -> None:
+        """Remove row ``index``; the last row takes its place and number."""
+        self.key_buffer[index], self.value_buffer[index] = self.key_buffer[-1], self.value_buffer[-1]
+        self.key_buffer, self.value_buffer = self.key_buffer[:-1], self.value_buffer[:-1]
+
     @torch.no_grad()
     def reorder(self, index: Tensor) -> None:
         """Let row b continue what row ``index[b]`` held, as beam search does after each step.
@@ -103,7 +150,7 @@ class KVCache:
         self.values.copy_(self.values.index_select(0, index))
 
     def truncate(self, length: int) -> None:
-        """Forget everything from token ``length`` on.
+        """Discard all tokens from number ``length`` on.
 
         Args:
             length: New length, 0 to the present length.

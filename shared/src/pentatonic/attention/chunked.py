@@ -18,10 +18,11 @@ from torch import Tensor
 
 from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import covers_all
-from pentatonic.attention.tiles import Distances, RowBlock, Tiling, take
+from pentatonic.attention.problem import Distances, take
+from pentatonic.attention.tiles import RowBlock, Tiling
 
-# Inside a tile scores are logarithms to base 2: exp2 is several times faster than exp on a CPU, and remains so
-# where it underflows, as it does for most keys of a steep head.
+# Scores are to base 2: exp2 is several times faster than exp on a CPU, also where it underflows, as it does for most
+# keys of a steep head.
 LOG2_E = log2(e)
 
 
@@ -41,7 +42,7 @@ def chunked_forward(
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention, computed in float64 for float64 inputs and in float32 otherwise.
 
-    The bias comes in the form that :func:`pentatonic.attention.tiles.lower_bias` gives it.
+    The bias comes in the form that :func:`pentatonic.attention.problem.lower_bias` gives it.
 
     Args:
         q: ``(B, H, Nq, D)``, any strides, rotated already.
@@ -64,13 +65,13 @@ def chunked_forward(
     """
     dtype = torch.promote_types(q.dtype, torch.float32)
     tiles = _Tiles(q, k, weights, key_bias, distances, visibility, dropout_p, seed, intervals)
-    # In the memory order of q, which is often that of tokens, where the caller goes on.
+    # In the memory order of q, often token-major, so that joining the heads afterwards needs no copy.
     o = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty(*q.shape[:-1], v.shape[-1])
     lse = q.new_empty(q.shape[:-1], dtype=dtype)
     with torch.autocast(q.device.type, enabled=False):
         for block in tiles.tiling.row_blocks():
             scaled_q = q[block].to(dtype) * (scale * LOG2_E)
-            # A finite floor: rows that have seen no key yet must not compute -inf minus -inf.
+            # A finite floor: for rows without a key so far, -inf minus -inf would be NaN.
             m = scaled_q.new_full((*scaled_q.shape[:-1], 1), torch.finfo(dtype).min)
             total = torch.zeros_like(m)
             acc = scaled_q.new_zeros(*scaled_q.shape[:-1], v.shape[-1])
@@ -161,7 +162,7 @@ def chunked_backward(
                 dk_t[columns_t] += scaled_q.transpose(-1, -2) @ ds
                 if d_weights is not None:
                     for m, distance in tiles.distances(block, keys):
-                        # The memory of p is free by now.
+                        # p is not needed any more: its memory is reused.
                         d_weights[m, block.heads] += torch.mul(ds, distance, out=p).sum(dim=(0, 2, 3))
                 if d_key_bias is not None:
                     d_key_bias[columns] += ds[..., tiles.first_biased_row(block) :, :].sum(dim=-2)
@@ -186,8 +187,8 @@ def _row_terms(
 class _Tiles:
     """Scores and dropout of one pass, tile by tile, the same in both passes.
 
-    All tiles share one piece of memory: to get and return it each time can cost more than the elementwise work.
-    What a method returns is overwritten by its next call.
+    All tiles share one buffer, because allocating per tile can cost more than the elementwise work. What a method
+    returns is overwritten by its next call.
     """
 
     def __init__(

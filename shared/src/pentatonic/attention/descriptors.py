@@ -1,4 +1,4 @@
-"""What to add to the scores, whom a query may see, and how to rotate: plain data, never callables.
+"""Descriptors of biases, masks and rotary embeddings: plain data, never callables.
 
 Shapes: B batch, H heads, N key tokens. Queries are the **last** Nq of the N tokens (bottom-right alignment),
 so one set of coordinates or positions serves self-attention and decoding with a cache alike. In packed

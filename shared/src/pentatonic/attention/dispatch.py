@@ -5,18 +5,23 @@ Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Bias, Visibility
+from pentatonic.attention.descriptors import Bias, Rope, Visibility
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.ops import lowered_attention
+from pentatonic.attention.preference import preference
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
 from pentatonic.attention.reference import reference_attention
 from pentatonic.attention.sdpa import is_square_causal, sdpa_attention
+from pentatonic.attention.trust.check import CHECKED_DEVICES, why_untrusted
+from pentatonic.attention.trust.variant import Variant, variant_of
 from pentatonic.errors import BackendUnavailable, UsageError
 
 try:
@@ -26,14 +31,25 @@ try:
 except ImportError:
     _FLASH = False
 
-Backend = Literal["auto", "reference", "chunked", "sdpa", "triton"]
-PackedBackend = Literal["auto", "reference", "chunked", "sdpa", "triton", "flash"]
-BACKENDS: tuple[str, ...] = get_args(Backend)
+Backend = Literal[
+    "auto", "reference", "chunked", "sdpa", "triton", "-reference", "-chunked", "-sdpa", "-triton"
+]
+PackedBackend = Backend | Literal["flash", "-flash"]
+PADDED: tuple[str, ...] = ("reference", "chunked", "sdpa", "triton")
+PACKED: tuple[str, ...] = (*PADDED, "flash")
+DECODING: tuple[str, ...] = ("sdpa", "triton")
 Situation = Literal["full", "square causal", "padded keys", "band", "bias", "log-sum-exp"]
+
+# Type of the devices on which the kernels are the default; tests set "cpu", where Triton's interpreter runs them.
+KERNEL_DEVICE = "cuda"
 
 # Up to this many scores per head SDPA with an explicit matrix is faster than the tiles, at little memory
 # (measured on CPU in float32: 1.0 to 2.5 times below 128 x 128, about equal at 256 x 256).
 EXPLICIT_SCORES = 128 * 128
+
+EXACT = (torch.float32, torch.float64)
+# Where those before them fail or are forbidden.
+LAST = (("chunked", "the only one left"), ("sdpa", "the only one left"), ("reference", "the only one left"))
 
 # Decoding splits the keys from this many on, for at most so many queries (one tile of rows).
 SPLIT_KEYS, MAX_DECODED = 1024, 16
@@ -77,62 +93,144 @@ def choose(
     *,
     bias: Bias | None,
     visibility: Visibility,
+    rope: Rope | None,
+    scale: float | None,
     dropout_p: float,
+    tolerance: float | None,
     return_lse: bool,
     backend: Backend,
 ) -> Choice:
-    """Pick the back end of a call whose arguments have been checked: the first rule that fits.
+    """Pick the back end of a call whose arguments have been checked: the first in order that can compute it.
 
     Raises:
-        UsageError: There is no back end of that name, or ``dropout_p`` is no probability.
-        BackendUnavailable: The back end asked for cannot compute this.
+        UsageError: There is no back end of that name, or ``dropout_p`` is not in [0, 1].
+        BackendUnavailable: The back end asked for cannot compute this, or all that can are forbidden.
     """
     if not 0.0 <= dropout_p <= 1.0:
         raise UsageError(f"dropout_p must be in [0, 1], got {dropout_p}")
-    if backend != "auto":
-        _refuse(backend, q, k, v, dropout_p, return_lse)
-        return Choice(backend, "asked for")
+    wanted = preference(backend, PADDED)
+    if wanted.forced is None:
+        order = _order(q, k, v, bias, visibility, dropout_p, return_lse)
+    else:
+        order = ((wanted.forced, "asked for"),)
+    refusals = []
+    for name, reason in order:
+        refusal = _why_not(name, q, k, v, dropout_p, return_lse)
+        if name in wanted.forbidden:
+            refusal = f"{name} is forbidden"
+        if refusal is None and name == "triton":
+            variant = variant_of(
+                q,
+                k,
+                v,
+                bias=bias,
+                visibility=visibility,
+                rope=rope,
+                scale=scale,
+                tolerance=tolerance,
+                return_lse=return_lse,
+            )
+            refusal = _why_untrusted(variant, q.device)
+        if refusal is None:
+            return Choice(name, "; ".join((*refusals, reason)) if refusals else reason)
+        if refusal not in refusals:
+            refusals.append(refusal)
+    raise BackendUnavailable("; ".join(refusals))
+
+
+def _order(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | None,
+    visibility: Visibility,
+    dropout_p: float,
+    return_lse: bool,
+) -> tuple[tuple[str, str], ...]:
+    """Back ends to try, with the reason for each."""
     n_q, n_k = q.shape[-2], k.shape[-2]
-    if torch.compiler.is_exporting():
-        plain = "reference" if return_lse else "sdpa"
-        return Choice(plain, "an exported program must run without our operators")
+    if _exporting():
+        reason = "an exported program must run without our operators"
+        return ("sdpa", reason), ("reference", reason)
     if n_q == 0 or n_k == 0:
-        return Choice("chunked", "there are no scores")
+        return (("chunked", "there are no scores"),)
     situation = _situation(n_q, n_k, bias, visibility, return_lse)
-    kernels = q.device.type == "cuda" and not dropout_p and why_not(q, v) is None
-    chosen = TABLE[situation][kernels]
-    exact = q.dtype in (torch.float32, torch.float64)  # half precision would round an explicit bias
-    if chosen == "chunked" and not return_lse and exact and n_q * n_k <= EXPLICIT_SCORES:
-        return Choice("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix")
     reason = REASONS[situation]
-    return Choice(chosen, f"{type(bias).__name__}: {reason}" if situation == "bias" else reason)
+    if situation == "bias":
+        reason = f"{type(bias).__name__}: {reason}"
+    without_kernels, first = TABLE[situation]
+    if first != without_kernels and (
+        q.device.type != KERNEL_DEVICE or dropout_p or why_not(q, k, v) is not None
+    ):
+        first = without_kernels
+    # Half precision would round an explicit bias.
+    if first == "chunked" and not return_lse and n_q * n_k <= EXPLICIT_SCORES and q.dtype in EXACT:
+        return ("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix"), ("chunked", reason)
+    return (first, reason), (without_kernels, reason), *LAST
+
+
+def _exporting() -> bool:
+    """Whether ``torch.export`` is tracing this call."""
+    # torch.compile takes torch.compiler.is_exporting() for True in all that it traces; the flag behind it is right.
+    return torch.compiler._is_exporting_flag
+
+
+def _why_not(name: str, q: Tensor, k: Tensor, v: Tensor, dropout_p: float, return_lse: bool) -> str | None:
+    """Why a back end cannot compute a call, or ``None`` if it can."""
+    if name == "sdpa" and return_lse:
+        return "sdpa does not return the log-sum-exp; use 'chunked' or 'reference'"
+    if name == "sdpa" and q.shape[-2] and not k.shape[-2]:
+        return "sdpa is undefined without keys; use 'chunked' or 'reference'"
+    if name in ("reference", "triton") and dropout_p:
+        return f"{name} has no dropout; use 'chunked' or 'sdpa'"
+    if name == "triton" and (reason := why_not(q, k, v)) is not None:
+        return f"triton: {reason}"
+    return None
+
+
+def _why_untrusted(variant: Variant, device: torch.device) -> str | None:
+    """Why the kernels may not be used although they could; only where they are checked at all."""
+    if device.type not in CHECKED_DEVICES:
+        return None
+    reason = why_untrusted(variant, device)
+    return None if reason is None else f"triton: {reason}"
 
 
 def choose_packed(
-    q: Tensor, v: Tensor, *, plain: bool, backend: PackedBackend
+    q: Tensor, k: Tensor, v: Tensor, *, plain: bool, backend: PackedBackend, variant: Callable[[], Variant]
 ) -> Literal["triton", "flash", "each"]:
     """All sequences at once by ``"triton"`` or by PyTorch's ``"flash"`` kernel, or one call for ``"each"``.
 
     Args:
         q: ``(total_q, H, D)``.
-        v: ``(total_k, H, D)``.
+        k: ``(total_k, H, D)``.
+        v: ``(total_k, H, Dv)``.
         plain: Nothing is asked for but windows, causal bounds and rope.
         backend: What the caller wants.
+        variant: Gives the kernel variant.
 
     Raises:
+        UsageError: There is no back end of that name.
         BackendUnavailable: ``"triton"`` or ``"flash"`` was asked for and cannot compute this.
     """
-    if backend == "triton" and (reason := why_not(q, v)) is not None:
-        raise BackendUnavailable(f"triton: {reason}")
-    if backend == "flash" and (reason := _why_not_flash(q, v, plain)) is not None:
-        raise BackendUnavailable(f"flash: {reason}")
-    if backend in ("triton", "flash"):
-        return backend
-    if backend != "auto" or q.device.type != "cuda" or torch.compiler.is_exporting():
-        return "each"
-    if why_not(q, v) is None:
-        return "triton"
-    return "flash" if _why_not_flash(q, v, plain) is None else "each"
+    wanted = preference(backend, PACKED)
+    automatic = q.device.type == KERNEL_DEVICE and not _exporting()
+    if wanted.forced == "triton" or (
+        wanted.forced is None and automatic and "triton" not in wanted.forbidden
+    ):
+        reason = why_not(q, k, v)
+        refusal = _why_untrusted(variant(), q.device) if reason is None else f"triton: {reason}"
+        if refusal is None:
+            return "triton"
+        if wanted.forced is not None:
+            raise BackendUnavailable(refusal)
+    if wanted.forced == "flash" or (wanted.forced is None and automatic and "flash" not in wanted.forbidden):
+        reason = _why_not_flash(q, v, plain)
+        if reason is None:
+            return "flash"
+        if wanted.forced is not None:
+            raise BackendUnavailable(f"flash: {reason}")
+    return "each"
 
 
 def _why_not_flash(q: Tensor, v: Tensor, plain: bool) -> str | None:
@@ -145,28 +243,42 @@ def _why_not_flash(q: Tensor, v: Tensor, plain: bool) -> str | None:
     return None if _FLASH else "varlen_attn of this PyTorch is missing, or has no window_size"
 
 
-def choose_decode(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> str:
+def choose_decode(q: Tensor, k: Tensor, v: Tensor, backend: Backend, *, kv_len: Tensor | None = None) -> str:
     """``"triton"`` where splitting the keys fills a GPU that the heads alone leave idle, else ``"sdpa"``.
 
     Raises:
         UsageError: There is no such back end for decoding.
-        BackendUnavailable: ``"triton"`` was asked for and cannot compute this.
+        BackendUnavailable: The back end asked for cannot compute this, or is forbidden.
     """
-    if backend not in ("auto", "sdpa", "triton"):
-        raise UsageError(f"decoding has no back end {backend!r}; allowed: auto, sdpa, triton")
-    if backend == "sdpa" or (backend == "auto" and q.device.type != "cuda"):
+    wanted = preference(backend, DECODING)
+    if wanted.forced is None and q.device.type != KERNEL_DEVICE and "sdpa" not in wanted.forbidden:
         return "sdpa"
-    reason = why_not(q, v)
+    if wanted.forced == "sdpa":
+        return "sdpa"
+    reason = why_not(q, k, v)
     if reason is None and q.shape[2] > MAX_DECODED:
         reason = f"decoding takes up to {MAX_DECODED} queries"
-    if backend == "triton":
-        if reason is not None:
-            raise BackendUnavailable(f"triton: {reason}")
-        return "triton"
-    if reason is not None or k.shape[2] <= SPLIT_KEYS:
-        return "sdpa"
+    must = wanted.forced == "triton" or "sdpa" in wanted.forbidden
+    refusal = None if reason is None else f"triton: {reason}"
+    if "triton" in wanted.forbidden:
+        refusal = "triton is forbidden"
+    elif refusal is None and (must or _leaves_processors_idle(q, k)):
+        visibility = Visibility(right=0, kv_len=kv_len)
+        variant = variant_of(q, k, v, bias=None, visibility=visibility, aligned=kv_len is not None)
+        refusal = _why_untrusted(variant, q.device)
+        if refusal is None:
+            return "triton"
+    if must:
+        raise BackendUnavailable(refusal or "triton cannot decode this")
+    return "sdpa"
+
+
+def _leaves_processors_idle(q: Tensor, k: Tensor) -> bool:
+    """Whether the keys are many, and samples and heads fewer than the GPU has processors."""
+    if k.shape[2] <= SPLIT_KEYS:
+        return False
     processors = torch.cuda.get_device_properties(q.device).multi_processor_count
-    return "triton" if q.shape[0] * q.shape[1] < processors else "sdpa"
+    return q.shape[0] * q.shape[1] < processors
 
 
 def compute(
@@ -174,7 +286,7 @@ def compute(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None,
+    bias: Bias | PreparedBias | None,
     visibility: Visibility,
     rope: tuple[Tensor, Tensor, bool] | None,
     scale: float | None,
@@ -188,11 +300,13 @@ def compute(
         ``(o, lse)``: ``(B, H, Nq, Dv)`` and ``(B, H, Nq)``; SDPA gives no lse.
     """
     if backend == "sdpa":
-        o = sdpa_attention(q, k, v, bias=bias, visibility=visibility, scale=scale, dropout_p=dropout_p)
+        o = sdpa_attention(
+            q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=scale, dropout_p=dropout_p
+        )
         return o, None
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     if backend == "reference":
-        return reference_attention(q, k, v, bias=bias, visibility=visibility, scale=factor)
+        return reference_attention(q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=factor)
     return lowered_attention(
         q,
         k,
@@ -217,16 +331,3 @@ def _situation(n_q: int, n_k: int, bias: Bias | None, visibility: Visibility, re
     if not visibility.unlimited:
         return "band"
     return "full" if visibility.kv_len is None else "padded keys"
-
-
-def _refuse(backend: str, q: Tensor, k: Tensor, v: Tensor, dropout_p: float, return_lse: bool) -> None:
-    if backend not in BACKENDS:
-        raise UsageError(f"unknown backend {backend!r}; allowed: {', '.join(BACKENDS)}")
-    if backend == "sdpa" and return_lse:
-        raise BackendUnavailable("sdpa does not return the log-sum-exp; use 'chunked' or 'reference'")
-    if backend == "sdpa" and q.shape[-2] and not k.shape[-2]:
-        raise BackendUnavailable("sdpa is undefined without keys; use 'chunked' or 'reference'")
-    if backend in ("reference", "triton") and dropout_p:
-        raise BackendUnavailable(f"{backend} has no dropout; use 'chunked' or 'sdpa'")
-    if backend == "triton" and (reason := why_not(q, v)) is not None:
-        raise BackendUnavailable(f"triton: {reason}")

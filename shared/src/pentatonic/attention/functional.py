@@ -5,7 +5,7 @@ Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension. Queries are the
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -16,18 +16,19 @@ from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode
 from pentatonic.attention.intervals import key_intervals
 from pentatonic.attention.intervals import live_fraction as visited_fraction
 from pentatonic.attention.ops import lowered_attention
-from pentatonic.attention.tiles import lower_bias
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
+from pentatonic.attention.problem import lower_bias
 from pentatonic.errors import UsageError
 from pentatonic.rope import apply_rope
 
-# From so many keys on looking for what may be skipped pays (measured on a CPU: 1.4 times slower at 1,024).
+# Below this many keys finding out what may be skipped takes longer than it saves (on a CPU 1.4 times at 1,024).
 SKIPPING_KEYS = 2048
 
 
 class Options(TypedDict, total=False):
     """Keyword arguments shared by padded and packed attention; described at :func:`attention`."""
 
-    bias: Bias | None
+    bias: Bias | PreparedBias | None
     mask: Mask | None
     rope: Rope | None
     scale: float | None
@@ -61,7 +62,7 @@ def attention(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -82,7 +83,8 @@ def attention(
         q: ``(B, H, Nq, D)`` floating.
         k: ``(B, H, Nk, D)``, same dtype.
         v: ``(B, H, Nk, Dv)``, same dtype.
-        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw` or :class:`KeyBias`.
+        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw` or :class:`KeyBias`, or what
+            :func:`prepare_bias` made of one for all layers.
         mask: :class:`Causal`, :class:`SlidingWindow`, :class:`KeyLengths`, or several joined by ``&``.
         rope: Rotation of q and k.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
@@ -95,7 +97,8 @@ def attention(
             below 2,048 keys, where finding out takes longer than it saves.
         return_lse: Also return the log-sum-exp of each row; differentiable.
         backend: ``"auto"``, or one of ``"triton"`` (kernels for CUDA, memory O(N)), ``"sdpa"``, ``"chunked"``
-            (tiles, memory O(N)), ``"reference"`` (naive).
+            (tiles, memory O(N)), ``"reference"`` (naive), or one of them after a minus sign, which any other may
+            replace: ``"-triton"``. The environment variable ``PENTATONIC_ATTENTION`` takes the same words.
 
     Returns:
         ``(B, H, Nq, Dv)`` in the dtype of q; with ``return_lse`` also ``(B, H, Nq)``, natural logarithm,
@@ -105,12 +108,8 @@ def attention(
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
-    visibility = _check(q, k, v, bias, mask, tolerance)
-    choice = choose(
-        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
-    )
-    if backend == "auto" and k.shape[2] < SKIPPING_KEYS:
-        tolerance = None
+    options: dict[str, Any] = {"rope": rope, "scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+    visibility, tolerance, choice = _choose(q, k, v, bias, mask, tolerance, backend, options)
     table = None
     if rope is not None:
         table = _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k)
@@ -137,7 +136,7 @@ def explain(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -146,18 +145,38 @@ def explain(
     return_lse: bool = False,
     backend: Backend = "auto",
 ) -> Choice:
-    """Which back end :func:`attention` takes for the same arguments, and why; computes nothing.
+    """Which back end :func:`attention` takes for the same arguments, and why.
 
-    ``rope``, ``scale`` and ``tolerance`` never change the choice.
+    Computes nothing, except that a kernel variant that has not been used on this GPU yet is checked, as it would be at
+    its first use.
 
     Raises:
         UsageError: Shapes, dtypes or options do not fit.
         BackendUnavailable: The back end asked for cannot compute this.
     """
+    options: dict[str, Any] = {"rope": rope, "scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+    return _choose(q, k, v, bias, mask, tolerance, backend, options)[2]
+
+
+def _choose(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | PreparedBias | None,
+    mask: Mask | None,
+    tolerance: float | None,
+    backend: Backend,
+    options: dict[str, Any],
+) -> tuple[Visibility, float | None, Choice]:
+    """Check a call, and pick its back end; with the mask in normal form, and the tolerance if it is worth its cost."""
     visibility = _check(q, k, v, bias, mask, tolerance)
-    return choose(
-        q, k, v, bias=bias, visibility=visibility, dropout_p=dropout_p, return_lse=return_lse, backend=backend
+    if k.shape[2] < SKIPPING_KEYS and (backend == "auto" or backend.startswith("-")):
+        tolerance = None
+    descriptor = descriptor_of(bias)
+    choice = choose(
+        q, k, v, bias=descriptor, visibility=visibility, tolerance=tolerance, backend=backend, **options
     )
+    return visibility, tolerance, choice
 
 
 @torch.no_grad()
@@ -165,7 +184,7 @@ def live_fraction(
     q: Tensor,
     k: Tensor,
     *,
-    bias: Bias,
+    bias: Bias | PreparedBias,
     tolerance: float,
     mask: Mask | None = None,
     rope: Rope | None = None,
@@ -193,7 +212,7 @@ def live_fraction(
         q, k = rotate(q, k, _rope_table(rope, torch.arange(k.shape[2], device=k.device), q, k))
     batch, heads, n_q, head_dim = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
-    distances, weights, _ = lower_bias(bias, batch, heads, k.shape[2], dtype)
+    distances, weights, _ = lower_bias(descriptor_of(bias), batch, heads, k.shape[2], dtype)
     intervals = key_intervals(
         q,
         k,
@@ -231,7 +250,7 @@ def decode_attention(
         append: Keys and values ``(B, H, Nq, D)`` of the queries, written into the caches first, where every
             sample must have room for all Nq; without, they are there already.
         backend: ``"auto"``, ``"sdpa"`` or ``"triton"`` (keys split between programs: Flash-Decoding, Dao et
-            al. 2023).
+            al. 2023), or one of these after a minus sign.
 
     Returns:
         ``(B, H, Nq, Dv)``.
@@ -250,8 +269,8 @@ def decode_attention(
     if isinstance(kv_len, int) and kv_len < capacity:
         k_cache, v_cache = k_cache[:, :, :kv_len], v_cache[:, :, :kv_len]
     _check(q, k_cache, v_cache, None, None)
-    if choose_decode(q, k_cache, v_cache, backend) == "triton":
-        lengths = kv_len if isinstance(kv_len, Tensor) else None
+    lengths = kv_len if isinstance(kv_len, Tensor) else None
+    if choose_decode(q, k_cache, v_cache, backend, kv_len=lengths) == "triton":
         o, _ = lowered_attention(
             q,
             k_cache,
@@ -265,9 +284,8 @@ def decode_attention(
         )
         return o
     if isinstance(kv_len, int):
-        if (
-            n_q == 1 and kv_len
-        ):  # a single query sees all: the step of a decoder should not wait for more questions
+        # One query attends to every key: no mask, skip dispatch.
+        if n_q == 1 and kv_len:
             return scaled_dot_product_attention(q, k_cache, v_cache, scale=scale)
         return attention(q, k_cache, v_cache, mask=Causal(), scale=scale)
     last_visible = kv_len[:, None] - n_q + torch.arange(n_q, device=q.device)
@@ -296,9 +314,14 @@ def _append(
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, mask: Mask | None, tolerance: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | PreparedBias | None,
+    mask: Mask | None,
+    tolerance: float | None = None,
 ) -> Visibility:
-    """Report what PyTorch would report far from its cause, and bring the mask into normal form."""
+    """Refuse what PyTorch would refuse with a message that does not name the cause; the mask in normal form."""
     if tolerance is not None and not 0.0 < tolerance < 1.0:
         raise UsageError(f"tolerance must be between 0 and 1, or None, got {tolerance}")
     if q.dim() != 4 or k.dim() != 4 or v.dim() != 4:
@@ -313,6 +336,9 @@ def _check(
     visibility = Visibility.of(mask, n_q, n_k)
     if visibility.kv_len is not None and visibility.kv_len.shape[0] != batch:
         raise UsageError(f"kv_len has {visibility.kv_len.shape[0]} entries for a batch of {batch}")
+    if isinstance(bias, PreparedBias):
+        bias.check(k)
+        bias = bias.descriptor
     if bias is not None:
         _check_bias(bias, batch, heads, n_q, n_k)
     return visibility

@@ -10,17 +10,13 @@ Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension, A axes of the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from pentatonic.attention.descriptors import Visibility
+from pentatonic.attention.problem import Distances
 from pentatonic.errors import UsageError
-
-if TYPE_CHECKING:
-    from pentatonic.attention.tiles import Distances
 
 GROUP = 128
 """Tokens in a group of queries or keys."""

@@ -2,7 +2,7 @@
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D and Dv head dimensions, M weights of the bias. Packed batches come
 as ``(1, H, total, D)`` views. The arguments from ``axes`` on are the same in both operators; see
-:class:`pentatonic.attention.problem.Problem` and :func:`pentatonic.attention.tiles.lower_bias`.
+:class:`pentatonic.attention.problem.Problem` and :func:`pentatonic.attention.problem.lower_bias`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from pentatonic.attention.chunked import chunked_backward, chunked_forward
 from pentatonic.attention.descriptors import Bias, Visibility
 from pentatonic.attention.intervals import GROUP, key_intervals
-from pentatonic.attention.problem import Problem
-from pentatonic.attention.tiles import Distances, lower_bias
+from pentatonic.attention.prepared import PreparedBias
+from pentatonic.attention.problem import Distances, Problem, lower_bias
 from pentatonic.errors import UsageError
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -37,6 +37,7 @@ def _attention(
     cu_k: Tensor | None,
     cos: Tensor | None,
     sin: Tensor | None,
+    laid_out: Tensor | None,
     seed: Tensor | None,
     per_axis: bool,
     signed: bool,
@@ -56,7 +57,7 @@ def _attention(
     """
     distances = Distances(axes, per_axis, signed, directional, cls_tokens)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
-    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if tolerance is not None:
         problem = problem.within(_intervals(q, k, weights, problem, tolerance, backend))
     if backend == "triton":
@@ -88,6 +89,7 @@ def _attention_backward(
     cu_k: Tensor | None,
     cos: Tensor | None,
     sin: Tensor | None,
+    laid_out: Tensor | None,
     seed: Tensor | None,
     per_axis: bool,
     signed: bool,
@@ -104,7 +106,7 @@ def _attention_backward(
     """Gradients of q, k, v, weights and key_bias; the last two are empty where not needed."""
     distances = Distances(axes, per_axis, signed, directional, cls_tokens)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
-    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope)
+    problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if intervals.numel():
         problem = problem.within(intervals)
     tensors = (grad_o, grad_lse, q, k, v, o, lse, weights, key_bias)
@@ -155,7 +157,7 @@ def _fake_backward(
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     q, k, v, weights, key_bias, _, _, *rest = inputs
-    tensors, ctx.numbers = rest[:7], rest[7:]
+    tensors, ctx.numbers = rest[:8], rest[8:]
     ctx.save_for_backward(q, k, v, *output, weights, key_bias, *tensors)
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
@@ -231,7 +233,7 @@ def _intervals(
 
 
 def _tiled(problem: Problem, dropout_p: float, seed: Tensor | None) -> dict[str, Any]:
-    """A problem as the tiles on the CPU take it."""
+    """A problem as keyword arguments of the chunked back end."""
     return {
         "distances": problem.distances,
         "visibility": problem.visibility,
@@ -259,7 +261,7 @@ def lowered_attention(
     k: Tensor,
     v: Tensor,
     *,
-    bias: Bias | None,
+    bias: Bias | PreparedBias | None,
     visibility: Visibility,
     scale: float,
     backend: str,
@@ -294,9 +296,13 @@ def lowered_attention(
         # The kernels read whole rows. Copied here, inputs and results have the strides that fake tensors have.
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     dtype = torch.promote_types(q.dtype, torch.float32)
-    distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
+    laid_out = None
+    if isinstance(bias, PreparedBias):
+        distances, weights, key_bias, laid_out = bias.distances, bias.weights, bias.key_bias, bias.laid_out
+    else:
+        distances, weights, key_bias = lower_bias(bias, q.shape[0], q.shape[1], k.shape[2], dtype)
     cos, sin, interleaved = (None, None, False) if rope is None else rope
-    # The masks come from one number drawn from the global generator of the CPU.
+    # All dropout masks follow from one seed, drawn from the global CPU generator.
     seed = torch.randint(2**62, ()) if dropout_p else None
     o, lse, _ = attention_op(
         q,
@@ -311,6 +317,7 @@ def lowered_attention(
         *(packed or (None, None)),
         cos,
         sin,
+        laid_out,
         seed,
         distances.per_axis,
         distances.signed,

@@ -1,4 +1,4 @@
-"""Attention from the formulas, N x N matrices and all: the truth that every other back end is held to.
+"""Attention straight from the formulas, with N x N matrices: the reference for every other back end.
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension. Query i has token number ``Nk - Nq + i``.
 """

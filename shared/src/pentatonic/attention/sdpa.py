@@ -51,5 +51,5 @@ def sdpa_attention(
 
 
 def is_square_causal(visibility: Visibility, n_q: int, n_k: int) -> bool:
-    """Whether ``is_causal=True`` says it all; that flag aligns top-left, so the sides must be equal."""
+    """Whether ``is_causal=True`` expresses the mask; the flag aligns top-left, so Nq must equal Nk."""
     return n_q == n_k and visibility.right == 0 and visibility.left is None and visibility.kv_len is None

@@ -10,26 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import (
-    BIASES,
-    Alibi1D,
-    Alibi2D,
-    Bias,
-    Directional,
-    Raw,
-    Visibility,
-)
+from pentatonic.attention.descriptors import Visibility
 from pentatonic.attention.intervals import GROUP
-from pentatonic.errors import UsageError
 
-# One tile of scores and one of distances fit into a processor's second-level cache; longer rows would stream
-# through memory once for every elementwise operation.
+# One tile of scores and one of distances fit into the second-level cache; longer rows would go through memory for
+# every elementwise operation.
 BLOCK_QUERIES, BLOCK_KEYS = 256, 1024
 # Scores held at once; short heads and samples share a tile up to this size.
 TILE_SCORES = 1 << 18
@@ -130,117 +120,3 @@ class Tiling:
 def _ranges(start: int, stop: int, size: int) -> Iterator[slice]:
     for begin in range(start, stop, size):
         yield slice(begin, min(begin + size, stop))
-
-
-@dataclass(frozen=True, eq=False)
-class Distances:
-    """The part of a bias that carries no gradient: distances, each to be multiplied by one weight per head.
-
-    Attributes:
-        axes: ``(A, 1 or B, Nk)`` coordinates in the computing dtype; ``None`` if the bias needs no distance.
-        per_axis: One distance for each axis, instead of their sum.
-        signed: Query minus key instead of its absolute value.
-        directional: Two distances, zero after and up to the query respectively.
-        cls_tokens: 0 or 1.
-    """
-
-    axes: Tensor | None = None
-    per_axis: bool = False
-    signed: bool = False
-    directional: bool = False
-    cls_tokens: int = 0
-
-    def each(
-        self, samples: slice, tokens: slice, keys: slice, memory: Tensor
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield ``(m, distance)`` in a tile: the distance ``(1 or b, 1, r, c)`` that weight m multiplies.
-
-        Distances that are 0 in all of the tile are left out. Each stays valid until the next one is asked for:
-        they may share ``memory``, a vector that must hold a tile for every axis.
-        """
-        if self.axes is None:
-            return
-        axes = self.axes[:, samples] if self.axes.shape[1] > 1 else self.axes
-        shape = (axes.shape[1], 1, tokens.stop - tokens.start, keys.stop - keys.start)
-        total = None
-        for m, axis in enumerate(axes):
-            distance = take(memory, shape, 0 if self.per_axis else m)
-            torch.sub(axis[:, None, tokens, None], axis[:, None, None, keys], out=distance)
-            if not self.signed:
-                distance.abs_()
-            if self.cls_tokens and tokens.start == 0:
-                distance[..., 0, :] = 0.0
-            if self.cls_tokens and keys.start == 0:
-                distance[..., :, 0] = 0.0
-            if self.per_axis:
-                yield m, distance
-            else:
-                total = distance if total is None else total.add_(distance)
-        if total is not None:
-            yield from self._split(total, tokens, keys) if self.directional else [(0, total)]
-
-    @staticmethod
-    def _split(distance: Tensor, tokens: slice, keys: slice) -> Iterator[tuple[int, Tensor]]:
-        """Weight 0 for keys up to the query, weight 1 for those after it."""
-        if keys.stop - 1 <= tokens.start:
-            yield 0, distance
-        elif keys.start > tokens.stop - 1:
-            yield 1, distance
-        else:
-            # Key <= query: a lower triangle, shifted by where the tile begins.
-            left = distance.tril(tokens.start - keys.start)
-            yield 0, left
-            yield 1, distance - left
-
-
-def take(memory: Tensor, shape: tuple[int, ...], number: int = 0) -> Tensor:
-    """Use a part of a vector, from ``number`` times its own size on, as a tensor of that shape."""
-    size = prod(shape)
-    return memory[number * size : (number + 1) * size].view(shape)
-
-
-def lower_bias(
-    bias: Bias | None, batch: int, heads: int, n_k: int, dtype: torch.dtype
-) -> tuple[Distances, Tensor | None, Tensor | None]:
-    """Bring a bias into the form ``sum_m weights[m, h] * distance_m(i, j) + key_bias[b, h, j]``.
-
-    Returns:
-        ``(distances, weights, key_bias)``: weights ``(M, H)`` and key_bias ``(B, H, Nk)``, both in ``dtype``
-        and connected to the tensors of the descriptor by autograd, or ``None``.
-
-    Raises:
-        UsageError: ``bias`` is not a bias descriptor.
-    """
-    # No match statement: torch.compile of PyTorch 2.9 does not follow patterns of classes.
-    if bias is None:
-        return Distances(), None, None
-    if not isinstance(bias, BIASES):
-        raise UsageError(f"{type(bias).__name__} is not a bias descriptor")
-    cls_tokens = bias.cls_tokens
-    if isinstance(bias, Alibi1D):
-        device = bias.slope.device
-        position = torch.arange(n_k, device=device) if bias.position is None else bias.position
-        axes = position.to(dtype).expand(position.shape if position.dim() > 1 else (1, -1))[None]
-        return Distances(axes, per_axis=True, cls_tokens=cls_tokens), -bias.slope.to(dtype)[None], None
-    if isinstance(bias, Alibi2D):
-        weights = -torch.stack((bias.slope_t, bias.slope_f)).to(dtype)
-        return Distances(_axes(bias.coords, dtype), per_axis=True, cls_tokens=cls_tokens), weights, None
-    if isinstance(bias, Directional):
-        axes = _axes(bias.coords, dtype, summed=bias.signed)
-        weights = torch.stack((bias.left, bias.right)).to(dtype)
-        distances = Distances(axes, signed=bias.signed, directional=True, cls_tokens=cls_tokens)
-        return distances, weights, None
-    if isinstance(bias, Raw):
-        axes = _axes(bias.coords, dtype, summed=bias.signed)
-        return Distances(axes, signed=bias.signed, cls_tokens=cls_tokens), axes.new_ones(1, heads), None
-    vec = bias.vec.to(dtype).expand(batch, heads, n_k)
-    if cls_tokens:
-        vec = torch.cat((torch.zeros_like(vec[..., :1]), vec[..., 1:]), dim=-1)
-    return Distances(cls_tokens=cls_tokens), None, vec
-
-
-def _axes(coords: Tensor, dtype: torch.dtype, *, summed: bool = False) -> Tensor:
-    """``(N, 2)`` or ``(B, N, 2)`` -> ``(2, 1 or B, N)``, or the sum of both axes ``(1, 1 or B, N)``."""
-    axes = coords.to(dtype).movedim(-1, 0)
-    axes = axes if axes.dim() == 3 else axes[:, None]
-    return axes.sum(dim=0, keepdim=True) if summed else axes.contiguous()

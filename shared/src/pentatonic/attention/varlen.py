@@ -7,7 +7,7 @@ all sequences are one launch; elsewhere they go one by one, each through the bac
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from pentatonic.attention.dispatch import PackedBackend, choose_packed
 from pentatonic.attention.functional import Options, attention, rotate
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.packing import sequence_bounds
+from pentatonic.attention.prepared import PreparedBias, descriptor_of
+from pentatonic.attention.trust.variant import Variant, variant_of
 from pentatonic.errors import UsageError
 
 Bounds = list[tuple[int, int]]
@@ -57,7 +59,7 @@ def varlen_attention(
     *,
     max_seqlen_q: int,
     max_seqlen_k: int | None = None,
-    bias: Bias | None = None,
+    bias: Bias | PreparedBias | None = None,
     mask: Mask | None = None,
     rope: Rope | None = None,
     scale: float | None = None,
@@ -78,14 +80,14 @@ def varlen_attention(
         max_seqlen_q: At least the length of the longest sequence of q.
         max_seqlen_k: At least that of k; ``max_seqlen_q`` by default.
         bias: With packed tensors: ``coords (total_k, 2)``, ``position (total_k,)``, ``vec (total_k,)`` or
-            ``(H, total_k)``.
+            ``(H, total_k)``; or prepared by :func:`prepare_bias`.
         mask: With one length per sequence in :class:`KeyLengths`.
         rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         return_lse: Also return the log-sum-exp of each row.
         backend: As in ``attention``, for every sequence; or ``"flash"``, PyTorch's own kernel for packed
-            batches without bias. ``"triton"`` and ``"flash"`` leave the lengths on the device, unchecked: a
-            sequence with more queries than keys gives 0 under a bias that knows coordinates.
+            batches without bias, or ``"-flash"``. ``"triton"`` and ``"flash"`` leave the lengths on the device,
+            unchecked: a sequence with more queries than keys gives 0 under a bias that knows coordinates.
 
     Returns:
         ``(total_q, H, Dv)``; with ``return_lse`` also ``(total_q, H)``.
@@ -96,15 +98,24 @@ def varlen_attention(
     """
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         raise UsageError(f"packed q, k, v must be (total, H, D), got {q.dim()}, {k.dim()} and {v.dim()} axes")
+    descriptor = descriptor_of(bias)
+    if isinstance(bias, PreparedBias):
+        bias.check(k.transpose(0, 1)[None])
     cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
     max_seqlen_k = max_seqlen_q if max_seqlen_k is None else max_seqlen_k
     same_tokens = rope is None or cu_seqlens_k is cu_seqlens_q
     plain = bias is None and not return_lse and _lengths_of(mask) is None and same_tokens
-    chosen = choose_packed(q, v, plain=plain, backend=backend)
+    # Bounds that hide nothing are dropped by length, but these lengths are not known here.
+    visibility = Visibility.of(mask, q.shape[0] + 1, k.shape[0] + 1)
+
+    def variant() -> Variant:
+        packed = "same" if cu_seqlens_k is cu_seqlens_q else "apart"
+        options: dict[str, Any] = {"rope": rope, "scale": scale, "return_lse": return_lse, "packed": packed}
+        return variant_of(q, k, v, bias=descriptor, visibility=visibility, **options)
+
+    chosen = choose_packed(q, k, v, plain=plain, backend=backend, variant=variant)
     if chosen != "each":
-        _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, mask)
-        # Bounds that hide nothing are dropped by length, but these lengths are not known here.
-        visibility = Visibility.of(mask, q.shape[0] + 1, k.shape[0] + 1)
+        _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, descriptor, mask)
         table = None
         if rope is not None:
             cos, sin = _packed_table(rope, cu_seqlens_k, q, k)
@@ -128,16 +139,19 @@ def varlen_attention(
         o = o[0].transpose(0, 1)
         return (o, lse[0].transpose(0, 1)) if return_lse else o
     assert backend != "flash"
+    backend = "auto" if backend == "-flash" else backend
     bounds_q, bounds_k = sequence_bounds(cu_seqlens_q, q.shape[0]), sequence_bounds(cu_seqlens_k, k.shape[0])
     _check_bounds("q", bounds_q, len(bounds_q), max_seqlen_q)
     _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_k)
-    _check_packed(bias, mask, k.shape[0], len(bounds_q))
+    _check_packed(descriptor, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
 
     outputs: list[Tensor] = []
     lses: list[Tensor] = []
     for s, (rows, keys) in enumerate(zip(_slices(bounds_q), _slices(bounds_k), strict=True)):
-        local = Options(bias=_slice_bias(bias, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend)
+        local = Options(
+            bias=_slice_bias(descriptor, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend
+        )
         if rope is not None and table is not None:
             local["rope"] = Rope(cos_sin=(table[0][keys], table[1][keys]), style=rope.style)
         heads_first = [x.transpose(0, 1)[None] for x in (q[rows], k[keys], v[keys])]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import CharDecoder, NotaGen, Trunk
-from pentatonic.attention import decode_attention
+from pentatonic.attention import KVCache, decode_attention
 from pentatonic.errors import BackendUnavailable
 
-# Compiled steps of one process, each for its own sampling or sizes. PyTorch's own limit of 8 is meant for functions
-# that should not need more than one or two.
+# Compiled steps per process, one for each sampling and size. PyTorch's limit of 8 catches functions that recompile by
+# mistake; these are meant to.
 _MOST_VARIANTS = 128
 
 
@@ -32,7 +32,7 @@ class StaticCache(nn.Module):
         rows: R.
 
     Attributes:
-        keys: ``(L, R, H, T, D)``.
+        keys: ``(L, R, H, T, D)``; each layer is the buffer of a :class:`pentatonic.attention.KVCache`.
         values: As ``keys``.
     """
 
@@ -49,7 +49,7 @@ class StaticCache(nn.Module):
         self.register_buffer("values", torch.zeros_like(self.keys))
 
     def clear(self) -> None:
-        """Forget everything; what is masked must still be finite."""
+        """Zero everything; what is masked must be finite, too."""
         self.keys.zero_()
         self.values.zero_()
 
@@ -66,14 +66,14 @@ class StaticCache(nn.Module):
         Returns:
             ``(R, H, 1, D)``.
         """
-        keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(2, positions[0], k)
-        values.index_copy_(2, positions[0], v)
-        return decode_attention(q, keys, values, (positions[0] + 1).expand(len(q)))
+        cache = KVCache.over(self.keys[layer], self.values[layer])
+        cache.write(positions[0], k, v)
+        held = (positions[0] + 1).expand(len(q))
+        return decode_attention(q, cache.key_buffer, cache.value_buffer, held)
 
 
 class _Step(nn.Module):
-    """What is compiled: no sizes that change, no branch on a value, nothing brought to the CPU."""
+    """The compiled module: static sizes, no branch on values, no transfer to the CPU."""
 
     def __init__(self, decoder: CharDecoder, rows: int, sampling: Sampling) -> None:
         super().__init__()
@@ -102,13 +102,13 @@ class CharStep:
         backend: Of ``torch.compile``; the default makes machine code, on CUDA devices recorded as a CUDA graph.
 
     Raises:
-        BackendUnavailable: The step cannot be compiled here, such as for want of a C++ compiler.
+        BackendUnavailable: The step cannot be compiled here, for example without a C++ compiler.
     """
 
     def __init__(self, model: NotaGen, rows: int, sampling: Sampling, *, backend: str = "inductor") -> None:
         self.rows, device = rows, model.device
         dtype = model.char_decoder.embed.weight.dtype
-        # Inputs are copied into these: another stride would already be compiled anew. Unused rows keep what they had.
+        # Inputs are copied into these, because another stride would compile again. Unused rows keep old values.
         self._inputs = torch.zeros(rows, model.config.width, dtype=dtype, device=device)
         self._uniforms = torch.zeros(rows, dtype=torch.float64, device=device)
         # Tensors of their own: slices of one would not be aligned.

@@ -1,6 +1,6 @@
 """Block sizes, warps and pipeline stages of the kernels, from a committed table.
 
-``table.json`` is written by :mod:`pentatonic.attention.kernels.tuning`. Each entry says how it was found:
+``table.json`` is written by :mod:`attention_tuning.tuning`. Each entry says how it was found:
 ``offline``, the first choice that neither spills registers nor exceeds shared memory, or ``measured``, the fastest
 on a GPU.
 """
@@ -73,12 +73,12 @@ _forced: dict[Kernel, Config] = {}
 
 
 def config_for(kernel: Kernel, q: Tensor, kind: Kind) -> Config:
-    """The configuration of a launch; small tiles without pipeline on the CPU, where the interpreter runs.
+    """The configuration of a launch; on the CPU, small tiles for the interpreter.
 
     Args:
         kernel: Which kernel.
         q: Its queries ``(..., D)``: device, dtype and head dimension count.
-        kind: What it computes besides.
+        kind: Which bias or window it has.
     """
     if kernel in _forced:
         return _forced[kernel]
@@ -90,13 +90,13 @@ def config_for(kernel: Kernel, q: Tensor, kind: Kind) -> Config:
 
 @cache
 def lookup(key: Key) -> Config:
-    """The entry of the table for a key; architectures between two known ones take the older one's."""
+    """The entry of the table for a key."""
     return table()[str(key)].config
 
 
 @contextmanager
 def forced(config: Config, *kernels: Kernel) -> Iterator[None]:
-    """Launches inside take this configuration whatever the table says. For tuning and tests; not thread-safe.
+    """Launch with this configuration instead of the table's, for tuning and tests; not thread-safe.
 
     Args:
         config: The configuration.
@@ -109,12 +109,12 @@ def forced(config: Config, *kernels: Kernel) -> Iterator[None]:
 def known_arch(capability: tuple[int, int]) -> int:
     """The architecture whose entries a GPU takes.
 
-    GPUs of the 8.6 kind (8.6, 8.7, 8.9) share its 99 KiB of shared memory; so do those of capability 12.
+    GPUs of the 8.6 kind (8.6, 8.7, 8.9) share its 99 KiB of shared memory; so do those of capability 12. Capability 10,
+    for which nothing has been tuned, takes these entries too: they need the least memory.
     """
-    major, minor = capability
-    if major == 8:
-        return 80 if minor == 0 else 86
-    return 86 if major == 12 else 90
+    if capability[0] == 9:
+        return 90
+    return 80 if capability == (8, 0) else 86
 
 
 @cache
@@ -141,12 +141,12 @@ def table() -> dict[str, Entry]:
 
 
 def read_table(path: Traversable) -> dict[str, Entry]:
-    """A table that :func:`pentatonic.attention.kernels.tuning.write_table` wrote."""
+    """A table that :func:`attention_tuning.tuning.write_table` wrote."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return {key: Entry(Config(*numbers), found) for key, (*numbers, found) in rows.items()}
 
 
-def forget() -> None:
-    """Read the table anew at the next launch."""
+def clear_cache() -> None:
+    """Read the table again at the next launch."""
     table.cache_clear()
     lookup.cache_clear()

@@ -17,9 +17,12 @@ from pentatonic.attention.kernels.tile import (
     LOG2E,
     add_bias,
     all_edges,
+    bias_weights,
+    edge_tile,
     hide,
     key_length,
     key_tiles,
+    live_tiles,
     load_rotated,
     load_rows,
     locate,
@@ -102,7 +105,7 @@ def _attend(
     return acc, m_new, total
 
 
-# Numbers that change from call to call, and strides no wide load depends on, do not make another binary.
+# Values that change per call, and strides on which no wide load depends: specialising on them would recompile.
 @triton.jit(
     do_not_specialize=[
         "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",
@@ -211,28 +214,21 @@ def forward_kernel(
     a = tokens[:, None]
     x_q = a
     y_q = a
-    w0 = 0.0
-    w1 = 0.0
+    w0, w1 = bias_weights(weight_ptr, h, heads, BIAS, AXES)
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
     if AXES > 0:
         x_q = tl.load(x_ptr + tokens, mask=tokens >= 0, other=0.0)[:, None]
-        w0 = tl.load(weight_ptr + h) * LOG2E
     if AXES == 2:
         y_ptr += batch * x_b + h * x_h + start_k
         y_q = tl.load(y_ptr + tokens, mask=tokens >= 0, other=0.0)[:, None]
-    if AXES == 2 or BIAS == "directional":
-        w1 = tl.load(weight_ptr + heads + h) * LOG2E
 
     last = tl.minimum(row_0 + BLOCK_M, n_q) - 1 + offset
     lo, full_lo, full_hi, hi = key_tiles(row_0 + offset, last, valid, left, right, LEFT, RIGHT, CLS, BLOCK_N)
     extra = 0
     if INTERVALS:
-        at = interval_ptr + ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
-        lo = tl.minimum(tl.maximum(lo, tl.load(at) * (GROUP // BLOCK_N)), hi)
-        hi = tl.maximum(tl.minimum(hi, tl.load(at + 1) * (GROUP // BLOCK_N)), lo)
-        full_lo = tl.minimum(tl.maximum(full_lo, lo), hi)
-        full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
+        interval_ptr += ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
+        lo, full_lo, full_hi, hi = live_tiles(lo, full_lo, full_hi, hi, interval_ptr, BLOCK_N)
         if CLS:
             # The first group holds the CLS key, which is never out of reach.
             extra = tl.where(tl.program_id(1) == 0, tl.minimum(lo, GROUP // BLOCK_N), 0)
@@ -254,10 +250,8 @@ def forward_kernel(
             cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS, LEFT, RIGHT, ROTATE_K, R,
             INTERLEAVED, D, BLOCK_D, BLOCK_N, POSITIVE_SCALE, UPCAST,
         )  # fmt: skip
-    n_left = full_lo - lo
-    n_edges = n_left + hi - full_hi
-    for n in tl.range(0, n_edges + extra, num_stages=EDGE_STAGES):
-        tile = tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+    for n in tl.range(0, full_lo - lo + hi - full_hi + extra, num_stages=EDGE_STAGES):
+        tile = edge_tile(n, lo, full_lo, full_hi, hi)
         acc, m, total = _attend(
             acc, m, total, q, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr, w0, w1,
             cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS, LEFT, RIGHT, ROTATE_K, R,

@@ -1,4 +1,4 @@
-"""Live intervals on the GPU: the rule of :mod:`pentatonic.attention.intervals` in three launches.
+"""The live intervals of :mod:`pentatonic.attention.intervals` on the GPU, in three launches.
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension; groups of GROUP tokens.
 """
@@ -13,7 +13,7 @@ from pentatonic.attention.kernels.tile import FLOOR, GROUP, LN2, LOG2E, hide, lo
 # What float32 may lose in a norm, a score or a distance, relative to it; bounds are widened by it.
 ROUNDING = tl.constexpr(1e-6)
 # Numbers per group: largest norm, least and largest first and second coordinate, and the least log-sum-exp.
-FACTS = tl.constexpr(8)
+STATS = tl.constexpr(8)
 
 
 @triton.jit
@@ -23,17 +23,17 @@ def _largest(squares, member):
 
 
 @triton.jit
-def _store_span(fact_ptr, ptr, tokens, member):
+def _store_span(stats_ptr, ptr, tokens, member):
     """Least and largest coordinate of the members of a group."""
     x = tl.load(ptr + tokens, mask=member, other=0.0)
-    tl.store(fact_ptr, tl.min(tl.where(member, x, float("inf")), 0))
-    tl.store(fact_ptr + 1, tl.max(tl.where(member, x, float("-inf")), 0))
+    tl.store(stats_ptr, tl.min(tl.where(member, x, float("inf")), 0))
+    tl.store(stats_ptr + 1, tl.max(tl.where(member, x, float("-inf")), 0))
 
 
 @triton.jit(do_not_specialize=["n_k", "key_groups"])
 def key_group_kernel(
     k_ptr,
-    key_fact_ptr,
+    key_stats_ptr,
     x_ptr,
     y_ptr,
     k_b,
@@ -58,18 +58,18 @@ def key_group_kernel(
     if CLS:
         member = member & (keys > 0)
     k = load_rows(k_ptr, keys, k_n, n_k, tl.arange(0, BLOCK_D), D, BLOCK_D, True).to(tl.float32)
-    fact_ptr = key_fact_ptr + (bh.to(tl.int64) * key_groups + group) * FACTS
-    tl.store(fact_ptr, _largest(tl.sum(k * k, 1), member))
-    _store_span(fact_ptr + 1, x_ptr + batch * x_b, keys, member)
+    stats_ptr = key_stats_ptr + (bh.to(tl.int64) * key_groups + group) * STATS
+    tl.store(stats_ptr, _largest(tl.sum(k * k, 1), member))
+    _store_span(stats_ptr + 1, x_ptr + batch * x_b, keys, member)
     if AXES == 2:
-        _store_span(fact_ptr + 3, y_ptr + batch * x_b, keys, member)
+        _store_span(stats_ptr + 3, y_ptr + batch * x_b, keys, member)
 
 
 @triton.jit(do_not_specialize=["n_q", "n_k", "row_groups", "left", "right"])
 def row_group_kernel(
     q_ptr,
     k_ptr,
-    row_fact_ptr,
+    row_stats_ptr,
     x_ptr,
     y_ptr,
     weight_ptr,
@@ -99,7 +99,7 @@ def row_group_kernel(
     KEYS: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """The same facts of a group of queries, and the least log-sum-exp of its rows over the group's own tokens.
+    """Statistics of a group of queries, and the least log-sum-exp of its rows over the group's own tokens.
 
     A CLS token counts in the log-sum-exp only. Heads are taken CHUNK_D columns at a time: products in full float32
     hold both operands in registers.
@@ -118,21 +118,21 @@ def row_group_kernel(
     member = here
     if CLS:
         member = member & (tokens > 0)
-    fact_ptr = row_fact_ptr + (bh.to(tl.int64) * row_groups + group) * FACTS
+    stats_ptr = row_stats_ptr + (bh.to(tl.int64) * row_groups + group) * STATS
     squares = tl.zeros([GROUP], tl.float32)
     for d_0 in range(0, BLOCK_D, CHUNK_D):
         d = d_0 + tl.arange(0, CHUNK_D)
         q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, True).to(tl.float32)
         squares += tl.sum(q * q, 1)
-    tl.store(fact_ptr, _largest(squares, member))
-    _store_span(fact_ptr + 1, x_ptr, tokens, member)
+    tl.store(stats_ptr, _largest(squares, member))
+    _store_span(stats_ptr + 1, x_ptr, tokens, member)
     x_q = tl.load(x_ptr + tokens, mask=here, other=0.0)[:, None]
     y_q = x_q
     w0 = tl.load(weight_ptr + h) * LOG2E
     w1 = w0
     if AXES == 2:
         y_ptr += batch * x_b
-        _store_span(fact_ptr + 3, y_ptr, tokens, member)
+        _store_span(stats_ptr + 3, y_ptr, tokens, member)
         y_q = tl.load(y_ptr + tokens, mask=here, other=0.0)[:, None]
         w1 = tl.load(weight_ptr + heads + h) * LOG2E
     valid = n_k
@@ -160,12 +160,12 @@ def row_group_kernel(
         total = total * tl.exp2(m - m_new) + tl.sum(tl.exp2(s - m_new[:, None]), 1)
         m = m_new
     lse = tl.where(total > 0.0, (m + tl.log2(tl.where(total > 0.0, total, 1.0))) * LN2, float("-inf"))
-    tl.store(fact_ptr + 5, tl.min(tl.where(here, lse, float("inf")), 0))
+    tl.store(stats_ptr + 5, tl.min(tl.where(here, lse, float("inf")), 0))
 
 
 @triton.jit
 def _lost(
-    key_fact_ptr,
+    key_stats_ptr,
     j,
     key_groups,
     valid,
@@ -181,11 +181,11 @@ def _lost(
 ):
     """Bound on the probability, times the row's sum, that key groups ``j`` hold for a group of queries."""
     here = (j >= 0) & (j < key_groups)
-    fact_ptr = key_fact_ptr + j * FACTS
-    upper = norm * tl.load(fact_ptr, mask=here, other=0.0)
-    upper += _reach(fact_ptr + 1, here, x_least, x_most, w0)
+    stats_ptr = key_stats_ptr + j * STATS
+    upper = norm * tl.load(stats_ptr, mask=here, other=0.0)
+    upper += _reach(stats_ptr + 1, here, x_least, x_most, w0)
     if AXES == 2:
-        upper += _reach(fact_ptr + 3, here, y_least, y_most, w1)
+        upper += _reach(stats_ptr + 3, here, y_least, y_most, w1)
     visible = tl.minimum(tl.maximum(valid - j * GROUP, 0), GROUP).to(tl.float32)
     largest = tl.exp2(tl.where(here & (visible > 0), (upper - lowest) * LOG2E, float("-inf")))
     return tl.where(largest > 0.0, visible, 1.0) * largest
@@ -203,8 +203,8 @@ def _reach(span_ptr, here, least, most, weight):
 
 @triton.jit(do_not_specialize=["n_k", "row_groups", "key_groups"])
 def interval_kernel(
-    row_fact_ptr,
-    key_fact_ptr,
+    row_stats_ptr,
+    key_stats_ptr,
     interval_ptr,
     weight_ptr,
     kv_len_ptr,
@@ -224,20 +224,20 @@ def interval_kernel(
     group = tl.program_id(1)
     h = bh % heads
     at = (bh * row_groups + group).to(tl.int64)
-    fact_ptr = row_fact_ptr + at * FACTS
-    key_fact_ptr += bh.to(tl.int64) * key_groups * FACTS
-    norm = tl.load(fact_ptr) * tl.abs(scale) * (1.0 + ROUNDING)
-    lowest = tl.load(fact_ptr + 5)
+    stats_ptr = row_stats_ptr + at * STATS
+    key_stats_ptr += bh.to(tl.int64) * key_groups * STATS
+    norm = tl.load(stats_ptr) * tl.abs(scale) * (1.0 + ROUNDING)
+    lowest = tl.load(stats_ptr + 5)
     lowest -= ROUNDING * tl.abs(lowest)
-    x_least = tl.load(fact_ptr + 1)
-    x_most = tl.load(fact_ptr + 2)
+    x_least = tl.load(stats_ptr + 1)
+    x_most = tl.load(stats_ptr + 2)
     y_least = x_least
     y_most = x_most
     w0 = tl.load(weight_ptr + h)
     w1 = w0
     if AXES == 2:
-        y_least = tl.load(fact_ptr + 3)
-        y_most = tl.load(fact_ptr + 4)
+        y_least = tl.load(stats_ptr + 3)
+        y_most = tl.load(stats_ptr + 4)
         w1 = tl.load(weight_ptr + heads + h)
     valid = n_k
     if LENGTHS:
@@ -251,14 +251,14 @@ def interval_kernel(
         j = start + tl.arange(0, CHUNK)
         inside = j < key_groups
         lost = _lost(
-            key_fact_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
+            key_stats_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
         )
         dropped = before + tl.cumsum(lost, 0) <= half_tolerance
         first += tl.sum((dropped & inside).to(tl.int32), 0)
         before += tl.sum(lost, 0)
         j = key_groups - 1 - j
         lost = _lost(
-            key_fact_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
+            key_stats_ptr, j, key_groups, valid, norm, x_least, x_most, y_least, y_most, w0, w1, lowest, AXES
         )
         dropped = behind + tl.cumsum(lost, 0) <= half_tolerance
         last += tl.sum((dropped & inside).to(tl.int32), 0)
@@ -273,26 +273,30 @@ def interval_kernel(
 
 @triton.jit
 def live_rows_kernel(
-    interval_ptr, live_ptr, live_count_ptr, row_groups, key_groups, CLS: tl.constexpr, CHUNK: tl.constexpr
+    interval_ptr, live_rows_ptr, row_groups, key_groups, CLS: tl.constexpr, CHUNK: tl.constexpr
 ):
-    """The intervals seen from the keys: per key group, the row groups whose interval holds it, in order."""
+    """The intervals seen from the keys: per key group, the first row group that visits it and the one after the last.
+
+    With a CLS token row group 0, whose CLS row sees all, is left out: it would make every range begin at 0.
+    """
     key_group = tl.program_id(0) % key_groups
     bh = (tl.program_id(0) // key_groups).to(tl.int64)
     interval_ptr += bh * row_groups * 2
-    live_ptr += tl.program_id(0).to(tl.int64) * row_groups
-    count = tl.program_id(0) * 0
-    start = count
-    while start < row_groups:
+    first = tl.program_id(0) * 0 + row_groups
+    end = tl.program_id(0) * 0
+    for start in range(0, row_groups, CHUNK):
         rows = start + tl.arange(0, CHUNK)
         here = rows < row_groups
+        if CLS:
+            here = here & (rows > 0)
         lo = tl.load(interval_ptr + rows * 2, mask=here, other=0)
         hi = tl.load(interval_ptr + rows * 2 + 1, mask=here, other=0)
         live = (lo <= key_group) & (key_group < hi)
         if CLS:
             live = live | (key_group == 0)
-        live = (live & here).to(tl.int32)
-        at = count + tl.cumsum(live, 0) - 1
-        tl.store(live_ptr + at, rows, mask=live == 1)
-        count += tl.sum(live, 0)
-        start += CHUNK
-    tl.store(live_count_ptr + tl.program_id(0), count)
+        live = live & here
+        first = tl.minimum(first, tl.min(tl.where(live, rows, row_groups), 0))
+        end = tl.maximum(end, tl.max(tl.where(live, rows + 1, 0), 0))
+    live_rows_ptr += tl.program_id(0).to(tl.int64) * 2
+    tl.store(live_rows_ptr, tl.minimum(first, end))
+    tl.store(live_rows_ptr + 1, end)

@@ -11,9 +11,10 @@ import triton.language as tl
 
 from pentatonic.attention.kernels.tile import (
     GROUP,
-    LOG2E,
     add_bias,
     all_edges,
+    bias_weights,
+    edge_tile,
     hide,
     key_length,
     load_rotated,
@@ -22,6 +23,8 @@ from pentatonic.attention.kernels.tile import (
     product,
     rotate_back,
     row_tiles,
+    to_half,
+    visits,
 )
 
 
@@ -37,7 +40,8 @@ def _key_gradient(
     do_ptr,
     q_n,
     do_n,
-    fact_ptr,
+    row_stats_ptr,
+    visited,
     n_q,
     offset,
     valid,
@@ -51,6 +55,7 @@ def _key_gradient(
     left,
     right,
     scale,
+    ds_scale,
     d,
     EDGE: tl.constexpr,
     BIAS: tl.constexpr,
@@ -62,6 +67,8 @@ def _key_gradient(
     ROTATE: tl.constexpr,
     R: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    INTERVALS: tl.constexpr,
+    SCALE_DS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -75,14 +82,17 @@ def _key_gradient(
     else:
         q = load_rows(q_ptr, rows, q_n, n_q, d, D, BLOCK_D, EDGE)
     do = load_rows(do_ptr, rows, do_n, n_q, d, D, BLOCK_D, EDGE)
-    # One load for all facts of a row: loads of one number per row would be repeated in every warp.
-    facts = fact_ptr + rows[:, None] * 4 + tl.arange(0, 4)[None, :]
-    facts = tl.load(facts, mask=rows[:, None] < n_q, other=0.0) if EDGE else tl.load(facts)
-    x_lse2, y_delta = tl.split(tl.reshape(facts, (BLOCK_M, 2, 2)))
+    # One load for the four numbers of a row: loads of one number per row would be repeated in every warp.
+    row_stats = row_stats_ptr + rows[:, None] * 4 + tl.arange(0, 4)[None, :]
+    row_stats = tl.load(row_stats, mask=rows[:, None] < n_q, other=0.0) if EDGE else tl.load(row_stats)
+    x_lse2, y_delta = tl.split(tl.reshape(row_stats, (BLOCK_M, 2, 2)))
     x_q, lse2 = tl.split(x_lse2)
     y_q, delta = tl.split(y_delta)
     if EDGE:
         lse2 = tl.where(rows < n_q, lse2, float("inf"))
+    if INTERVALS:
+        # Rows that skipped these keys in the forward pass: all weights come out 0.
+        lse2 = tl.where(visited, lse2, float("inf"))
     a = tokens[None, :]
     x_q = x_q[None, :]
     y_q = y_q[None, :]
@@ -93,7 +103,7 @@ def _key_gradient(
     p = tl.exp2(s - lse2[None, :])
     dv = product(p.to(do.dtype), do, dv, UPCAST)
     ds = p * (product(v, tl.trans(do), None, UPCAST) - delta[None, :])
-    dk = product(ds.to(q.dtype), q, dk, UPCAST)
+    dk = product(to_half(ds, ds_scale, q.dtype, SCALE_DS), q, dk, UPCAST)
     if BIAS == "key":
         if CLS and EDGE:
             ds = tl.where((a > 0) & (j > 0), ds, 0.0)
@@ -114,7 +124,8 @@ def key_gradient_kernel(
     do_ptr,
     dk_ptr,
     dv_ptr,
-    fact_ptr,
+    row_stats_ptr,
+    ds_scale_ptr,
     dkey_ptr,
     x_ptr,
     y_ptr,
@@ -124,8 +135,8 @@ def key_gradient_kernel(
     blocks_ptr,
     kv_len_ptr,
     order_ptr,
-    live_ptr,
-    live_count_ptr,
+    interval_ptr,
+    live_rows_ptr,
     cos_ptr,
     sin_ptr,
     q_b,
@@ -175,6 +186,7 @@ def key_gradient_kernel(
     ROTATE_BACK: tl.constexpr,
     R: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    SCALE_DS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -183,8 +195,8 @@ def key_gradient_kernel(
 ):
     """Gradients of BLOCK_N keys and values, and of the key bias; hidden keys get 0.
 
-    With ``INTERVALS`` the rows come from ``live_ptr (B, H, key groups, row groups)``, the numbers of the row groups
-    that visited this key group in the forward pass, of which ``live_count_ptr`` says how many there are.
+    With ``INTERVALS``, ``live_rows_ptr (B, H, key groups, 2)`` bounds the row groups that visited these keys in the
+    forward pass; those in between that did not (``interval_ptr``) get weight 0.
     """
     b, h, sequence, block, start_k, start_q, n_k, n_q = locate(
         tl.program_id(0), n_blocks, heads, n_k, n_q, sequences, cu_k_ptr, cu_q_ptr, blocks_ptr, order_ptr, PACKED,
@@ -204,7 +216,7 @@ def key_gradient_kernel(
     k_ptr += batch * k_b + h * k_h + first_k * k_n
     v_ptr += batch * v_b + h * v_h + first_k * v_n
     do_ptr += batch * do_b + h * do_h + first_q * do_n
-    fact_ptr += (batch * lse_b + h * lse_h + start_q) * 4
+    row_stats_ptr += (batch * lse_b + h * lse_h + start_q) * 4
     if ROTATE or ROTATE_BACK:
         cos_ptr += batch * table_b + first_k * (R // 2)
         sin_ptr += batch * table_b + first_k * (R // 2)
@@ -217,18 +229,13 @@ def key_gradient_kernel(
     j = keys[:, None]
     x_k = j
     y_k = j
-    w0 = 0.0
-    w1 = 0.0
+    w0, w1 = bias_weights(weight_ptr, h, heads, BIAS, AXES)
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
         x_k = tl.load(x_ptr + keys)[:, None]
-    if AXES > 0:
-        w0 = tl.load(weight_ptr + h) * LOG2E
     if AXES == 2:
         y_ptr += batch * x_b + h * x_h + start_k
         y_k = tl.load(y_ptr + keys)[:, None]
-    if AXES == 2 or BIAS == "directional":
-        w1 = tl.load(weight_ptr + heads + h) * LOG2E
 
     last = tl.minimum(key_0 + BLOCK_N, valid) - 1
     lo, full_lo, full_hi, hi = row_tiles(key_0, last, n_q, offset, left, right, LEFT, RIGHT, CLS, BLOCK_M)
@@ -239,59 +246,50 @@ def key_gradient_kernel(
     dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dkey = tl.zeros([BLOCK_N], tl.float32)
+    ds_scale = 1.0
+    if SCALE_DS:
+        ds_scale = tl.load(ds_scale_ptr + b * heads + h)
+    n_extra = 0
     if INTERVALS:
         per_group: tl.constexpr = GROUP // BLOCK_M
-        at = (batch * heads + h) * ((n_k + GROUP - 1) // GROUP) + key_0 // GROUP
-        live_ptr += at * row_groups
-        n_live = tl.load(live_count_ptr + at) * per_group
-        # With a CLS row the tiles of its group come first, and they need the mask, as do all of the CLS key, and
-        # those of a window wherever they are; the last group may end past the last row.
-        n_first = n_live * 0
+        key_group = key_0 // GROUP
+        interval_ptr += (batch * heads + h) * row_groups * 2
+        live_rows_ptr += ((batch * heads + h) * ((n_k + GROUP - 1) // GROUP) + key_group) * 2
+        lo = tl.load(live_rows_ptr) * per_group
+        hi = tl.load(live_rows_ptr + 1) * per_group
+        # The last group may end past the last row.
+        full_lo = lo
+        full_hi = tl.maximum(tl.minimum(hi, n_q // GROUP * per_group), lo)
         if CLS:
-            n_first = tl.where(offset == 0, tl.minimum(per_group, n_live), 0)
-            n_first = tl.where(key_0 == 0, n_live, n_first)
+            # The tiles of the CLS row's group come on their own, and all rows need the mask of the CLS key.
+            n_extra = per_group
+            full_hi = tl.where(key_0 == 0, lo, full_hi)
         if LEFT or RIGHT:
-            n_first = n_live
-        if all_edges(w0, w1, BIAS):
-            n_first = n_live
-        n_last = tl.maximum(n_live - per_group, n_first)
-        for n in range(0, n_last - n_first):
-            at_n = n_first + n
-            tile = tl.load(live_ptr + at_n // per_group) * per_group + at_n % per_group
-            dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
-                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
-                LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
-            )  # fmt: skip
-        for n in range(0, n_first + n_live - n_last):
-            at_n = tl.where(n < n_first, n, n - n_first + n_last)
-            tile = tl.load(live_ptr + at_n // per_group) * per_group + at_n % per_group
-            dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
-                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
-                LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
-            )  # fmt: skip
-    else:
-        if all_edges(w0, w1, BIAS):
-            full_hi = full_lo
-        for tile in range(full_lo, full_hi):
-            dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
-                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS,
-                LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
-            )  # fmt: skip
-        n_left = full_lo - lo
-        for n in range(0, n_left + hi - full_hi):
-            tile = tl.where(n < n_left, lo + n, full_hi + n - n_left)
-            dk, dv, dkey = _key_gradient(
-                dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, fact_ptr, n_q, offset, valid, j, x_k,
-                y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS,
-                LEFT, RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_M, UPCAST,
-            )  # fmt: skip
+            full_hi = lo
+    if all_edges(w0, w1, BIAS):
+        full_hi = full_lo
+    visited = True
+    for tile in range(full_lo, full_hi):
+        if INTERVALS:
+            visited = visits(interval_ptr, tile // per_group, key_group, CLS)
+        dk, dv, dkey = _key_gradient(
+            dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, row_stats_ptr, visited, n_q, offset, valid, j, x_k,
+            y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES, SIGNED, CLS,
+            LEFT, RIGHT, ROTATE, R, INTERLEAVED, INTERVALS, SCALE_DS, D, BLOCK_D, BLOCK_M, UPCAST,
+        )  # fmt: skip
+    for n in range(0, full_lo - lo + hi - full_hi + n_extra):
+        tile = edge_tile(n, lo, full_lo, full_hi, hi)
+        if INTERVALS:
+            visited = visits(interval_ptr, tile // per_group, key_group, CLS)
+        dk, dv, dkey = _key_gradient(
+            dk, dv, dkey, k, v, tile, q_ptr, do_ptr, q_n, do_n, row_stats_ptr, visited, n_q, offset, valid, j, x_k,
+            y_k, w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, True, BIAS, AXES, SIGNED, CLS,
+            LEFT, RIGHT, ROTATE, R, INTERLEAVED, INTERVALS, SCALE_DS, D, BLOCK_D, BLOCK_M, UPCAST,
+        )  # fmt: skip
 
     # Columns of hidden keys have been computed like the others, but nothing depends on them.
     seen = keys < valid
-    dk = tl.where(seen[:, None], dk * natural_scale, 0.0)
+    dk = tl.where(seen[:, None], dk * (natural_scale / ds_scale), 0.0)
     dv = tl.where(seen[:, None], dv, 0.0)
     if ROTATE_BACK:
         dk = rotate_back(dk, seen, d, cos_ptr, sin_ptr, keys, R, INTERLEAVED)

@@ -6,18 +6,20 @@ with running lengths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from pentatonic.attention.kernels import fits_31_bits
 from pentatonic.attention.kernels import forward as forward_kernels
 from pentatonic.attention.kernels import intervals as interval_kernels
 from pentatonic.attention.kernels import key_gradient as key_gradient_kernels
 from pentatonic.attention.kernels import query_gradient as query_gradient_kernels
 from pentatonic.attention.kernels.configs import Config, Kind, config_for
+from pentatonic.attention.kernels.coordinates import LOG2E, Coordinates, coordinates, padded
 from pentatonic.attention.kernels.tile import GROUP as _GROUP
 from pentatonic.attention.problem import Problem
 
@@ -27,70 +29,8 @@ _query_gradient: Any = query_gradient_kernels
 _key_gradient: Any = key_gradient_kernels
 _intervals: Any = interval_kernels
 GROUP = int(_GROUP.value)  # pyright: ignore[reportAttributeAccessIssue]
-LOG2E = 1.4426950408889634
 MAX_SPLITS = 64
 INTERPRETED = not isinstance(forward_kernels.forward_kernel, triton.JITFunction)
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """The bias as the kernels read it.
-
-    Attributes:
-        form: BIAS of the kernels.
-        x: ``(1 or B, 1 or H, width)`` float32: first axis or key bias, padded so that no tile reads past it.
-        y: The second axis, or ``None``.
-        axes: Number of axes.
-        signed: Whether differences keep their sign.
-        weights: ``(M, H)`` float32, or ``None``.
-    """
-
-    form: str = "none"
-    x: Tensor | None = None
-    y: Tensor | None = None
-    axes: int = 0
-    signed: bool = False
-    weights: Tensor | None = None
-
-    def arguments(self, cls_tokens: int) -> dict[str, Any]:
-        """Keyword arguments of the kernels."""
-        x_b, x_h = (0, 0)
-        if self.x is not None:
-            x_b, x_h = (self.x.stride(i) if self.x.shape[i] > 1 else 0 for i in range(2))
-        pointers = {"x_ptr": self.x, "y_ptr": self.y, "weight_ptr": self.weights, "x_b": x_b, "x_h": x_h}
-        flags = {"BIAS": self.form, "AXES": self.axes, "SIGNED": self.signed}
-        return pointers | flags | {"CLS": bool(cls_tokens) and self.form != "none"}
-
-
-def coordinates(
-    problem: Problem, weights: Tensor | None, key_bias: Tensor | None, *, exact: bool
-) -> Coordinates:
-    """Lay out the bias of a problem.
-
-    Args:
-        problem: Its distances are read.
-        weights: ``(M, H)``.
-        key_bias: ``(B, H, Nk)``.
-        exact: Keep raw coordinates, for float32 results and for gradients of the weights.
-    """
-    if key_bias is not None:
-        return Coordinates("key", _padded(key_bias * LOG2E))
-    distances = problem.distances
-    if distances.axes is None or weights is None:
-        return Coordinates()
-    axes = distances.axes.float()[:, :, None]
-    weights = weights.float().contiguous()
-    if distances.directional:
-        form = "directional"
-    elif not distances.per_axis:
-        form = "summed"
-    elif exact:
-        form = "per_axis"
-    else:
-        form = "premultiplied"
-        axes = axes * (weights.abs() * LOG2E)[:, None, :, None]
-    x, *rest = (_padded(axis) for axis in axes)
-    return Coordinates(form, x, rest[0] if rest else None, len(axes), distances.signed, weights)
 
 
 def forward(
@@ -119,11 +59,12 @@ def forward(
     """
     q, k, v = (_unit_stride(x) for x in (q, k, v))
     batch, heads, n_q, head_dim = q.shape
+    exact = q.dtype == torch.float32
     o = torch.empty_like(q)
     lse = torch.empty(batch, heads, n_q, dtype=torch.float32, device=q.device)
     if not o.numel():
         return o, lse
-    bias = coordinates(problem, weights, key_bias, exact=q.dtype == torch.float32)
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact, ready=problem.laid_out)
     small = n_q <= 16 and problem.cu_q is None
     if not small:
         splits = 1
@@ -133,9 +74,9 @@ def forward(
     rotate_k = rope is not None and (_windowed(problem) or small)
     kind = _kind(problem, bias, rotate=rotate_k)
     config = config_for("decode" if small else "forward", q, kind)
-    # Without a window few tiles are at the edges: too few to fill a pipeline, whose registers the whole kernel would
-    # pay for. The tiles of float32, which needs no deep pipeline, were chosen with it.
-    pipelined = small or problem.left is not None or q.dtype == torch.float32
+    # Without a window few tiles need a mask: pipelining their loop would cost the kernel registers for nothing. float32
+    # keeps the pipeline with which its tiles were chosen.
+    pipelined = small or problem.left is not None or exact
     arguments = _common(q, k, v, problem, bias, config)
     grid = (arguments["n_blocks"] * batch * heads, splits)
     if rope is not None and not rotate_k:
@@ -188,31 +129,40 @@ def backward(
     needs_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, k, v, of the weights ``(M, H)`` if needed, and of the key bias ``(B, H, Nk)``, if any."""
-    q, k, v, o, grad_o = (_unit_stride(x) for x in (q, k, v, o, grad_o))
+    q, k, v, o = (_unit_stride(x) for x in (q, k, v, o))
+    # Gradients come from anywhere: a copy in the layout of o can be addressed as o can.
+    if grad_o.stride(-1) != 1 or not fits_31_bits(grad_o):
+        grad_o = torch.empty_like(o).copy_(grad_o)
+    if grad_lse is not None and not fits_31_bits(grad_lse[..., None]):
+        grad_lse = grad_lse.contiguous()
     batch, heads, n_q, _ = q.shape
     n_k = k.shape[2]
     dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-    dkey = None if key_bias is None else _padded(torch.zeros_like(key_bias, dtype=torch.float32))
+    dkey = None if key_bias is None else padded(torch.zeros_like(key_bias, dtype=torch.float32))
     if not n_q or not n_k:
         dq, dk, dv = dq.zero_(), dk.zero_(), dv.zero_()
         dw = torch.zeros_like(weights) if weights is not None and needs_weights else None
         return dq, dk, dv, dw, None if dkey is None else dkey[..., :n_k]
     rope = problem.rope
-    # A packed query finds its row of the table through its sequence, unless queries and keys are the same tokens.
+    # Rotating beforehand needs one table row per token, which packed queries have only if they are the keys' tokens.
     rotate = rope is not None and (_windowed(problem) or problem.cu_q is not problem.cu_k)
     if rope is not None and not rotate:
         q, k = rotated(q, problem), rotated(k, problem)
     lse = lse.contiguous()
-    facts = lse.new_empty(*lse.shape, 4)
+    row_stats = lse.new_empty(*lse.shape, 4)
+    ds_scale = _ds_scale(grad_o, grad_lse, v)
 
     exact = q.dtype == torch.float32
-    bias = coordinates(problem, weights, key_bias, exact=exact or needs_weights)
+    # What was laid out beforehand suits the forward pass; gradients of the weights need raw coordinates.
+    ready = problem.laid_out if exact or not needs_weights else None
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact or needs_weights, ready=ready)
     config = config_for("query_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config)
     n_programs = arguments["n_blocks"] * batch * heads
     dw = q.new_zeros(2, n_programs, dtype=torch.float32) if needs_weights else None
     shared = {"ROTATE": rotate, "ROTATE_BACK": rope is not None, "INTERVALS": problem.intervals is not None}
-    shared |= {"do_ptr": grad_o, "fact_ptr": facts, "natural_scale": problem.scale}
+    shared |= {"do_ptr": grad_o, "row_stats_ptr": row_stats, "natural_scale": problem.scale}
+    shared |= {"ds_scale_ptr": ds_scale, "SCALE_DS": ds_scale is not None, "interval_ptr": problem.intervals}
     shared |= {"lse_b": lse.stride(0), "lse_h": lse.stride(1), **_strides("do", grad_o)}
     grad_lse_strides = (0, 0, 0) if grad_lse is None else grad_lse.stride()
     _query_gradient.query_gradient_kernel[(n_programs,)](
@@ -228,7 +178,6 @@ def backward(
         dlse_h=grad_lse_strides[1],
         dlse_n=grad_lse_strides[2],
         dw_ptr=dw,
-        interval_ptr=problem.intervals,
         WEIGHT_GRADIENT=needs_weights,
         PREMULTIPLY=bias.form == "per_axis" and not exact,
     )
@@ -236,10 +185,9 @@ def backward(
     if dw is not None and weights is not None:
         d_weights = dw.view(2, batch, heads, -1).sum(dim=(1, 3))[: weights.shape[0]].to(weights.dtype)
 
-    bias = coordinates(problem, weights, key_bias, exact=exact)
+    bias = coordinates(problem.distances, weights, key_bias, exact=exact, ready=problem.laid_out)
     config = config_for("key_gradient", q, _kind(problem, bias, rotate=rotate))
     arguments = _common(q, k, v, problem, bias, config, along_keys=True)
-    live, live_count = _live_rows(problem, n_q, n_k)
     _key_gradient.key_gradient_kernel[(arguments["n_blocks"] * batch * heads,)](
         **arguments,
         **shared,
@@ -248,8 +196,7 @@ def backward(
         dk_ptr=dk,
         dv_ptr=dv,
         dkey_ptr=dkey,
-        live_ptr=live,
-        live_count_ptr=live_count,
+        live_rows_ptr=_live_rows(problem, n_k),
     )
     return dq, dk, dv, d_weights, None if dkey is None else dkey[..., :n_k]
 
@@ -274,21 +221,21 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
     intervals = torch.empty(batch, heads, row_groups, 2, dtype=torch.int32, device=q.device)
     if not intervals.numel():
         return intervals
-    bias = coordinates(problem, weights, None, exact=True)
-    row_facts = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
-    key_facts = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
+    bias = coordinates(problem.distances, weights, None, exact=True)
+    row_stats = q.new_empty(batch, heads, row_groups, 8, dtype=torch.float32)
+    key_stats = q.new_empty(batch, heads, key_groups, 8, dtype=torch.float32)
     cls_tokens, block_d = bool(problem.distances.cls_tokens), _block_d(head_dim)
     shared = {"heads": heads, "n_k": n_k, "AXES": bias.axes}
-    facts = {"x_ptr": bias.x, "y_ptr": bias.y, "x_b": bias.arguments(cls_tokens)["x_b"], "CLS": cls_tokens}
-    facts |= {"k_ptr": k, **_strides("k", k), "D": head_dim, "BLOCK_D": block_d, "num_warps": 8}
+    inputs = {"x_ptr": bias.x, "y_ptr": bias.y, "x_b": bias.arguments(cls_tokens)["x_b"], "CLS": cls_tokens}
+    inputs |= {"k_ptr": k, **_strides("k", k), "D": head_dim, "BLOCK_D": block_d, "num_warps": 8}
     rule = {"weight_ptr": bias.weights, "kv_len_ptr": problem.kv_len, "LENGTHS": problem.kv_len is not None}
-    rule |= {"row_fact_ptr": row_facts, "row_groups": row_groups, "scale": problem.scale}
+    rule |= {"row_stats_ptr": row_stats, "row_groups": row_groups, "scale": problem.scale}
     _intervals.key_group_kernel[(batch * heads, key_groups)](
-        **shared, **facts, key_fact_ptr=key_facts, key_groups=key_groups
+        **shared, **inputs, key_stats_ptr=key_stats, key_groups=key_groups
     )
     _intervals.row_group_kernel[(batch * heads, row_groups)](
         **shared,
-        **facts,
+        **inputs,
         **rule,
         **_strides("q", q),
         q_ptr=q,
@@ -301,13 +248,13 @@ def key_intervals(q: Tensor, k: Tensor, weights: Tensor, problem: Problem, toler
         KEYS=16,
         UPCAST=INTERPRETED and q.dtype == torch.bfloat16,
         num_stages=1,
-        # Left to itself the assembler spills a number or two for the sake of more programs at a time.
+        # Without this cap ptxas spills registers to raise occupancy.
         maxnreg=255,
     )
     _intervals.interval_kernel[(batch * heads, row_groups)](
         **shared,
         **rule,
-        key_fact_ptr=key_facts,
+        key_stats_ptr=key_stats,
         interval_ptr=intervals,
         key_groups=key_groups,
         half_tolerance=tolerance / 2,
@@ -353,7 +300,7 @@ def _common(
     blocks = None
     n_blocks = _ceil_div(walked, block)
     if cu_q is not None:
-        # Every sequence may end in a block that is not full.
+        # Upper bound: each sequence may end in a partial block.
         n_blocks = walked // block + sequences
         blocks = torch.empty(sequences + 1, dtype=torch.int32, device=q.device)
         _forward.plan_kernel[(1,)](cu_k if along_keys else cu_q, blocks, sequences, BLOCK=block, CHUNK=256)
@@ -403,28 +350,45 @@ def _common(
     }
 
 
-def _live_rows(problem: Problem, n_q: int, n_k: int) -> tuple[Tensor | None, Tensor | None]:
-    """Per key group the row groups that visit it: ``(B, H, key groups, row groups)`` and their count."""
+def _live_rows(problem: Problem, n_k: int) -> Tensor | None:
+    """Per key group the first row group that visits it and the one after the last: ``(B, H, key groups, 2)`` int32."""
     if problem.intervals is None:
-        return None, None
+        return None
     batch, heads, row_groups, _ = problem.intervals.shape
     key_groups = _ceil_div(n_k, GROUP)
-    live = problem.intervals.new_empty(batch, heads, key_groups, row_groups)
-    count = problem.intervals.new_empty(batch, heads, key_groups)
+    live_rows = problem.intervals.new_empty(batch, heads, key_groups, 2)
     _intervals.live_rows_kernel[(batch * heads * key_groups,)](
         problem.intervals,
-        live,
-        count,
+        live_rows,
         row_groups,
         key_groups,
         CLS=bool(problem.distances.cls_tokens),
         CHUNK=128,
     )
-    return live, count
+    return live_rows
+
+
+def _ds_scale(grad_o: Tensor, grad_lse: Tensor | None, v: Tensor) -> Tensor | None:
+    """Per head the power of two, at most 1, that keeps the gradient of the scores within float16: ``(B, H)`` float32.
+
+    ``None`` for other dtypes. That gradient is ``p (dP - delta)`` with p at most 1, where neither dP nor delta exceeds
+    D times the largest entries of ``grad_o`` and v (o is an average of v).
+    """
+    if v.dtype != torch.float16:
+        return None
+    largest_do, largest_v = (
+        torch.linalg.vector_norm(x, inf, dim=(-2, -1), dtype=torch.float32) for x in (grad_o, v)
+    )
+    bound = 2 * v.shape[-1] * largest_do * largest_v
+    if grad_lse is not None:
+        bound = bound + grad_lse.abs().amax(dim=-1)
+    # Infinite gradients, which loss scaling looks for, stay infinite: their scale is 1.
+    exponent = torch.nan_to_num((bound / 2**15).log2().ceil(), nan=0.0, posinf=0.0).clamp(min=0.0)
+    return torch.exp2(-exponent)
 
 
 def _heaviest_first(intervals: Tensor) -> Tensor:
-    """The (sample, head) pairs by falling number of live tiles, so that the last programs are short ones."""
+    """(sample, head) pairs by falling number of live tiles, so that short programs run last and balance the load."""
     work = (intervals[..., 1] - intervals[..., 0]).sum(dim=-1).flatten()
     return work.argsort(descending=True).to(torch.int32)
 
@@ -439,7 +403,7 @@ def _splits(q: Tensor, k: Tensor) -> int:
 
 
 def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
-    """What the configuration of a launch depends on, besides the kernel and its tensors."""
+    """Which entries of the table serve a launch."""
     if rotate or _windowed(problem):
         return "window"
     if bias.form == "none":
@@ -448,14 +412,8 @@ def _kind(problem: Problem, bias: Coordinates, *, rotate: bool) -> Kind:
 
 
 def _windowed(problem: Problem) -> bool:
-    """Whether each row sees a band of keys, so that a key is read only a few times."""
+    """Whether each row sees a band of keys, so that each key is loaded only a few times."""
     return problem.left is not None and problem.right is not None
-
-
-def _padded(x: Tensor) -> Tensor:
-    """``(..., N)`` as contiguous float32, with room for tiles that begin before N and end after it."""
-    n = x.shape[-1]
-    return torch.nn.functional.pad(x.float(), (0, (-n) % GROUP + GROUP)).contiguous()
 
 
 def _unit_stride(x: Tensor) -> Tensor:
@@ -479,5 +437,5 @@ def _ceil_div(n: int, block: int) -> int:
 
 
 def _power_of_2(n: int) -> int:
-    """The least power of two from n on."""
+    """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()

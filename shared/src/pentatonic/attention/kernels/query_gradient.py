@@ -15,14 +15,18 @@ from pentatonic.attention.kernels.tile import (
     LOG2E,
     add_bias,
     all_edges,
+    bias_weights,
+    edge_tile,
     hide,
     key_length,
     key_tiles,
+    live_tiles,
     load_rotated,
     load_rows,
     locate,
     product,
     rotate_back,
+    to_half,
 )
 
 
@@ -54,6 +58,7 @@ def _query_gradient(
     left,
     right,
     scale,
+    ds_scale,
     d,
     EDGE: tl.constexpr,
     BIAS: tl.constexpr,
@@ -66,6 +71,7 @@ def _query_gradient(
     ROTATE: tl.constexpr,
     R: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    SCALE_DS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -91,7 +97,7 @@ def _query_gradient(
         s = hide(s, a, j, valid, left, right, LEFT, RIGHT)
     p = tl.exp2(s - lse2[:, None])
     ds = p * (product(do, tl.trans(v), None, UPCAST) - delta[:, None])
-    dq = product(ds.to(k.dtype), k, dq, UPCAST)
+    dq = product(to_half(ds, ds_scale, k.dtype, SCALE_DS), k, dq, UPCAST)
     if WEIGHT_GRADIENT:
         biased = ds
         if CLS and EDGE:
@@ -114,7 +120,7 @@ def _query_gradient(
     return dq, dw0, dw1
 
 
-# Numbers that change from call to call, and strides no wide load depends on, do not make another binary.
+# Values that change per call, and strides on which no wide load depends: specialising on them would recompile.
 @triton.jit(
     do_not_specialize=[
         "heads", "n_q", "n_k", "n_blocks", "sequences", "left", "right", "row_groups", "table_b",
@@ -130,7 +136,8 @@ def query_gradient_kernel(
     dq_ptr,
     lse_ptr,
     dlse_ptr,
-    fact_ptr,
+    row_stats_ptr,
+    ds_scale_ptr,
     dw_ptr,
     x_ptr,
     y_ptr,
@@ -195,6 +202,7 @@ def query_gradient_kernel(
     ROTATE_BACK: tl.constexpr,
     R: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    SCALE_DS: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -203,8 +211,8 @@ def query_gradient_kernel(
 ):
     """Gradient of q, and of the weights of the bias as one float32 per program, head and weight.
 
-    Also leaves for :func:`key_gradient_kernel` four facts per row, ``(B, H, Nq, 4)``: both coordinates (with
-    ``PREMULTIPLY`` as a premultiplied bias has them), the log-sum-exp in base 2 (+inf where no key was seen, so
+    Also leaves for :func:`key_gradient_kernel` four numbers per row, ``row_stats (B, H, Nq, 4)``: both coordinates
+    (with ``PREMULTIPLY`` as a premultiplied bias has them), the log-sum-exp in base 2 (+inf where no key was seen, so
     that all weights come out 0) and ``delta``, the sum of dO * O less the gradient of the log-sum-exp.
     """
     b, h, sequence, block, start_q, start_k, n_q, n_k = locate(
@@ -242,64 +250,58 @@ def query_gradient_kernel(
         dlse_at = batch * dlse_b + h * dlse_h + (first_q + rows) * dlse_n
         delta -= tl.load(dlse_ptr + dlse_at, mask=here, other=0.0)
     delta = tl.where(lse == float("-inf"), 0.0, delta)
-    fact_ptr += at * 4
-    tl.store(fact_ptr + 2, lse2, mask=here)
-    tl.store(fact_ptr + 3, delta, mask=here)
+    row_stats_ptr += at * 4
+    tl.store(row_stats_ptr + 2, lse2, mask=here)
+    tl.store(row_stats_ptr + 3, delta, mask=here)
 
     a = tokens[:, None]
     x_q = a
     y_q = a
-    w0 = 0.0
-    w1 = 0.0
+    w0, w1 = bias_weights(weight_ptr, h, heads, BIAS, AXES)
     if BIAS != "none":
         x_ptr += batch * x_b + h * x_h + start_k
     if AXES > 0:
         x = tl.load(x_ptr + tokens, mask=tokens >= 0, other=0.0)
         x_q = x[:, None]
-        w0 = tl.load(weight_ptr + h) * LOG2E
-        tl.store(fact_ptr, x * tl.abs(w0) if PREMULTIPLY else x, mask=here)
-    if AXES == 2 or BIAS == "directional":
-        w1 = tl.load(weight_ptr + heads + h) * LOG2E
+        tl.store(row_stats_ptr, x * tl.abs(w0) if PREMULTIPLY else x, mask=here)
     if AXES == 2:
         y_ptr += batch * x_b + h * x_h + start_k
         y = tl.load(y_ptr + tokens, mask=tokens >= 0, other=0.0)
         y_q = y[:, None]
-        tl.store(fact_ptr + 1, y * tl.abs(w1) if PREMULTIPLY else y, mask=here)
+        tl.store(row_stats_ptr + 1, y * tl.abs(w1) if PREMULTIPLY else y, mask=here)
 
     last = tl.minimum(row_0 + BLOCK_M, n_q) - 1 + offset
     lo, full_lo, full_hi, hi = key_tiles(row_0 + offset, last, valid, left, right, LEFT, RIGHT, CLS, BLOCK_N)
     extra = 0
     if INTERVALS:
-        live = interval_ptr + ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
-        lo = tl.minimum(tl.maximum(lo, tl.load(live) * (GROUP // BLOCK_N)), hi)
-        hi = tl.maximum(tl.minimum(hi, tl.load(live + 1) * (GROUP // BLOCK_N)), lo)
-        full_lo = tl.minimum(tl.maximum(full_lo, lo), hi)
-        full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
+        interval_ptr += ((batch * heads + h) * row_groups + row_0 // GROUP) * 2
+        lo, full_lo, full_hi, hi = live_tiles(lo, full_lo, full_hi, hi, interval_ptr, BLOCK_N)
         if CLS:
             extra = tl.minimum(lo, GROUP // BLOCK_N)
     if all_edges(w0, w1, BIAS):
         full_hi = full_lo
 
+    ds_scale = 1.0
+    if SCALE_DS:
+        ds_scale = tl.load(ds_scale_ptr + b * heads + h)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     dw0 = tl.zeros([BLOCK_M], tl.float32)
     dw1 = tl.zeros([BLOCK_M], tl.float32)
     for tile in range(full_lo, full_hi):
         dq, dw0, dw1 = _query_gradient(
             dq, dw0, dw1, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr,
-            w0, w1, cos_ptr, sin_ptr, left, right, scale, d, False, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT, LEFT,
-            RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_N, UPCAST,
+            w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,
+            LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
         )  # fmt: skip
-    n_left = full_lo - lo
-    n_edges = n_left + hi - full_hi
-    for n in range(0, n_edges + extra):
-        tile = tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+    for n in range(0, full_lo - lo + hi - full_hi + extra):
+        tile = edge_tile(n, lo, full_lo, full_hi, hi)
         dq, dw0, dw1 = _query_gradient(
             dq, dw0, dw1, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr,
-            w0, w1, cos_ptr, sin_ptr, left, right, scale, d, True, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT, LEFT,
-            RIGHT, ROTATE, R, INTERLEAVED, D, BLOCK_D, BLOCK_N, UPCAST,
+            w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, True, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,
+            LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
         )  # fmt: skip
 
-    dq *= natural_scale
+    dq *= natural_scale / ds_scale
     if ROTATE_BACK:
         dq = rotate_back(dq, here, d, cos_ptr, sin_ptr, tokens, R, INTERLEAVED)
     dq_ptr += batch * dq_b + h * dq_h + first_q * dq_n

@@ -1,4 +1,4 @@
-"""What the attention kernels share: where a program works, and loads, rotation, bias and mask of one tile.
+"""Device functions shared by the attention kernels: program location, loads, rotation, bias and mask of a tile.
 
 A *tile* is a block of query rows against a block of keys. Queries have absolute token numbers ``a`` (query i of
 Nq is token ``Nk - Nq + i``), keys have token numbers ``j``. Row vectors come in as ``(rows, 1)`` and key vectors
@@ -309,7 +309,7 @@ def add_bias(
 
 @triton.jit
 def all_edges(w0, w1, BIAS: tl.constexpr):
-    """Whether a distance raises scores, which only the general formula of ``EDGE`` tiles can express."""
+    """Whether the bias grows with distance, for which only ``EDGE`` tiles have the formula."""
     grows = (w0 > 0) | (w1 > 0)
     return grows if BIAS == "premultiplied" else False
 
@@ -326,10 +326,63 @@ def hide(s, a, j, valid, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr):
 
 
 @triton.jit
+def bias_weights(weight_ptr, h, heads, BIAS: tl.constexpr, AXES: tl.constexpr):
+    """The weights of a head, to base 2; 0 where the bias has none."""
+    w0 = 0.0
+    w1 = 0.0
+    if AXES > 0:
+        w0 = tl.load(weight_ptr + h) * LOG2E
+    if AXES == 2 or BIAS == "directional":
+        w1 = tl.load(weight_ptr + heads + h) * LOG2E
+    return w0, w1
+
+
+@triton.jit
+def live_tiles(lo, full_lo, full_hi, hi, interval_ptr, BLOCK: tl.constexpr):
+    """Key tiles as of :func:`key_tiles`, but only those in the live interval at ``interval_ptr``."""
+    lo = tl.minimum(tl.maximum(lo, tl.load(interval_ptr) * (GROUP // BLOCK)), hi)
+    hi = tl.maximum(tl.minimum(hi, tl.load(interval_ptr + 1) * (GROUP // BLOCK)), lo)
+    full_lo = tl.minimum(tl.maximum(full_lo, lo), hi)
+    full_hi = tl.minimum(tl.maximum(full_hi, full_lo), hi)
+    return lo, full_lo, full_hi, hi
+
+
+@triton.jit
+def edge_tile(n, lo, full_lo, full_hi, hi):
+    """Number of the n-th tile that needs a mask: those before the full ones, those after them, then 0 and on."""
+    n_left = full_lo - lo
+    n_edges = n_left + hi - full_hi
+    return tl.where(n < n_left, lo + n, tl.where(n < n_edges, full_hi + n - n_left, n - n_edges))
+
+
+@triton.jit
+def visits(interval_ptr, row_group, key_group, CLS: tl.constexpr):
+    """Whether the live interval of a row group holds a key group; the group of the CLS key is in all of them."""
+    first = tl.load(interval_ptr + row_group * 2)
+    end = tl.load(interval_ptr + row_group * 2 + 1)
+    visited = (first <= key_group) & (key_group < end)
+    if CLS:
+        visited = visited | (key_group == 0)
+    return visited
+
+
+@triton.jit
+def to_half(ds, ds_scale, dtype: tl.constexpr, SCALE_DS: tl.constexpr):
+    """The gradient of the scores as an operand of a product.
+
+    float16 ends at 65,504, which the scaled losses of mixed-precision training exceed: ``ds_scale`` is the power of two
+    that keeps all of a head's values below, and the sum is divided by it afterwards.
+    """
+    if SCALE_DS:
+        ds *= ds_scale
+    return ds.to(dtype)
+
+
+@triton.jit
 def product(a, b, acc, UPCAST: tl.constexpr):
     """``a @ b + acc``, in full float32 for float32 operands.
 
-    ``UPCAST`` serves Triton's interpreter, which multiplies the bit patterns of bfloat16 numbers.
+    ``UPCAST`` is for Triton's interpreter, which multiplies bfloat16 as if it were integers.
     """
     if UPCAST:
         a = a.to(tl.float32)

@@ -1,4 +1,4 @@
-"""One launch of a kernel from a list of options: what the offline compiler and the tuner run.
+"""A kernel launch described by options, which the offline compiler compiles and the tuner times.
 
 Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension.
 """
@@ -14,9 +14,8 @@ from torch import Tensor
 from pentatonic.attention.descriptors import Alibi1D, Alibi2D, Bias, Directional, KeyBias, Raw
 from pentatonic.attention.kernels import launch
 from pentatonic.attention.kernels.configs import Kernel
-from pentatonic.attention.problem import Problem
+from pentatonic.attention.problem import Problem, lower_bias
 from pentatonic.attention.slopes import alibi_slopes
-from pentatonic.attention.tiles import lower_bias
 
 BiasName = Literal[
     "none", "key", "alibi_1d", "alibi_2d", "directional", "directional_signed", "raw", "raw_signed"

@@ -1,8 +1,11 @@
-"""Choosing the launch parameters of the kernels, and writing them to the table.
+"""Choosing the launch parameters of the attention kernels, and writing them to the table.
 
-Without a GPU the first of the candidates is taken whose binaries neither spill registers nor exceed shared memory;
-candidates come in the order in which they did best in the published kernels closest to ours (FlexAttention and
-FlashAttention-2 on the A100 and H100). With a GPU those that fit are timed.
+Without a GPU the first candidate is taken whose binaries neither spill registers nor exceed shared memory; candidates
+are in the order in which they did best in the published kernels closest to ours (FlexAttention and FlashAttention-2 on
+the A100 and H100). With a GPU the candidates that fit are timed.
+
+In the folder ``benchmarks``, ``python -m attention_tuning.tuning [ARCH ...]`` chooses without a GPU;
+``python benchmarks/attention.py --tune`` measures.
 """
 
 from __future__ import annotations
@@ -23,20 +26,21 @@ from typing import Any, Literal
 
 import torch
 
+from attention_tuning.offline import SHARED_LIMITS, compile_workload
+from attention_tuning.workload import Workload
 from pentatonic.attention.kernels import configs
 from pentatonic.attention.kernels.configs import ARCHS, HEAD_DIMS, KERNELS, KINDS, Config, Entry, Key, Kind
-from pentatonic.attention.kernels.offline import SHARED_LIMITS, compile_workload
-from pentatonic.attention.kernels.workload import Workload
 from pentatonic.errors import BackendUnavailable
 
-TABLE = Path(__file__).with_name("table.json")
+TABLE = Path(configs.__file__).with_name("table.json")
 MOST = 12
 """Candidates per key."""
 ROPES: tuple[Literal["half", "interleaved"], ...] = ("half", "interleaved")
 
 # (query rows, keys, warps), best first. The gradient of the keys walks along rows: its keys are the long side.
 _SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "forward": ((128, 128, 8), (128, 64, 8), (128, 64, 4), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
+    # (64, 128, 4): small enough for two programs on each processor.
+    "forward": ((128, 128, 8), (128, 64, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4), (64, 32, 4)),
     "forward wide": ((128, 64, 8), (128, 32, 8), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
     "query_gradient": ((128, 64, 8), (64, 64, 4), (64, 32, 4), (32, 32, 4)),
     "query_gradient wide": ((128, 64, 8), (64, 64, 4), (64, 64, 8), (64, 32, 4), (32, 32, 4)),
@@ -66,13 +70,13 @@ def candidates(key: Key) -> list[Config]:
         name = f"float32{wide}"
     else:
         name = "window" if key.kind == "window" else f"{key.kernel}{wide}"
-    # Without tensor cores there is nothing for a deep pipeline to feed.
+    # float32 runs without tensor cores, which are what a deep pipeline keeps busy.
     stages = (2, 1) if not key.half else (3, 2, 1) if key.kernel == "decode" else (3, 2)
     return [Config(*shape, depth) for shape, depth in product(_SHAPES[name], stages)][:MOST]
 
 
 def workloads(key: Key) -> list[Workload]:
-    """What a configuration must serve, the most demanding options first."""
+    """The launches that share one configuration, the most demanding first."""
     decode = key.kernel == "decode"
     plain = Workload(key.kernel, "bfloat16" if key.half else "float32", key.head_dim)
     track = replace(plain, bias="alibi_2d", cls=True)
@@ -119,7 +123,7 @@ def fits(config: Config, key: Key) -> bool:
     for workload in workloads(key):
         try:
             (binary,) = compile_workload(workload, key.arch, config)
-        except Exception:  # the compiler gives up on some tiles, in more ways than it has names for
+        except Exception:  # the compiler rejects some tiles, with several types of errors
             return False
         if binary.spill_bytes or binary.shared_bytes > SHARED_LIMITS[key.arch]:
             return False
@@ -142,7 +146,7 @@ def choose_offline(arch: int) -> dict[str, Entry]:
 
 
 def write_table(entries: Mapping[str, Entry], path: Path = TABLE) -> None:
-    """Put entries into the table in the place of older ones, one line each, in a fixed order."""
+    """Replace entries of the table, one line each, in a fixed order."""
     merged = dict(configs.read_table(path) if path.exists() else {}) | dict(entries)
     rows = {
         str(key): [*astuple(merged[str(key)].config), merged[str(key)].found]
@@ -154,7 +158,7 @@ def write_table(entries: Mapping[str, Entry], path: Path = TABLE) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     temporary.replace(path)
-    configs.forget()
+    configs.clear_cache()
 
 
 Timer = Callable[[Workload, Config], float]
@@ -169,6 +173,7 @@ def tune(
     timer: Timer | None = None,
     pool: Executor | None = None,
     path: Path = TABLE,
+    head_dims: tuple[int, ...] = HEAD_DIMS,
 ) -> Path:
     """Time the candidates that fit on a GPU and put the fastest into the table, until the time is up.
 
@@ -178,18 +183,19 @@ def tune(
 
     Args:
         device: A CUDA device.
-        budget_s: Seconds, compilation included; what is in work when they end is finished.
+        budget_s: Seconds, compilation included; a key that is being timed when they end is finished.
         report: Takes one line per key.
         arch: Whose entries are replaced; ``None`` is the device's.
         timer: Milliseconds that a workload takes with a configuration, infinite if it cannot run; ``None`` measures.
-        pool: Runs :func:`fits`, and is shut down at the end; ``None`` starts one process for each core.
+        pool: Executor that compiles candidates; this function shuts it down. ``None`` starts a process per core.
         path: The table.
+        head_dims: Only entries of these.
 
     Returns:
         The path of the table.
 
     Raises:
-        BackendUnavailable: ``device`` is no CUDA device, or none whose architecture the table has.
+        BackendUnavailable: ``device`` is not a CUDA device, or the table has no entries for its architecture.
     """
     end = time.monotonic() + budget_s
     if arch is None:
@@ -201,6 +207,7 @@ def tune(
         fitting = {
             key: {config: compilers.submit(fits, config, key) for config in candidates(key)}
             for key in important(arch)
+            if key.head_dim in head_dims
         }
         for key, found in fitting.items():
             left = end - time.monotonic()
@@ -257,13 +264,11 @@ def measure(device: torch.device, workload: Workload, config: Config) -> float:
     """Milliseconds on the GPU, the median of up to 20 launches; infinite if it does not compile or run."""
     call = workload.prepare(device)
     try:
-        if workload.kernel in ("forward", "decode"):
-            launch = call.forward
-        else:
-            launch = partial(call.backward, *call.forward())
+        forward = workload.kernel in ("forward", "decode")
+        launch = call.forward if forward else partial(call.backward, *call.forward())
         with configs.forced(config, workload.kernel):
             return _median_ms(launch)
-    except Exception:  # what does not compile or exceeds shared memory is no candidate
+    except Exception:  # it does not compile, or exceeds shared memory
         return inf
 
 

@@ -1,9 +1,10 @@
-"""Compile kernels for a GPU that is not there, and read from the binaries what they cost.
+"""Compile the attention kernels without a GPU, and read registers, spills and instruction counts from the binaries.
 
-Registers, spills and instruction counts come from the disassembler that Triton brings along. Nothing here says
-how fast a kernel is. As a command, ``python -m pentatonic.attention.kernels.offline < requests.json`` compiles a list
-``[[arch, {option: value}, config or null], ...]`` of workloads (:mod:`pentatonic.attention.kernels.workload`), prints a
-JSON object for each, in two processes. (Tests ask this way: their own process holds Triton's interpreter.)
+The disassembler comes with Triton. Nothing here measures speed. As a command, in the folder ``benchmarks``,
+``python -m attention_tuning.offline < requests.json`` compiles a list of requests in two processes and prints one line
+of JSON for each. A request is ``[arch, {option: value}, config or null]``, its options those of
+:class:`attention_tuning.workload.Workload`. Tests use the command, because in their own process Triton's interpreter
+replaces the compiler.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from pentatonic.attention.kernels import configs
-from pentatonic.attention.kernels.configs import Config
-from pentatonic.attention.kernels.workload import Workload
+from attention_tuning.workload import Workload
+from pentatonic.attention.kernels import configs, launch
+from pentatonic.attention.kernels.configs import Config, Kernel, Key, Kind
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
+SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 """Largest shared memory of one program by architecture, in bytes."""
 
 
@@ -63,7 +64,7 @@ class Binary:
 
     @property
     def spill_bytes(self) -> int:
-        """Stack and local memory per thread: nothing but spilled registers puts any there."""
+        """Stack and local memory per thread in bytes; these kernels use it for spilled registers only."""
         return self.resources["STACK"] + self.resources["LOCAL"]
 
     @cached_property
@@ -106,7 +107,7 @@ def _opcode(text: str) -> str:
 
 @contextmanager
 def compile_only(arch: int, only: str | None = None) -> Iterator[list[Binary]]:
-    """Let launches inside compile for ``arch`` and run nothing; the list fills with what was compiled.
+    """Compile what is launched inside for ``arch`` without running it; yields the list of the binaries.
 
     Tensors may be on any device, ``meta`` included. Not with Triton's interpreter, and not thread-safe: the
     active driver of the process is replaced.
@@ -132,6 +133,19 @@ def compile_only(arch: int, only: str | None = None) -> Iterator[list[Binary]]:
         mock.patch.object(configs, "_arch", lambda _: configs.known_arch(divmod(arch, 10))),
     ):
         yield compiled
+
+
+@contextmanager
+def launch_parameters_of(arch: int) -> Iterator[None]:
+    """Take launch parameters from the table although tensors are on the CPU, where the interpreter's would be taken."""
+
+    def from_table(kernel: Kernel, q: torch.Tensor, kind: Kind) -> Config:
+        head_dim = 64 if q.shape[-1] <= 64 else 128
+        known = configs.known_arch(divmod(arch, 10))
+        return configs.lookup(Key(known, kernel, head_dim, q.dtype != torch.float32, kind))
+
+    with mock.patch.object(launch, "config_for", from_table):
+        yield
 
 
 def compile_workload(
@@ -164,14 +178,14 @@ def compile_workload(
 
 
 def describe(workload: Workload, arch: int, config: Config | None = None) -> list[dict[str, Any]]:
-    """What tests ask of the binaries of a workload, as plain numbers; of a failure, its message."""
+    """Resources and instructions of the binaries of a workload as plain numbers, or the compiler's message."""
     try:
-        return [_facts(binary) for binary in compile_workload(workload, arch, config, alone=False)]
-    except Exception as error:  # a compiler has many ways to fail, and all belong into the report
+        return [_summary(binary) for binary in compile_workload(workload, arch, config, alone=False)]
+    except Exception as error:  # whatever the compiler raises belongs in the report
         return [{"kernel": workload.kernel, "error": f"{type(error).__name__}: {error}"}]
 
 
-def _facts(binary: Binary) -> dict[str, Any]:
+def _summary(binary: Binary) -> dict[str, Any]:
     loops = [Counter(code.split(".")[0] for code in body) for body in binary.loops()]
     return {
         "kernel": binary.kernel,
@@ -185,7 +199,7 @@ def _facts(binary: Binary) -> dict[str, Any]:
 
 
 class _AbsentDevice:
-    """What the compiler asks a driver. The device number is the architecture: compiled kernels are kept by it."""
+    """Stands in for the driver while compiling. Its device number is the architecture, which keys Triton's cache."""
 
     def __init__(self, arch: int) -> None:
         self.arch = arch

@@ -1,6 +1,7 @@
-"""The attention kernels compiled for GPUs that are not here: spills, shared memory, tensor cores, instruction counts.
+"""The attention kernels compiled without a GPU: spills, shared memory, tensor cores, instruction counts.
 
-Another process compiles, since this one holds Triton's interpreter. What the table chooses is what is compiled.
+A child process compiles, because in this one Triton's interpreter may replace the compiler. The launch parameters are
+those of the table.
 """
 
 import importlib
@@ -19,16 +20,22 @@ import pytest
 import torch
 
 from pentatonic.attention import kernels
-from pentatonic.attention.kernels import configs, tuning
+from pentatonic.attention.kernels import configs
 from pentatonic.attention.kernels.configs import (
     ARCHS,
     INTERPRETED,
     Config,
     Entry,
 )
-from pentatonic.attention.kernels.offline import SHARED_LIMITS
-from pentatonic.attention.kernels.workload import Workload
 from pentatonic.errors import BackendUnavailable
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from attention_tuning import tuning
+from attention_tuning.offline import SHARED_LIMITS
+from attention_tuning.workload import Workload
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # The gradient kernels belong to one call: naming one compiles both, each as the table has it.
 FORWARD, BACKWARD, DECODE = Workload("forward"), Workload("query_gradient"), Workload("decode")
@@ -52,6 +59,10 @@ REPRESENTATIVE = [
     (80, replace(BACKWARD, bias="alibi_1d", dtype="float16")),
     (80, replace(DECODE, **LAST, head_dim=128)),
     (86, replace(FORWARD, head_dim=128)),
+    # GPUs newer than those of the table take the entries with the least shared memory.
+    (100, replace(FORWARD, **TRACK)),
+    (100, replace(BACKWARD, **TRACK, intervals=True, dtype="float16")),
+    (120, replace(BACKWARD, head_dim=128, right=0, rope="half")),
 ]
 
 # Equal tiles, so that instruction counts compare.
@@ -117,13 +128,13 @@ def everything():
 
 
 def compiled(requests, folder):
-    """The facts of the binaries of ``(arch, workload)`` or ``(arch, workload, config)`` requests, in their order."""
+    """Summaries of the binaries of ``(arch, workload)`` or ``(arch, workload, config)`` requests, in their order."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     words = [(arch, vars(workload), *(config or [None])) for arch, workload, *config in requests]
     done = subprocess.run(
-        [sys.executable, "-m", "pentatonic.attention.kernels.offline"],
+        [sys.executable, "-P", "-m", "attention_tuning.offline"],
         input=json.dumps(words),
-        env=environment | {"TRITON_CACHE_DIR": str(folder)},
+        env=environment | {"TRITON_CACHE_DIR": str(folder), "PYTHONPATH": str(BENCHMARKS)},
         capture_output=True,
         text=True,
     )
@@ -149,16 +160,17 @@ def complaints(arch, workload, binaries):
             yield f"{where} takes {binary['shared_bytes']} bytes of shared memory, flags {binary['flags']}"
         if binary["kernel"] not in MAIN:
             continue
-        tensor = {code.split(".")[0] for code in binary["opcodes"]} & {"HGMMA", "HMMA", "IMMA"}
+        tensor = {code.split(".")[0] for code in binary["opcodes"]} & {"HGMMA", "HMMA", "IMMA", "UTCHMMA"}
         half = workload.dtype != "float32"
-        expected = {"HGMMA" if arch == 90 and rows(binary) >= 64 else "HMMA"} if half else set()
+        large = {90: "HGMMA", 100: "UTCHMMA"}.get(arch, "HMMA")
+        expected = {large if rows(binary) >= 64 else "HMMA"} if half else set()
         if tensor != expected:
             yield f"{where} multiplies with {sorted(tensor)}, not {sorted(expected)}"
 
 
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory):
-    """The facts of what REPRESENTATIVE and PLAIN_LOOPS ask for, from one process: importing PyTorch takes its time."""
+    """Summaries of what REPRESENTATIVE and PLAIN_LOOPS ask for, from one process: importing PyTorch takes its time."""
     requests = REPRESENTATIVE + PLAIN_LOOPS
     return dict(zip(requests, compiled(requests, tmp_path_factory.mktemp("triton")), strict=True))
 
@@ -244,7 +256,16 @@ def test_candidates_are_few_and_distinct():
 
 @pytest.mark.parametrize(
     ("capability", "arch"),
-    [((8, 0), 80), ((8, 6), 86), ((8, 7), 86), ((8, 9), 86), ((9, 0), 90), ((10, 0), 90), ((12, 0), 86)],
+    [
+        ((8, 0), 80),
+        ((8, 6), 86),
+        ((8, 7), 86),
+        ((8, 9), 86),
+        ((9, 0), 90),
+        ((10, 0), 86),
+        ((11, 0), 86),
+        ((12, 0), 86),
+    ],
 )
 def test_every_gpu_takes_the_entries_of_a_known_one(capability, arch):
     assert configs.known_arch(capability) == arch
