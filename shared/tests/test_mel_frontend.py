@@ -383,5 +383,6 @@ def test_configurations_out_of_range(change):
 
 
 def test_unknown_preset_lists_all():
-    with pytest.raises(ConfigError, match=r"omar-rq-16k.*clap-default"):
+    with pytest.raises(ConfigError) as caught:
         MelFrontend.preset("omar")
+    assert all(name in str(caught.value) for name in PRESETS)

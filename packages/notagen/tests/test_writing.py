@@ -30,13 +30,10 @@ def test_every_format_is_written(tmp_path: Path) -> None:
     pytest.importorskip("verovio")
     stem = tmp_path / "7.1"  # a dot in the name is no suffix
     written = write_piece(RAW, stem, FORMATS)
-    assert {name: [path.name for path in paths] for name, paths in written.items()} == {
-        "abc": ["7.1.abc"],
-        "musicxml": ["7.1.musicxml"],
-        "midi": ["7.1.mid"],
-        "svg": ["7.1-1.svg"],
-        "pdf": ["7.1.pdf"],
-        "wav": ["7.1.wav"],
+    assert written.keys() == FORMATS.keys()
+    names = {name: [path.name for path in paths] for name, paths in written.items()}
+    assert names == {
+        name: ["7.1-1.svg" if name == "svg" else f"7.1{format.suffix}"] for name, format in FORMATS.items()
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for [p] in written.values())
     assert len(ET.parse(written["musicxml"][0]).findall("part")) == 2
@@ -89,7 +86,7 @@ def test_text_that_is_no_piece_still_gives_abc(tmp_path: Path) -> None:
     text = "K:C\nV:1\n[V:1]c [[ \ud800|\n"
     (path,) = write_piece(text, tmp_path / "a", ["abc"])["abc"]
     assert b"c [[ ?" in path.read_bytes()
-    for name in ("musicxml", "midi", "svg", "pdf", "wav"):
+    for name in FORMATS.keys() - {"abc"}:
         with pytest.raises(FormatError):
             write_piece(text, tmp_path / "b", [name])
     assert [child.name for child in tmp_path.iterdir()] == ["a.abc"]
@@ -105,7 +102,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> No
 
 
 def test_unknown_formats_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="formats has 'mp3'; allowed: abc, musicxml, midi, svg, pdf, wav"):
+    with pytest.raises(UsageError, match=f"formats has 'mp3'; allowed: {', '.join(FORMATS)}$"):
         write_piece(RAW, tmp_path / "a", ["abc", "mp3"])
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +114,9 @@ def test_engraving_without_its_extra_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 def test_one_entry_of_the_table_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, "lines", Format(".txt", lambda piece: piece.text.encode().splitlines()))
+    monkeypatch.setitem(
+        FORMATS, "lines", Format("lines", ".txt", lambda piece: piece.text.encode().splitlines())
+    )
     paths = write_piece("X:1\nK:C\n", tmp_path / "a", ["lines", "abc"])
     assert [path.name for path in paths["lines"]] == ["a-1.txt", "a-2.txt"]
     assert paths["lines"][1].read_bytes() == b"K:C"
@@ -127,3 +126,17 @@ def test_help_pages_name_every_format() -> None:
     for command in ("generate", "convert"):
         page = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
         assert ", ".join(FORMATS) in page
+
+
+def test_names_and_suffixes_of_formats() -> None:
+    assert all(name.isalnum() and name == name.lower() for name in FORMATS)
+    suffixes = [format.suffix for format in FORMATS.values()]
+    assert len(set(suffixes)) == len(suffixes) and all(suffix[0] == "." for suffix in suffixes)
+    help_page = CliRunner().invoke(app, ["convert", "--help"]).output
+    assert all(f"{name:<8}  {format.about}\n" in help_page for name, format in FORMATS.items())
+
+
+def test_names_of_voices_that_are_not_unicode(tmp_path: Path) -> None:
+    text = "L:1/8\nM:2/4\nK:C\nV:\ud800\n[V:\ud800]c2d2|]\n"
+    (path,) = write_piece(text, tmp_path / "a", ["midi"])["midi"]
+    assert [track.name for track in ScoreTick.from_midi(path.read_bytes()).tracks] == ["Voice ?"]

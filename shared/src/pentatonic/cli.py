@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
+from importlib import import_module, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NoReturn
@@ -38,6 +38,7 @@ __all__ = [
     "ProgressBar",
     "PushTarget",
     "WeightType",
+    "add_building_command",
     "emit_json",
     "experiments",
     "json_text",
@@ -209,6 +210,28 @@ def training_extra(feature: str, extra: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] not in ("omegaconf", "hydra", "accelerate"):
             raise
         raise MissingExtra(feature, extra) from error
+
+
+def add_building_command(app: typer.Typer, name: str, main: str, *, feature: str, help: str) -> None:
+    """Add a command that takes Hydra overrides: it trains a model, prepares its data or measures it.
+
+    Args:
+        app: The command line, from :func:`make_app`; the command needs the extra ``train`` of its distribution.
+        name: The command, such as ``train``.
+        main: ``"module:function"``, imported when the command runs; the function takes the overrides. A result with
+            a true ``interrupted`` ends the program with status 130.
+        feature: What needs the extra, as the start of a sentence, such as ``Training``.
+        help: For the help page; paragraphs are separated by empty lines.
+    """
+
+    def command(overrides: Overrides = None) -> None:
+        module, _, function = main.partition(":")
+        with training_extra(feature, f"{app.info.name}[train]"):
+            result = getattr(import_module(module), function)(overrides or [])
+        if getattr(result, "interrupted", False):
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+    app.command(name, help=help)(command)
 
 
 def experiments(package: str) -> str:

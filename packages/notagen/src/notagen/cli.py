@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from notagen.files.formats import FORMATS, check_formats
+from notagen.files.formats import FORMATS, check_formats, formats_help
 from pentatonic.cli import (
-    EXIT_INTERRUPTED,
     Device,
     JsonFlag,
     ModelSource,
-    Overrides,
     PushTarget,
     WeightType,
+    add_building_command,
     experiments,
     make_app,
     pick_device,
     run,
     show,
-    training_extra,
 )
 from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
@@ -181,21 +179,23 @@ def infill(
     print(out)
 
 
-@app.command()
+@app.command(
+    help=(
+        "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored.\n\n"
+        "Exit status 3: some files could not be converted; each one is named.\n\n" + formats_help()
+    )
+)
 def convert(
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
     ],
-    to: Annotated[str, typer.Option(help=f"What to write: {', '.join(FORMATS)}.")],
+    to: Annotated[str, typer.Option(help=f"Format: {', '.join(FORMATS)}.")],
     out: OutFolder,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
     timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Convert MusicXML to ABC and back, or write pages, MIDI or sound; folders are mirrored.
-
-    Exit status 3: some files could not be converted; each one is named.
-    """
+    """Convert scores."""
     check_formats([to], "--to")
     _make_folder(out)
     from notagen.files.convert import convert as convert_files
@@ -308,45 +308,37 @@ def demo(
     serve(_load(model, device, dtype), known, host=host, port=port, user=user, password=password)
 
 
-@app.command()
-def preprocess(overrides: Overrides = None) -> None:
-    """Turn folders of ABC and MusicXML into training data in 15 keys.
-
-    Takes Hydra overrides: notagen preprocess data.source=scores data.out=data/scores
-    """
-    with training_extra("Preparing data", "notagen[train]"):
-        from notagen.training.preprocess import main as preprocess_main
-
-        preprocess_main(overrides or [])
-
-
-@app.command(
+add_building_command(
+    app,
+    "preprocess",
+    "notagen.training.preprocess:main",
+    feature="Preparing data",
+    help=(
+        "Turn folders of ABC and MusicXML into training data in 15 keys.\n\n"
+        "Takes Hydra overrides: notagen preprocess data.source=scores data.out=data/scores"
+    ),
+)
+add_building_command(
+    app,
+    "train",
+    "notagen.training.train:main",
+    feature="Training",
     help=(
         "Pre-train or fine-tune a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: notagen train experiment=finetune data.train=augmented_train.jsonl optim.lr=1e-5\n\n"
         + experiments("notagen")
-    )
+    ),
 )
-def train(overrides: Overrides = None) -> None:
-    """Pre-train or fine-tune a model."""
-    with training_extra("Training", "notagen[train]"):
-        from notagen.training.train import main as train_main
-
-        result = train_main(overrides or [])
-    if result.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-
-
-@app.command()
-def evaluate(overrides: Overrides = None) -> None:
-    """Measure a model: loss, validity of its pieces, novelty against its training data.
-
-    Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl
-    """
-    with training_extra("Evaluating", "notagen[train]"):
-        from notagen.evaluation.evaluate import main as evaluate_main
-
-        evaluate_main(overrides or [])
+add_building_command(
+    app,
+    "evaluate",
+    "notagen.evaluation.evaluate:main",
+    feature="Evaluating",
+    help=(
+        "Measure a model: loss, validity of its pieces, novelty against its training data.\n\n"
+        "Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl"
+    ),
+)
 
 
 def _load(name: str, device: str, dtype: str) -> NotaGen:

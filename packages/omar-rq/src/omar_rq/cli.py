@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pentatonic.cli import (
-    EXIT_INTERRUPTED,
     BatchReport,
     Device,
     JsonFlag,
     ModelSource,
-    Overrides,
     PushTarget,
     WeightType,
+    add_building_command,
     emit_json,
     experiments,
     make_app,
     pick_device,
     run,
     show,
-    training_extra,
 )
 from pentatonic.errors import UsageError
 
@@ -195,45 +193,37 @@ def demo(
     report.raise_for_failures()
 
 
-@app.command(
+add_building_command(
+    app,
+    "train",
+    "omar_rq.training.train:main",
+    feature="Training",
     help=(
         "Pre-train a model; the same command continues a stopped run.\n\n"
         "Takes Hydra overrides: omar-rq train experiment=base data.root=data/music optim.lr=1e-4\n\n"
         + experiments("omar_rq")
-    )
+    ),
 )
-def train(overrides: Overrides = None) -> None:
-    """Pre-train a model."""
-    with training_extra("Training", "omar-rq[train]"):
-        from omar_rq.training.train import main as train_main
-
-        result = train_main(overrides or [])
-    if result.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-
-
-@app.command()
-def prepare(overrides: Overrides = None) -> None:
-    """Turn folders of audio into training data.
-
-    Takes Hydra overrides: omar-rq prepare input=music output=data/music sample_rate=16000
-    """
-    with training_extra("Preparing data", "omar-rq[train]"):
-        from omar_rq.training.prepare import main as prepare_main
-
-        prepare_main(overrides or [])
-
-
-@app.command()
-def stats(overrides: Overrides = None) -> None:
-    """Measure the mean and deviation of a model's front ends over a data folder.
-
-    Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json
-    """
-    with training_extra("Measuring statistics", "omar-rq[train]"):
-        from omar_rq.training.stats import main as stats_main
-
-        stats_main(overrides or [])
+add_building_command(
+    app,
+    "prepare",
+    "omar_rq.training.prepare:main",
+    feature="Preparing data",
+    help=(
+        "Turn folders of audio into training data.\n\n"
+        "Takes Hydra overrides: omar-rq prepare input=music output=data/music sample_rate=16000"
+    ),
+)
+add_building_command(
+    app,
+    "stats",
+    "omar_rq.training.stats:main",
+    feature="Measuring statistics",
+    help=(
+        "Measure the mean and deviation of a model's front ends over a data folder.\n\n"
+        "Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json"
+    ),
+)
 
 
 def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:

@@ -1,4 +1,9 @@
-"""Logarithms of mel spectrograms. Below their floor the gradient is zero."""
+"""Logarithms of mel spectrograms. Below their floor the gradient is zero.
+
+To add one: its name to :data:`Log` and its formula to :func:`compress` here (and to :func:`below_peak` if it is
+relative to the maximum of the signal), a line to the docstring of :class:`~pentatonic.mel.config.MelConfig`, and in
+``shared/tests/test_mel_frontend.py`` a branch to ``naive`` and an entry to ``VARIANTS``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from pentatonic.errors import ConfigError
 
 Log = Literal["log10_1p", "db", "db_below_peak", "whisper"]
 
@@ -36,6 +43,10 @@ def below_peak(values: Tensor, peak: Tensor, log: Log | None) -> Tensor:
         peak: Its maximum over the whole signal, in a shape that broadcasts.
         log: The logarithm.
     """
-    if log == "whisper":
-        return (torch.maximum(values, peak - 8) + 4) / 4
-    return (values - peak).clamp(min=-80)
+    match log:
+        case "whisper":
+            return (torch.maximum(values, peak - 8) + 4) / 4
+        case "db_below_peak":
+            return (values - peak).clamp(min=-80)
+        case _:
+            raise ConfigError(f"log {log!r} is not relative to the maximum of the signal")

@@ -23,8 +23,8 @@ from pentatonic.mel.filterbank import mel_filterbank
 from pentatonic.mel.framing import clipped, finite, segments
 from pentatonic.mel.presets import PRESETS
 
-# Neighbouring bands have few nonzero bins: one matrix product for each of four groups takes half the time of a
-# single product.
+# A band has few nonzero bins. Four groups of neighbouring bands, each multiplied with its own bins alone, take half the
+# time of one matrix product with all bins.
 _GROUPS = 4
 # Windowed samples per block: 1 MB, which fits the cache of a CPU; 64 MB, which keeps a GPU busy.
 _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**24

@@ -1,17 +1,23 @@
-"""Presets: the mel frontends that published models were trained with, by name.
+"""Presets: the mel frontends that models were trained with, by name.
 
-To add one:
+To add one, edit two files:
 
 1. Here, add an entry to :data:`PRESETS`: a name (the model, then what tells it from the model's other frontends) and
    a :class:`~pentatonic.mel.config.MelConfig`. ``sample_rate``, ``n_fft``, ``win_length``, ``hop_length``,
-   ``n_mels``, ``f_min`` and ``f_max`` are required; the other fields default to a power spectrogram without logarithm,
-   Slaney's mel scale and filter areas, and mirrored ends. Describe it in a line of the docstring below the table, which
-   the documentation shows.
-2. In ``shared/tests/test_mel_goldens.py``, add the name either to ``CASES``, with a folder of ``shared/tests/goldens``
-   that holds the output of the original, or to ``WITHOUT_GOLDEN``, with the reason.
+   ``n_mels``, ``f_min`` and ``f_max`` are required. The defaults of the other fields: ``power=2``, no logarithm
+   (``log=None``), ``mel_scale="slaney"``, filters of equal area (``norm="slaney"``), ``pad_mode="reflect"``, no mean
+   and deviation, the whole signal. Describe it in the docstring of ``PRESETS``, right below the entries, in a line that
+   starts with the name in double backquotes: the documentation shows it.
+2. In ``shared/tests/test_mel_goldens.py``, say what its numbers must be. Either add the name to ``CASES``, with a
+   folder in ``shared/tests/goldens`` that holds an output of the original program (``meta.json``: its configuration and
+   the tolerance; ``io.safetensors``: ``in.audio_int16`` and ``out.mel``); or add it to ``WITHOUT_GOLDEN``, with the
+   call of another library, such as torchaudio, that computes the same.
 
-No other file names presets: ``MelFrontend.preset(name)``, its error message, and the tests that compare every preset
-with a float64 transform and check streaming and batches read the table.
+Nothing else has to be changed: ``MelFrontend.preset(name)``, its error message, and the tests that compare every preset
+with a float64 transform, in one piece, in blocks and in batches, read ``PRESETS``.
+
+A logarithm that :class:`~pentatonic.mel.config.MelConfig` does not have yet goes into
+:mod:`pentatonic.mel.compression`, which says how.
 """
 
 from __future__ import annotations
@@ -89,13 +95,14 @@ PRESETS: Mapping[str, MelConfig] = MappingProxyType(
         "clap-default": replace(_CLAP, f_min=0.0),
     }
 )
-"""Frontend of each published model, by name.
+"""Frontends by name.
 
-- ``omar-rq-16k``: OMAR-RQ base and multicodebook, input and target. 62.5 frames per second.
-- ``omar-rq-24k``: OMAR-RQ, 24 kHz target of the older multi-feature configurations. 75 frames per second.
-- ``omar-rq-24k-newnorm``: OMAR-RQ, 24 kHz target of all released multi-feature models. 75 frames per second.
+- ``omar-rq-16k``: OMAR-RQ base and multicodebook: the input, and what the training targets are made of. 62.5 frames
+  per second.
+- ``omar-rq-24k``: OMAR-RQ: training targets of the older multi-feature configurations. 75 frames per second.
+- ``omar-rq-24k-newnorm``: OMAR-RQ: training targets of all released multi-feature models. 75 frames per second.
 - ``myna``: Myna, power without a logarithm. 31.25 frames per second.
-- ``myna-rpe``: Myna-RPE as trained and evaluated: decibels by the formula for amplitudes, applied to power, relative to
+- ``myna-rpe``: Myna-RPE as trained and evaluated: ``20 log10`` of the power, which is twice the decibels, relative to
   the maximum of the track. 100 frames per second.
 - ``cm3p``: CM3P, Whisper's log-mel in clips of 30 s. 100 frames per second.
 - ``clap``: CLAP as published with ``laion/clap-htsat-unfused``, one clip of 10 s. 1001 frames.

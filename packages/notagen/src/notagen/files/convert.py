@@ -30,6 +30,7 @@ from pentatonic.folder_run import find_files, mirrored, run_files, without_suffi
 #: Memory of one child, in bytes; a piece of a hundred pages needs a tenth of it.
 MEMORY_LIMIT = 4 << 30
 
+# Suffixes that folders are searched for, by kind; those of the kind that is written are left out.
 _SUFFIXES = {"abc": ABC_SUFFIXES, "musicxml": MUSICXML_SUFFIXES}
 _CHILD = f"{__name__}:convert_content"
 

@@ -1,7 +1,15 @@
 """The formats that a piece can be written in: one table, which commands, help pages and :func:`write_piece` read.
 
-To add a format, write a function that makes its content of an :class:`ExportPiece`, in a module of its own, and add a
-line to :data:`FORMATS`. Loading this module is quick: what makes a format is imported when it is used.
+To add a format:
+
+1. In a module of its own, beside :mod:`notagen.sound.midi`, write a function that makes the content of a file, of a
+   :class:`~notagen.sound.performance.Performance` (notes in seconds), of MusicXML, or of the text.
+2. Here, write a function that imports it and calls it with the part of :class:`ExportPiece` that it needs, as ``_midi``
+   does, and add an entry to :data:`FORMATS`. The name is one word in lower-case letters and digits, which help pages do
+   not break; no other format has its suffix.
+
+Commands, help pages, messages, and the tests of every format follow. The browser demo offers a choice of its own.
+Loading this module is quick: what makes a format is imported when it is used.
 """
 
 from __future__ import annotations
@@ -10,14 +18,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from pentatonic.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from notagen.sound.performance import Performance
 
 _WAV_SAMPLE_RATE = 44100
 
 
 class ExportPiece:
-    """A piece to write; what several formats need is made once.
+    """A piece to write; what several formats are made of is computed once.
 
     Args:
         text: One tune in ABC, in any layout, also as a model writes it.
@@ -34,6 +46,13 @@ class ExportPiece:
         return abc_to_musicxml(self.text)
 
     @cached_property
+    def performance(self) -> Performance:
+        """The piece as played: notes with their times, repeats played out."""
+        from notagen.sound.performance import perform
+
+        return perform(self.text)
+
+    @cached_property
     def pages(self) -> list[str]:
         """The engraved pages, as SVG documents."""
         from notagen.engraving import engrave
@@ -43,12 +62,12 @@ class ExportPiece:
 
 @dataclass(frozen=True)
 class Requirement:
-    """What has to be installed for a format.
+    """A dependency of a format that an installation may lack.
 
     Args:
-        module: That is looked for.
+        module: Module whose absence shows that it is missing.
         feature: What needs it, as the start of a sentence.
-        extra: That installs it.
+        extra: Extra that installs it.
     """
 
     module: str
@@ -61,11 +80,13 @@ class Format:
     """One way to write a piece.
 
     Args:
-        suffix: Of the file, such as ``.mid``.
-        make: Piece -> content of the file; or of several files, whose names then have numbers.
-        requirement: What may not be installed.
+        about: A few words for help pages.
+        suffix: Suffix of the file, such as ``.mid``.
+        make: Returns the content of the file, or a list with the contents of several files, which are numbered.
+        requirement: A dependency that may not be installed.
     """
 
+    about: str
     suffix: str
     make: Callable[[ExportPiece], bytes | list[bytes]]
     requirement: Requirement | None = None
@@ -86,9 +107,8 @@ def _abc(piece: ExportPiece) -> bytes:
 
 def _midi(piece: ExportPiece) -> bytes:
     from notagen.sound.midi import midi_bytes
-    from notagen.sound.performance import perform
 
-    return midi_bytes(perform(piece.text))
+    return midi_bytes(piece.performance)
 
 
 def _pdf(piece: ExportPiece) -> bytes:
@@ -100,20 +120,31 @@ def _pdf(piece: ExportPiece) -> bytes:
 def _wav(piece: ExportPiece) -> bytes:
     from notagen.sound.sound_file import sound_bytes
 
-    return sound_bytes(piece.text, ".wav", sample_rate=_WAV_SAMPLE_RATE)
+    return sound_bytes(piece.performance, ".wav", sample_rate=_WAV_SAMPLE_RATE)
 
 
 _ENGRAVING = Requirement("verovio", "Engraving", "notagen[engrave]")
 
 FORMATS = {
-    "abc": Format(".abc", _abc),
-    "musicxml": Format(".musicxml", lambda piece: piece.musicxml),
-    "midi": Format(".mid", _midi),
-    "svg": Format(".svg", lambda piece: [page.encode() for page in piece.pages], _ENGRAVING),
-    "pdf": Format(".pdf", _pdf, _ENGRAVING),
-    "wav": Format(".wav", _wav),
+    "abc": Format("ABC in standard layout", ".abc", _abc),
+    "musicxml": Format("MusicXML 4.0", ".musicxml", lambda piece: piece.musicxml),
+    "midi": Format("MIDI, repeats played out", ".mid", _midi),
+    "svg": Format(
+        "engraved pages, a file each",
+        ".svg",
+        lambda piece: [page.encode() for page in piece.pages],
+        _ENGRAVING,
+    ),
+    "pdf": Format("engraved pages", ".pdf", _pdf, _ENGRAVING),
+    "wav": Format("sound of a simple synthesiser", ".wav", _wav),
 }
 """Name -> format."""
+
+
+def formats_help() -> str:
+    """Return the formats as a paragraph for a help page, one on each line."""
+    lines = [f"  {name:<{max(map(len, FORMATS))}}  {format.about}" for name, format in FORMATS.items()]
+    return "\n".join(["\b", "Formats:", *lines])  # \b: click keeps the line breaks
 
 
 def check_formats(names: Iterable[str], argument: str) -> None:

@@ -1,4 +1,4 @@
-"""Files of a piece: ABC, MusicXML, MIDI, engraved pages and sound, each written whole or not at all."""
+"""Write the files of a piece in any of its formats, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_files(files: Mapping[str, bytes], stem: Path) -> list[Path]:
 
     Args:
         files: End of the name, such as ``.mid`` or ``-1.svg`` -> content.
-        stem: The rest of the name.
+        stem: Path without that end.
 
     Raises:
         CheckpointError: A file cannot be written.

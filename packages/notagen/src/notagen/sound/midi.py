@@ -34,7 +34,8 @@ def midi_bytes(performance: Performance) -> bytes:
             minor = key.mode in ("min", "aeo")
             score.key_signatures.append(KeySignatureTick(_ticks(position), key.fifths, int(minor)))
     for track in performance.tracks:
-        written = TrackTick(track.name or f"Voice {track.voice}", track.programme, track.percussion)
+        name = (track.name or f"Voice {track.voice}").encode(errors="replace").decode()
+        written = TrackTick(name, track.programme, track.percussion)
         for note in track.notes:
             start, end = _ticks(note.position), _ticks(note.position + note.length)
             written.notes.append(NoteTick(start, max(end - start, 1), note.pitch, note.velocity))

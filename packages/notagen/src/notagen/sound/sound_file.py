@@ -5,17 +5,23 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from notagen.sound.performance import Performance
 from notagen.sound.synth import render_audio
 from pentatonic import audio
 
 
 def sound_bytes(
-    text: str, suffix: str, *, sample_rate: int, subtype: str = "PCM_16", max_duration_s: float = 600.0
+    piece: str | Performance,
+    suffix: str,
+    *,
+    sample_rate: int,
+    subtype: str = "PCM_16",
+    max_duration_s: float = 600.0,
 ) -> bytes:
     """Play a piece into an audio file.
 
     Args:
-        text: One tune in ABC, in any layout.
+        piece: One tune in ABC, in any layout, or its performance.
         suffix: Of the kind of file, such as ``.wav``; one that :func:`pentatonic.audio.save` writes.
         sample_rate: In Hz.
         subtype: Encoding, as for :func:`pentatonic.audio.save`.
@@ -29,7 +35,7 @@ def sound_bytes(
         InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
         AudioError: The sound cannot be encoded.
     """
-    samples = render_audio(text, sample_rate=sample_rate, max_duration_s=max_duration_s)
+    samples = render_audio(piece, sample_rate=sample_rate, max_duration_s=max_duration_s)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"piece{suffix}")
         audio.save(path, samples, sample_rate, subtype=subtype)

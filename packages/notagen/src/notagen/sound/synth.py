@@ -70,11 +70,13 @@ _FAMILIES = {
 }  # fmt: skip
 
 
-def render_audio(text: str, *, sample_rate: int = 44100, max_duration_s: float = 600.0) -> Tensor:
+def render_audio(
+    piece: str | Performance, *, sample_rate: int = 44100, max_duration_s: float = 600.0
+) -> Tensor:
     """Render a piece with the built-in synthesiser.
 
     Args:
-        text: One tune in ABC, in any layout; repeats and endings are played out.
+        piece: One tune in ABC, in any layout, or its performance; repeats and endings are played out.
         sample_rate: In Hz, 8000 to 192000.
         max_duration_s: Time at which a longer piece is faded out; at most an hour.
 
@@ -90,7 +92,8 @@ def render_audio(text: str, *, sample_rate: int = 44100, max_duration_s: float =
         raise UsageError(f"sample_rate: {sample_rate} is not in {_SAMPLE_RATES[0]}..{_SAMPLE_RATES[-1]} Hz")
     if not 0 < max_duration_s <= MAX_DURATION_S:
         raise UsageError(f"max_duration_s: {max_duration_s} is not in 0..{MAX_DURATION_S:g} s")
-    samples = _mixed(perform(text), sample_rate, max_duration_s)
+    performance = perform(piece) if isinstance(piece, str) else piece
+    samples = _mixed(performance, sample_rate, max_duration_s)
     peak = float(np.abs(samples).max())
     if peak > 0:
         samples *= PEAK / peak
