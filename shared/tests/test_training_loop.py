@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -43,6 +44,7 @@ from pentatonic.training import (
     TrainerConfig,
     TrainResult,
     mix_seed,
+    report_run,
     warmup_cosine,
 )
 from pentatonic.training.interruption import StopRequest
@@ -507,6 +509,30 @@ def test_missing_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_validation_needs_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="val_every is 2"):
         make_trainer(tmp_path, val_every=2)
+
+
+def test_where_a_run_ended_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = train(tmp_path)
+    model = tmp_path / "checkpoints" / "step-00000009"
+    capsys.readouterr()
+    assert report_run(result, tmp_path) is result
+    assert capsys.readouterr().out == f"{tmp_path} is finished, at step 9; the model is {model}\n"
+    report_run(train(tmp_path), tmp_path)
+    assert capsys.readouterr().out == f"{tmp_path} was finished already, at step 9; the model is {model}\n"
+    (tmp_path / "best").mkdir()
+    report_run(result, tmp_path)
+    assert capsys.readouterr().out.endswith(f"; the model is {tmp_path / 'best'}\n")
+    stopped = replace(result, step=3, interrupted=True)
+    report_run(stopped, tmp_path)
+    out, err = capsys.readouterr()
+    assert (
+        not out and err == f"{tmp_path} was stopped at step 3, which is saved; the same command continues\n"
+    )
+    monkeypatch.setenv("RANK", "1")
+    report_run(stopped, tmp_path)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_progress_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file as load_tensors
 
 from notagen.codec import encode_train
-from notagen.export import export, index_prompts, prompt_table
+from notagen.export import export
 from notagen.generation.decoding import Limits, Request, generate
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.notation.validation import validate
-from notagen.prompts import model_prompts
-from notagen.training.index import Entry, Index, write_index
+from notagen.prompts import model_prompts, prompt_table
+from notagen.training.index import Entry, Index, index_prompts, write_index
 from notagen.weights import BUNDLED, from_pretrained, save_pretrained
 from pentatonic.errors import ConfigError, UsageError
 

@@ -115,6 +115,16 @@ def test_checkpoints_best_and_run_load_as_models(finished, tmp_path):
         from_pretrained(tmp_path)
 
 
+def test_a_run_knows_the_prompts_of_its_pieces_and_of_the_model_it_started_from(data, finished, tmp_path):
+    for source in (finished, finished / "best", newest(finished)):
+        assert [p.text for p in model_prompts(source)] == ["%Folk\n%Anon\n%Flute\n"]
+    start = tmp_path / "start"
+    save_pretrained(from_pretrained(finished), start, notes={"prompts.json": {"Old": {"Nobody": ["Lute"]}}})
+    main(overrides(data, tmp_path / "run", f"init_from={start}", "trainer.max_steps=1"))
+    texts = [p.text for p in model_prompts(tmp_path / "run")]
+    assert texts == ["%Old\n%Nobody\n%Lute\n", "%Folk\n%Anon\n%Flute\n"]
+
+
 def test_an_export_in_half_precision_knows_its_prompts_and_training(data, finished, tmp_path):
     index = data / "augmented_train.jsonl"
     export(finished, tmp_path / "model", index=index, dtype=torch.float16)

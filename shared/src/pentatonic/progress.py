@@ -37,11 +37,11 @@ class ProgressBar(Generic[T]):
 
     _display: ClassVar[RichProgress | None] = None  # a terminal has one live display, which all bars share
 
-    def __init__(self, work: Iterable[T] | int | None, description: str) -> None:
+    def __init__(self, work: Iterable[T] | int | None, description: str, done: int = 0) -> None:
         self._items: Iterable[Any] | None = range(work) if isinstance(work, int) else work
         self.total = len(self._items) if isinstance(self._items, Sized) else None
         self.description = description
-        self.done = 0
+        self.done = done
         self._note = ""
         self._silent = os.environ.get("RANK", "0") != "0"
         self._task: Any = None
@@ -56,9 +56,9 @@ class ProgressBar(Generic[T]):
             display.start()
         if ProgressBar._display is not None:
             text = printable(self.description)
-            self._task = ProgressBar._display.add_task(text, total=self.total, note="")
+            self._task = ProgressBar._display.add_task(text, total=self.total, completed=self.done, note="")
         else:
-            self._print_line("started")
+            self._print_line("continued" if self.done else "started")
         return self
 
     def __exit__(
@@ -71,7 +71,8 @@ class ProgressBar(Generic[T]):
         elif self._task is not None and display is not None:
             display.remove_task(self._task)
         elif self._task is None and not self._silent:
-            self._print_line("done" if kind is None else "stopped")
+            complete = kind is None and (self.total is None or self.done >= self.total)
+            self._print_line("done" if complete else "stopped")
         self._task, self._owns_display = None, False
 
     def advance(self, n: int = 1, note: str = "") -> None:
@@ -112,27 +113,28 @@ class ProgressBar(Generic[T]):
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         if self.total:
             count += f" ({100 * self.done // self.total}%)"
-        elapsed = "" if state == "started" else f"{self._printed_s - self._started_s:.1f} s"
+        elapsed = "" if state in ("started", "continued") else f"{self._printed_s - self._started_s:.1f} s"
         parts = [part for part in (count, elapsed, self._note, state) if part]
         print(printable(f"{self.description}: {', '.join(parts)}"), file=sys.stderr, flush=True)
 
 
 @overload
-def progress(work: int | None, description: str) -> ProgressBar[int]: ...
+def progress(work: int | None, description: str, *, done: int = 0) -> ProgressBar[int]: ...
 @overload
 def progress(work: Iterable[T], description: str) -> ProgressBar[T]: ...
-def progress(work: Iterable[T] | int | None, description: str) -> ProgressBar[Any]:
+def progress(work: Iterable[T] | int | None, description: str, *, done: int = 0) -> ProgressBar[Any]:
     """Show progress on standard error: a bar on a terminal, plain lines elsewhere.
 
     Args:
         work: What to iterate over, or a number of steps, or None where the number is not known.
         description: A few words, such as ``"embedding"``.
+        done: Steps that were done before.
 
     Returns:
         The bar. Iterate over it, ``for path in progress(paths, "embedding")``, or call its methods:
         ``with progress(1000, "training") as bar: bar.advance(1, note="loss 1.23")``.
     """
-    return ProgressBar(work, description)
+    return ProgressBar(work, description, done)
 
 
 def printable(text: str) -> str:

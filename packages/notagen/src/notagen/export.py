@@ -7,15 +7,13 @@ tensor names). Both get a model card, and ``prompts.json`` where the model knows
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import astuple
 from pathlib import Path
 
 import torch
 
 from notagen.card import model_card
-from notagen.prompts import PROMPTS_FILE, Prompt, model_prompts, prompts
-from notagen.training.index import Index
+from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table, prompts
+from notagen.training.index import Index, index_prompts
 from notagen.weights import from_pretrained, save_pretrained, to_upstream
 from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
@@ -77,16 +75,3 @@ def export(
             (folder / "README.md").write_text(card, encoding="utf-8")
     from_pretrained(out.resolve())  # not by its name, which a bundled model may have
     return out
-
-
-def index_prompts(index: Index) -> tuple[Prompt, ...]:
-    """Return the prompts of three lines that the pieces of an index have, sorted."""
-    return tuple(Prompt(*lines) for lines in sorted({e.prompt for e in index.entries if len(e.prompt) == 3}))
-
-
-def prompt_table(known: Iterable[Prompt]) -> dict[str, dict[str, list[str]]]:
-    """Return the content of ``prompts.json``: period, then composer, then the instrumentations."""
-    table: dict[str, dict[str, list[str]]] = {}
-    for period, composer, instrumentation in map(astuple, known):
-        table.setdefault(period, {}).setdefault(composer, []).append(instrumentation)
-    return table

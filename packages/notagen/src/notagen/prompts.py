@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from pentatonic.checkpoint import model_directory
 from pentatonic.errors import ConfigError, UsageError
 
 PROMPTS_FILE = "prompts.json"
@@ -54,18 +55,19 @@ def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
     """Return the combinations that a model was trained on, without loading or downloading the model.
 
     Args:
-        model: Bundled name, model directory or file, or any other name of a model.
+        model: Bundled name, model directory or file, folder of a training run, or any other name of a model.
 
     Returns:
         The combinations of ``prompts.json`` in the model's directory; without such a file those of the released models,
         or none for the released pre-trained models.
 
     Raises:
+        CheckpointError: It is the folder of a run without an intact checkpoint.
         ConfigError: ``prompts.json`` is not a table of periods, composers and instrumentations.
     """
     bundled = Path(str(files("notagen"))) / "checkpoints" / model
     path = bundled if bundled.is_dir() else Path(model).expanduser()
-    table = (path.parent if path.is_file() else path) / PROMPTS_FILE
+    table = (path.parent if path.is_file() else model_directory(path)) / PROMPTS_FILE
     if table.is_file():
         try:
             return _combinations(json.loads(table.read_text(encoding="utf-8")))
@@ -117,6 +119,14 @@ def find_prompt(
     allowed = [prompt for prompt in known if _has(prompt, {near: wanted[near]})]
     whole = _listing(allowed, kinds=tuple(names), separator=" / ")
     raise UsageError(f"{said} is not a prompt of this model; allowed with this {near}: {whole}")
+
+
+def prompt_table(known: Iterable[Prompt]) -> dict[str, dict[str, list[str]]]:
+    """Return the content of ``prompts.json``: period, then composer, then the instrumentations."""
+    table: dict[str, dict[str, list[str]]] = {}
+    for period, composer, instrumentation in map(astuple, known):
+        table.setdefault(period, {}).setdefault(composer, []).append(instrumentation)
+    return table
 
 
 def _combinations(table: dict[str, dict[str, list[str]]]) -> tuple[Prompt, ...]:

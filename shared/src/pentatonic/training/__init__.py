@@ -10,7 +10,7 @@ from pentatonic.training.config import (
     config_yaml,
 )
 from pentatonic.training.loader import ItemKey, KeyedDataset, TrainLoader
-from pentatonic.training.loop import Trainer, TrainResult
+from pentatonic.training.loop import Trainer, TrainResult, report_run
 from pentatonic.training.schedules import Schedule, constant, warmup_cosine, warmup_linear
 from pentatonic.training.seeding import StepContext, mix_seed
 
@@ -29,6 +29,7 @@ __all__ = [
     "config_yaml",
     "constant",
     "mix_seed",
+    "report_run",
     "warmup_cosine",
     "warmup_linear",
 ]

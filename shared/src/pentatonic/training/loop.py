@@ -6,10 +6,12 @@ import hashlib
 import json
 import logging
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pentatonic.checkpoint import atomic_directory, atomic_file, prune, rng_state, set_rng_state
+from pentatonic.checkpoint import (
+    atomic_directory,
+    atomic_file,
+    model_directory,
+    prune,
+    rng_state,
+    set_rng_state,
+)
 from pentatonic.cli import ProgressBar, progress, run_manifest
 from pentatonic.errors import ConfigError, PentatonicError, RunFolderInUse
 from pentatonic.provenance import distribution_version
@@ -44,11 +53,13 @@ class TrainResult:
         step: Optimizer steps done in the whole run.
         metrics: The latest value of each metric, as logged; names of validation metrics start with ``val_``.
         interrupted: Whether a signal stopped the run early; a new run goes on from there.
+        first_step: Optimizer steps that were done before this call.
     """
 
     step: int
     metrics: dict[str, float]
     interrupted: bool
+    first_step: int = field(default=0, compare=False)  # of the call, not of the run
 
 
 class _Forward(nn.Module):
@@ -168,8 +179,8 @@ class Trainer:
             self._lock(held)
             try:
                 self._start()
-                with progress(self.config.max_steps, "training") as bar:
-                    bar.advance(self.step)
+                first_step = self.step
+                with progress(self.config.max_steps, "training", done=first_step) as bar:
                     interrupted = self._run(stop, bar)
                 if interrupted:
                     self._record_interruption(stop)
@@ -179,7 +190,7 @@ class Trainer:
                 if self._log is not None:
                     self._log.close()
                 self.processes.stop_trackers()
-        return TrainResult(self.step, dict(self._latest), interrupted)
+        return TrainResult(self.step, dict(self._latest), interrupted, first_step)
 
     # Setting up
 
@@ -430,6 +441,26 @@ class Trainer:
 
     def _config_sha256(self) -> str:
         return hashlib.sha256(self.config_text.encode()).hexdigest()
+
+
+def report_run(result: TrainResult, run_dir: str | Path) -> TrainResult:
+    """Print where a run ended and which model it left: ``best``, where the run keeps it, or the newest checkpoint.
+
+    Returns:
+        ``result``.
+    """
+    run_dir = Path(run_dir)
+    if os.environ.get("RANK", "0") != "0":
+        return result
+    if result.interrupted:
+        stopped = f"{run_dir} was stopped at step {result.step}, which is saved; the same command continues"
+        print(stopped, file=sys.stderr)
+        return result
+    best = run_dir / "best"
+    model = best if best.is_dir() else model_directory(run_dir)
+    state = "was finished already" if result.first_step == result.step else "is finished"
+    print(f"{run_dir} {state}, at step {result.step}; the model is {model}")
+    return result
 
 
 def _accumulate(totals: dict[str, Tensor], outputs: Mapping[str, Tensor]) -> None:

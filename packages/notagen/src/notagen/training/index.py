@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from notagen.notation.keys import major_key
+from notagen.prompts import Prompt
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import FormatError, InputError
 
@@ -128,6 +129,11 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
+
+
+def index_prompts(index: Index) -> tuple[Prompt, ...]:
+    """Return the prompts of three lines that the pieces of an index have, sorted."""
+    return tuple(Prompt(*lines) for lines in sorted({e.prompt for e in index.entries if len(e.prompt) == 3}))
 
 
 def _lines(value: Any) -> tuple[str, ...]:

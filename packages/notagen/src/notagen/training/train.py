@@ -28,8 +28,9 @@ from torch import nn
 from torch.optim import AdamW
 
 from notagen.model import NotaGen, NotaGenConfig
+from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table
 from notagen.training.data import Keys, PieceDataset, collate
-from notagen.training.index import Index
+from notagen.training.index import Index, index_prompts
 from notagen.training.objective import NotaGenTraining
 from notagen.weights import from_pretrained, save_pretrained, write_config
 from pentatonic.errors import ConfigError
@@ -42,6 +43,7 @@ from pentatonic.training import (
     TrainResult,
     compose_config,
     config_yaml,
+    report_run,
 )
 
 
@@ -108,7 +110,8 @@ def train(config: TrainConfig) -> TrainResult:
         seed=config.trainer.seed,
         keys=cast(Keys, data.keys),
     )
-    train_data = pieces(Index(data.train))
+    index = Index(data.train)
+    train_data = pieces(index)
     val_data = pieces(Index(data.val), random=False) if data.val else None
     if val_data is None:
         config.trainer.val_every = 0
@@ -132,7 +135,9 @@ def train(config: TrainConfig) -> TrainResult:
         config=config.trainer,
         run_dir=run_dir,
         resolved_config=config_yaml(config),
-        on_save=partial(_complete_checkpoint, run_dir, config.trainer),
+        on_save=partial(
+            _complete_checkpoint, run_dir, config.trainer, _known_prompts(index, config.init_from)
+        ),
     )
     return trainer.fit()
 
@@ -165,10 +170,19 @@ def _start_from(name_or_path: str, module: NotaGenTraining) -> None:
     module.load_state_dict(model.state_dict())
 
 
-def _complete_checkpoint(run_dir: Path, trainer: TrainerConfig, folder: Path, module: nn.Module) -> None:
+def _known_prompts(index: Index, init_from: str | None) -> dict[str, Any]:
+    """Prompts of the training pieces and of the model that the run starts from, as the content of ``prompts.json``."""
+    earlier = () if init_from is None else model_prompts(init_from)
+    return prompt_table(dict.fromkeys((*earlier, *index_prompts(index))))
+
+
+def _complete_checkpoint(
+    run_dir: Path, trainer: TrainerConfig, known_prompts: dict[str, Any], folder: Path, module: nn.Module
+) -> None:
     """Make a checkpoint loadable as a model, and keep a copy when its validation loss is the lowest so far."""
     assert isinstance(module, NotaGen)
     write_config(module.config, folder)
+    (folder / PROMPTS_FILE).write_text(json.dumps(known_prompts, indent=2) + "\n", encoding="utf-8")
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     step, best = state["step"], run_dir / "best"
     measured = trainer.val_every and (step % trainer.val_every == 0 or step == trainer.max_steps)
@@ -176,22 +190,12 @@ def _complete_checkpoint(run_dir: Path, trainer: TrainerConfig, folder: Path, mo
     record = best / "best.json"
     lowest = json.loads(record.read_text(encoding="utf-8"))["val_loss"] if record.is_file() else math.inf
     if loss is not None and loss < lowest:
-        save_pretrained(module, best, notes={"best.json": {"step": step, "val_loss": loss}})
+        save_pretrained(
+            module, best, notes={"best.json": {"step": step, "val_loss": loss}, PROMPTS_FILE: known_prompts}
+        )
 
 
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.train=data/notagen/augmented_train.jsonl``."""
     config = compose_config("notagen.conf", overrides, TrainConfig, config_name="train")
-    run_dir = Path(config.run_dir)
-    earlier = _checkpoints(run_dir)
-    result = train(config)
-    if not result.interrupted:
-        newest, best = _checkpoints(run_dir)[-1], run_dir / "best"
-        state = "was finished already" if newest in earlier else "is finished"
-        model = best if best.is_dir() else newest
-        print(f"{run_dir} {state}, at step {result.step}; the model is {model}")
-    return result
-
-
-def _checkpoints(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / "checkpoints").glob("step-*"))
+    return report_run(train(config), config.run_dir)

@@ -34,6 +34,7 @@ from pentatonic.training import (
     TrainResult,
     compose_config,
     config_yaml,
+    report_run,
 )
 
 
@@ -131,4 +132,5 @@ def write_model_config(config: ModelConfig, folder: Path, _module: nn.Module) ->
 
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.root=data/music``."""
-    return train(compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train"))
+    config = compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train")
+    return report_run(train(config), config.run_dir)
