@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from omar_rq.config import ModelConfig
 from omar_rq.export import export
-from omar_rq.training.train import main
+from omar_rq.training.train import TrainConfig, main
 from omar_rq.weights import from_pretrained
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import CheckpointError, ConfigError, UsageError
@@ -249,17 +249,19 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_to_a_model(name):
-    from omar_rq.training.train import TrainConfig
-
     config = compose_config("omar_rq.conf", [f"experiment={name}", "data.root=somewhere"], TrainConfig)
     model = ModelConfig.from_dict(config.model)
     assert model.targets
     assert model.quantizer is not None
     assert config.run_dir == f"runs/omar-rq/{name}"
     assert config.trainer.max_steps > config.schedule.warmup_steps
-    assert config.schedule.decay == "cosine"
+    rates = [target.frame_rate / target.patch_size[1] for target in model.targets]
+    assert rates == pytest.approx([model.embedding_rate_hz] * len(rates))
 
 
 def test_the_released_models_have_experiments_of_their_own():
     released = {"base", "multicodebook", "multifeature", "multifeature-25hz", "multifeature-25hz-fsq"}
     assert released | {"tiny", "small", "huge", "debug"} <= set(EXPERIMENTS)
+    for name in EXPERIMENTS:
+        config = compose_config("omar_rq.conf", [f"experiment={name}", "data.root=somewhere"], TrainConfig)
+        assert config.schedule.decay == "cosine" or name not in released

@@ -38,7 +38,9 @@ app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked a
 DEFAULT_MODEL = "notagen-tiny"
 LARGEST_SEED = 2**32 - 1
 
-ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, weights file or hub id.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Bundled name, directory, run folder, weights file or hub id.")
+]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
@@ -235,7 +237,7 @@ def validate(
 @app.command()
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Bundled name, directory, file or hub id; none: list the models.")
+        str | None, typer.Argument(help="Bundled name, directory, run folder, file or hub id; none: list the models.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -33,7 +33,7 @@ app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token predi
 DEFAULT_MODEL = "omar-rq-tiny"
 
 Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory or hub id.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")

@@ -252,9 +252,7 @@ def _check_heads(net: ConformerConfig | TransformerConfig) -> None:
         )
 
 
-FRONTENDS: dict[str, type] = {
-    c.name: c for c in (MelFrontendConfig, CQTConfig, WaveformConfig, EncodecConfig)
-}
+FRONTENDS: dict[str, type] = {c.name: c for c in typing.get_args(FrontendConfig)}
 TRUNKS: dict[str, type] = {c.name: c for c in (ConformerConfig, TransformerConfig)}
 
 

@@ -6,6 +6,7 @@ configuration, and within one codebook by codebook.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
@@ -45,7 +46,8 @@ class Tokenizer(nn.Module):
         quantizers: One list per target, one quantiser per codebook.
 
     Raises:
-        ConfigError: The configuration has no targets or no quantiser, or targets of another sample rate.
+        ConfigError: The configuration has no targets or no quantiser, or targets of another sample rate or
+            number of tokens per second.
     """
 
     def __init__(self, config: ModelConfig, input_frontend: Frontend) -> None:
@@ -63,6 +65,13 @@ class Tokenizer(nn.Module):
                 )
             shared = target == input_frontend.config
             self.frontends.append(input_frontend if shared else build_frontend(target))
+            rate_hz = target.frame_rate / target.patch_size[1]
+            if not math.isclose(rate_hz, config.embedding_rate_hz, rel_tol=1e-3):
+                raise ConfigError(
+                    f"target {target.name} has patches of {target.patch_size[1]} frames, {rate_hz:g} tokens per "
+                    f"second, but the input has {config.embedding_rate_hz:g}; allowed: the same rate, which takes "
+                    f"patches of {target.frame_rate / config.embedding_rate_hz:g} frames (patch_size of this target)"
+                )
             patch_dim = target.patch_size[0] * target.patch_size[1]
             self.quantizers.append(build_quantizers(config.quantizer, patch_dim))
 

@@ -12,6 +12,7 @@ without bias: its row and its column are 0, and what the tensors hold for it is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -140,7 +141,7 @@ class KeyBias:
 
 Bias = Alibi1D | Alibi2D | Directional | Raw | KeyBias
 # torch.compile of PyTorch 2.9 does not follow isinstance with a union.
-BIASES = (Alibi1D, Alibi2D, Directional, Raw, KeyBias)
+BIASES = get_args(Bias)
 
 
 class Mask:

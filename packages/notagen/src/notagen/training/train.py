@@ -54,7 +54,8 @@ class DataConfig:
     Args:
         train: Index of the pieces, as ``notagen preprocess`` writes it.
         val: Index for validation, in the original key and from the start of each piece; None: no validation.
-        keys: ``uniform`` over all 15 keys, ``near`` the piece's own, or the ``original`` one.
+        keys: ``uniform``: any of the 15 keys; ``near``: at most three semitones from the piece's own, near ones more
+            often; ``original``: the piece's own.
         batch_size: Pieces per process and forward pass.
         num_workers: Loader processes.
     """
