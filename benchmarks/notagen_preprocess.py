@@ -8,7 +8,7 @@ piece is cleaned, cut in voices and bars, and written interleaved and in 15 keys
 
 The original's way is written with the same building blocks (its transposition is taken to cost as much as ours, key
 by key), but as the original goes about it: the tune is brought back to text for every key and cut in voices and bars
-again, and the file of a key is written anew, from its first line on, after every bar. Both must write the same text.
+again, and the file of a key is written again, from its first line on, after every bar. Both must write the same text.
 Times are CPU seconds of one process, system time included.
 """
 

@@ -237,7 +237,8 @@ def validate(
 @app.command()
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Bundled name, directory, run folder, file or hub id; none: list the models.")
+        str | None,
+        typer.Argument(help="Bundled name, directory, run folder, file or hub id; none: list the models."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -19,7 +19,7 @@ from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
 from pentatonic.model_card import read_training
 
-FORMATS = ("safetensors", "upstream")
+MODEL_FORMATS = ("safetensors", "upstream")
 HEAD_WIDTH = 64
 """Width of an attention head in the original, whose loader divides the width of a model by it."""
 
@@ -51,8 +51,8 @@ def export(
         InputError: The index cannot be read.
         HubError, ConfigError, CheckpointError, WeightsError: There is no usable model at ``source``.
     """
-    if format not in FORMATS:
-        raise UsageError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    if format not in MODEL_FORMATS:
+        raise UsageError(f"format is {format!r}; allowed: {', '.join(MODEL_FORMATS)}")
     out = Path(out)
     known = model_prompts(source) if index is None else index_prompts(Index(index))
     notes = {} if known == prompts() else {PROMPTS_FILE: prompt_table(known)}

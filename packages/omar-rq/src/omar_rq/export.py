@@ -18,7 +18,7 @@ from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
 from pentatonic.model_card import read_training
 
-FORMATS = ("safetensors", "upstream")
+MODEL_FORMATS = ("safetensors", "upstream")
 
 
 def export(
@@ -59,8 +59,8 @@ def write_model(
 
     ``card`` is the text of the model card; ``None``: no card is written.
     """
-    if format not in FORMATS:
-        raise UsageError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    if format not in MODEL_FORMATS:
+        raise UsageError(f"format is {format!r}; allowed: {', '.join(MODEL_FORMATS)}")
     model = model.to(dtype)
     if format == "safetensors":
         save_pretrained(model, out, card=card)

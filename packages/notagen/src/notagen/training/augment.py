@@ -27,7 +27,7 @@ _NOTES = re.compile(
 
 
 @dataclass(frozen=True)
-class Tune:
+class ConvertedTune:
     """Outcome of one tune of a source file.
 
     Args:
@@ -47,7 +47,7 @@ class Tune:
     skipped: str = ""
 
 
-def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: float) -> list[Tune]:
+def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: float) -> list[ConvertedTune]:
     """Write all tunes of one file in all keys.
 
     Args:
@@ -71,9 +71,9 @@ def convert_file(file: Path, name: str, *, out: Path, min_bars: int, timeout_s: 
                 for place, (number, text) in enumerate(texts, 1)
             ]
     except TimeLimitExceeded as error:
-        return [Tune(error=(InputError.__name__, str(error)))]
+        return [ConvertedTune(error=(InputError.__name__, str(error)))]
     except (PentatonicError, OSError) as error:
-        return [Tune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
+        return [ConvertedTune(error=(type(error).__name__, str(error).removeprefix(f"{file}:").strip()))]
 
 
 def convert_in_child(request: Message) -> Message:
@@ -96,20 +96,20 @@ def convert_in_child(request: Message) -> Message:
     return Message([asdict(tune) for tune in tunes])
 
 
-def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -> Tune:
+def _convert_tune(number: str, text: str, name: str, out: Path, min_bars: int) -> ConvertedTune:
     try:
         tune = prepare_tune(text)
         if tune.bar_count < min_bars:
-            return Tune(number, skipped=f"{tune.bar_count} bars are fewer than min_bars={min_bars}")
+            return ConvertedTune(number, skipped=f"{tune.bar_count} bars are fewer than min_bars={min_bars}")
         movable = Movable(tune)
         keys = {key: omit_rests(movable.to(key)) for key in MAJOR_KEYS}
     except PentatonicError as error:
-        return Tune(number, error=(type(error).__name__, str(error)))
+        return ConvertedTune(number, error=(type(error).__name__, str(error)))
     whole = interleaved(tune)
     _write(out / INTERLEAVED / f"{name}.abc", whole)
     for key, augmented in keys.items():
         _write(out / AUGMENTED / key / f"{name}_{key}.abc", augmented)
-    return Tune(number, name, global_key(whole), _checksum(tune))
+    return ConvertedTune(number, name, global_key(whole), _checksum(tune))
 
 
 def _checksum(tune: BarTable) -> str:

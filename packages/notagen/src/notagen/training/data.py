@@ -29,7 +29,7 @@ Group = tuple[Tensor, Tensor]
 _MOST_PADDING = 0.2
 
 
-class _Head(random.Random):
+class _FirstChoice(random.Random):
     """A generator whose every choice is the first one: a piece that is too long is cut after its beginning."""
 
     def choice(self, seq: Any) -> Any:
@@ -77,7 +77,7 @@ class PieceDataset(Dataset[Tensor]):
             InputError: The file cannot be read.
             FormatError: It is not interleaved ABC.
         """
-        rng = random.Random(mix_seed(self.seed, key.epoch, key.index)) if self.random else _Head()
+        rng = random.Random(mix_seed(self.seed, key.epoch, key.index)) if self.random else _FirstChoice()
         text = self.index.read(key.index, self._key(self.index.entries[key.index].key, rng))
         return torch.tensor(encode_train(text, self.patch_length, rng=rng))
 

@@ -26,7 +26,7 @@ from typing import Any
 from notagen.files.reading import SCORE_SUFFIXES
 from notagen.notation.clean import to_ascii
 from notagen.notation.keys import MAJOR_KEYS
-from notagen.training.augment import AUGMENTED, INTERLEAVED, Tune, convert_file, remove_tune
+from notagen.training.augment import AUGMENTED, INTERLEAVED, ConvertedTune, convert_file, remove_tune
 from notagen.training.index import Entry, write_index
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport, progress, run_manifest
@@ -40,7 +40,7 @@ _KILL_AFTER_S = 30.0
 
 
 @dataclass
-class DataConfig:
+class PreprocessDataConfig:
     """Where the pieces are, and which are taken.
 
     Args:
@@ -75,7 +75,7 @@ class PreprocessConfig:
         timeout_s: Seconds for one file, at least 1.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: PreprocessDataConfig = field(default_factory=PreprocessDataConfig)
     seed: int = 0
     jobs: int = 0
     timeout_s: float = 60.0
@@ -126,7 +126,7 @@ def preprocess(config: PreprocessConfig) -> BatchReport:
     return report
 
 
-def _record(report: BatchReport, place: str, tune: Tune, *, duplicate: bool) -> bool:
+def _record(report: BatchReport, place: str, tune: ConvertedTune, *, duplicate: bool) -> bool:
     """Put a tune into the report; return whether it is part of the data."""
     if tune.error:
         kind, reason = tune.error
@@ -172,7 +172,7 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _convert_all(
     files: Sequence[Path], names: Sequence[str], config: PreprocessConfig
-) -> Iterator[tuple[Path, list[Tune]]]:
+) -> Iterator[tuple[Path, list[ConvertedTune]]]:
     """Yield what became of each file in order; files that are in the journal of an earlier run are not read again."""
     out = Path(config.data.out)
     known = _read_journal(out / _JOURNAL, config)
@@ -189,7 +189,7 @@ def _convert_all(
                 if isinstance(
                     outcome, ChildFailure
                 ):  # not in the journal: the next run tries this file again
-                    tunes = [Tune(error=("InputError", f"the process {outcome}; out of memory?"))]
+                    tunes = [ConvertedTune(error=("InputError", f"the process {outcome}; out of memory?"))]
                 else:
                     tunes = outcome
                     journal.write(
@@ -202,7 +202,7 @@ def _convert_all(
 
 def _outcomes(
     todo: Sequence[tuple[Path, str]], config: PreprocessConfig, stack: contextlib.ExitStack
-) -> Iterable[list[Tune] | ChildFailure]:
+) -> Iterable[list[ConvertedTune] | ChildFailure]:
     """Convert files in order, in this process or in several; ``stack`` ends the others."""
     options = {"min_bars": config.data.min_bars, "timeout_s": config.timeout_s}
     out, jobs = Path(config.data.out), min(config.jobs or os.cpu_count() or 1, len(todo))
@@ -212,7 +212,7 @@ def _outcomes(
     threads = ThreadPoolExecutor(jobs)
     stack.callback(threads.shutdown, wait=False, cancel_futures=True)
 
-    def ask(task: tuple[Path, str]) -> list[Tune] | ChildFailure:
+    def ask(task: tuple[Path, str]) -> list[ConvertedTune] | ChildFailure:
         file, name = task
         request = {"file": str(file.absolute()), "name": name, "out": str(out.absolute()), **options}
         try:
@@ -224,13 +224,13 @@ def _outcomes(
     return threads.map(ask, todo)
 
 
-def _tune(values: dict[str, Any]) -> Tune:
+def _tune(values: dict[str, Any]) -> ConvertedTune:
     """Rebuild a tune from JSON."""
     error = values["error"] and tuple(values["error"])
-    return Tune(**{**values, "error": error})
+    return ConvertedTune(**{**values, "error": error})
 
 
-def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[Tune]]:
+def _read_journal(path: Path, config: PreprocessConfig) -> dict[str, list[ConvertedTune]]:
     """Read what an earlier run did; with other options that matter to a tune, start from the beginning."""
     options = f"min_bars={config.data.min_bars}"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -277,7 +277,7 @@ def _checked(config: PreprocessConfig) -> re.Pattern[str]:
     return pattern
 
 
-def _read_prompts(data: DataConfig) -> dict[str, tuple[str, ...]]:
+def _read_prompts(data: PreprocessDataConfig) -> dict[str, tuple[str, ...]]:
     path = Path(data.prompts) if data.prompts else Path(data.source) / "prompts.jsonl"
     if data.prompts is None and not path.is_file():
         return {}

@@ -48,7 +48,7 @@ from pentatonic.training import (
 
 
 @dataclass
-class DataConfig:
+class TrainingDataConfig:
     """The training data.
 
     Args:
@@ -89,7 +89,7 @@ class TrainConfig:
     sampled_patches: int = 0
     checkpoint_blocks: bool = False
     epochs: float | None = None
-    data: DataConfig = field(default_factory=DataConfig)
+    data: TrainingDataConfig = field(default_factory=TrainingDataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=100_000))
