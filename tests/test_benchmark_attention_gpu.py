@@ -131,6 +131,7 @@ def test_cases_are_those_that_were_asked_for(script: ModuleType) -> None:
     assert sum(not variant.gradients for variant in variants) == 4  # decoding
 
 
+@pytest.mark.slow  # two processes, each of which compiles
 def test_children_write_rows_and_go_on_where_they_stopped(tmp_path: Path) -> None:
     """The whole program on the CPU: Triton's interpreter runs the kernels."""
     pytest.importorskip("triton")
@@ -180,6 +181,7 @@ def test_without_a_gpu_it_says_so() -> None:
     assert json.loads(done.stdout) == {"reason": "no CUDA device: nothing was run"}
 
 
+@pytest.mark.slow  # a minute of launches
 def test_the_host_time_benchmark_counts_launches(script: ModuleType) -> None:
     """In a process without the interpreter, whose kernels are not launched but run."""
     code = "import json, attention_host_time; print(json.dumps(attention_host_time.measure(2)))"

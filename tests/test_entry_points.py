@@ -43,7 +43,16 @@ def test_help_lists_every_experiment(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", WITH_TRAINER)
-@pytest.mark.parametrize("word", ["experiment=nope", "optim.nope=1", "trainer.max_steps=many", "word"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "experiment=nope",
+        *(
+            pytest.param(word, marks=pytest.mark.slow)
+            for word in ("optim.nope=1", "trainer.max_steps=many", "word")
+        ),
+    ],
+)
 def test_a_wrong_override_is_one_sentence(package: str, word: str) -> None:
     pytest.importorskip("hydra")
     done = run_module(package, "train", word)

@@ -389,8 +389,18 @@ VARIANTS = [
 ]
 
 
+# Full attention, packed sequences with a bias and all gradients, and decoding; the rest takes a minute.
+IN_EVERY_RUN = (VARIANTS[0], VARIANTS[6], VARIANTS[12])
+
+
 @pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, marks=[] if options in IN_EVERY_RUN else pytest.mark.slow, id=str(options))
+        for options in VARIANTS
+    ],
+)
 def test_right_kernels_agree_with_a_margin_and_wrong_ones_do_not(options: dict[str, Any], half: bool):
     variant = Variant(torch.float16 if half else torch.float32, 16, **options)
     margin = {dtype: x / 3 for dtype, x in check.TOLERANCES.items()}
