@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omar_rq.config import CQTConfig, EncodecConfig, TransformerConfig, WaveformConfig
-from omar_rq.gin import Reference, checkpoint_name, model_config, parse
+from omar_rq.gin import Reference, checkpoint_name, model_config, parse, write_gin
+from omar_rq.published_models import published_config
 from pentatonic.errors import ConfigError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -227,3 +228,46 @@ literals = st.recursive(
 @given(literals)
 def test_any_python_literal_comes_back_as_it_was(value):
     assert parse(f"A.x = {value!r}").section("A") == {"x": value}
+
+
+# Parameters without a default in the original's classes: its loader refuses a file that lacks one of them.
+REQUIRED = {
+    "Conformer": {
+        *(
+            "embed_dim",
+            "depth",
+            "conv_kernel_size",
+            "num_heads",
+            "mlp_ratio",
+            "mlp_residual_factor",
+            "dropout",
+        ),
+        *("input_dropout", "use_deepnorm", "alpha_deepnorm", "beta_deepnorm", "use_rope", "num_patches"),
+    },
+    "MaskingModel": {
+        *(
+            "lr",
+            "weight_decay",
+            "mask_seconds",
+            "mask_prob",
+            "num_codebooks",
+            "codebook_size",
+            "codebook_dim",
+        ),
+        *("seed", "diff_input"),
+    },
+}
+
+
+def test_what_is_written_has_all_that_the_original_requires():
+    written = parse(write_gin(published_config("base")))
+    for name, required in REQUIRED.items():
+        assert required <= set(written.section(name)), name
+    assert written.section("Conformer")["conv_kernel_size"] == 5
+    assert written.section("Conformer")["num_patches"] is None
+    assert (written.section("MaskingModel")["lr"], written.section("MaskingModel")["weight_decay"]) == (
+        1e-4,
+        1e-2,
+    )
+    run = parse(write_gin(published_config("base"), lr=3e-4, weight_decay=0.0))
+    assert (run.section("MaskingModel")["lr"], run.section("MaskingModel")["weight_decay"]) == (3e-4, 0.0)

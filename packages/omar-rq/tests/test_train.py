@@ -198,6 +198,7 @@ def test_export_gives_the_encoder_in_both_formats(finished, tmp_path):
     assert outputs[0].shape == (1, 1, 15, 16)
     state = weights(finished)
     assert torch.equal(model.embed.weight, state["encoder.embed.weight"])
+    assert "MaskingModel.lr = 0.001\n" in (tmp_path / "upstream" / "config.gin").read_text()  # of the run
     half = export(finished, tmp_path / "half", dtype=torch.float16)
     stored = load_file(half / "model.safetensors")
     assert stored["embed.weight"].dtype == torch.float16

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml  # comes with huggingface-hub
+
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import CheckpointError
 
@@ -23,11 +25,13 @@ class Training:
         step: Optimizer steps done; ``None`` when unknown.
         run: Content of ``run.json``: command, versions, hardware, trainer settings.
         metrics: The last logged value of each metric up to ``step``.
+        config: Content of ``config.yaml``: the whole configuration.
     """
 
     step: int | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_training(source: str | Path) -> Training:
@@ -38,7 +42,7 @@ def read_training(source: str | Path) -> Training:
             ``best``. Any other model gives an empty :class:`Training`.
 
     Raises:
-        CheckpointError: A file is not JSON, or a run folder has no intact checkpoint.
+        CheckpointError: A file is not JSON or YAML, or a run folder has no intact checkpoint.
     """
     model = model_directory(Path(source).expanduser())
     best = _json(model / "best.json")
@@ -52,7 +56,9 @@ def read_training(source: str | Path) -> Training:
         values = _parsed(line, f"{log}:{number}")
         if values.get("step", 0) <= step:
             metrics |= {key: value for key, value in values.items() if isinstance(value, int | float)}
-    return Training(step=step, run=_json(run / "run.json"), metrics=metrics)
+    return Training(
+        step=step, run=_json(run / "run.json"), metrics=metrics, config=_yaml(run / "config.yaml")
+    )
 
 
 def model_card(
@@ -135,6 +141,16 @@ def _training_lines(training: Training, package: str) -> list[str]:
 def _table(head: str, rows: Mapping[str, str]) -> list[str]:
     cells = [(head, ""), ("---", "---"), *rows.items()]
     return [f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in cells]
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: is not YAML") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

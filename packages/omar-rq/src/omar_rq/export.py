@@ -6,6 +6,7 @@ with the original's tensor names), which the original project's loader reads. Bo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -42,8 +43,9 @@ def export(
     """
     out = Path(out)
     model = from_pretrained(source)
-    card = model_card(model, read_training(source), name=out.name, dtype=dtype)
-    write_model(model, out, format=format, dtype=dtype, card=card)
+    training = read_training(source)
+    card = model_card(model, training, name=out.name, dtype=dtype)
+    write_model(model, out, format=format, dtype=dtype, card=card, optim=training.config.get("optim", {}))
     return out
 
 
@@ -54,10 +56,12 @@ def write_model(
     format: str = "safetensors",
     dtype: torch.dtype = torch.float32,
     card: str | None = None,
+    optim: Mapping[str, float] | None = None,
 ) -> None:
     """Write a model in either format, and load it again as a check; arguments as :func:`export`.
 
-    ``card`` is the text of the model card; ``None``: no card is written.
+    ``card`` is the text of the model card; ``None``: no card is written. ``optim`` has ``lr`` and ``weight_decay`` of
+    the run, which the original's format names; by default those of the original.
     """
     if format not in MODEL_FORMATS:
         raise UsageError(f"format is {format!r}; allowed: {', '.join(MODEL_FORMATS)}")
@@ -66,7 +70,8 @@ def write_model(
         save_pretrained(model, out, card=card)
     else:
         with atomic_directory(out) as folder:
-            (folder / "config.gin").write_text(write_gin(model.config))
+            named = {name: optim[name] for name in ("lr", "weight_decay") if optim and name in optim}
+            (folder / "config.gin").write_text(write_gin(model.config, **named))
             torch.save(to_upstream(model), folder / "model.ckpt")
             if card is not None:
                 (folder / "README.md").write_text(card, encoding="utf-8")

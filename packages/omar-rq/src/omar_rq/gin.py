@@ -352,10 +352,23 @@ _SELECTORS = {
 }
 
 
-def write_gin(config: ModelConfig) -> str:
+# Parameters of the original's classes that have no default there and no meaning here: its loader refuses a file
+# without them. The depthwise convolution has 31 taps whatever `conv_kernel_size` says.
+_REQUIRED = {"conformer": {"conv_kernel_size": 5, "num_patches": None}}
+LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-2
+"""Of the original's recipe."""
+
+
+def write_gin(config: ModelConfig, *, lr: float = LEARNING_RATE, weight_decay: float = WEIGHT_DECAY) -> str:
     """Return the text of a ``config.gin`` from which :func:`model_config` reads ``config`` again.
 
-    Settings that the original does not have (``causal=False``, ``masking.mode="tokens"``) cannot be expressed in it.
+    The original's loader accepts it. Settings that the original does not have (``causal=False``,
+    ``masking.mode="tokens"``) cannot be expressed in it.
+
+    Args:
+        config: The model.
+        lr: Learning rate of the run; the original's loader wants one.
+        weight_decay: Weight decay of the run, likewise.
 
     Raises:
         ConfigError: ``config`` has such a setting, or two different front ends of one kind.
@@ -382,6 +395,8 @@ def write_gin(config: ModelConfig) -> str:
             values |= {name: getattr(frontend, name) for name in ("norm_mean", "norm_std")}
         lines += _bindings(_SELECTORS[cls], values | {"patch_size": frontend.patch_size})
     lines += _bindings(net, {name: getattr(config.net, name) for name in _TRUNKS[config.net.name]})
+    lines += _bindings(net, _REQUIRED.get(config.net.name, {}))
+    lines += _bindings(model, {"lr": lr, "weight_decay": weight_decay})
     lines += _bindings(model, {name: getattr(config.masking, field) for name, field in _MASKING.items()})
     if config.quantizer is not None:
         lines += _bindings(
