@@ -279,9 +279,16 @@ def test_validate(command, tmp_path):
     bad.write_text(BAD)
     code, stdout, _ = command("validate", good)
     assert code == 0 and stdout == f"{good}: valid, 2 bars\n"
-    code, stdout, stderr = command("validate", good, bad, missing)
+    code, stdout, stderr = command("validate", good, bad)
     assert code == 3 and f"{bad}: not valid, 3 bars\n  line 7, bar 2: meter: " in stdout
-    assert "missing.abc" in stderr and "1 done, 0 skipped, 2 failed" in stderr
+    assert "1 done, 0 skipped, 1 failed" in stderr
+    for words in (
+        ["validate", good, missing],
+        ["convert", missing, "--to", "midi", "--out", tmp_path / "midi"],
+    ):
+        code, stdout, stderr = command(*words)
+        assert (code, stdout, stderr) == (2, "", f"Error: no such file or folder: {missing}\n")
+    assert not (tmp_path / "midi").exists()
     files = json.loads(command("validate", bad, "--json")[1])["files"]
     assert files[0]["path"] == str(bad) and files[0]["issues"][0]["bar"] == 2
 

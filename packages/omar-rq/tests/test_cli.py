@@ -145,14 +145,28 @@ def test_bf16_runs_in_bfloat16(omar, model, music, tmp_path):
 
 def test_some_bad_inputs_exit_3_and_are_named(omar, model, music, tmp_path):
     (music / "bad.wav").write_text("no audio")
-    missing = tmp_path / "missing.wav"
-    code, stdout, stderr = omar(
-        "embed", music, missing, "--model", model, "--out", tmp_path / "out", "--json"
-    )
+    (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    code, stdout, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out", "--json")
     assert code == 3
     failed = {Path(e["path"]).name for e in json.loads(stdout)["inputs"] if e["status"] == "failed"}
-    assert failed == {"bad.wav", "missing.wav"}
+    assert failed == {"bad.wav", "gone.wav"}
     assert "2 of 4 inputs failed" in stderr and "bad.wav" in stderr and "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("verb", ["embed", "tokenize", "demo"])
+def test_an_argument_that_does_not_exist_is_wrong_usage(omar, model, music, tmp_path, verb):
+    missing = tmp_path / "missing.wav"
+    code, stdout, stderr = omar(verb, music, missing, "--model", model, "--out", tmp_path / "out")
+    assert (code, stdout, stderr) == (2, "", f"Error: no such file or folder: {missing}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("0-2", [0, 1, 2]), ("2,0-1", [0, 1, 2]), ("-1", [2]), (" 1 - 1", [1])]
+)
+def test_layers_are_numbers_and_ranges(omar, model, music, tmp_path, text, layers):
+    assert omar("embed", music, "--model", model, "--out", tmp_path / "out", "--layers", text)[0] == 0
+    assert np.load(tmp_path / "out" / "a.wav.npz")["layers"].tolist() == layers
 
 
 @pytest.mark.parametrize(
@@ -255,6 +269,9 @@ def test_export_passes_everything_on(omar, monkeypatch, tmp_path):
 
 def test_demo_passes_everything_on(omar, monkeypatch, tmp_path):
     calls, outcome = [], BatchReport()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        Path(name).touch()
     monkeypatch.setattr("omar_rq.demo.write_demo", lambda *a: calls.append(a) or ("page.html", outcome))
     words = ["demo", "a.wav", "b.wav", "--out", tmp_path, "--model", "some"]
     code, stdout, _ = omar(*words)

@@ -230,6 +230,17 @@ def test_any_python_literal_comes_back_as_it_was(value):
     assert parse(f"A.x = {value!r}").section("A") == {"x": value}
 
 
+def test_files_of_the_original_that_are_not_of_a_model_say_so():
+    for text in (
+        "build_module.module = @MaskingModel\nbuild_module.net = @Conformer\n",
+        "train.params = {'a': 1}\n",
+    ):
+        with pytest.raises(
+            ConfigError, match=r"downstream tasks .* allowed: the config.gin of a pre-trained model"
+        ):
+            model_config(parse(text))
+
+
 # Parameters without a default in the original's classes: its loader refuses a file that lacks one of them.
 REQUIRED = {
     "Conformer": {

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from omar_rq import gin, signals
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, TransformerConfig, WaveformConfig
 from omar_rq.model import OmarRQ
-from omar_rq.signals import LayerIndexError
+from omar_rq.signals import LayerIndexError, prepare_audio
 from omar_rq.weights import from_upstream
 from pentatonic.errors import (
     AudioError,
@@ -274,3 +274,18 @@ def test_timestamps_are_the_left_edges(model):
 
 def test_state_is_embedding_and_trunk_alone(model):
     assert {key.partition(".")[0] for key in model.state_dict()} == {"embed", "trunk"}
+
+
+@pytest.mark.parametrize("rate", [44100.5, 0, -1, float("nan"), float("inf"), "fast"])
+def test_a_sample_rate_is_a_whole_number(rate):
+    with pytest.raises(UsageError, match=r"sample_rate is .*; allowed: a positive whole number of Hz"):
+        prepare_audio(torch.zeros(1000), sample_rate=rate, model_rate=16000, min_samples=1)
+
+
+def test_a_whole_sample_rate_may_be_a_float():
+    signal = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    one, other = (
+        prepare_audio(signal, sample_rate=rate, model_rate=16000, min_samples=1)[0]
+        for rate in (44100, 44100.0)
+    )
+    assert torch.equal(one, other)

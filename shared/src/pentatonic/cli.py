@@ -39,6 +39,7 @@ __all__ = [
     "PushTarget",
     "WeightType",
     "add_building_command",
+    "check_inputs",
     "emit_json",
     "experiments",
     "json_text",
@@ -173,6 +174,20 @@ def _fail(error: Exception, code: int) -> NoReturn:
         print(hide_secrets(traceback.format_exc()), file=sys.stderr)
     print(f"Error: {printable(hide_secrets(str(error) or type(error).__name__))}", file=sys.stderr)
     sys.exit(code)
+
+
+def check_inputs(paths: Sequence[Path]) -> None:
+    """Refuse a command line that names what does not exist, before any work: it is a mistake in typing.
+
+    Args:
+        paths: Files and folders that the user named.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    missing = [path for path in paths if not os.path.lexists(path)]
+    if missing:
+        raise UsageError(f"no such file or folder: {', '.join(map(str, missing))}")
 
 
 def pick_device(name: str) -> str:

@@ -20,6 +20,7 @@ from pentatonic.cli import (
     PushTarget,
     WeightType,
     add_building_command,
+    check_inputs,
     experiments,
     make_app,
     pick_device,
@@ -198,6 +199,7 @@ def convert(
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
+    check_inputs(sources)
     check_formats([to], "--to")
     _make_folder(out)
     from notagen.files.convert import convert as convert_files
@@ -222,6 +224,7 @@ def validate(
 
     Exit status 3: some files cannot be read, or have errors and were not repaired; each one is named.
     """
+    check_inputs(inputs)
     if repair != (out is not None):
         raise UsageError("--repair and --out go together")
     if out is not None:

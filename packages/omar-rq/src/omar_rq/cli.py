@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,7 @@ from pentatonic.cli import (
     PushTarget,
     WeightType,
     add_building_command,
+    check_inputs,
     emit_json,
     experiments,
     make_app,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
 
 DEFAULT_MODEL = "omar-rq-tiny"
+_MOST_LAYERS = 1000  # of a range; no model has as many
 
 Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
@@ -72,6 +75,7 @@ def embed(
 
     Exit status 3: some files could not be read; report.json and the table name each one.
     """
+    check_inputs(inputs)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
     from omar_rq.embed import embed_folder
@@ -108,6 +112,7 @@ def tokenize(
     as_json: JsonFlag = False,
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
+    check_inputs(inputs)
     from omar_rq.embed import tokenize_folder
 
     loaded = _load(model, device, "fp32", quantization_targets=True)
@@ -184,6 +189,7 @@ def demo(
 
     Exit status 3: some files could not be read; the page shows the others.
     """
+    check_inputs(inputs)
     from omar_rq.demo import write_demo
 
     page, report = write_demo(model, inputs, out)
@@ -238,10 +244,16 @@ def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = Fa
 
 
 def _layer_numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--layers is {text!r}; allowed: whole numbers such as 3,5 or -1, or all") from None
+    numbers: list[int] = []
+    for word in text.split(","):
+        found = re.fullmatch(r"\s*(-?\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", word)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not first <= last < first + _MOST_LAYERS:
+            raise UsageError(
+                f"--layers is {text!r}; allowed: whole numbers and ranges such as 3,5 or 1-3 or -1, or all"
+            )
+        numbers += range(first, last + 1)
+    return numbers
 
 
 def _context_s(text: str) -> float | None:

@@ -318,6 +318,12 @@ def model_config(bindings: Bindings) -> ModelConfig:
     if module is not None and _last(module) != "maskingmodel":
         raise ConfigError(f"{bindings.source}: build_module.module is {module}; only MaskingModel is read")
     representation = build.get("representation")
+    if representation is None and "input_representation" not in masking_model:
+        raise ConfigError(
+            f"{bindings.source}: no build_module.representation, so this is not the configuration of a model. The "
+            "original's files for downstream tasks and for text and audio set up a training on top of a model; "
+            "allowed: the config.gin of a pre-trained model"
+        )
     single = not isinstance(representation, (list, tuple))
     targets = [representation] if single else representation
     source = masking_model.get("input_representation", representation if single else None)

@@ -161,7 +161,7 @@ class OmarRQ(nn.Module):
         audio: Signal,
         layers: int | Iterable[int] | None = None,
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         order: Literal["ascending", "as_given"] = "ascending",
         requires_grad: bool = False,
     ) -> Tensor: ...
@@ -172,7 +172,7 @@ class OmarRQ(nn.Module):
         audio: Sequence[Signal],
         layers: int | Iterable[int] | None = None,
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         order: Literal["ascending", "as_given"] = "ascending",
         requires_grad: bool = False,
     ) -> list[Tensor]: ...
@@ -182,7 +182,7 @@ class OmarRQ(nn.Module):
         audio: Signal | Sequence[Signal],
         layers: int | Iterable[int] | None = None,
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         order: Literal["ascending", "as_given"] = "ascending",
         requires_grad: bool = False,
     ) -> Tensor | list[Tensor]:

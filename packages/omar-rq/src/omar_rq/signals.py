@@ -34,7 +34,7 @@ class LayerIndexError(InputError, IndexError):
 def prepare_audio(
     audio: Signal | Sequence[Signal],
     *,
-    sample_rate: int | None,
+    sample_rate: float | None,
     model_rate: int,
     min_samples: int,
     device: torch.device | str = "cpu",
@@ -53,13 +53,12 @@ def prepare_audio(
 
     Raises:
         AudioError: As :meth:`OmarRQ.extract_embeddings`.
-        UsageError: ``sample_rate`` is not positive.
+        UsageError: ``sample_rate`` is not a positive whole number.
     """
     if sample_rate is None:
         _warn_of_assumed_rate(model_rate)
         sample_rate = model_rate
-    if sample_rate <= 0:
-        raise UsageError(f"sample_rate is {sample_rate}; allowed: a positive number of Hz")
+    sample_rate = _whole_rate(sample_rate)
     if isinstance(audio, (list, tuple)):
         signals = [_checked(signal, f"audio[{i}]", axes=(1,)) for i, signal in enumerate(audio)]
     else:
@@ -73,6 +72,17 @@ def prepare_audio(
             reason = f"{len(signal)} samples at {model_rate} Hz; one token needs at least {min_samples}"
             raise AudioTooShort(f"audio[{i}]", reason)
     return [signal.to(device) for signal in signals]
+
+
+def _whole_rate(sample_rate: float) -> int:
+    """Return a rate as an int; 44100.0, as other libraries give it, is one too."""
+    try:
+        rate = int(sample_rate)
+    except (TypeError, ValueError, OverflowError):
+        rate = 0
+    if rate != sample_rate or rate <= 0:
+        raise UsageError(f"sample_rate is {sample_rate}; allowed: a positive whole number of Hz")
+    return rate
 
 
 def layer_indices(layers: int | Iterable[int] | None, depth: int) -> list[int]:

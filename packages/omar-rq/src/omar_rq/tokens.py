@@ -116,7 +116,7 @@ class Tokenizer(nn.Module):
         return torch.stack([stream[:, :n_tokens] for stream in streams], dim=-1)
 
     def tokenize(
-        self, audio: Signal | Sequence[Signal], *, sample_rate: int | None = None
+        self, audio: Signal | Sequence[Signal], *, sample_rate: float | None = None
     ) -> Tensor | list[Tensor]:
         """Tokenise audio of any length and rate; arguments and errors as ``OmarRQ.extract_embeddings``.
 

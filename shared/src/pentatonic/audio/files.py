@@ -18,7 +18,7 @@ from pentatonic.errors import AudioError, CheckpointError, EmptyAudio, NonFinite
 
 _PCM_SUFFIXES = (".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
 _CODED_SUFFIXES = (".flac", ".ogg", ".oga", ".opus", ".mp2", ".mp3")
-_FFMPEG_SUFFIXES = (".m4a", ".m4b", ".aac", ".wma", ".webm", ".mka", ".wv", ".ape")
+_FFMPEG_SUFFIXES = (".m4a", ".m4b", ".mp4", ".mov", ".aac", ".wma", ".webm", ".mka", ".mkv", ".wv", ".ape")
 AUDIO_SUFFIXES = frozenset((*_PCM_SUFFIXES, *_CODED_SUFFIXES, *_FFMPEG_SUFFIXES))
 """Suffixes (lower case) by which :func:`find_files` recognises audio files inside folders."""
 
