@@ -15,9 +15,10 @@ SYNC := $(UV) sync --quiet --locked --all-packages --all-extras --group dev
 RUN := $(UV) run --no-sync
 # Versions of the dependencies for the tests of one package: --locked, --upgrade, or --resolution lowest-direct.
 RESOLUTION ?= --locked
-# Fast tests share the cores by files: what a module prepares is prepared once.
+# Fast tests share the cores by files: what a module prepares is prepared once. In the order given: tests/ has the files
+# that take longest, which would otherwise be left to one core at the end.
 JOBS ?= 2
-PYTEST := pytest -q -n $(JOBS) --dist loadfile
+PYTEST := pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Training: processes per machine, machines, experiment, further overrides, and where to run (local or slurm).
 GPUS ?= 1
@@ -65,7 +66,7 @@ demo-notagen: setup
 
 .PHONY: test
 test: setup ## all fast tests
-	$(RUN) $(PYTEST) shared/tests $(PACKAGES:%=packages/%/tests) tests
+	$(RUN) $(PYTEST) tests shared/tests $(PACKAGES:%=packages/%/tests)
 
 # An environment of its own, in which no other package of the workspace can be imported.
 .PHONY: test-shared $(PACKAGES:%=test-%)
