@@ -26,7 +26,8 @@ from pentatonic.errors import UsageError
 
 pytest.importorskip("gradio")
 
-from notagen.app.page import MAX_UPLOAD_BYTES, build_app, launch
+from notagen.app.page import MAX_UPLOAD_BYTES, _SessionWriter, build_app, launch
+from pentatonic.server import UPLOAD_QUOTA_BYTES
 
 # Inside gradio.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")
@@ -235,6 +236,54 @@ def test_large_uploads_are_refused(learnt: str) -> None:
         assert answer(sent) == status
 
 
+def test_only_the_page_itself_may_use_the_server(learnt: str) -> None:
+    port = urlsplit(learnt).port
+    for headers in (
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Host": f"example.org:{port}"},
+        {"Host": f"example.org:{port}", "Origin": f"http://example.org:{port}"},
+    ):
+        assert answer(Request(f"{learnt}config", headers=headers)) == 403
+        assert answer(Request(f"{learnt}gradio_api/upload", b"", headers)) == 403
+    assert answer(Request(f"{learnt}config", headers={"Origin": learnt.rstrip("/")})) == 200
+
+
+def test_uploads_that_nobody_reads_have_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app = build_app(load_file(GOLDENS / "weights.safetensors"), ())
+    address = launch(app, uploads=tmp_path)
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.abc"\r\n\r\n'
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    size = MAX_UPLOAD_BYTES - 1000
+    answers = []
+    for number in range(40):  # each with a content of its own, or gradio stores it once
+        body = head + str(number).encode().ljust(size, b"a") + b"\r\n--x--\r\n"
+        answers.append(answer(Request(f"{address}gradio_api/upload", body, form)))
+    stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    app.close(verbose=False)  # deletes them
+    assert answers == [200] * answers.count(200) + [413] * answers.count(413)
+    assert answers.count(413) > 5
+    assert 0.9 * UPLOAD_QUOTA_BYTES < stored <= UPLOAD_QUOTA_BYTES
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_p", "temperature", "seconds", "bars", "seed"])
+def test_numbers_that_no_slider_gives(name: str) -> None:
+    values: dict[str, Any] = {
+        "top_k": 9,
+        "top_p": 0.9,
+        "temperature": 1.2,
+        "seconds": 60,
+        "bars": 2,
+        "seed": 0,
+    }
+    values |= {"period": "", "composer": "", "instrumentation": "", "start": "", "constrained": True}
+    writer = _SessionWriter(load_file(GOLDENS / "weights.safetensors"), ())
+    (news,) = writer.write(values | {name: float("nan")}, "session")
+    assert "is nan; allowed: a number from" in news["status"]
+    assert writer.running == {}
+
+
 def test_a_login_is_asked_for() -> None:
     app = build_app(load_file(GOLDENS / "weights.safetensors"), ())
     address = launch(app, login=("me", "secret"))
@@ -252,7 +301,8 @@ def test_a_taken_port_is_named(learnt: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_verb_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_verb_serves_until_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     shutil.copy(GOLDENS / "weights.safetensors", tmp_path)
     program = "from notagen.cli import main; main()"
     words = [
@@ -271,7 +321,7 @@ def test_the_verb_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         address = process.stdout.readline().split()[3]
         assert answer(f"{address}config") == 200
         assert len(list(tmp_path.glob("notagen-*"))) == 1
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(30) == 130
     assert list(tmp_path.glob("notagen-*")) == []
 

@@ -303,10 +303,10 @@ def demo(
     dtype: DType = "fp32",
 ) -> None:
     """Open a page in the browser to write, show, play and change pieces."""
-    from notagen.app.login import bindable_port, check_login
     from notagen.prompts import model_prompts
+    from pentatonic.server import bindable_port, check_login
 
-    check_login(host, user, password)
+    check_login(host, user, password, variable="NOTAGEN_PASSWORD")
     bindable_port(host, port)  # fail fast
     from notagen.app.page import serve
 

@@ -53,7 +53,8 @@ def embed(
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
     layers: Annotated[
-        str, typer.Option(help="Block indices and ranges such as 3,5 or 1-3, negative ones from the end, or all.")
+        str,
+        typer.Option(help="Block indices and ranges such as 3,5 or 1-3, negative ones from the end, or all."),
     ] = "-1",
     format: Annotated[
         Literal["npz", "parquet"], typer.Option(help="parquet also joins all .npz files into one table.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from notagen.app.login import bindable_port, check_login
 from notagen.app.preview import preview
 from notagen.codec import decode, encode_generate
 from notagen.files.readable import readable
@@ -29,18 +27,22 @@ from notagen.notation.bars import is_field
 from notagen.notation.lines import is_music
 from notagen.prompts import Prompt, find_prompt
 from pentatonic.errors import FormatError, MissingExtra, PentatonicError, UsageError
+from pentatonic.server import Guard, bindable_port, check_login, finite, serving
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 try:
     import gradio as gr
     from gradio import themes
+    from starlette.middleware import Middleware
 except ImportError as error:
     raise MissingExtra("The browser demo", "notagen[app]") from error
 
 MAX_SECONDS = 300
 """Longest time limit of a piece."""
 
+MAX_BARS = 10_000
 MAX_UPLOAD_BYTES = 2**21
+PASSWORD_VARIABLE = "NOTAGEN_PASSWORD"  # noqa: S105 - the name of a variable
 MAX_CHARACTERS = 100_000
 """Longest text in a text box, and of a generated piece."""
 
@@ -94,17 +96,15 @@ def serve(
         password: Password of the login; None: no login.
 
     Raises:
-        UsageError: As :func:`notagen.app.login.check_login` and :func:`launch`.
+        UsageError: As :func:`pentatonic.server.check_login` and :func:`launch`.
     """
-    check_login(host, user, password)
+    check_login(host, user, password, variable=PASSWORD_VARIABLE)
     login = (user, password) if user and password else None
-    with tempfile.TemporaryDirectory(prefix="notagen-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads; deleted when the server ends
+    with serving("notagen-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         app = build_app(model, prompts)
-        print(
-            f"NotaGen is at {launch(app, host=host, port=port, login=login)} (press Ctrl-C to stop)",
-            flush=True,
-        )
+        address = launch(app, host=host, port=port, login=login, uploads=folder)
+        print(f"NotaGen is at {address} (press Ctrl-C to stop)", flush=True)
         try:
             threading.Event().wait()
         finally:
@@ -112,17 +112,30 @@ def serve(
 
 
 def launch(
-    app: gr.Blocks, *, host: str = "127.0.0.1", port: int = 0, login: tuple[str, str] | None = None
+    app: gr.Blocks,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    login: tuple[str, str] | None = None,
+    uploads: Path | None = None,
 ) -> str:
     """Start the server in the background, without a share link and without access to folders.
+
+    Args:
+        app: The page.
+        host: Address to listen at.
+        port: Port to listen on; 0: any free one.
+        login: User name and password; None: no login.
+        uploads: Folder of the uploads, whose size is limited; None: it is not.
 
     Returns:
         The address of the server.
 
     Raises:
-        UsageError: As :func:`notagen.app.login.bindable_port`.
+        UsageError: As :func:`pentatonic.server.bindable_port`.
     """
     port = bindable_port(host, port)
+    guard = Middleware(Guard, host=host, port=port, uploads=uploads)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -139,6 +152,7 @@ def launch(
             max_file_size=MAX_UPLOAD_BYTES,
             state_session_capacity=100,
             css=_STYLE,
+            app_kwargs={"middleware": [guard]},
             theme=themes.Default(primary_hue="slate", text_size="sm", spacing_size="sm"),
         )
     except OSError as error:
@@ -197,8 +211,13 @@ class _SessionWriter:
         stop = self.running[str(session)] = threading.Event()
         try:
             request = self.request(values)
-            sampling = Sampling(int(values["top_k"]), values["top_p"], values["temperature"])
-            limits = Limits(characters=MAX_CHARACTERS, seconds=min(values["seconds"], MAX_SECONDS))
+            sampling = Sampling(
+                int(finite("top k", values["top_k"], 0, 127)),
+                finite("top p", values["top_p"], 0.05, 1.0),
+                finite("temperature", values["temperature"], 0.1, 2.0),
+            )
+            seconds = finite("the time limit", values["seconds"], 1, MAX_SECONDS)
+            limits = Limits(characters=MAX_CHARACTERS, seconds=seconds)
             text, shown_at, ending = decode(encode_generate(request.prompt)), 0.0, ""
             for update in stream(
                 self.model,
@@ -228,7 +247,8 @@ class _SessionWriter:
             prompt = find_prompt(*names, known=self.prompts).text
         if len(start) > MAX_CHARACTERS:
             raise UsageError(f"the text to start from has {len(start)} characters; allowed: {MAX_CHARACTERS}")
-        bars, seed = int(values["bars"] or 0) or None, int(values["seed"] or 0)
+        bars = int(finite("bars", values["bars"] or 0, 0, MAX_BARS)) or None
+        seed = int(finite("seed", values["seed"] or 0, 0, 2**32 - 1))
         lines = [line for line in start.splitlines() if line.strip()]
         if all(is_field(line) or line.startswith("%") for line in lines):
             return Request(prompt + "".join(f"{line}\n" for line in lines), seed, bars)
