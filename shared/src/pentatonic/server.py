@@ -105,10 +105,10 @@ def finite(name: str, value: object, low: float, high: float) -> float:
     Raises:
         UsageError: It is not a number, or is NaN.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or (isinstance(value, float) and math.isnan(value)):
-        raise UsageError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
-    return float(min(max(value, low), high))
+    is_nan = isinstance(value, float) and math.isnan(value)  # a whole number may be too large for isnan
+    if isinstance(value, int | float) and not isinstance(value, bool) and not is_nan:
+        return float(min(max(value, low), high))
+    raise UsageError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
 
 
 @contextmanager
