@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ import yaml
 
 from omar_rq.config import ModelConfig
 from omar_rq.frontends import build_frontend
-from omar_rq.training.data import CropDataset, open_tracks
+from omar_rq.training.data import CropDataset, default_filelist, open_tracks
 from omar_rq.training.prepare import PrepareConfig, prepare
 from omar_rq.training.stats import RunningMoments, StatsConfig, frontend_stats
 from omar_rq.training.stats import main as stats_main
 from pentatonic.cli import PartialFailure
-from pentatonic.errors import ConfigError, UsageError
+from pentatonic.errors import ConfigError, FormatError, UsageError
 from pentatonic.training import ItemKey
 
 pytestmark = pytest.mark.usefixtures("decode_here")
@@ -56,11 +57,69 @@ def test_tracks_are_resampled_and_split_by_name(music, tmp_path):
     prepare(config_for(music, tmp_path / "out", sample_rate=8000, val_fraction=0.5, seed=3))
     entries = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert {entry["samples"] for entry in entries} == {2000, 2001, 2002}
-    lists = {split: (tmp_path / "out" / f"{split}.txt").read_text().split() for split in ("train", "val")}
-    for split, names in lists.items():
+    lists = {split: (tmp_path / "out" / f"{split}.jsonl").read_text() for split in ("train", "val")}
+    assert [json.loads(line) for line in lists["train"].splitlines()] == [
+        path.relative_to(tmp_path / "out").as_posix()
+        for path in (track.path for track in open_tracks(tmp_path / "out", tmp_path / "out" / "train.jsonl"))
+    ]
+    for split, names in (
+        (split, [json.loads(line) for line in text.splitlines()]) for split, text in lists.items()
+    ):
         assert names == [entry["path"] for entry in entries if entry["split"] == split]
     prepare(config_for(music, tmp_path / "again", sample_rate=8000, val_fraction=0.5, seed=3))
-    assert (tmp_path / "again" / "val.txt").read_text() == (tmp_path / "out" / "val.txt").read_text()
+    assert (tmp_path / "again" / "val.jsonl").read_text() == lists["val"]
+
+
+# Names as a file system stores them. None of them is passed over by a search; one is too long for its output.
+HOSTILE = [
+    *(b"a.b.wav", b"a_b.wav", b"A_B.wav", b"a.b_wav.wav", b" lead.wav", b"trail .wav", b"tab\t.wav"),
+    *(b"line\nend.wav", "sep\u2028arator.wav".encode(), "next\x85line.wav".encode(), b"cr\r.wav"),
+    *(b"latin-\xe9.wav", b'"quoted".wav', b"-.wav", b"a.b.wav.wav", b"x" * 250 + b".wav"),
+]
+
+
+def test_recordings_of_any_name_reach_the_trainer_or_the_report(tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    for index, name in enumerate(HOSTILE):
+        with (music / os.fsdecode(name)).open("wb") as file:
+            soundfile.write(file, np.full(2000 + index, 0.5), RATE, format="WAV")
+    out = tmp_path / "out"
+    config = config_for(music, out, val_fraction=0.3)
+    report = prepare(config)
+    failed = {Path(entry["path"]).name for entry in report.entries if entry["status"] == "failed"}
+    assert failed == {os.fsdecode(HOSTILE[-1])}
+    splits = [open_tracks(out, default_filelist(out, split)) for split in ("train", "val")]
+    tracks = [track for split in splits for track in split]
+    assert all(splits) and len({track.path.name.casefold() for track in tracks}) == len(tracks)
+    # By their lengths: each recording arrived once, as itself.
+    assert sorted(track.samples for track in tracks) == [2000 + index for index in range(len(HOSTILE) - 1)]
+    assert all(len(track.read(0, 10**6)) == track.samples for track in tracks)
+    listing = (out / "manifest.jsonl").read_text()
+    again = prepare(config)
+    assert (again.count("skipped"), again.count("failed")) == (len(tracks), 1)
+    assert (out / "manifest.jsonl").read_text() == listing
+
+
+def test_a_recording_that_comes_later_takes_no_name_away(music, tmp_path):
+    soundfile.write(music / "x_y.wav", np.full(1000, 0.5), RATE)
+    prepare(config_for(music, tmp_path / "out"))
+    soundfile.write(music / "x.y.wav", np.full(1001, 0.5), RATE)  # before the other in order
+    report = prepare(config_for(music, tmp_path / "out"))
+    assert (report.count("skipped"), report.count("done")) == (5, 1)
+    by_name = {track.path.name: track.samples for track in open_tracks(tmp_path / "out")}
+    assert by_name["x_y_wav.mmap"] == 1000
+    (later,) = (name for name in by_name if name.startswith("x_y_wav-"))
+    assert by_name[later] == 1001
+
+
+def test_wrong_lines_of_a_list_are_named(music, tmp_path):
+    (tmp_path / "list.jsonl").write_text('"a.wav"\n\n17\n')
+    with pytest.raises(FormatError, match=r"list.jsonl:3: not a JSON string"):
+        open_tracks(music, tmp_path / "list.jsonl")
+    (tmp_path / "list.jsonl").write_text('"../../a.wav"\n')
+    with pytest.raises(FormatError, match="leaves the data folder"):
+        open_tracks(music, tmp_path / "list.jsonl")
 
 
 def test_bad_files_are_named_and_cost_nothing_else(music, tmp_path):

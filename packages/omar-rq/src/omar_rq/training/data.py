@@ -82,7 +82,8 @@ def open_tracks(
 
     Args:
         root: The folder.
-        filelist: Text file with one path per line, relative to ``root``; limits the tracks to those.
+        filelist: Limits the tracks to those listed, relative to ``root``: a ``.jsonl`` file with one JSON string per
+            line, as ``omar-rq prepare`` writes it for names of any kind, or a text file with one path per line.
         raw_sample_rate: Samples per second of headerless ``.mmap`` files without a manifest.
 
     Raises:
@@ -108,7 +109,10 @@ def read_manifest(root: Path) -> list[Track]:
     """Read ``manifest.jsonl``; every path must stay inside ``root``."""
     tracks = []
     manifest = root / MANIFEST
-    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not by splitlines, which also splits at characters that names may have.
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line:
+            continue
         try:
             entry = json.loads(line)
             dtype, path = str(entry["dtype"]), _inside(root, str(entry["path"]))
@@ -128,13 +132,24 @@ def _read_filelist(root: Path, filelist: Path) -> list[Path]:
     if not filelist.is_file():
         raise InputError(f"file list {filelist} is not a file")
     paths = []
-    for number, line in enumerate(filelist.read_text(encoding="utf-8").splitlines(), start=1):
+    text = filelist.read_text(encoding="utf-8")
+    as_json = filelist.suffix == ".jsonl"
+    for number, line in enumerate(text.split("\n") if as_json else text.splitlines(), start=1):
         try:
-            if name := line.strip():
+            name = json.loads(line) if as_json and line else line.strip()
+            if not isinstance(name, str):
+                raise ValueError("not a JSON string")
+            if name:
                 paths.append(_inside(root, name))
         except ValueError as error:
             raise FormatError(str(error), path=filelist, line=number) from None
     return paths
+
+
+def default_filelist(root: Path, split: str) -> Path | None:
+    """The file list of a split in a data folder, ``<split>.jsonl`` or ``<split>.txt``; None if there is neither."""
+    candidates = [root / f"{split}{suffix}" for suffix in (".jsonl", ".txt")]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _inside(root: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class PrepareConfig:
 def prepare(config: PrepareConfig) -> BatchReport:
     """Convert every audio file below ``config.input``; files that were converted before are not decoded again.
 
-    Writes ``manifest.jsonl``, the file lists ``train.txt`` and ``val.txt``, and ``report.json``, which names every
-    file that failed and why.
+    Writes ``manifest.jsonl``, the file lists ``train.jsonl`` and ``val.jsonl``, and ``report.json``, which names every
+    file that failed and why. Every input is in the manifest or a failure of the report, whatever its name.
 
     Returns:
         The outcome of each file.
@@ -68,14 +68,18 @@ def prepare(config: PrepareConfig) -> BatchReport:
     known = _known_entries(out, config)
     report, entries = BatchReport(), []
     todo = []
+    # Some file systems take names of different case for the same.
+    taken = {entry["path"].casefold() for entry in known.values()}
     for source in sources:
-        name = _output_name(source.relative_to(root))
-        entry = known.get(name)
-        if entry is not None and (out / name).is_file():
+        relative = source.relative_to(root)
+        entry = known.get(relative.as_posix())
+        if entry is not None and (out / entry["path"]).is_file():
             entries.append(entry)
             report.skipped(source)
-        else:
-            todo.append((source, out / name, name))
+            continue
+        name = _output_name(relative, taken) if entry is None else entry["path"]
+        taken.add(name.casefold())
+        todo.append((source, out / name, name))
     for (source, _, name), outcome in zip(todo, _convert_all(todo, config), strict=True):
         if isinstance(outcome, int):
             entry = {
@@ -140,17 +144,29 @@ def convert(
     return count
 
 
-def _output_name(relative: Path) -> str:
-    # The suffix is kept in the name, because a.wav and a.mp3 are two tracks.
-    return relative.with_name(relative.name.replace(".", "_")).with_suffix(".mmap").as_posix()
+def _output_name(relative: Path, taken: Collection[str]) -> str:
+    """Name the output of a source: ``a_wav.mmap`` for ``a.wav``, since ``a.mp3`` is another track.
+
+    Where another source has that name already, as ``a.b.wav`` and ``a_b.wav`` would, a hash of the path is added.
+    """
+    name = relative.with_name(f"{relative.name.replace('.', '_')}.mmap").as_posix()
+    if name.casefold() not in taken:
+        return name
+    return f"{name.removesuffix('.mmap')}-{_sha256(relative.as_posix()).hex()[:12]}.mmap"
+
+
+def _sha256(text: str) -> bytes:
+    # Names of files need not be valid UTF-8.
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 def _split(name: str, config: PrepareConfig) -> str:
-    digest = hashlib.sha256(f"{config.seed}/{name}".encode()).digest()
+    digest = _sha256(f"{config.seed}/{name}")
     return "val" if int.from_bytes(digest[:4], "big") < config.val_fraction * 2**32 else "train"
 
 
 def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]]:
+    """Entries of earlier runs, by their source."""
     known: dict[str, dict[str, Any]] = {}
     for listing in (out / MANIFEST, out / f"{MANIFEST}.partial"):
         for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ():
@@ -163,7 +179,7 @@ def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]
                     f"{out} holds tracks of {entry['sample_rate']} Hz {entry['dtype']}, and this run asks for "
                     f"{config.sample_rate} Hz {config.dtype}; choose another output folder"
                 )
-            known[entry["path"]] = entry | {"split": _split(entry["path"], config)}
+            known[entry["source"]] = entry | {"split": _split(entry["path"], config)}
     return known
 
 
@@ -177,8 +193,8 @@ def _write_listings(out: Path, entries: list[dict[str, Any]]) -> None:
         file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
     for split in ("train", "val"):
         names = [entry["path"] for entry in entries if entry["split"] == split]
-        with atomic_file(out / f"{split}.txt") as file:
-            file.write("".join(name + "\n" for name in names).encode())
+        with atomic_file(out / f"{split}.jsonl") as file:
+            file.write("".join(json.dumps(name) + "\n" for name in names).encode())
 
 
 def main(overrides: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from omegaconf import MISSING
 from torch import nn
 
 from omar_rq.config import ModelConfig
-from omar_rq.training.data import CropDataset, open_tracks
+from omar_rq.training.data import CropDataset, default_filelist, open_tracks
 from omar_rq.training.objective import MaskedPrediction
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
@@ -44,8 +44,8 @@ class DataConfig:
 
     Args:
         root: Data folder; see :mod:`omar_rq.training.data` for what it may hold.
-        filelist_train: File list below ``root``; ``train.txt`` when it exists, else all tracks.
-        filelist_val: The same for validation; ``val.txt`` when it exists, else no validation.
+        filelist_train: List of the tracks; by default ``train.jsonl`` or ``train.txt`` in ``root``, else all tracks.
+        filelist_val: The same for validation; by default ``val.jsonl`` or ``val.txt``, else no validation.
         raw_sample_rate: Samples per second of headerless files without a manifest.
         crop_s: Seconds of one training item.
         batch_size: Items per process and forward pass.
@@ -110,8 +110,7 @@ def crops(config: TrainConfig, split: str, *, random: bool) -> CropDataset | Non
     """Return the crops of one split, or None when validation has no list."""
     data, root = config.data, Path(config.data.root)
     listed = data.filelist_train if split == "train" else data.filelist_val
-    default = root / f"{split}.txt"
-    filelist = Path(listed) if listed else default if default.is_file() else None
+    filelist = Path(listed) if listed else default_filelist(root, split)
     if filelist is None and split != "train":
         return None
     if filelist is not None and not filelist.read_text().strip():
