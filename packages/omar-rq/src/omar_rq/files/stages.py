@@ -75,9 +75,8 @@ def read_audio(
     Raises:
         OSError: There is no such file.
     """
-    made_by = made_from(
-        settings, source
-    )  # before the audio is read: a file that changes meanwhile is not done
+    # Before the audio is read: a file that changes meanwhile is not done.
+    made_by = made_from(settings, source)
     return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
 
 
