@@ -19,6 +19,7 @@ from omar_rq.config import (
     WaveformConfig,
 )
 from omar_rq.frontends import build_frontend
+from omar_rq.quantizers import build_quantizers
 from omar_rq.tokens import Tokenizer, shortest
 from pentatonic.errors import AudioTooShort, ConfigError, InputError, UsageError
 
@@ -106,9 +107,16 @@ def test_streams_are_cut_to_the_shortest(signal):
     assert tokenizer(signal("a_24k", samples)[None]).shape[1] == 4
 
 
-def test_streams_too_far_apart_are_refused():
+def test_streams_too_far_apart_are_refused(signal):
+    wide = dataclasses.replace(MEL_24K, patch_size=(96, 4))
+    config = small()
+    assert config.quantizer is not None
+    # Put in place afterwards: a configuration with such a target is refused when the tokenizer is built.
+    tokenizer = tokenizer_for(config)
+    tokenizer.frontends[1] = build_frontend(wide)
+    tokenizer.quantizers[1] = build_quantizers(config.quantizer, 96 * 4)
     with pytest.raises(InputError, match="cqt 25, mel 19"):
-        shortest({"cqt": 25, "mel": 19})
+        tokenizer(signal("a_24k", 24000)[None])
     assert shortest({"a": 7, "b": 9}) == 7
     with pytest.raises(InputError):
         shortest({"a": 7, "b": 10})
