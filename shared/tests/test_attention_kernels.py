@@ -317,6 +317,11 @@ def test_kernels_equal_the_reference_in_many_cases(bias: str, case: Case):
     check(case)
 
 
+def test_gradients_of_weights_whose_terms_cancel():
+    """Terms that add up to 630 without their signs leave 0.15: what is rounded once per row must not add up."""
+    check(replace(random_case(1), bias="absolute"))
+
+
 @pytest.mark.parametrize("outputs", ["o", "both"])
 @pytest.mark.parametrize("mask", [None, Causal()])
 def test_scaled_losses_do_not_overflow_the_gradient_of_the_scores(mask: Any, outputs: str):
@@ -494,6 +499,10 @@ def check_packed(case: PackedCase) -> None:
 def test_packed_sequences_equal_the_reference_one_by_one(case: PackedCase):
     note(str(case))
     check_packed(case)
+
+
+def test_gradients_of_weights_whose_terms_cancel_in_a_packed_batch():
+    check_packed(random_packed_case(1725402))
 
 
 @pytest.mark.slow

@@ -35,6 +35,10 @@ def _query_gradient(
     dq,
     dw0,
     dw1,
+    mean0,
+    mean1,
+    p_sum,
+    ds_sum,
     q,
     do,
     lse2,
@@ -77,7 +81,7 @@ def _query_gradient(
     BLOCK_N: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """What one key tile adds to the gradient of the rows and, per row, to those of the weights of the bias."""
+    """What one key tile adds to the gradient of the rows and, per row, to what :func:`_weight_gradient` takes."""
     keys = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     if ROTATE:
         k = load_rotated(k_ptr, keys, k_n, n_k, d, cos_ptr, sin_ptr, keys, D, BLOCK_D, R, INTERLEAVED)
@@ -99,25 +103,54 @@ def _query_gradient(
     ds = p * (product(do, tl.trans(v), None, UPCAST) - delta[:, None])
     dq = product(to_half(ds, ds_scale, k.dtype, SCALE_DS), k, dq, UPCAST)
     if WEIGHT_GRADIENT:
-        biased = ds
-        if CLS and EDGE:
-            biased = tl.where((a > 0) & (j > 0), ds, 0.0)
+        p_sum += tl.sum(p, 1)
+        ds_sum += tl.sum(ds, 1)
         g = x_q - x_k
         if not SIGNED:
             g = tl.abs(g)
-        if BIAS == "per_axis":
-            dw0 += tl.sum(biased * g, 1)
-            if AXES == 2:
-                dw1 += tl.sum(biased * tl.abs(y_q - y_k), 1)
+        if BIAS != "per_axis" and AXES == 2:
+            g += tl.abs(y_q - y_k)
+        if CLS and EDGE:
+            g = tl.where((a > 0) & (j > 0), g, 0.0)
+        if BIAS == "directional":
+            before = tl.where(j <= a, g, 0.0)
+            after = g - before
+            dw0, mean0 = _add_moments(dw0, mean0, ds, p, before)
+            dw1, mean1 = _add_moments(dw1, mean1, ds, p, after)
         else:
-            if AXES == 2:
-                g += tl.abs(y_q - y_k)
-            if BIAS == "directional":
-                dw0 += tl.sum(tl.where(j <= a, biased * g, 0.0), 1)
-                dw1 += tl.sum(tl.where(j <= a, 0.0, biased * g), 1)
-            else:
-                dw0 += tl.sum(biased * g, 1)
-    return dq, dw0, dw1
+            dw0, mean0 = _add_moments(dw0, mean0, ds, p, g)
+        if BIAS == "per_axis" and AXES == 2:
+            g = tl.abs(y_q - y_k)
+            if CLS and EDGE:
+                g = tl.where((a > 0) & (j > 0), g, 0.0)
+            dw1, mean1 = _add_moments(dw1, mean1, ds, p, g)
+    return dq, dw0, dw1, mean0, mean1, p_sum, ds_sum
+
+
+@triton.jit
+def _add_moments(dw, mean, ds, p, g):
+    """Add ``ds * g`` and ``p * g`` of a tile to their sums per row."""
+    return dw + tl.sum(ds * g, 1), mean + tl.sum(p * g, 1)
+
+
+@triton.jit
+def _weight_gradient(dw, mean, p_sum, ds_sum, dlse):
+    """The gradient of one weight, from sums over the keys of each row.
+
+    Args:
+        dw: Sum of ``ds * g``, g being what the weight multiplies.
+        mean: Sum of ``p * g``.
+        p_sum: Sum of the weights p; 1, but for what was rounded in the log-sum-exp.
+        ds_sum: Sum of ds; the gradient of the log-sum-exp, but for what was rounded in ``delta`` and in dP.
+        dlse: Gradient of the log-sum-exp.
+
+    An error of ``delta`` or of the log-sum-exp is the same for all keys of a row. Summed with distances, which all
+    have one sign, it does not average out: it would outweigh the gradient where that is small because its terms cancel.
+    What the two sums should be tells how large these errors were.
+    """
+    inverse = tl.where(p_sum > 0.0, 1.0 / p_sum, 0.0)
+    excess = ds_sum - dlse * p_sum
+    return tl.sum((dw - excess * mean * inverse) * inverse, 0)
 
 
 # Values that change per call, and strides on which no wide load depends: specialising on them would recompile.
@@ -246,9 +279,11 @@ def query_gradient_kernel(
     lse = tl.load(lse_ptr + at, mask=here, other=float("-inf"))
     lse2 = tl.where(lse == float("-inf"), float("inf"), lse * LOG2E)
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
+    dlse = tl.zeros([BLOCK_M], tl.float32)
     if dlse_ptr is not None:
         dlse_at = batch * dlse_b + h * dlse_h + (first_q + rows) * dlse_n
-        delta -= tl.load(dlse_ptr + dlse_at, mask=here, other=0.0)
+        dlse = tl.load(dlse_ptr + dlse_at, mask=here, other=0.0)
+        delta -= dlse
     delta = tl.where(lse == float("-inf"), 0.0, delta)
     row_stats_ptr += at * 4
     tl.store(row_stats_ptr + 2, lse2, mask=here)
@@ -287,18 +322,22 @@ def query_gradient_kernel(
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     dw0 = tl.zeros([BLOCK_M], tl.float32)
     dw1 = tl.zeros([BLOCK_M], tl.float32)
+    mean0 = tl.zeros([BLOCK_M], tl.float32)
+    mean1 = tl.zeros([BLOCK_M], tl.float32)
+    p_sum = tl.zeros([BLOCK_M], tl.float32)
+    ds_sum = tl.zeros([BLOCK_M], tl.float32)
     for tile in range(full_lo, full_hi):
-        dq, dw0, dw1 = _query_gradient(
-            dq, dw0, dw1, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr,
-            w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,
-            LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
+        dq, dw0, dw1, mean0, mean1, p_sum, ds_sum = _query_gradient(
+            dq, dw0, dw1, mean0, mean1, p_sum, ds_sum, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a,
+            x_q, y_q, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, False, BIAS, AXES,
+            SIGNED, CLS, WEIGHT_GRADIENT, LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
         )  # fmt: skip
     for n in range(0, full_lo - lo + hi - full_hi + extra):
         tile = edge_tile(n, lo, full_lo, full_hi, hi)
-        dq, dw0, dw1 = _query_gradient(
-            dq, dw0, dw1, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a, x_q, y_q, x_ptr, y_ptr,
-            w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, True, BIAS, AXES, SIGNED, CLS, WEIGHT_GRADIENT,
-            LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
+        dq, dw0, dw1, mean0, mean1, p_sum, ds_sum = _query_gradient(
+            dq, dw0, dw1, mean0, mean1, p_sum, ds_sum, q, do, lse2, delta, tile, k_ptr, v_ptr, k_n, v_n, n_k, valid, a,
+            x_q, y_q, x_ptr, y_ptr, w0, w1, cos_ptr, sin_ptr, left, right, scale, ds_scale, d, True, BIAS, AXES,
+            SIGNED, CLS, WEIGHT_GRADIENT, LEFT, RIGHT, ROTATE, R, INTERLEAVED, SCALE_DS, D, BLOCK_D, BLOCK_N, UPCAST,
         )  # fmt: skip
 
     dq *= natural_scale / ds_scale
@@ -310,6 +349,7 @@ def query_gradient_kernel(
     if WEIGHT_GRADIENT:
         # Packed blocks are numbered through all sequences.
         slot = tl.program_id(0) if PACKED else (b * heads + h) * n_blocks + block
-        tl.store(dw_ptr + slot, tl.sum(dw0, 0))
+        tl.store(dw_ptr + slot, _weight_gradient(dw0, mean0, p_sum, ds_sum, dlse))
         if BIAS == "directional" or (BIAS == "per_axis" and AXES == 2):
-            tl.store(dw_ptr + tl.num_programs(0) + slot, tl.sum(dw1, 0))
+            second = _weight_gradient(dw1, mean1, p_sum, ds_sum, dlse)
+            tl.store(dw_ptr + tl.num_programs(0) + slot, second)
