@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import reprlib
 import stat
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -142,6 +143,8 @@ def file_inside(folder: str | Path, name: str, *, where: str) -> Path:
         raise ConfigError(f"{where} is {shortened(name)}; {allowed}")
     try:
         root, target = folder.resolve(), (folder / name).resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target.lstat()
     except (OSError, RuntimeError, ValueError) as problem:  # too long, a circle of links, a NUL
         raise ConfigError(
             f"{where} is {shortened(name)}, which cannot be a file's name; {allowed}"

@@ -32,6 +32,10 @@ _ROLLOFF = 0.99
 _HALF_WIDTH = math.ceil(_ZERO_CROSSINGS * 2 / _ROLLOFF)
 # Output samples per row of the resampler's matrix product; 16 measured fastest of 8, 16, 32 and 64.
 _BLOCK = 16
+# Most samples of a filter. A released model has filters of up to 512; their cost grows with the square.
+_MAX_WIDTH = 8192
+# Times at which the filters are evaluated at once, so that memory stays small.
+_TIMES = 1024
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,12 @@ class Octave:
         The inner product with W samples equals that of ``basis`` with their one-sided Fourier transform. The
         taps include the gain that keeps the energy equal between rates, sqrt(2) per halving.
         """
-        time = torch.arange(self.width, dtype=torch.float64)
         frequency = torch.arange(self.basis.shape[1], dtype=torch.float64)
-        angle = -2 * math.pi / self.width * torch.outer(frequency, time)
-        filters = self.basis.to(torch.complex128) @ torch.polar(torch.ones_like(angle), angle)
+        parts = []
+        for time in torch.arange(self.width, dtype=torch.float64).split(_TIMES):
+            angle = -2 * math.pi / self.width * torch.outer(frequency, time)
+            parts.append(self.basis.to(torch.complex128) @ torch.polar(torch.ones_like(angle), angle))
+        filters = torch.cat(parts, dim=1)
         return (torch.cat([filters.real, filters.imag]) * math.sqrt(2.0) ** self.n_halvings).float()
 
 
@@ -76,7 +82,8 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         One :class:`Octave` each, the highest first; the highest may have fewer bins than the others.
 
     Raises:
-        ConfigError: There are fewer than two bins, or the highest filter reaches beyond half the sample rate.
+        ConfigError: There are fewer than two bins, the highest filter reaches beyond half the sample rate, or the
+            longest one has very many samples.
     """
     if config.n_bins < 2:
         raise ConfigError(f"cqt.n_bins is {config.n_bins}; allowed: 2 or more")
@@ -114,6 +121,11 @@ def _relative_bandwidth(frequencies: Tensor) -> Tensor:
 def _octave_basis(frequencies: Tensor, quality: Tensor, rate: float) -> Tensor:
     """Filters at ``rate``, in the frequency domain: (K, W / 2 + 1) complex64."""
     lengths = quality * rate / frequencies
+    if not float(lengths.max()) <= _MAX_WIDTH:
+        raise ConfigError(
+            f"cqt has filters of {float(lengths.max()):.0f} samples at {rate:g} Hz; allowed: at most {_MAX_WIDTH}. "
+            "Raise cqt.f_min, lower cqt.bins_per_octave, or choose a cqt.hop_length that can be halved more often"
+        )
     width = 1 << (int(lengths.max()) - 1).bit_length()
     filters = []
     for length, frequency in zip(lengths, frequencies, strict=True):
