@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pentatonic.checkpoint import file_sha256
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
-from pentatonic.untrusted_files import shortened
+from pentatonic.untrusted_files import local_path, shortened
 
 T = TypeVar("T")
 _Rules = list[tuple[re.Pattern[str], str]]
@@ -101,21 +101,6 @@ def resolve(
         f"there is no model {name!r}: no path {name} was found; bundled models: {_listed(bundled)}; "
         f"released models: {_listed(released)}{hint}"
     )
-
-
-def local_path(name_or_path: str | Path) -> Path | None:
-    """Return the path of a file or folder that a name stands for, or None where there is none.
-
-    Args:
-        name_or_path: Any text; ``~`` stands for the home folder. A device or a named pipe is not a file.
-    """
-    if not str(name_or_path):  # Path("") is the working directory
-        return None
-    try:
-        path = Path(name_or_path).expanduser()
-        return path if path.is_dir() or path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # too long, an unknown user's home, a NUL
-        return None
 
 
 def known_models(*, bundled: Mapping[str, Path], released: Mapping[str, Released]) -> list[dict[str, str]]:

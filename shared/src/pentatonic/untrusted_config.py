@@ -101,7 +101,7 @@ def read_fields(kind: type[T], values: object, where: str) -> T:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ConfigError(f"unknown key {_key(where, key)}; allowed: {', '.join(sorted(fields))}")
+            raise ConfigError(f"unknown key {_key(where, key)}; allowed: {', '.join(fields)}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:

@@ -43,6 +43,21 @@ def shortened(value: object) -> str:
     return _SHORTENED.repr(value)
 
 
+def local_path(name_or_path: str | Path) -> Path | None:
+    """Return the path of a file or folder that a name stands for, or None where there is none.
+
+    Args:
+        name_or_path: Any text; ``~`` stands for the home folder. A device or a named pipe is not a file.
+    """
+    if not str(name_or_path):  # Path("") is the working directory
+        return None
+    try:
+        path = Path(name_or_path).expanduser()
+        return path if path.is_dir() or path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown user's home, a NUL
+        return None
+
+
 def regular_file_size(path: str | Path, *, error: type[PentatonicError] = ConfigError) -> int:
     """Return the size in bytes of a regular file, without opening it.
 

@@ -178,7 +178,7 @@ class ConformerConfig:
 
     name: ClassVar[str] = "conformer"
     embed_dim: Annotated[int, Range(1, 16_384)] = 1024
-    depth: Annotated[int, Range(1, 256)] = 24
+    depth: Annotated[int, Range(1, 128)] = 24
     num_heads: Annotated[int, Range(1, 1024)] = 8
     mlp_ratio: Annotated[float, Range(0, 64, above=True)] = 4.0
     mlp_residual_factor: Factor = 4.0
@@ -210,7 +210,7 @@ class TransformerConfig:
     in_chans: Annotated[int, Range(1, 64)] = 1
     embed_dim: Annotated[int, Range(1, 16_384)] = 768
     head_dims: Annotated[int, Range(1, 65_536)] = 1
-    depth: Annotated[int, Range(1, 256)] = 12
+    depth: Annotated[int, Range(1, 128)] = 12
     num_heads: Annotated[int, Range(1, 1024)] = 12
     num_patches: Annotated[int, Range(1, 1_000_000)] = 469
     mlp_ratio: Annotated[float, Range(0, 64, above=True)] = 4.0

@@ -32,8 +32,10 @@ _ROLLOFF = 0.99
 _HALF_WIDTH = math.ceil(_ZERO_CROSSINGS * 2 / _ROLLOFF)
 # Output samples per row of the resampler's matrix product; 16 measured fastest of 8, 16, 32 and 64.
 _BLOCK = 16
-# Most samples of a filter. A released model has filters of up to 512; their cost grows with the square.
+# Most samples of a filter, and most products to design the filters: the sum of K W^2 / 2 over the octaves. Released
+# models have filters of up to 512 samples and 2^23 products.
 _MAX_WIDTH = 8192
+_MAX_PRODUCTS = 2**29
 # Times at which the filters are evaluated at once, so that memory stays small.
 _TIMES = 1024
 
@@ -83,7 +85,7 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
 
     Raises:
         ConfigError: There are fewer than two bins, the highest filter reaches beyond half the sample rate, or the
-            longest one has very many samples.
+            filters are very long.
     """
     if config.n_bins < 2:
         raise ConfigError(f"cqt.n_bins is {config.n_bins}; allowed: 2 or more")
@@ -98,8 +100,17 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         )
     octaves: list[Octave] = []
     rate, hop, halvings = float(config.sample_rate), config.hop_length, 0
+    products = 0.0
     for first in reversed(range(0, config.n_bins, config.bins_per_octave)):
         bins = slice(first, first + config.bins_per_octave)
+        longest = float((rate / bandwidth[bins] / frequencies[bins]).max())
+        products += len(frequencies[bins]) * longest**2 / 2
+        if not (longest <= _MAX_WIDTH and products <= _MAX_PRODUCTS):
+            raise ConfigError(
+                f"cqt has {config.bins_per_octave} filters per octave of up to {longest:.0f} samples; allowed: at most "
+                f"{_MAX_WIDTH} samples, and fewer of long ones. Raise cqt.f_min, lower cqt.bins_per_octave, or choose "
+                "a cqt.hop_length that can be halved more often"
+            )
         gain = math.sqrt(config.sample_rate / rate)
         basis = _octave_basis(frequencies[bins], 1 / bandwidth[bins], rate) * gain
         octaves.append(Octave(hop, halvings, basis))
@@ -121,11 +132,6 @@ def _relative_bandwidth(frequencies: Tensor) -> Tensor:
 def _octave_basis(frequencies: Tensor, quality: Tensor, rate: float) -> Tensor:
     """Filters at ``rate``, in the frequency domain: (K, W / 2 + 1) complex64."""
     lengths = quality * rate / frequencies
-    if not float(lengths.max()) <= _MAX_WIDTH:
-        raise ConfigError(
-            f"cqt has filters of {float(lengths.max()):.0f} samples at {rate:g} Hz; allowed: at most {_MAX_WIDTH}. "
-            "Raise cqt.f_min, lower cqt.bins_per_octave, or choose a cqt.hop_length that can be halved more often"
-        )
     width = 1 << (int(lengths.max()) - 1).bit_length()
     filters = []
     for length, frequency in zip(lengths, frequencies, strict=True):

@@ -1,7 +1,7 @@
 """Reading the encoder of an EnCodec model in the layout of the hub: ``config.json`` and ``model.safetensors``.
 
-Only the network comes from ``transformers`` (extra ``omar-rq[encodec]``). Its loader is not used: it would also look for
-adapters, shards and other repositories that the files name.
+Only the network comes from ``transformers`` (extra ``omar-rq[encodec]``). Its loader is not used: it would also look
+for adapters, shards and other repositories that the files name.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ FILES = ("config.json", "model.safetensors")
 _HOP = 320
 _Kernel = Annotated[int, Range(1, 64)]
 # Names of weight normalisation in files of earlier versions of torch.
-_RENAMED = {
-    ".weight_g": ".parametrizations.weight.original0",
-    ".weight_v": ".parametrizations.weight.original1",
-}
+_RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,9 @@ def _read_architecture(path: Path) -> Architecture:
 
 def _encoder_tensors(path: Path) -> dict[str, Tensor]:
     """The encoder's tensors, by today's names; decoder and quantiser are left out."""
-    tensors = {}
-    for key, tensor in load_tensors(path).items():
-        for old, new in _RENAMED.items():
-            key = key.removesuffix(old) + new if key.endswith(old) else key
-        if key.startswith("encoder."):
-            tensors[key] = tensor
-    return tensors
+    return {_current_name(key): t for key, t in load_tensors(path).items() if key.startswith("encoder.")}
+
+
+def _current_name(key: str) -> str:
+    module, _, last = key.rpartition(".")
+    return f"{module}.{_RENAMED.get(last, last)}"
