@@ -22,10 +22,10 @@ from pentatonic.errors import CheckpointError, CorruptCheckpoint
 from pentatonic.interrupts import delayed_interrupts
 from pentatonic.untrusted_files import regular_file_size, shortened
 
-MAX_TENSORS = 20_000
+MAX_TENSORS = 10_000
 """Most tensors of a file that is read or written."""
 MAX_HEADER_BYTES = 4 * 2**20
-"""Largest header of a safetensors file that is read or written: some 200 bytes for each of the most tensors."""
+"""Largest header of a safetensors file that is read or written: some 400 bytes for each of the most tensors."""
 
 _DTYPES = {
     torch.float64: "F64",
@@ -172,8 +172,9 @@ def _check_header(path: Path) -> None:
         if size > MAX_HEADER_BYTES:
             raise ValueError(f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
         header = json.loads(file.read(size).decode(), object_pairs_hook=_unique)
-    if len(header) > MAX_TENSORS + 1:  # and the metadata
-        raise ValueError(f"the header has {len(header)} names, at most {MAX_TENSORS} tensors are allowed")
+    tensors = len(header) - (_METADATA in header)
+    if tensors > MAX_TENSORS:
+        raise ValueError(f"the header has {tensors} tensors, at most {MAX_TENSORS} are allowed")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
