@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -166,7 +168,9 @@ def read_config(path: Path) -> ModelConfig:
     """
     text = read_text(path)
     if path.suffix == ".json":
-        return ModelConfig.from_dict(parse_json(text, where=str(path)))
+        values = parse_json(text, where=str(path))
+        with _naming(path):
+            return ModelConfig.from_dict(values)
     return gin.model_config(gin.parse(text, source=str(path)))
 
 
@@ -204,23 +208,24 @@ def load_directory(
     path = Path(directory)
     config_path = path if path.is_file() else _config_path(model_directory(path))
     config = read_config(config_path)
-    built = _mapped(
-        config,
-        lambda frontend: with_local_files(frontend, config_path.parent, encodec=encodec),
-        targets=quantization_targets,
-    )
+    with _naming(config_path):
+        local = partial(with_local_files, directory=config_path.parent, encodec=encodec)
+        built = _mapped(config, local, targets=quantization_targets)
     if load_weights:
         path = _checkpoint_path(config_path)
         tensors = _encoder_part(read_tensors(path, device))
         if any(key.startswith(("net.", "embedding_layer.")) for key in tensors):
             tensors = from_upstream(tensors, config)
-        with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
+        # On the meta device it takes no time or memory for weights that are replaced at once.
+        with _naming(config_path), torch.device("meta"):
             model = OmarRQ(built)
         load_state(_saved_parts(model), tensors, what=str(path))
     else:
-        model = OmarRQ(built)
+        with _naming(config_path):
+            model = OmarRQ(built)
     if quantization_targets:
-        model.tokenizer = Tokenizer(built, model.frontend)
+        with _naming(config_path):
+            model.tokenizer = Tokenizer(built, model.frontend)
     model.config = config  # it is saved again with the names that it came with
     return model.to(device=device, dtype=dtype).eval()
 
@@ -324,6 +329,15 @@ def save_pretrained(model: OmarRQ, directory: str | Path, *, card: str | None = 
         save_tensors(partial / "model.safetensors", _saved_parts(model).state_dict())
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the file's name to errors of its configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _mapped(

@@ -107,9 +107,9 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         products += len(frequencies[bins]) * longest**2 / 2
         if not (longest <= _MAX_WIDTH and products <= _MAX_PRODUCTS):
             raise ConfigError(
-                f"cqt has {config.bins_per_octave} filters per octave of up to {longest:.0f} samples; allowed: at most "
-                f"{_MAX_WIDTH} samples, and fewer of long ones. Raise cqt.f_min, lower cqt.bins_per_octave, or choose "
-                "a cqt.hop_length that can be halved more often"
+                f"cqt.f_min is {config.f_min:g}, with {config.bins_per_octave} bins_per_octave and hop_length "
+                f"{config.hop_length}: the filters have up to {longest:.0f} samples; allowed: shorter ones, by a "
+                "higher f_min, fewer bins_per_octave, or a hop_length that can be halved more often"
             )
         gain = math.sqrt(config.sample_rate / rate)
         basis = _octave_basis(frequencies[bins], 1 / bandwidth[bins], rate) * gain
