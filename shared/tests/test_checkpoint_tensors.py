@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from pentatonic.checkpoint import load_tensors, read_legacy, save_tensors
-from pentatonic.checkpoint.tensors import _DTYPES
+from pentatonic.checkpoint.tensors import _DTYPES, MAX_HEADER_BYTES, MAX_TENSORS
 from pentatonic.errors import CheckpointError, CorruptCheckpoint
 
 
@@ -313,3 +314,74 @@ def test_the_header_is_what_other_tools_read(tmp_path: Path) -> None:
         "n": {"dtype": "I8", "shape": [2], "data_offsets": [4, 6]},
     }
     assert content[8 + size :] == b"\0\0\x80\x3f\x01\x02"
+
+
+# --- what a stranger may put in the place of weights
+
+
+def test_a_header_with_very_many_tensors_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.safetensors"
+    entry = '"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    many = ",".join(entry % i for i in range(MAX_TENSORS + 1))
+    path.write_bytes(safetensors_bytes("{" + many + "}"))
+    with pytest.raises(CorruptCheckpoint, match=f"has {MAX_TENSORS + 1} tensors, at most {MAX_TENSORS} are"):
+        load_tensors(path)
+    monkeypatch.setattr(json, "loads", lambda *_args, **_options: pytest.fail("the header was parsed"))
+    with path.open("wb") as file:
+        file.write((90 * 2**20).to_bytes(8, "little"))
+        file.truncate(90 * 2**20 + 8)
+    with pytest.raises(
+        CorruptCheckpoint, match=r"a\.safetensors: .*the header has 94371840 bytes, at most 4194304"
+    ):
+        load_tensors(path)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    empty = torch.zeros(0)
+    save_tensors(tmp_path / "most", {str(i): empty for i in range(MAX_TENSORS)})
+    assert len(load_tensors(tmp_path / "most")) == MAX_TENSORS
+    for tensors in ({str(i): empty for i in range(MAX_TENSORS + 1)}, {"x" * MAX_HEADER_BYTES: empty}):
+        with pytest.raises(
+            CheckpointError, match=r"cannot write .*allowed: at most 10000 tensors and 4194304 bytes"
+        ):
+            save_tensors(tmp_path / "a", tensors)
+
+
+@pytest.mark.timeout(60)
+def test_a_repeated_name_is_found_among_many(tmp_path: Path) -> None:
+    entries = [f'"{i}":0' for i in [*range(200_000), 199_999]]  # counting each name would take hours
+    (tmp_path / "a").write_bytes(safetensors_bytes("{" + ",".join(entries) + "}"))
+    with pytest.raises(CorruptCheckpoint, match="gives '199999' twice"):
+        load_tensors(tmp_path / "a")
+
+
+@pytest.mark.timeout(60)  # opening a pipe waits for its writer
+@pytest.mark.parametrize("read", [load_tensors, read_legacy])
+def test_a_named_pipe_in_the_place_of_weights_is_refused(tmp_path: Path, read) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: .* regular file"):
+        read(tmp_path / "model.safetensors")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"link: .* regular file"):
+        read(tmp_path / "link")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_that_are_not_plain_data_are_refused(tmp_path: Path) -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    quantised = torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
+    endless = torch.zeros(1).expand(10**12)  # four bytes in the file
+    for value in (nested, quantised, endless, torch.zeros(2, device="meta")):
+        torch.save({"w": value}, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=r"a\.pth: 'w' is a Tensor; allowed: dense tensors by name"):
+            read_legacy(tmp_path / "a.pth")
+
+
+def test_a_legacy_file_of_very_many_values_is_refused(tmp_path: Path) -> None:
+    value = torch.zeros(1)
+    torch.save({str(i): value for i in range(MAX_TENSORS + 1)}, tmp_path / "a.pth")
+    with pytest.raises(
+        CheckpointError, match=f"holds {MAX_TENSORS + 1} values; allowed: at most {MAX_TENSORS}"
+    ):
+        read_legacy(tmp_path / "a.pth")

@@ -150,7 +150,7 @@ def test_wrong_shapes_are_refused(tiny):
     ("change", "message"),
     [
         ({"width": 30}, "not a multiple of 4 heads"),
-        ({"heads": 0}, "heads must be a positive integer"),
+        ({"heads": 0}, "heads is 0; allowed: whole numbers from 1 up to"),
         ({"dropout": 1.0}, "dropout"),
         ({"layers": 3}, "allowed: patch_layers"),
     ],

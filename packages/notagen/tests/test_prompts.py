@@ -97,5 +97,5 @@ def test_models_without_such_a_file(tmp_path):
 )
 def test_a_wrong_table_is_named(tmp_path, text):
     (tmp_path / "prompts.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"prompts\.json: not an object"):
+    with pytest.raises(ConfigError, match=r"prompts\.json: not (an object|JSON)"):
         model_prompts(tmp_path)

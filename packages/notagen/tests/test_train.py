@@ -200,7 +200,7 @@ def test_released_sizes(name):
 def test_wrong_configurations_name_the_key(data, tmp_path):
     for option, said in (
         ("optim.rate=1", "unknown key 'optim.rate'"),
-        ("model.depth=3", "wrong keys"),
+        ("model.depth=3", "unknown key depth"),
         ("data.keys=all", "uniform, near, original"),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omar_rq.config import CQTConfig, EncodecConfig, TransformerConfig, WaveformConfig
-from omar_rq.gin import Reference, checkpoint_name, model_config, parse, write_gin
+from omar_rq.gin import MAX_CHARACTERS, Reference, checkpoint_name, model_config, parse, write_gin
 from omar_rq.published_models import published_config
 from pentatonic.errors import ConfigError
 
@@ -179,7 +179,7 @@ def test_refuses_macros_without_value_only_where_they_are_used():
 
 def test_refuses_oversized_text():
     with pytest.raises(ConfigError, match="characters"):
-        parse("#" * (2**20 + 1))
+        parse("#" * (MAX_CHARACTERS + 1))
 
 
 @pytest.mark.parametrize(

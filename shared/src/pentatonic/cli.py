@@ -25,6 +25,7 @@ import typer
 
 from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, MissingExtra, PentatonicError, RunFolderInUse, UsageError
+from pentatonic.interrupts import sigterm_as_interrupt
 from pentatonic.progress import ProgressBar, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
 
@@ -145,7 +146,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     if not _is_first_rank():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (open until the process ends)
     try:
-        with safe_path():  # also for pools and loaders that other libraries start
+        with sigterm_as_interrupt(), safe_path():  # also for pools and loaders that other libraries start
             app(args)
     except PartialFailure as error:
         _fail(error, EXIT_PARTIAL)

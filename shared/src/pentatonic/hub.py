@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pentatonic.checkpoint import file_sha256
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
+from pentatonic.untrusted_files import local_path, shortened
 
 T = TypeVar("T")
 _Rules = list[tuple[re.Pattern[str], str]]
@@ -28,6 +29,7 @@ OWN_LICENCE = "Apache-2.0"
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 _MOST_NAMED = 10
+_LONGEST_NAMED = 400
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def resolve(
                 f"the bundled model {name!r} is missing at {bundled[name]}; install the package again"
             )
         return bundled[name]
-    if (directory := _local_directory(name_or_path)) is not None:
-        return directory
+    if (path := local_path(name_or_path)) is not None:
+        return path if path.is_dir() else path.parent
     model = released.get(name) or next((item for item in released.values() if item.repo_id == name), None)
     if model is not None and revision in (None, model.revision):
         return _checked(_download(model.repo_id, model.revision, allow_patterns), model.files)
@@ -162,18 +164,6 @@ def push(directory: str | Path, repo_id: str, *, private: bool = True) -> str:
         reason = " ".join(str(error).split())[:300]
         raise HubError(f"cannot push to {repo_id} ({type(error).__name__}: {reason})") from error
     return str(address)
-
-
-def _local_directory(name_or_path: str | Path) -> Path | None:
-    if not str(name_or_path):  # Path("") is the working directory
-        return None
-    try:
-        path = Path(name_or_path).expanduser()
-        if path.is_dir():
-            return path
-        return path.parent if path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # too long, an unknown user's home, a NUL
-        return None
 
 
 def _is_hub_id(name_or_path: str | Path) -> bool:
@@ -274,13 +264,8 @@ class KeyMap:
         return _renamed(tensors, self.their_key)
 
 
-def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
-    """Set all parameters and persistent buffers of a module, after checking that they all fit.
-
-    Values are copied into the module's own tensors, whose device and dtype stay. A module that was built on the meta
-    device adopts the given tensors instead, in its dtypes and on their devices. Floating point values are cast to
-    the module's floating point dtype; any other difference of dtype is an error. Non-persistent buffers are not
-    touched, so they must not be on the meta device: build what holds them on a real one.
+def check_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Compare tensors with the parameters and persistent buffers of a module, which may be on the meta device.
 
     Args:
         module: The model.
@@ -288,8 +273,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -
         what: Origin of the tensors, for the error message.
 
     Raises:
-        WeightsError: Names are missing or unexpected, shapes or dtypes do not fit, or a parameter or buffer of the
-            module is still on the meta device afterwards. Up to ten names of each kind are listed.
+        WeightsError: Names are missing or unexpected, or shapes or dtypes do not fit. Up to ten names of each kind are
+            listed.
     """
     expected = module.state_dict()
     common = expected.keys() & tensors.keys()
@@ -310,6 +295,27 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -
             ],
         },
     )
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Set all parameters and persistent buffers of a module, after checking that they all fit.
+
+    Values are copied into the module's own tensors, whose device and dtype stay. A module that was built on the meta
+    device adopts the given tensors instead, in its dtypes and on their devices. Floating point values are cast to
+    the module's floating point dtype; any other difference of dtype is an error. Non-persistent buffers are not
+    touched, so they must not be on the meta device: build what holds them on a real one.
+
+    Args:
+        module: The model.
+        tensors: Name to tensor, exactly the names of ``module.state_dict()``.
+        what: Origin of the tensors, for the error message.
+
+    Raises:
+        WeightsError: Names are missing or unexpected, shapes or dtypes do not fit, or a parameter or buffer of the
+            module is still on the meta device afterwards. Up to ten names of each kind are listed.
+    """
+    expected = module.state_dict()
+    check_state(module, tensors, what=what)
     if any(tensor.is_meta for tensor in expected.values()):
         _assign(module, {name: tensors[name].to(expected[name].dtype) for name in expected})
     else:
@@ -345,7 +351,8 @@ def _raise_problems(what: str, problems: Mapping[str, Iterable[str]]) -> None:
 def _listed(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
-    return (", ".join(ordered[:_MOST_NAMED]) or "none") + more
+    shown = [name if len(name) <= _LONGEST_NAMED else shortened(name) for name in ordered[:_MOST_NAMED]]
+    return (", ".join(shown) or "none") + more
 
 
 def _compiled(pattern: str, *, wildcard: bool = False) -> re.Pattern[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,11 @@ import yaml  # comes with huggingface-hub
 
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import CheckpointError
+from pentatonic.untrusted_files import parse_json, read_json, read_text, shortened
 
+_MAX_LOG_BYTES = 256 * 2**20
+_MAX_YAML_BYTES = 2**17
+_MOST = 10**15
 # Logged by the trainers; a card shows the last value of each.
 _METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -42,19 +46,23 @@ def read_training(source: str | Path) -> Training:
             ``best``. Any other model gives an empty :class:`Training`.
 
     Raises:
-        CheckpointError: A file is not JSON or YAML, or a run folder has no intact checkpoint.
+        CheckpointError: A file is too large, or not JSON or YAML, or a run folder has no intact checkpoint.
     """
     model = model_directory(Path(source).expanduser())
     best = _json(model / "best.json")
     step = best.get("step", _json(model / "state.json").get("step"))
     if step is None:
         return Training()
+    if not _is_count(step):
+        raise CheckpointError(f"{model}: the step of the training is {shortened(step)}; allowed: 0 and more")
     run = model.parent if best else model.parent.parent
     metrics: dict[str, float] = {}
     log = run / "metrics.jsonl"
-    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines() if log.is_file() else (), 1):
-        values = _parsed(line, f"{log}:{number}")
-        if values.get("step", 0) <= step:
+    lines = read_text(log, max_bytes=_MAX_LOG_BYTES, error=CheckpointError) if log.is_file() else ""
+    for number, line in enumerate(lines.splitlines(), 1):
+        values = _mapping(parse_json(line, where=f"{log}:{number}", error=CheckpointError))
+        logged = values.get("step", 0)
+        if _is_count(logged) and logged <= step:
             metrics |= {key: value for key, value in values.items() if isinstance(value, int | float)}
     return Training(
         step=step, run=_json(run / "run.json"), metrics=metrics, config=_yaml(run / "config.yaml")
@@ -120,21 +128,22 @@ def _training_lines(training: Training, package: str) -> list[str]:
     if training.step is None:
         return ["Nothing is known about it."]
     run = training.run
+    trainer, versions = _mapping(run.get("trainer")), _mapping(run.get("versions"))
     rows = {"steps": f"{training.step:,}"}
     if "command" in run:
         rows["command"] = f"`{run['command']}`"
-    if "batch_size" in run:
-        accumulation = run.get("trainer", {}).get("grad_accumulation", 1)
-        rows["items per step"] = str(run["batch_size"] * accumulation * run.get("world_size", 1))
-    if "precision" in run.get("trainer", {}):
-        rows["precision"] = run["trainer"]["precision"]
+    counts = (run.get("batch_size"), trainer.get("grad_accumulation", 1), run.get("world_size", 1))
+    if all(map(_is_count, counts)):
+        rows["items per step"] = str(math.prod(counts))
+    if "precision" in trainer:
+        rows["precision"] = str(trainer["precision"])
     rows |= {key: f"{training.metrics[key]:.4g}" for key in _METRICS if key in training.metrics}
-    if versions := run.get("versions"):
+    if versions:
         rows["versions"] = ", ".join(
             f"{name} {versions[name]}" for name in (package, "torch") if name in versions
         )
     if commit := run.get("git_commit"):
-        rows["commit"] = commit
+        rows["commit"] = str(commit)
     return _table("training", rows)
 
 
@@ -143,23 +152,32 @@ def _table(head: str, rows: Mapping[str, str]) -> list[str]:
     return [f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in cells]
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML without aliases, which let a short text stand for a very long one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias")
+        return super().compose_node(parent, index)
+
+
 def _yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
+    text = read_text(path, max_bytes=_MAX_YAML_BYTES, error=CheckpointError)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return _mapping(_PlainLoader(text).get_single_data())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not YAML") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return _parsed(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    return _mapping(read_json(path, error=CheckpointError)) if path.is_file() else {}
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{where}: not JSON ({error})") from error
+def _mapping(values: Any) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ from torch.nn import functional as F
 from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
 from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
+from pentatonic.untrusted_config import Range, check_fields, read_fields
 
+MAX_PARAMETERS = 2**32
+"""Most parameters of a model, so that a configuration alone cannot fill the memory; released ones have up to 2**29."""
 # Tokens per row in a new cache; it grows by doubling.
 _FIRST_TOKENS = 32
 
@@ -39,25 +42,26 @@ class NotaGenConfig:
         dropout: Dropout probability of embeddings, attention weights and residual branches, in training.
 
     Raises:
-        ConfigError: A value is out of its range.
+        ConfigError: A value is of another type or out of its range.
     """
 
-    patch_layers: int
-    char_layers: int
-    width: int
-    heads: int
-    patch_length: int
-    dropout: float = 0.1
+    patch_layers: Annotated[int, Range(1, 128)]
+    char_layers: Annotated[int, Range(1, 128)]
+    width: Annotated[int, Range(1, 16_384)]
+    heads: Annotated[int, Range(1, 1024)]
+    patch_length: Annotated[int, Range(1, 1_000_000)]
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("patch_layers", "char_layers", "width", "heads", "patch_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} must be a positive integer, got {value!r}")
+        check_fields(self, "")
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not a multiple of {self.heads} heads")
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout!r}")
+        layers, rows = self.patch_layers + self.char_layers, PATCH_SIZE * VOCABULARY_SIZE + self.patch_length
+        if (count := self.width * (12 * self.width * layers + rows)) > MAX_PARAMETERS:
+            raise ConfigError(
+                f"width, patch_layers, char_layers and patch_length describe a model of {count:,} parameters; "
+                f"allowed: at most {MAX_PARAMETERS:,}"
+            )
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the values as plain JSON numbers."""
@@ -68,15 +72,9 @@ class NotaGenConfig:
         """Build from the result of :meth:`to_dict`.
 
         Raises:
-            ConfigError: Keys are missing or unknown, or a value is out of its range.
+            ConfigError: Keys are missing or unknown, or a value is of another type or out of its range.
         """
-        if not isinstance(values, dict):
-            raise ConfigError(f"the configuration is a {type(values).__name__}; allowed: an object")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            names = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"wrong keys {sorted(map(str, values))}; allowed: {names}") from error
+        return read_fields(cls, values, "")
 
 
 class Cache(Protocol):
@@ -328,6 +326,8 @@ class NotaGen(nn.Module):
         self.config = config
         self.patch_decoder = PatchDecoder(config)
         self.char_decoder = CharDecoder(config)
+        if self.device.type == "meta":  # there is nothing to initialise, and doing so would take a second
+            return
         self.apply(_initialise)
         for trunk in (self.patch_decoder.trunk, self.char_decoder.trunk):
             for name, weight in trunk.named_parameters():

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import ConfigError, UsageError
+from pentatonic.untrusted_files import local_path, read_json
 
 PROMPTS_FILE = "prompts.json"
+_MAX_TABLE_BYTES = 16 * 2**20
 
 # These released models were trained without prompts: they continue a header, or start from nothing.
 _WITHOUT_PROMPTS = ("notagen-small", "notagen-medium", "notagen-large")
@@ -63,15 +65,15 @@ def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
 
     Raises:
         CheckpointError: It is the folder of a run without an intact checkpoint.
-        ConfigError: ``prompts.json`` is not a table of periods, composers and instrumentations.
+        ConfigError: ``prompts.json`` cannot be read, or is not a table of periods, composers and instrumentations.
     """
-    bundled = Path(str(files("notagen"))) / "checkpoints" / model
-    path = bundled if bundled.is_dir() else Path(model).expanduser()
-    table = (path.parent if path.is_file() else model_directory(path)) / PROMPTS_FILE
-    if table.is_file():
+    path = local_path(Path(str(files("notagen"))) / "checkpoints" / model) or local_path(model)
+    if path is not None:
+        table = (path.parent if path.is_file() else model_directory(path)) / PROMPTS_FILE
+    if path is not None and table.is_file():
         try:
-            return _combinations(json.loads(table.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            return _combinations(read_json(table, max_bytes=_MAX_TABLE_BYTES))
+        except (TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{table}: not an object of periods, each an object of composers, each a list of instrumentations"
             ) from error

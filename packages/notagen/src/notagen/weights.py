@@ -27,7 +27,8 @@ from pentatonic.checkpoint import (
     save_tensors,
 )
 from pentatonic.errors import CheckpointError, ConfigError, WeightsError
-from pentatonic.hub import KeyMap, Released, load_state, resolve
+from pentatonic.hub import KeyMap, Released, check_state, load_state, resolve
+from pentatonic.untrusted_files import local_path, read_json
 
 _PRETRAINED = (
     "weights_notagen_pretrain_p_size_16_p_length_{}_p_layers_{}_c_layers_{}_h_size_{}_lr_{}_batch_{}.pth"
@@ -202,8 +203,8 @@ def from_pretrained(
         HubError: There is no model of this name.
         CheckpointError, ConfigError, WeightsError: The files cannot be used.
     """
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
+    path = local_path(name_or_path)
+    if path is None or not path.is_file():
         wanted = RELEASED_FILES.get(str(name_or_path))
         patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS]
         path = resolve(
@@ -267,17 +268,17 @@ def _load_directory(directory: Path) -> NotaGen:
 
 
 def _read_config(path: Path) -> NotaGenConfig:
+    values = read_json(path)
     try:
-        return NotaGenConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from error
+        return NotaGenConfig.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _loaded(config: NotaGenConfig, tensors: Mapping[str, Tensor], path: Path) -> NotaGen:
     with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
         model = NotaGen(config)
+    check_state(model, tensors, what=str(path))  # before copies are made of tensors of any size
     load_state(model, {name: tensor.contiguous() for name, tensor in tensors.items()}, what=str(path))
     return model.eval()
 

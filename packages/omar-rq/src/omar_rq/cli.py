@@ -38,6 +38,14 @@ _MOST_LAYERS = 1000  # of a range; no model has as many
 Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+EncodecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encodec",
+        metavar="DIR_OR_ID",
+        help="EnCodec model in place of the one that the model names: a directory, or owner/name@revision.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")
 ]
@@ -52,6 +60,7 @@ def embed(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    encodec: EncodecOption = None,
     layers: Annotated[
         str,
         typer.Option(help="Block indices and ranges such as 3,5 or 1-3, negative ones from the end, or all."),
@@ -82,7 +91,7 @@ def embed(
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
-    loaded = _load(model, device, dtype)
+    loaded = _load(model, device, dtype, encodec=encodec)
     try:
         report = embed_folder(
             loaded,
@@ -107,6 +116,7 @@ def tokenize(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    encodec: EncodecOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
@@ -116,7 +126,7 @@ def tokenize(
     check_inputs(inputs)
     from omar_rq.embed import tokenize_folder
 
-    loaded = _load(model, device, "fp32", quantization_targets=True)
+    loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
     report = tokenize_folder(loaded, inputs, out, strict=not lenient, overwrite=overwrite, model_name=model)
     _finish(report, as_json)
 
@@ -233,14 +243,20 @@ add_building_command(
 )
 
 
-def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:
+def _load(
+    name: str, device: str, dtype: str, *, encodec: str | None = None, quantization_targets: bool = False
+) -> OmarRQ:
     import torch
 
     from omar_rq.weights import from_pretrained
 
     number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     return from_pretrained(
-        name, device=pick_device(device), dtype=number_type, quantization_targets=quantization_targets
+        name,
+        device=pick_device(device),
+        dtype=number_type,
+        encodec=encodec,
+        quantization_targets=quantization_targets,
     )
 
 

@@ -1,21 +1,39 @@
 """Configuration of a model as plain dataclasses: front ends, trunk, quantisers, masking.
 
 No torch is imported here, so a command line can read a configuration quickly. ``config.json`` of a saved model contains
-``ModelConfig.to_dict()``.
+``ModelConfig.to_dict()``. The range of each value is declared beside it, because configurations come from strangers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
+import math
 import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pentatonic.errors import ConfigError
+from pentatonic.untrusted_config import Length, Range, check_fields, read_fields
+from pentatonic.untrusted_files import shortened
 
 # The depthwise convolution of every released conformer has 31 taps, whatever `conv_kernel_size` in its file says.
 CONV_KERNEL_SIZE = 31
+
+MAX_PARAMETERS = 2**32
+"""Most parameters of a trunk, so that a configuration alone cannot fill the memory; released ones have 2**29."""
+MAX_CODEBOOK_VALUES = 2**26
+"""Most values in the codebooks and projections of all quantisers."""
+_MAX_TARGETS = 16
+
+SampleRate = Annotated[int, Range(1, 1_000_000)]
+Hop = Annotated[int, Range(1, 65_536)]
+Patch = tuple[Annotated[int, Range(1, 16_384)], Annotated[int, Range(1, 65_536)]]
+Mean = Annotated[float, Range(-1_000_000, 1_000_000)]
+Deviation = Annotated[float, Range(0, 1_000_000, above=True)]
+Probability = Annotated[float, Range(0, 1)]
+Dropout = Annotated[float, Range(0, 1, below=True)]
+Factor = Annotated[float, Range(0, 10_000)]
+FileName = Annotated[str, Length(1, 4096)]
 
 
 @dataclass(frozen=True)
@@ -32,34 +50,27 @@ class MelFrontendConfig:
     """
 
     name: ClassVar[str] = "mel"
-    sample_rate: int = 16000
-    n_fft: int = 512
-    win_length: int = 512
-    hop_length: int = 256
-    n_mels: int = 96
-    power: float = 2.0
-    mel_scale: str = "slaney"
-    norm: str | None = "slaney"
-    norm_mean: float | None = 2.06755686098554
-    norm_std: float | None = 1.268292820667291
-    patch_size: tuple[int, int] = (96, 4)
-    stretch_factor: float = 1.0
-    freq_mask_param: int = 0
-    time_mask_param: int = 0
+    sample_rate: SampleRate = 16000
+    n_fft: Annotated[int, Range(2, 16_384)] = 512
+    win_length: Annotated[int, Range(1, 16_384)] = 512
+    hop_length: Hop = 256
+    n_mels: Annotated[int, Range(1, 1024)] = 96
+    power: Annotated[float, Range(0, 16, above=True)] = 2.0
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    norm: Literal["slaney"] | None = "slaney"
+    norm_mean: Mean | None = 2.06755686098554
+    norm_std: Deviation | None = 1.268292820667291
+    patch_size: Patch = (96, 4)
+    stretch_factor: Annotated[float, Range(0, 100, above=True)] = 1.0
+    freq_mask_param: Annotated[int, Range(0, 8193)] = 0
+    time_mask_param: Annotated[int, Range(0, 1_000_000)] = 0
 
     def __post_init__(self) -> None:
-        if self.stretch_factor <= 0:
+        check_fields(self, self.name)
+        if self.freq_mask_param > (bins := self.n_fft // 2 + 1):
             raise ConfigError(
-                f"mel.stretch_factor is {self.stretch_factor}; allowed: positive numbers, 1 for off"
+                f"mel.freq_mask_param is {self.freq_mask_param}; allowed: 0 (off) and more, at most {bins}"
             )
-        for key, value, most in (
-            ("freq_mask_param", self.freq_mask_param, self.n_fft // 2 + 1),
-            ("time_mask_param", self.time_mask_param, None),
-        ):
-            if value < 0 or (most is not None and value > most):
-                raise ConfigError(
-                    f"mel.{key} is {value}; allowed: 0 (off) and more{f', at most {most}' if most else ''}"
-                )
 
     @property
     def frame_rate(self) -> float:
@@ -82,17 +93,20 @@ class CQTConfig:
     """Recursive constant-Q transform: magnitude to a power, ``log10(1 + 10000 x)``, normalisation."""
 
     name: ClassVar[str] = "cqt"
-    sample_rate: int = 24000
-    hop_length: int = 320
-    bins_per_octave: int = 24
-    n_bins: int = 188
-    f_min: float = 32.703
+    sample_rate: SampleRate = 24000
+    hop_length: Hop = 320
+    bins_per_octave: Annotated[int, Range(1, 192)] = 24
+    n_bins: Annotated[int, Range(1, 4096)] = 188
+    f_min: Annotated[float, Range(0, 500_000, above=True)] = 32.703
     magnitude: bool = True
-    power: float = 2.0
+    power: Annotated[float, Range(0, 16)] = 2.0
     log: bool = True
-    norm_mean: float | None = 5.175809567648937
-    norm_std: float | None = 1.9251926999183888
-    patch_size: tuple[int, int] = (188, 4)
+    norm_mean: Mean | None = 5.175809567648937
+    norm_std: Deviation | None = 1.9251926999183888
+    patch_size: Patch = (188, 4)
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.name)
 
     @property
     def frame_rate(self) -> float:
@@ -110,12 +124,15 @@ class WaveformConfig:
     """Raw samples, scaled by mean and standard deviation; a patch is a run of samples."""
 
     name: ClassVar[str] = "waveform"
-    sample_rate: int = 24000
-    norm_mean: float | None = 0.0
-    norm_std: float | None = 0.1908563740990311
-    patch_size: tuple[int, int] = (1, 960)
+    sample_rate: SampleRate = 24000
+    norm_mean: Mean | None = 0.0
+    norm_std: Deviation | None = 0.1908563740990311
+    patch_size: Patch = (1, 960)
     hop_length: ClassVar[int] = 1
     rep_dims: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.name)
 
     @property
     def frame_rate(self) -> float:
@@ -125,17 +142,27 @@ class WaveformConfig:
 
 @dataclass(frozen=True)
 class EncodecConfig:
-    """Continuous output of the 24 kHz EnCodec encoder; ``sample_rate`` is that of the input audio."""
+    """Continuous output of the 24 kHz EnCodec encoder; ``sample_rate`` is that of the input audio.
+
+    Args:
+        weights_path: Hub id of the published EnCodec model, a directory, or ``owner/name@revision`` of another
+            repository. In the configuration of a model that is loaded, a directory beside it is the only one allowed
+            besides the published model; see :func:`omar_rq.frontends.encodec.with_local_files`.
+        stats_path: JSON file with statistics; in the configuration of a model that is loaded, beside it.
+    """
 
     name: ClassVar[str] = "encodec"
-    weights_path: str | None = "facebook/encodec_24khz"
-    norm_type: str | None = "global"
-    stats_path: str | None = None
-    sample_rate: int = 24000
-    patch_size: tuple[int, int] = (128, 4)
+    weights_path: FileName | None = "facebook/encodec_24khz"
+    norm_type: Literal["global", "dimensionwise"] | None = "global"
+    stats_path: FileName | None = None
+    sample_rate: SampleRate = 24000
+    patch_size: Patch = (128, 4)
     hop_length: ClassVar[int] = 320
     rep_dims: ClassVar[int] = 128
     frame_rate: ClassVar[float] = 75.0  # at any sample rate: the audio is resampled to 24 kHz first
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.name)
 
 
 FrontendConfig = MelFrontendConfig | CQTConfig | WaveformConfig | EncodecConfig
@@ -150,24 +177,23 @@ class ConformerConfig:
     """
 
     name: ClassVar[str] = "conformer"
-    embed_dim: int = 1024
-    depth: int = 24
-    num_heads: int = 8
-    mlp_ratio: float = 4.0
-    mlp_residual_factor: float = 4.0
-    dropout: float = 0.2
-    input_dropout: float = 0.0
+    embed_dim: Annotated[int, Range(1, 16_384)] = 1024
+    depth: Annotated[int, Range(1, 128)] = 24
+    num_heads: Annotated[int, Range(1, 1024)] = 8
+    mlp_ratio: Annotated[float, Range(0, 64, above=True)] = 4.0
+    mlp_residual_factor: Factor = 4.0
+    dropout: Dropout = 0.2
+    input_dropout: Dropout = 0.0
     use_deepnorm: bool = True
-    alpha_deepnorm: float = 2.6321480259049848
-    beta_deepnorm: float = 0.022386873579657126
+    alpha_deepnorm: Factor = 2.6321480259049848
+    beta_deepnorm: Factor = 0.022386873579657126
     use_rope: bool = True
     causal: bool = True
-    rope_positions: str = "exact"
+    rope_positions: Literal["exact", "bf16"] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self, "net")
         _check_heads(self)
-        if self.rope_positions not in ("exact", "bf16"):
-            raise ConfigError(f"net.rope_positions is {self.rope_positions!r}; allowed: exact, bf16")
         if (self.embed_dim // self.num_heads) % 2:
             raise ConfigError(
                 f"net.embed_dim / net.num_heads is {self.embed_dim // self.num_heads}; "
@@ -180,24 +206,25 @@ class TransformerConfig:
     """The plain Transformer trunk with a learned position table of ``num_patches`` rows."""
 
     name: ClassVar[str] = "transformer"
-    patch_size: tuple[int, int] = (96, 4)
-    in_chans: int = 1
-    embed_dim: int = 768
-    head_dims: int = 1
-    depth: int = 12
-    num_heads: int = 12
-    num_patches: int = 469
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
-    input_dropout: float = 0.0
+    patch_size: Patch = (96, 4)
+    in_chans: Annotated[int, Range(1, 64)] = 1
+    embed_dim: Annotated[int, Range(1, 16_384)] = 768
+    head_dims: Annotated[int, Range(1, 65_536)] = 1
+    depth: Annotated[int, Range(1, 128)] = 12
+    num_heads: Annotated[int, Range(1, 1024)] = 12
+    num_patches: Annotated[int, Range(1, 1_000_000)] = 469
+    mlp_ratio: Annotated[float, Range(0, 64, above=True)] = 4.0
+    dropout: Dropout = 0.0
+    input_dropout: Dropout = 0.0
     do_deepnorm: bool = True
-    alpha_deepnorm: float = 2.6321480259049848
-    beta_deepnorm: float = 0.022386873579657126
+    alpha_deepnorm: Factor = 2.6321480259049848
+    beta_deepnorm: Factor = 0.022386873579657126
     do_classification: bool = False
     do_vit_tokenization: bool = False
     causal: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, "net")
         _check_heads(self)
 
 
@@ -205,19 +232,27 @@ class TransformerConfig:
 class QuantizerConfig:
     """The frozen quantisers that turn target patches into tokens; seeds make them reproducible."""
 
-    type: str = "random_codebook"
-    num_codebooks: int = 1
-    codebook_size: int = 8192
-    codebook_dim: int = 16
+    type: Literal["random_codebook", "finite_scalar_quantizer"] = "random_codebook"
+    num_codebooks: Annotated[int, Range(1, 1024)] = 1
+    codebook_size: Annotated[int, Range(1, 2**24)] = 8192
+    codebook_dim: Annotated[int, Range(1, 65_536)] = 16
     diff_input: bool = False
-    seed: int = 0
-    fsq_levels: tuple[int, ...] = (6, 6, 6, 6, 6)
+    seed: Annotated[int, Range(0, 2**62)] = 0
+    fsq_levels: Annotated[tuple[Annotated[int, Range(2, 65_536)], ...], Length(1, 16)] = (6, 6, 6, 6, 6)
     fsq_preserve_symmetry: bool = True
 
     def __post_init__(self) -> None:
-        kinds = ("random_codebook", "finite_scalar_quantizer")
-        if self.type not in kinds:
-            raise ConfigError(f"quantizer.type is {self.type!r}; allowed: {', '.join(kinds)}")
+        check_fields(self, "quantizer")
+        if (codes := math.prod(self.fsq_levels)) > 2**40:
+            raise ConfigError(
+                f"quantizer.fsq_levels is {self.fsq_levels}, {codes:,} codes; allowed: at most {2**40:,}"
+            )
+
+    def values(self, patch_dim: int) -> int:
+        """Values in the codebooks and projections of a target with ``patch_dim`` values per patch."""
+        if self.type == "random_codebook":
+            return self.num_codebooks * self.codebook_dim * (self.codebook_size + patch_dim)
+        return self.num_codebooks * 2 * len(self.fsq_levels) * patch_dim
 
 
 @dataclass(frozen=True)
@@ -228,27 +263,24 @@ class MaskingConfig:
     masks exactly ``floor(prob * N)`` single tokens per row.
     """
 
-    seconds: float = 0.4
-    prob: float = 0.6
-    noise: str = "random_normal"
-    mode: str = "windows"
+    seconds: Annotated[float, Range(0, 86_400)] = 0.4
+    prob: Probability = 0.6
+    noise: Literal["random_normal", "shuffled_input"] = "random_normal"
+    mode: Literal["windows", "tokens"] = "windows"
 
     def __post_init__(self) -> None:
-        for key, value, allowed in (
-            ("noise", self.noise, ("random_normal", "shuffled_input")),
-            ("mode", self.mode, ("windows", "tokens")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"masking.{key} is {value!r}; allowed: {', '.join(allowed)}")
-        if not 0.0 <= self.prob <= 1.0:
-            raise ConfigError(f"masking.prob is {self.prob}; allowed: 0 to 1")
+        check_fields(self, "masking")
 
 
 def _check_heads(net: ConformerConfig | TransformerConfig) -> None:
-    if net.depth < 1 or net.num_heads < 1 or net.embed_dim < 1 or net.embed_dim % net.num_heads:
+    if net.embed_dim % net.num_heads:
         raise ConfigError(
-            f"net has embed_dim {net.embed_dim}, depth {net.depth}, num_heads {net.num_heads}; "
-            "allowed: at least 1 each, with a num_heads that divides embed_dim"
+            f"net has embed_dim {net.embed_dim} and num_heads {net.num_heads}; allowed: a num_heads that divides "
+            "embed_dim"
+        )
+    if net.embed_dim * net.mlp_ratio < 1:
+        raise ConfigError(
+            f"net.embed_dim * net.mlp_ratio is {net.embed_dim * net.mlp_ratio:g}; allowed: at least 1"
         )
 
 
@@ -281,6 +313,31 @@ class ModelConfig:
                     f"{frontend.name}.patch_size is {frontend.patch_size}; allowed: all "
                     f"{frontend.rep_dims} values of a frame, and at least one frame"
                 )
+        if len(self.targets) > _MAX_TARGETS:
+            raise ConfigError(f"there are {len(self.targets)} targets; allowed: at most {_MAX_TARGETS}")
+        if (count := self._matrix_parameters()) > MAX_PARAMETERS:
+            raise ConfigError(
+                f"net and input.patch_size describe a model of {count:,} parameters; allowed: at most "
+                f"{MAX_PARAMETERS:,}"
+            )
+        if self.quantizer is not None:
+            sizes = (target.patch_size[0] * target.patch_size[1] for target in self.targets)
+            count = sum(self.quantizer.values(size) for size in sizes)
+            if count > MAX_CODEBOOK_VALUES:
+                raise ConfigError(
+                    f"quantizer describes codebooks and projections of {count:,} values; allowed: at most "
+                    f"{MAX_CODEBOOK_VALUES:,}"
+                )
+
+    def _matrix_parameters(self) -> int:
+        """Parameters of the matrices, of which nearly all parameters of the model are."""
+        net, width = self.net, self.net.embed_dim
+        inner = int(width * net.mlp_ratio)
+        if isinstance(net, ConformerConfig):
+            block, rest = width * (4 * inner + 7 * width), 0  # two feed-forwards, attention, convolution
+        else:
+            block, rest = width * (2 * inner + 4 * width), width * (net.num_patches + net.head_dims)
+        return self.patch_dim * width + net.depth * block + rest
 
     @property
     def sample_rate(self) -> int:
@@ -320,24 +377,26 @@ class ModelConfig:
             ConfigError: A section or key is unknown, missing or of the wrong kind; the message names it.
         """
         if not isinstance(data, dict):
-            raise ConfigError(f"model configuration is {data!r}; allowed: a mapping of sections")
-        unknown = set(data) - {"input", "targets", "net", "quantizer", "masking"}
+            raise ConfigError(f"model configuration is {shortened(data)}; allowed: a mapping of sections")
+        unknown = data.keys() - {"input", "targets", "net", "quantizer", "masking"}
         if unknown or "input" not in data or "net" not in data:
             raise ConfigError(
-                f"model configuration has the keys {sorted(data)}; "
+                f"model configuration has the keys {shortened(list(data))}; "
                 "allowed: input (required), targets, net (required), quantizer, masking"
             )
         quantizer, targets = data.get("quantizer"), data.get("targets") or []
-        if not isinstance(targets, (list, tuple)):
-            raise ConfigError(f"targets is {targets!r}; allowed: a list of front ends")
+        if not isinstance(targets, (list, tuple)) or len(targets) > _MAX_TARGETS:
+            raise ConfigError(
+                f"targets is {shortened(targets)}; allowed: a list of front ends, at most {_MAX_TARGETS}"
+            )
         return cls(
             input=_from_named(data["input"], FRONTENDS, "input"),
             targets=tuple(
                 _from_named(target, FRONTENDS, f"targets[{i}]") for i, target in enumerate(targets)
             ),
             net=_from_named(data["net"], TRUNKS, "net"),
-            quantizer=None if quantizer is None else _build(QuantizerConfig, quantizer, "quantizer"),
-            masking=_build(MaskingConfig, data.get("masking", {}), "masking"),
+            quantizer=None if quantizer is None else read_fields(QuantizerConfig, quantizer, "quantizer"),
+            masking=read_fields(MaskingConfig, data.get("masking", {}), "masking"),
         )
 
 
@@ -350,44 +409,7 @@ def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_named(data: Any, kinds: dict[str, type], where: str) -> Any:
-    if not isinstance(data, dict) or data.get("name") not in kinds:
-        name = data.get("name") if isinstance(data, dict) else data
-        raise ConfigError(f"{where}.name is {name!r}; allowed: {', '.join(kinds)}")
-    return _build(kinds[data["name"]], {k: v for k, v in data.items() if k != "name"}, where)
-
-
-def _build(kind: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} is {values!r}; allowed: a section (a mapping of keys)")
-    hints = typing.get_type_hints(kind)
-    allowed = [f.name for f in dataclasses.fields(kind)]
-    for key, value in values.items():
-        if key not in allowed:
-            raise ConfigError(f"unknown key {where}.{key}; allowed: {', '.join(sorted(allowed))}")
-        if not _fits(value, hints[key]):
-            wanted = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
-            raise ConfigError(f"{where}.{key} is {value!r}; allowed: values of type {wanted}")
-    return kind(**{key: _converted(value, hints[key]) for key, value in values.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is tuple:
-        kinds = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or (kinds[-1] is not ... and len(value) != len(kinds)):
-            return False
-        return all(_fits(item, kinds[0]) for item in value)
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    """Convert to the type of the field: lists to tuples, integers to floats, so that equal settings compare equal."""
-    if isinstance(value, (list, tuple)):
-        return tuple(value)
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return float(value) if float in options and isinstance(value, int) else value
+    name = data.get("name") if isinstance(data, dict) else data
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in kinds:
+        raise ConfigError(f"{where}.name is {shortened(name)}; allowed: {', '.join(kinds)}")
+    return read_fields(kinds[name], {key: value for key, value in data.items() if key != "name"}, where)

@@ -14,9 +14,14 @@ from typing import Any
 
 from omar_rq.config import ModelConfig
 from pentatonic.errors import ConfigError
+from pentatonic.untrusted_files import shortened
 
-MAX_CHARACTERS = 1 << 20
+# The released files have some 10,000 characters. Bounds on what takes more time or memory than the text is long:
+MAX_CHARACTERS = 1 << 17
 MAX_NESTING = 32
+MAX_NUMBER_CHARACTERS = 64
+MAX_MACRO_CHAIN = 32
+MAX_REPRESENTATIONS = 16
 
 _TOKEN = re.compile(
     r"""
@@ -70,7 +75,7 @@ class Bindings:
         """Return all parameters bound to ``cls`` (any case), macros replaced by their values.
 
         Raises:
-            ConfigError: A value uses a macro that is not defined, or only by itself.
+            ConfigError: A value uses a macro that is not defined, or only by itself or by very many others.
         """
         wanted = cls.lower()
         return {
@@ -81,9 +86,11 @@ class Bindings:
         # Macros in the value of a macro are not replaced: nested macros could grow without bound.
         seen: set[str] = set()
         while isinstance(value, Macro):
-            if value.name not in self.macros or value.name in seen:
-                known = ", ".join(sorted(self.macros)) or "none"
-                raise ConfigError(f"{self.source}: macro %{value.name} has no value; defined macros: {known}")
+            if value.name not in self.macros or value.name in seen or len(seen) == MAX_MACRO_CHAIN:
+                raise ConfigError(
+                    f"{self.source}: macro {shortened('%' + value.name)} has no value; defined macros: "
+                    f"{shortened(sorted(self.macros))}; allowed: up to {MAX_MACRO_CHAIN} macros in a chain"
+                )
             seen.add(value.name)
             value = self.macros[value.name]
         if seen or not isinstance(value, (list, tuple, dict)):
@@ -139,7 +146,7 @@ class _Reader:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise self.error(f"cannot read {text[position : position + 20].splitlines()[0]!r}")
+                raise self.error(f"cannot read {text[position : position + 20].partition(chr(10))[0]!r}")
             kind, position = match.lastgroup or "", match.end()
             if kind != "blank" and not (kind == "newline" and self.brackets):
                 yield kind, match.group()
@@ -161,12 +168,12 @@ class _Reader:
 
     def expect(self, mark: str) -> None:
         if not self.at(mark):
-            raise self.error(f"found {self.text!r} where {mark!r} should be")
+            raise self.error(f"found {shortened(self.text)} where {mark!r} should be")
         self.take()
 
     def name(self) -> str:
         if self.kind != "name":
-            raise self.error(f"found {self.text!r} where a name should be")
+            raise self.error(f"found {shortened(self.text)} where a name should be")
         return self.take()
 
     def statements(self) -> Iterator[tuple[str, Any]]:
@@ -184,26 +191,28 @@ class _Reader:
             self.expect("=")
             yield selector, self.value()
             if self.kind not in ("newline", "end"):
-                raise self.error(f"found {self.text!r} after the value of {selector}; a value is one literal")
+                raise self.error(
+                    f"found {shortened(self.text)} after the value of {shortened(selector)}; a value is one literal"
+                )
 
     def value(self) -> Any:
         if self.kind == "number":
-            return self.literal(self.take())
+            return self.number()
         if self.kind == "string":
-            text = self.take()
+            texts = [self.take()]
             while self.kind == "string":  # adjacent strings are concatenated, as in Python
-                text = f"{text} {self.take()}"
-            return self.literal(text)
+                texts.append(self.take())
+            return self.literal(" ".join(texts))
         if self.kind == "name":
             name = self.take()
             if name not in _CONSTANTS:
-                raise self.error(f"{name!r} is not a literal, a %macro or an @reference")
+                raise self.error(f"{shortened(name)} is not a literal, a %macro or an @reference")
             return _CONSTANTS[name]
         if self.kind == "mark" and self.text in "+-":
             sign = -1 if self.take() == "-" else 1
             if self.kind != "number":
-                raise self.error(f"found {self.text!r} where a number should be")
-            return sign * self.literal(self.take())
+                raise self.error(f"found {shortened(self.text)} where a number should be")
+            return sign * self.number()
         if self.at("%"):
             self.take()
             return Macro(self.name())
@@ -216,7 +225,14 @@ class _Reader:
             return reference
         if self.kind == "mark" and self.text in "([{":
             return self.container()
-        raise self.error(f"found {self.text!r} where a value should be")
+        raise self.error(f"found {shortened(self.text)} where a value should be")
+
+    def number(self) -> Any:
+        if len(self.text) > MAX_NUMBER_CHARACTERS:
+            raise self.error(
+                f"a number has {len(self.text)} characters; at most {MAX_NUMBER_CHARACTERS} are read"
+            )
+        return self.literal(self.take())
 
     def container(self) -> Any:
         if self.brackets >= MAX_NESTING:
@@ -249,7 +265,7 @@ class _Reader:
         try:
             return ast.literal_eval(text)
         except (SyntaxError, ValueError):
-            raise self.error(f"{text!r} is not a Python literal") from None
+            raise self.error(f"{shortened(text)} is not a Python literal") from None
 
 
 # class -> (our name, parameter -> field, patch size where the file gives none)
@@ -316,7 +332,9 @@ def model_config(bindings: Bindings) -> ModelConfig:
     build, masking_model = bindings.section("build_module"), bindings.section("MaskingModel")
     module = build.get("module")
     if module is not None and _last(module) != "maskingmodel":
-        raise ConfigError(f"{bindings.source}: build_module.module is {module}; only MaskingModel is read")
+        raise ConfigError(
+            f"{bindings.source}: build_module.module is {shortened(module)}; only MaskingModel is read"
+        )
     representation = build.get("representation")
     if representation is None and "input_representation" not in masking_model:
         raise ConfigError(
@@ -325,6 +343,11 @@ def model_config(bindings: Bindings) -> ModelConfig:
             "allowed: the config.gin of a pre-trained model"
         )
     single = not isinstance(representation, (list, tuple))
+    if not single and len(representation) > MAX_REPRESENTATIONS:
+        raise ConfigError(
+            f"{bindings.source}: build_module.representation has {len(representation)} entries; allowed: at most "
+            f"{MAX_REPRESENTATIONS}"
+        )
     targets = [representation] if single else representation
     source = masking_model.get("input_representation", representation if single else None)
     quantizer = _picked(masking_model, _QUANTIZER)
@@ -446,7 +469,7 @@ def _same(section: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _frontend(bindings: Bindings, reference: Any) -> dict[str, Any]:
     if _last(reference) not in _FRONTENDS:
-        raise ConfigError(f"a representation is {reference}; allowed: @{', @'.join(_FRONTENDS)}")
+        raise ConfigError(f"a representation is {shortened(reference)}; allowed: @{', @'.join(_FRONTENDS)}")
     name, fields, patch_size = _FRONTENDS[_last(reference)]
     section = bindings.section(_last(reference))
     data = {"name": name, **_picked(section, fields), "patch_size": section.get("patch_size", patch_size)}
@@ -461,6 +484,6 @@ def _frontend(bindings: Bindings, reference: Any) -> dict[str, Any]:
 
 def _trunk(bindings: Bindings, reference: Any) -> dict[str, Any]:
     if _last(reference) not in _TRUNKS:
-        raise ConfigError(f"build_module.net is {reference}; allowed: @{', @'.join(_TRUNKS)}")
+        raise ConfigError(f"build_module.net is {shortened(reference)}; allowed: @{', @'.join(_TRUNKS)}")
     values = _same(bindings.section(_last(reference)), _TRUNKS[_last(reference)])
     return {"name": _last(reference), **{key: value for key, value in values.items() if value is not None}}

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from omar_rq import gin
-from omar_rq.config import ConformerConfig, ModelConfig
+from omar_rq.config import ConformerConfig, EncodecConfig, FrontendConfig, ModelConfig
 from omar_rq.conformer import sinusoidal_table
+from omar_rq.frontends.encodec import with_local_files
 from omar_rq.model import OmarRQ
 from omar_rq.published_models import PUBLISHED_NAMES
 from omar_rq.tokens import Tokenizer
@@ -31,6 +34,7 @@ from pentatonic.checkpoint import (
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
 from pentatonic.hub import KeyMap, Released, load_state, resolve
 from pentatonic.rope import rope_frequencies
+from pentatonic.untrusted_files import file_inside, local_path, parse_json, read_text
 
 # The commit hashes on the hub are not known, so these follow the main branch.
 RELEASED: Mapping[str, Released] = {
@@ -47,6 +51,7 @@ BUNDLED: Mapping[str, Path] = {"omar-rq-tiny": Path(__file__).parent / "checkpoi
 
 _CONFIG_FILES = ("config.json", "config.gin")
 _WEIGHT_FILES = ("model.safetensors", "model.ckpt")
+_GIN_CHECKPOINTS = ("model.ckpt", "model.safetensors")  # beside config.gin, whatever it names
 # The part of a training checkpoint of ours that is the model; see :mod:`omar_rq.training.objective`.
 _ENCODER = "encoder."
 # Rows of the original's sinusoidal table.
@@ -161,15 +166,12 @@ def read_config(path: Path) -> ModelConfig:
     Raises:
         ConfigError: The file cannot be read, or does not describe a model of this family.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return gin.model_config(gin.parse(text, source=str(path)))
-        return ModelConfig.from_dict(json.loads(text))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON or gin ({error})") from error
+    text = read_text(path)
+    if path.suffix == ".json":
+        values = parse_json(text, where=str(path))
+        with _naming(path):
+            return ModelConfig.from_dict(values)
+    return gin.model_config(gin.parse(text, source=str(path)))
 
 
 def load_directory(
@@ -179,6 +181,7 @@ def load_directory(
     dtype: torch.dtype | None = None,
     quantization_targets: bool = False,
     load_weights: bool = True,
+    encodec: str | Path | None = None,
 ) -> OmarRQ:
     """Load a model from a directory, or from a configuration file with its weights beside it.
 
@@ -190,30 +193,40 @@ def load_directory(
         dtype: Floating type of embedding layer and trunk; ``None``: float32. Front ends are always float32.
         quantization_targets: Also attach ``model.tokenizer``.
         load_weights: ``False``: weights initialised at random; no checkpoint is needed.
+        encodec: For a model with an EnCodec front end: a directory with an EnCodec model, or ``owner/name@revision``
+            on the hub, in place of the one that the configuration names.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        ConfigError: There is no configuration, or it is wrong.
+        ConfigError: There is no configuration, it is wrong, or it names files outside the directory or a repository
+            other than that of the published EnCodec model.
         CheckpointError: There is no checkpoint, or it is damaged.
         WeightsError: Its tensors do not fit the configuration.
     """
     path = Path(directory)
     config_path = path if path.is_file() else _config_path(model_directory(path))
     config = read_config(config_path)
+    with _naming(config_path):
+        local = partial(with_local_files, directory=config_path.parent, encodec=encodec)
+        built = _mapped(config, local, targets=quantization_targets)
     if load_weights:
         path = _checkpoint_path(config_path)
         tensors = _encoder_part(read_tensors(path, device))
         if any(key.startswith(("net.", "embedding_layer.")) for key in tensors):
             tensors = from_upstream(tensors, config)
-        with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
-            model = OmarRQ(config)
+        # On the meta device it takes no time or memory for weights that are replaced at once.
+        with _naming(config_path), torch.device("meta"):
+            model = OmarRQ(built)
         load_state(_saved_parts(model), tensors, what=str(path))
     else:
-        model = OmarRQ(config)
+        with _naming(config_path):
+            model = OmarRQ(built)
     if quantization_targets:
-        model.tokenizer = Tokenizer(config, model.frontend)
+        with _naming(config_path):
+            model.tokenizer = Tokenizer(built, model.frontend)
+    model.config = config  # it is saved again with the names that it came with
     return model.to(device=device, dtype=dtype).eval()
 
 
@@ -225,6 +238,7 @@ def from_pretrained(
     *,
     quantization_targets: bool = False,
     load_weights: bool = True,
+    encodec: str | Path | None = None,
 ) -> OmarRQ:
     """Load a model by name or path.
 
@@ -236,6 +250,7 @@ def from_pretrained(
         dtype: Floating type of embedding layer and trunk; ``None``: float32.
         quantization_targets: Also attach ``model.tokenizer``.
         load_weights: ``False``: weights initialised at random.
+        encodec: As :func:`load_directory`.
 
     Returns:
         The model in evaluation mode.
@@ -244,8 +259,8 @@ def from_pretrained(
         HubError: There is no model of this name.
         ConfigError, CheckpointError, WeightsError: As :func:`load_directory`.
     """
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
+    path = local_path(name_or_path)
+    if path is None or not path.is_file():
         files, released = _CONFIG_FILES + _WEIGHT_FILES, RELEASED
         if not load_weights:
             files, released = _CONFIG_FILES, {name: _without_weights(r) for name, r in RELEASED.items()}
@@ -258,6 +273,7 @@ def from_pretrained(
         dtype=dtype,
         quantization_targets=quantization_targets,
         load_weights=load_weights,
+        encodec=encodec,
     )
 
 
@@ -315,6 +331,27 @@ def save_pretrained(model: OmarRQ, directory: str | Path, *, card: str | None = 
             (partial / "README.md").write_text(card, encoding="utf-8")
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the file's name to errors of its configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _mapped(
+    config: ModelConfig, change: Callable[[EncodecConfig], EncodecConfig], *, targets: bool
+) -> ModelConfig:
+    """Return a configuration with changed EnCodec front ends; with ``targets`` also those of the targets."""
+
+    def changed(frontend: FrontendConfig) -> FrontendConfig:
+        return change(frontend) if isinstance(frontend, EncodecConfig) else frontend
+
+    kept = tuple(map(changed, config.targets)) if targets else config.targets
+    return dataclasses.replace(config, input=changed(config.input), targets=kept)
+
+
 def _saved_parts(model: OmarRQ) -> nn.ModuleDict:
     """The parts of a model whose tensors are saved; front ends and quantisers are built from the configuration."""
     return nn.ModuleDict({"embed": model.embed, "trunk": model.trunk})
@@ -358,9 +395,13 @@ def _checkpoint_path(config_path: Path) -> Path:
     if config_path.suffix == ".json":
         candidates = [directory / "model.safetensors"]
     else:
-        bindings = gin.parse(config_path.read_text(encoding="utf-8"), source=str(config_path))
+        bindings = gin.parse(read_text(config_path), source=str(config_path))
         named = gin.checkpoint_name(bindings)
-        candidates = [directory / name for name in (named, "model.ckpt", "model.safetensors") if name]
+        candidates = [directory / name for name in _GIN_CHECKPOINTS]
+        if named in _GIN_CHECKPOINTS:
+            candidates.insert(0, directory / named)
+        elif named is not None:
+            candidates.insert(0, file_inside(directory, named, where="build_module.ckpt_path"))
         others = sorted(directory.glob("*.ckpt"))
         candidates += others if len(others) == 1 else []
     for candidate in candidates:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from pentatonic.errors import CheckpointError, CorruptCheckpoint
+from pentatonic.untrusted_files import regular_file_size
 
 MANIFEST = "manifest.json"
 """Name of the manifest inside a directory."""
@@ -94,11 +95,10 @@ def read_manifest(directory: Path) -> dict[str, FileRecord]:
         CorruptCheckpoint: The manifest is missing, unreadable or altered.
     """
     path = directory / MANIFEST
+    regular_file_size(path, error=CorruptCheckpoint)
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise CorruptCheckpoint(f"{path}: is missing") from error
     except OSError as error:
         raise CorruptCheckpoint(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) > _MAX_MANIFEST_BYTES:

@@ -19,6 +19,13 @@ from torch import Tensor
 
 from pentatonic.checkpoint.atomic import atomic_file
 from pentatonic.errors import CheckpointError, CorruptCheckpoint
+from pentatonic.interrupts import delayed_interrupts
+from pentatonic.untrusted_files import regular_file_size, shortened
+
+MAX_TENSORS = 10_000
+"""Most tensors of a file that is read or written."""
+MAX_HEADER_BYTES = 4 * 2**20
+"""Largest header of a safetensors file that is read or written: some 400 bytes for each of the most tensors."""
 
 _DTYPES = {
     torch.float64: "F64",
@@ -38,7 +45,6 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _METADATA = "__metadata__"
-_MAX_HEADER_BYTES = 100_000_000
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
@@ -54,7 +60,8 @@ def save_tensors(
         metadata: Texts for the header.
 
     Raises:
-        CheckpointError: The file cannot be written, or this format cannot store a tensor; the message names it.
+        CheckpointError: The file cannot be written, there are too many tensors to read again, or this format cannot
+            store a tensor; the message names it.
     """
     for name, tensor in tensors.items():
         _check_writable(path, name, tensor)
@@ -72,6 +79,11 @@ def save_tensors(
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(tensors) > MAX_TENSORS or len(text) > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"cannot write {path}: {len(tensors)} tensors with a header of {len(text)} bytes; allowed: at most "
+            f"{MAX_TENSORS} tensors and {MAX_HEADER_BYTES} bytes"
+        )
     with atomic_file(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in ordered:
@@ -92,15 +104,15 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         Name to tensor.
 
     Raises:
-        CorruptCheckpoint: The file is missing, truncated, or not a well-formed safetensors file; a name that occurs
-            twice in the header counts as malformed.
+        CorruptCheckpoint: The file is missing, not a regular file, truncated, or not a well-formed safetensors file; a
+            name that occurs twice in the header counts as malformed, and so do too many names.
     """
     path = Path(path)
+    regular_file_size(path, error=CorruptCheckpoint)
     try:
         _check_header(path)
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise CorruptCheckpoint(f"{path}: is missing") from error
+        with delayed_interrupts():
+            tensors = load_file(path)
     except OSError as error:
         raise CorruptCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # parsers raise errors of any kind for malformed bytes
@@ -154,19 +166,23 @@ def _check_writable(path: str | Path, name: str, tensor: Tensor) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Reject a name that occurs twice in the header, which the library does not check."""
+    """Reject a name that occurs twice in the header and too many names, which the library does not check."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        if size > _MAX_HEADER_BYTES:
-            raise ValueError(f"the header has {size} bytes, at most {_MAX_HEADER_BYTES} are allowed")
-        json.loads(file.read(size).decode(), object_pairs_hook=_unique)
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
+        header = json.loads(file.read(size).decode(), object_pairs_hook=_unique)
+    tensors = len(header) - (_METADATA in header)
+    if tensors > MAX_TENSORS:
+        raise ValueError(f"the header has {tensors} tensors, at most {MAX_TENSORS} are allowed")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the header gives {next(name for name in names if names.count(name) > 1)!r} twice")
+    mapping: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in mapping:
+            raise ValueError(f"the header gives {shortened(name)} twice")
+        mapping[name] = value
     return mapping
 
 
@@ -201,13 +217,24 @@ def _refusal(error: Exception) -> str:
 def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not tensors by name")
+    if len(content) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: holds {len(content)} values; allowed: at most {MAX_TENSORS} tensors")
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
+        if not isinstance(name, str) or not _is_dense(value):
             raise CheckpointError(
-                f"{path}: {name!r} is a {type(value).__name__}; allowed: dense tensors by name, or these under the "
-                "key 'state_dict'"
+                f"{path}: {shortened(name)} is a {type(value).__name__}; allowed: dense tensors by name, or these "
+                "under the key 'state_dict'"
             )
     return {name: value.detach() for name, value in content.items()}
+
+
+def _is_dense(value: Any) -> bool:
+    """Whether a value is an ordinary tensor, not larger than the data that the file holds for it."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    if value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _one_line(error: Exception) -> str:

@@ -24,10 +24,12 @@ from torch.optim import Optimizer
 
 from pentatonic.checkpoint import flatten_state, load_tensors, newest_verified, save_tensors, unflatten_state
 from pentatonic.errors import CheckpointError, CorruptCheckpoint, WeightsError
+from pentatonic.untrusted_files import read_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_MAX_JSON_BYTES = 64 * 2**20
 PREFIX = "step-"
 
 
@@ -158,4 +160,4 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, max_bytes=_MAX_JSON_BYTES, error=CheckpointError)

@@ -290,7 +290,7 @@ def _read_prompts(data: PreprocessDataConfig) -> dict[str, tuple[str, ...]]:
         try:
             values = json.loads(line)
             prompts[str(values["path"]).strip("/")] = tuple(to_ascii(line) for line in values["prompt"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"not a prompt ({error}); it is an object with path and prompt, a list of lines"
             raise FormatError(reason, path=path, line=number) from error
     return prompts

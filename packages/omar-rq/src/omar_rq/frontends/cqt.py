@@ -32,6 +32,12 @@ _ROLLOFF = 0.99
 _HALF_WIDTH = math.ceil(_ZERO_CROSSINGS * 2 / _ROLLOFF)
 # Output samples per row of the resampler's matrix product; 16 measured fastest of 8, 16, 32 and 64.
 _BLOCK = 16
+# Most samples of a filter, and most products to design the filters: the sum of K W^2 / 2 over the octaves. Released
+# models have filters of up to 512 samples and 2^23 products.
+_MAX_WIDTH = 8192
+_MAX_PRODUCTS = 2**29
+# Times at which the filters are evaluated at once, so that memory stays small.
+_TIMES = 1024
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,12 @@ class Octave:
         The inner product with W samples equals that of ``basis`` with their one-sided Fourier transform. The
         taps include the gain that keeps the energy equal between rates, sqrt(2) per halving.
         """
-        time = torch.arange(self.width, dtype=torch.float64)
         frequency = torch.arange(self.basis.shape[1], dtype=torch.float64)
-        angle = -2 * math.pi / self.width * torch.outer(frequency, time)
-        filters = self.basis.to(torch.complex128) @ torch.polar(torch.ones_like(angle), angle)
+        parts = []
+        for time in torch.arange(self.width, dtype=torch.float64).split(_TIMES):
+            angle = -2 * math.pi / self.width * torch.outer(frequency, time)
+            parts.append(self.basis.to(torch.complex128) @ torch.polar(torch.ones_like(angle), angle))
+        filters = torch.cat(parts, dim=1)
         return (torch.cat([filters.real, filters.imag]) * math.sqrt(2.0) ** self.n_halvings).float()
 
 
@@ -76,7 +84,8 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         One :class:`Octave` each, the highest first; the highest may have fewer bins than the others.
 
     Raises:
-        ConfigError: There are fewer than two bins, or the highest filter reaches beyond half the sample rate.
+        ConfigError: There are fewer than two bins, the highest filter reaches beyond half the sample rate, or the
+            filters are very long.
     """
     if config.n_bins < 2:
         raise ConfigError(f"cqt.n_bins is {config.n_bins}; allowed: 2 or more")
@@ -91,8 +100,17 @@ def design_octaves(config: CQTConfig) -> list[Octave]:
         )
     octaves: list[Octave] = []
     rate, hop, halvings = float(config.sample_rate), config.hop_length, 0
+    products = 0.0
     for first in reversed(range(0, config.n_bins, config.bins_per_octave)):
         bins = slice(first, first + config.bins_per_octave)
+        longest = float((rate / bandwidth[bins] / frequencies[bins]).max())
+        products += len(frequencies[bins]) * longest**2 / 2
+        if not (longest <= _MAX_WIDTH and products <= _MAX_PRODUCTS):
+            raise ConfigError(
+                f"cqt.f_min is {config.f_min:g}, with {config.bins_per_octave} bins_per_octave and hop_length "
+                f"{config.hop_length}: the filters have up to {longest:.0f} samples; allowed: shorter ones, by a "
+                "higher f_min, fewer bins_per_octave, or a hop_length that can be halved more often"
+            )
         gain = math.sqrt(config.sample_rate / rate)
         basis = _octave_basis(frequencies[bins], 1 / bandwidth[bins], rate) * gain
         octaves.append(Octave(hop, halvings, basis))

@@ -119,7 +119,7 @@ def read_manifest(root: Path) -> list[Track]:
             track = Track(
                 path, int(entry["sample_rate"]), int(entry["samples"]), dtype, int(entry.get("offset", 0))
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise FormatError(f"not a manifest entry ({error})", path=manifest, line=number) from None
         if dtype not in SAMPLE_TYPES or track.samples < 1 or track.sample_rate < 1 or track.offset < 0:
             reason = f"dtype must be one of {', '.join(SAMPLE_TYPES)}; samples and sample_rate positive"
@@ -141,7 +141,7 @@ def _read_filelist(root: Path, filelist: Path) -> list[Path]:
                 raise ValueError("not a JSON string")
             if name:
                 paths.append(_inside(root, name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(str(error), path=filelist, line=number) from None
     return paths
 
