@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import BinaryIO
 
 
 class FileView(io.RawIOBase):
@@ -20,7 +19,7 @@ class FileView(io.RawIOBase):
 
     def __init__(
         self,
-        file: io.RawIOBase | io.FileIO | BinaryIO,
+        file: io.FileIO,
         start: int,
         stop: int,
         *,
@@ -61,9 +60,7 @@ class FileView(io.RawIOBase):
             buffer[:n] = bytes(n)
         else:
             self._file.seek(self._start + at)
-            data = self._file.read(min(len(buffer), self._n_stored - at)) or b""
-            n = len(data)
-            buffer[:n] = data
+            n = self._file.readinto(buffer[: self._n_stored - at]) or 0
             for position, new in self._replaced.items():
                 first, last = max(at, position), min(at + n, position + len(new))
                 if first < last:

@@ -9,6 +9,7 @@ Source: RFC 9639, sections 8.2 (STREAMINFO) and 9.1 (frame header).
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ from pentatonic.audio.file_view import FileView
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BITS = {0: 0, 1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 _BLOCK_SIZES = {1: 192, 2: 576, 3: 1152, 4: 2304, 5: 4608} | {code: 1 << code for code in range(8, 16)}
-_SYNCS = (b"\xff\xf8", b"\xff\xf9")  # the second where sizes of frames vary
+_SYNC = re.compile(rb"\xff[\xf8\xf9]")  # the second where sizes of frames vary
 _LONGEST_HEADER = 16
 _TAIL_BYTES = 1 << 16
 
@@ -115,9 +116,8 @@ def states_too_few(file: BinaryIO, offset: int, size: int) -> bool:
     start = max(offset, size - max(_TAIL_BYTES, 2 * stream.max_frame_bytes))
     file.seek(start)
     tail = file.read(size - start)
-    at = len(tail)
-    while (at := max(tail.rfind(sync, 0, at) for sync in _SYNCS)) >= 0:
-        frame = parse_frame(tail, at)
+    for found in reversed(list(_SYNC.finditer(tail))):
+        frame = parse_frame(tail, found.start())
         if frame is not None and frame.fits(stream):
             return frame.start(stream) + frame.n_samples > stream.n_samples
     return False
@@ -153,20 +153,18 @@ class WatchedStream(FileView):
         n = super().readinto(buffer)
         self._next = self.tell()
         if self.change is None:
-            data = self._before + bytes(buffer[:n])
-            self._look(data, len(data) - _LONGEST_HEADER)
-            self._before = data[-_LONGEST_HEADER:]
+            self._look(self._before + bytes(buffer[:n]))
         return n
 
-    def _look(self, data: bytes, stop: int) -> None:
-        """Look at the frame headers that start before ``stop``; two in a row prove that it is not chance."""
-        for sync in _SYNCS:
-            at = data.find(sync, 0, stop)
-            while at >= 0:
-                code = (data[at + 2] & 0x0F) << 8 | data[at + 3]
-                if code not in self._usual:
-                    self._judge(code, parse_frame(data, at))
-                at = data.find(sync, at + 2, stop)
+    def _look(self, data: bytes) -> None:
+        """Look at the frame headers in what was read, but for its last bytes, which come again before the next ones."""
+        stop = max(0, len(data) - _LONGEST_HEADER)
+        for found in _SYNC.finditer(data, 0, stop + 1):
+            at = found.start()
+            code = (data[at + 2] & 0x0F) << 8 | data[at + 3]
+            if code not in self._usual:
+                self._judge(code, parse_frame(data, at))
+        self._before = data[stop:]
 
     def _judge(self, code: int, frame: FrameHeader | None) -> None:
         if frame is None:
@@ -176,6 +174,7 @@ class WatchedStream(FileView):
             if code >> 8 < 12:
                 self._usual.add(code)
             return
+        # Two in a row prove that it is not chance.
         if self._suspect is not None and frame.follows(self._suspect):
             self.change = self._suspect
         self._suspect = frame
@@ -184,7 +183,7 @@ class WatchedStream(FileView):
 def parse_frame(data: bytes, at: int) -> FrameHeader | None:
     """The frame header at this position, or None when there is none; its checksum is checked."""
     head = data[at : at + _LONGEST_HEADER]
-    if len(head) < 6 or head[:2] not in _SYNCS:
+    if len(head) < 6 or not _SYNC.match(head):
         return None
     size_code, rate_code = head[2] >> 4, head[2] & 15
     channel_code, bits_code = head[3] >> 4, head[3] >> 1 & 7
