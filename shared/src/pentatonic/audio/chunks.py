@@ -65,9 +65,9 @@ class Samples:
 
     Attributes:
         start: Position of the first byte.
-        stated: Bytes as the header states; None where they are not known.
+        stated: Bytes as the header states; None where it says that they are not known, or 0 with samples behind.
         there: Bytes up to the end of the chunk or of the file.
-        block: Bytes of a block of samples, of which the last may be incomplete; 1 where it is not known.
+        is_promise: The stated length means something, and is not off by less than a block.
         is_mpeg: They are MPEG audio inside a WAV.
         repair: Position in the file -> bytes, so that a decoder reads all that is there.
     """
@@ -75,16 +75,9 @@ class Samples:
     start: int
     stated: int | None
     there: int
-    block: int
+    is_promise: bool
     is_mpeg: bool
     repair: dict[int, bytes]
-
-    @property
-    def is_promised(self) -> bool:
-        """Whether the stated length counts: known, and not off by less than a block."""
-        return (
-            self.stated is not None and self.stated < UNKNOWN_FROM and self.stated - self.there >= self.block
-        )
 
 
 def find_samples(file: BinaryIO, container: str, size: int) -> Samples | None:
@@ -104,7 +97,9 @@ def find_samples(file: BinaryIO, container: str, size: int) -> Samples | None:
         return None
     file.seek(0)
     layout = _RIFX if file.read(4) == b"RIFX" else _LAYOUTS[container]
-    block, is_mpeg, long_field = 1, False, 0
+    file.seek(8)
+    # Bytes of a block of samples, of which the last may be incomplete.
+    block, is_mpeg, long_field = 2 if file.read(4) == b"16SV" else 1, False, 0
     for name, start, length in _chunks(file, layout, layout.first, size):
         if name in (b"fmt ", b"desc", b"COMM", _W64_FORMAT):
             block, is_mpeg = _format(file, name, start, "big" if layout is _RIFX else "little")
@@ -119,13 +114,14 @@ def find_samples(file: BinaryIO, container: str, size: int) -> Samples | None:
             behind = max(0, size - start)
             stated = _stated(file, layout, start, length, size)
             there = behind if stated is None else min(stated, behind)
+            included = layout.header if layout.inclusive else 0
+            known = stated is not None and stated + included < UNKNOWN_FROM
             repair: dict[int, bytes] = {}
-            if stated is None or there < stated >= UNKNOWN_FROM:
-                new_length = there + (layout.header if layout.inclusive else 0)
-                repair[field] = coding.pack(min(new_length, (1 << 8 * coding.size) - 1))
+            if not known and there != stated:
+                repair[field] = coding.pack(min(there + included, (1 << 8 * coding.size) - 1))
                 if container == "W64":
                     repair[_W64_RIFF_LENGTH] = coding.pack(size)
-            return Samples(start, stated, there, block, is_mpeg, repair)
+            return Samples(start, stated, there, known and length - there >= block, is_mpeg, repair)
     return None
 
 
@@ -184,8 +180,10 @@ def _au_samples(file: BinaryIO, size: int) -> Samples | None:
     if len(head) < 24:
         return None
     start, length, encoding, _, channels = struct.unpack(">5I", head[4:])
+    block = max(1, _AU_SAMPLE_BYTES.get(encoding, 1) * channels)
     behind = max(0, size - start)
     stated = None if length == 0xFFFFFFFF or (length == 0 and behind) else length
     there = behind if stated is None else min(stated, behind)
-    repair = {8: b"\xff" * 4} if length == 0 and behind else {}
-    return Samples(start, stated, there, max(1, _AU_SAMPLE_BYTES.get(encoding, 1) * channels), False, repair)
+    known = stated is not None and stated < UNKNOWN_FROM
+    repair = {} if known or there == length else {8: b"\xff" * 4}
+    return Samples(start, stated, there, known and length - there >= block, False, repair)

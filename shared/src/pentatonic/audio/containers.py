@@ -47,7 +47,7 @@ def find_fault(path: Path, container: str) -> CorruptAudio | str | None:
     if samples is None or samples.stated is None or samples.there >= samples.stated:
         return None
     lengths = f"{samples.stated} bytes of samples, {samples.there} are there"
-    if samples.is_promised:
+    if samples.is_promise:
         return TruncatedAudio(path, f"the header promises {lengths}")
     return f"the header states {lengths}"
 

@@ -107,7 +107,7 @@ def decode(request: Message) -> Iterator[Message]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Discard what native code writes to standard error: notes of libmpg123, which would pass for the end of a crash."""
+    """Discard what native code writes to standard error, such as the notes of libmpg123 on damage."""
     sys.stderr.flush()
     stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
