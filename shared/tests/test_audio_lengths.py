@@ -151,10 +151,10 @@ def test_last_block_of_an_encoding_in_blocks(put, audio_format: str, subtype: st
     n = load(put(data, "whole")).samples.shape[1]
     if subtype != "ALAC_16":  # its table of packets is at the end
         audio = read_all(put(data[:-1]))
-        assert n - 2100 < audio.samples.shape[1] <= n
+        assert n - 4096 < audio.samples.shape[1] <= n
         assert audio.meta["warnings"]
     with pytest.raises(CorruptAudio):
-        load(put(data[:-3000]))
+        load(put(data[:-5000]))
 
 
 def test_count_of_samples_of_a_compressed_wav_is_no_promise(put) -> None:
@@ -266,14 +266,13 @@ def test_mp4_without_an_edit_list(put) -> None:
     file = io.BytesIO()
     mux(file, "mp4", "aac", "fltp")
     whole = read_all(put(file.getvalue(), "whole")).samples
-    assert whole.shape == (2, N)
+    n_whole = whole.shape[1]
+    assert N - RATE // 1000 <= n_whole <= N, "the edit list counts in ms"
     data = without_edit_list(file.getvalue())
     audio = read_all(put(data))
     n = audio.samples.shape[1]
     assert N <= n <= N + 2 * 1024, "the priming of the encoder stays in"
-    assert torch.equal(audio.samples[:, n - N :], whole) or torch.equal(
-        audio.samples[:, 1024 : 1024 + N], whole
-    )
+    assert torch.equal(audio.samples[:, 1024 : 1024 + n_whole], whole)
     # The index states more than there is: the duration of the last packet, in the table "stts".
     at = data.index(b"mdhd") + 4 + 16
     (stated,) = struct.unpack_from(">I", data, at)

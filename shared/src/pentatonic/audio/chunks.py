@@ -185,5 +185,5 @@ def _au_samples(file: BinaryIO, size: int) -> Samples | None:
     stated = None if length == 0xFFFFFFFF or (length == 0 and behind) else length
     there = behind if stated is None else min(stated, behind)
     known = stated is not None and stated < UNKNOWN_FROM
-    repair = {} if known or there == length else {8: b"\xff" * 4}
+    repair = {} if known or length in (there, 0xFFFFFFFF) else {8: b"\xff" * 4}
     return Samples(start, stated, there, known and length - there >= block, False, repair)
