@@ -175,7 +175,7 @@ class WatchedStream(FileView):
                 self._usual.add(code)
             return
         # Two in a row prove that it is not chance.
-        if self._suspect is not None and frame.follows(self._suspect):
+        if self.change is None and self._suspect is not None and frame.follows(self._suspect):
             self.change = self._suspect
         self._suspect = frame
 
