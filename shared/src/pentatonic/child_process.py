@@ -5,7 +5,7 @@ yields several. Messages are JSON and raw bytes over pipes, and never pickles. A
 :mod:`pentatonic.errors` is raised again in this process; anything else ends the child, and a later request starts it
 again.
 
-A child works in an empty folder of its own, and its module search path is the one of this process without the current
+A child works in an empty folder of its own, which a later run removes if this process is killed, and its module search path is the one of this process without the current
 folder: files that lie where the user works are never imported. Loading this module imports neither torch nor numpy.
 """
 
@@ -31,10 +31,12 @@ from typing import IO, Any, Self
 
 from pentatonic import errors
 from pentatonic.errors import InputError, PentatonicError, UsageError, restore_error
+from pentatonic.leftovers import owner, remove_leftovers
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 # Set in every child.
 _CHILD = "PENTATONIC_CHILD"
+_FOLDER = "pentatonic-child-"
 _MOST_SAID = 200
 # Time that a process may take to end.
 _END_S = 5.0
@@ -241,7 +243,8 @@ class _Running:
         self._late = threading.Event()
         self._lock = threading.Lock()
         self._reaped = False
-        self._folder = tempfile.TemporaryDirectory(prefix="pentatonic-child-", ignore_cleanup_errors=True)
+        remove_leftovers(Path(tempfile.gettempdir()), _FOLDER)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{owner()}-", ignore_cleanup_errors=True)
         self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [

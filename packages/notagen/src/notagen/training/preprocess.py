@@ -37,6 +37,8 @@ _JOURNAL = "tunes.jsonl"
 _CHILD = "notagen.training.augment:convert_in_child"
 # A process that does not end a file at its time limit is killed so many seconds later.
 _KILL_AFTER_S = 30.0
+# Characters; file systems allow 255, and the number of a tune, a key and a suffix follow.
+_LONGEST_NAME = 200
 
 
 @dataclass
@@ -158,6 +160,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     for file in files:
         plain = re.sub(r"[^A-Za-z0-9.-]+", "_", to_ascii("_".join(file.with_suffix("").parts))).strip("._")
+        plain = plain[:_LONGEST_NAME]
         name, count = plain or "tune", 1
         while name.lower() in taken:
             count += 1
