@@ -113,6 +113,7 @@ def test_a_part_that_hangs_is_killed(
 ) -> None:
     def run(command, timeout, check):
         assert command[-6:-2] == ["--part", "host", "--seconds", "30"]
+        assert command[1] == "-P" and env["PYTHONPATH"].startswith(str(BENCHMARKS))
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(script.subprocess, "run", run)

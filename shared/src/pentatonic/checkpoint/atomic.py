@@ -81,9 +81,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         An empty temporary directory beside ``path``. Close all files in it before the block ends.
 
     Raises:
-        CheckpointError: The directory cannot be written, or its name is too long; or the existing one holds a file that is neither listed in
-            its manifest nor written again, and that would be lost. Then, as after any other error in the block,
-            ``path`` is unchanged and the temporary directory is removed.
+        CheckpointError: The directory cannot be written, or its name is too long; or the existing one holds a file
+            that is neither listed in its manifest nor written again, and that would be lost. Then, as after any other
+            error in the block, ``path`` is unchanged and the temporary directory is removed.
     """
     with _named_errors(path):
         target = _real_path(path)
