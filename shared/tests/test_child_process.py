@@ -320,16 +320,16 @@ if __name__ == "__main__":
 
 
 def test_pools_and_commands_of_tools_ignore_the_working_folder(tmp_path: Path) -> None:
-    here, beside = tmp_path / "here", tmp_path / "tools"
+    here, beside, tool = tmp_path / "here", tmp_path / "modules", tmp_path / "tool.py"
     here.mkdir()
     beside.mkdir()
     for name in ("multiprocessing", "encodings", "signal", "beside"):
         (here / f"{name}.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w')\nraise ImportError\n")
     (beside / "beside.py").touch()
-    (beside / "tool.py").write_text(POOL)
+    tool.write_text(POOL)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        [sys.executable, str(beside / "tool.py"), str(beside)],
+        [sys.executable, str(tool), str(beside)],
         cwd=here,
         env=environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if Path(path) != here)},
         capture_output=True,
