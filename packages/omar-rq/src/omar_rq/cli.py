@@ -272,8 +272,7 @@ def _context_s(text: str) -> float | None:
 def _finish(report: BatchReport, as_json: bool) -> None:
     report.print_summary()
     if as_json:
-        counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
-        emit_json({"counts": counts, "inputs": report.entries})
+        emit_json({"counts": report.counts, "inputs": report.entries})
     report.raise_for_failures()
 
 
