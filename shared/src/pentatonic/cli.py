@@ -152,8 +152,9 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except Interrupted as interrupt:
-            interrupt.report.print_summary()
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Interrupted):
+                interrupt.report.print_summary()
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 
@@ -233,31 +234,36 @@ def make_output_folder(path: Path, option: str = "--out") -> None:
 
     Args:
         path: The folder.
-        option: What the user gave it with.
+        option: What the user gave it with: ``--out``, or ``output=``.
 
     Raises:
         UsageError: It is not a folder, or cannot be made or written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{option} {path} is not a folder that can be written: {error.strerror}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path} is not a folder that can be written: permission denied")
+    if reason := _why_not_writable(path):
+        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}")
 
 
 def make_output_place(path: Path, option: str = "--out") -> None:
-    """Make the folder of a file to write; as :func:`make_output_folder`.
+    """Make the folder of a file to write; fail fast as :func:`make_output_folder` does.
 
     Raises:
-        UsageError: It is a folder, or the folder of it cannot be made or written.
+        UsageError: It is a folder, or its folder cannot be made or written.
     """
-    if path.is_dir():
-        raise UsageError(f"{option} {path} is not a file that can be written: it is a folder")
+    if reason := "it is a folder" if path.is_dir() else _why_not_writable(path.parent):
+        raise UsageError(f"{_named(option, path)} is not a file that can be written: {reason}")
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Make a folder; return the reason if new files cannot be written there, otherwise an empty text."""
     try:
-        make_output_folder(path.parent, option)
-    except UsageError as error:
-        raise UsageError(f"{option} {path} is not a file that can be written ({error.__cause__})") from error
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{error.strerror} ({error.filename})"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"Permission denied ({folder})"
+
+
+def _named(option: str, path: Path) -> str:
+    return f"{option}{'' if option.endswith('=') else ' '}{path}"
 
 
 def pick_device(name: str) -> str:

@@ -52,12 +52,13 @@ def _open_if_closed(descriptor: int) -> None:
 def _lasting(stream: TextIO | None, descriptor: int, dropped: type[OSError]) -> TextIO:
     if stream is not None:
         stream.flush()
+    assert stream is None or isinstance(stream, io.TextIOWrapper)
     return io.TextIOWrapper(
         io.BufferedWriter(_Outlet(descriptor, dropped)),
         encoding=getattr(stream, "encoding", "utf-8"),
         errors="backslashreplace",
-        line_buffering=getattr(stream, "line_buffering", True),
-        write_through=getattr(stream, "write_through", False),
+        # Where Python was told not to buffer (-u), it does not set line_buffering.
+        line_buffering=stream is None or stream.line_buffering or stream.write_through or descriptor == 2,
     )
 
 

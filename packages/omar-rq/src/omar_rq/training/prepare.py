@@ -74,7 +74,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
     root, out = Path(config.input), Path(config.output)
     if not root.is_dir():
         raise UsageError(f"input={root} is not a folder")
-    make_output_folder(out, "output")
+    make_output_folder(out, "output=")
     sources = audio.find_files([root])
     known = _known_entries(out, config)
     report, entries = BatchReport(), []
