@@ -25,7 +25,7 @@ def work(out: Path, fail: bool = False) -> None:
             print("message", number, file=sys.stderr)
             print("result", number)
         os.write(2, b"of native code\\n")
-        subprocess.run([sys.executable, "-P", "-S", "-c", "import os; os.write(2, b'of a child\\n')"], check=True)
+        subprocess.run([sys.executable, "-P", "-S", "-c", "import sys; print(1, file=sys.stderr)"], check=True)
         file.write("whole")
     if fail:
         raise PartialFailure("1 of 2 inputs failed")
