@@ -110,7 +110,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
                 entries.append(entry)
                 report.done(source, samples=outcome)
                 _append(out / f"{MANIFEST}.partial", entry)
-            elif isinstance(outcome.__cause__, OSError) and outcome.__cause__.errno in _DISK_FULL:
+            elif _is_disk_full(outcome):
                 raise outcome
             else:
                 report.failed(source, outcome)
@@ -124,7 +124,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
 
 def _convert_all(
     jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
-) -> Generator[int | PentatonicError, None, None]:
+) -> Generator[int | PentatonicError | OSError, None, None]:
     """Yield the outcome of each job in order. The threads only wait for decoder processes, one each."""
     decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
     with ThreadPoolExecutor(max(1, config.workers)) as pool, ExitStack() as stack:
@@ -133,7 +133,7 @@ def _convert_all(
             decoders.put(stack.enter_context(audio.DecodingProcess()))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
-        def run(job: tuple[Path, Path, str]) -> int | PentatonicError:
+        def run(job: tuple[Path, Path, str]) -> int | PentatonicError | OSError:
             decoder = decoders.get()
             try:
                 return convert(job[0], job[1], config.sample_rate, config.dtype, decoder)
@@ -148,11 +148,11 @@ def _convert_all(
 
 def convert(
     source: Path, target: Path, sample_rate: int, dtype: str, decoder: audio.DecodingProcess
-) -> int | PentatonicError:
-    """Write one track; return its samples, or the error when it cannot be read."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+) -> int | PentatonicError | OSError:
+    """Write one track; return its samples, or the error when it cannot be read or written."""
     count = 0
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(target) as file:
             for block in decoder.stream(source, sample_rate=sample_rate):
                 samples = block.numpy()
@@ -160,9 +160,15 @@ def convert(
                     samples = np.rint(np.clip(samples, -1.0, 32767 / 32768) * 32768)
                 file.write(samples.astype(SAMPLE_TYPES[dtype]).tobytes())
                 count += len(samples)
-    except PentatonicError as error:
+    except (PentatonicError, OSError) as error:
         return error
     return count
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether the next files would fail as well."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _DISK_FULL
 
 
 def _output_name(relative: Path, taken: Collection[str]) -> str:
