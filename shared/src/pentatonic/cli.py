@@ -44,6 +44,7 @@ __all__ = [
     "WeightType",
     "add_building_command",
     "check_inputs",
+    "check_output_folder",
     "emit_json",
     "experiments",
     "json_text",
@@ -229,11 +230,11 @@ def check_inputs(paths: Sequence[Path]) -> None:
         raise UsageError(f"no such file or folder: {', '.join(map(str, missing))}")
 
 
-def make_output_folder(path: Path, option: str = "--out") -> None:
-    """Make a folder for outputs; fail fast where it cannot be written, with the same status in all commands.
+def check_output_folder(path: Path, option: str = "--out") -> None:
+    """Fail fast where a folder for outputs cannot be written; in all commands with the same status.
 
     Args:
-        path: The folder.
+        path: The folder; it need not exist.
         option: What the user gave it with: ``--out``, or ``output=``.
 
     Raises:
@@ -243,23 +244,46 @@ def make_output_folder(path: Path, option: str = "--out") -> None:
         raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}")
 
 
-def make_output_place(path: Path, option: str = "--out") -> None:
-    """Make the folder of a file to write; fail fast as :func:`make_output_folder` does.
+def make_output_folder(path: Path, option: str = "--out") -> None:
+    """Make a folder for outputs, after :func:`check_output_folder`.
 
     Raises:
-        UsageError: It is a folder, or its folder cannot be made or written.
+        UsageError: As there.
     """
-    if reason := "it is a folder" if path.is_dir() else _why_not_writable(path.parent):
-        raise UsageError(f"{_named(option, path)} is not a file that can be written: {reason}")
+    check_output_folder(path, option)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}") from error
+
+
+def make_output_place(path: Path, option: str = "--out", kind: Literal["file", "folder"] = "file") -> None:
+    """Make the folder around a file, or around a folder that is written as a whole; fail fast where it is not writable.
+
+    Args:
+        path: What will be written.
+        option: As for :func:`check_output_folder`.
+        kind: What it will be.
+
+    Raises:
+        UsageError: There is something of another kind, or the folder around it cannot be made or written.
+    """
+    if os.path.lexists(path) and path.is_dir() != (kind == "folder"):
+        reason = f"it is a {'file' if kind == 'folder' else 'folder'}"
+    else:
+        reason = _why_not_writable(path.parent)
+    if reason:
+        raise UsageError(f"{_named(option, path)} is not a {kind} that can be written: {reason}")
+    make_output_folder(path.parent, option)
 
 
 def _why_not_writable(folder: Path) -> str:
-    """Make a folder; return the reason if new files cannot be written there, otherwise an empty text."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return f"{error.strerror} ({error.filename})"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"Permission denied ({folder})"
+    """Return why new files cannot be written into a folder, which may have to be made; or an empty text."""
+    place = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path())
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"no permission to write into {place}"
 
 
 def _named(option: str, path: Path) -> str:
@@ -424,6 +448,10 @@ class BatchReport:
         reason = hide_secrets(str(error)).removeprefix(f"{path}:").strip()
         self.entries.append({"status": "failed", "path": str(path), "error": name, "reason": reason or name})
 
+    def not_done(self, path: str | Path) -> None:
+        """Record an input that an interrupt has left."""
+        self.entries.append({"status": "not done", "path": str(path)})
+
     @contextmanager
     def interruptible(self, inputs: Iterable[str | Path], file: Path | None = None) -> Iterator[None]:
         """Within the block, Ctrl-C leaves a report that is complete.
@@ -439,8 +467,9 @@ class BatchReport:
             yield
         except KeyboardInterrupt:
             known = {entry["path"] for entry in self.entries}
-            left = [path for path in map(str, inputs) if path not in known]
-            self.entries += ({"status": "not done", "path": path} for path in left)
+            for path in inputs:
+                if str(path) not in known:
+                    self.not_done(path)
             if file is not None:
                 self.write(file)
             raise Interrupted(self) from None
