@@ -306,3 +306,35 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["PYTHONSAFEPATH"] == "1"
         raise KeyError
     assert os.environ["PYTHONSAFEPATH"] == "0"
+
+
+POOL = """
+import os, signal, sys
+from pentatonic.child_process import process_pool, python_environment
+import subprocess
+if __name__ == "__main__":
+    with process_pool(1) as pool:
+        print(pool.submit(os.getcwd).result() == os.getcwd(), pool.submit(signal.getsignal, signal.SIGINT).result())
+    print(subprocess.run([sys.executable, "-P", "-c", "import beside"], env=python_environment(sys.argv[1])).returncode)
+"""
+
+
+def test_pools_and_commands_of_tools_ignore_the_working_folder(tmp_path: Path) -> None:
+    here, beside, tool = tmp_path / "here", tmp_path / "modules", tmp_path / "tool.py"
+    here.mkdir()
+    beside.mkdir()
+    for name in ("multiprocessing", "encodings", "signal", "beside"):
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w')\nraise ImportError\n")
+    (beside / "beside.py").touch()
+    tool.write_text(POOL)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, str(tool), str(beside)],
+        cwd=here,
+        env=environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if Path(path) != here)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["True 1", "0"], done.stderr
+    assert not (tmp_path / "planted").exists()

@@ -21,10 +21,13 @@ from pentatonic.cli import (
     ProgressBar,
     emit_json,
     make_app,
+    make_output_folder,
+    make_output_place,
     pick_device,
     progress,
     run,
     run_manifest,
+    show,
     training_extra,
 )
 from pentatonic.errors import CorruptAudio, MissingExtra, PentatonicError, UsageError
@@ -356,6 +359,95 @@ def test_batch_report_that_cannot_be_written_leaves_the_old_one(batch: BatchRepo
     with pytest.raises(TypeError):
         batch.write(path)
     assert path.read_text() == "old"
+
+
+def test_interrupted_batch_says_what_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = BatchReport()
+    inputs = [Path("a.wav"), Path("b.wav"), Path("c.wav"), Path("d.wav")]
+
+    def work() -> None:
+        with report.interruptible(inputs, tmp_path / "report.json"):
+            report.done(inputs[0])
+            report.failed(inputs[1], "no audio")
+            raise KeyboardInterrupt
+
+    app = make_app("toy", "A toy.")
+    app.command("work")(work)
+    with pytest.raises(SystemExit) as stop:
+        run(app, ["work"])
+    assert stop.value.code == 130
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "failed  b.wav  Failure  no audio",
+        "1 done, 0 skipped, 1 failed, 2 not done",
+    ]
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["counts"] == {"done": 1, "skipped": 0, "failed": 1, "not done": 2}
+    assert written["inputs"][2:] == [{"status": "not done", "path": name} for name in ("c.wav", "d.wav")]
+
+
+def test_only_interrupts_are_taken_for_interrupts() -> None:
+    report = BatchReport()
+    with pytest.raises(KeyError), report.interruptible(["a"]):
+        raise KeyError
+    with report.interruptible(["a"]):
+        pass
+    assert report.entries == [] and "not done" not in report.counts
+
+
+def test_hostile_names_stay_on_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    report = BatchReport()
+    names = [
+        "short.wav",
+        "x" * 250 + ".wav",
+        "line\nfailed  z.wav",
+        "clear\x1b[2J",
+        "latin-\udce9",
+        "sep\u2028",
+    ]
+    for name in names:
+        report.failed(name, CorruptAudio(name, f"no audio in\n{name}"))
+    report.print_summary()
+    lines = capsys.readouterr().err.split("\n")
+    assert lines[-2:] == ["0 done, 0 skipped, 6 failed", ""] and len(lines) == 8
+    assert lines[0] == f"failed  {'short.wav':<19}  CorruptAudio  no audio in short.wav"
+    assert lines[1].startswith(f"failed  {names[1]}  CorruptAudio  no audio in xxx")
+    shown = [r"line\nfailed  z.wav", r"clear\x1b[2J", r"latin-\udce9", r"sep\u2028"]
+    for line, name in zip(lines[2:6], shown, strict=True):
+        assert line.startswith(f"failed  {name:<19}  CorruptAudio  no audio in ")
+        assert line.isprintable()
+
+
+def test_hostile_names_stay_on_their_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "line\nend\x1b[2J\udce9"
+    show({}, False, lambda: [name, "next"])
+    with progress(1, name) as bar:
+        bar.advance(1, note=name)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [r"line\nend\x1b[2J\udce9", "next"]
+    assert len(printed.err.splitlines()) == 2 and all(map(str.isprintable, printed.err.splitlines()))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "closed/below"])
+def test_output_folders_that_cannot_be_written_are_wrong_usage(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed" / "below").mkdir(parents=True)
+    # The user who runs the tests may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(tmp_path / "closed"))
+    with pytest.raises(UsageError, match=r"^--out .* is not a folder that can be written: "):
+        make_output_folder(tmp_path / place)
+    with pytest.raises(UsageError, match=r"^output=.* is not a file that can be written"):
+        make_output_place(tmp_path / place / "out.abc", "output=")
+
+
+def test_output_folders_are_made(tmp_path: Path) -> None:
+    make_output_folder(tmp_path / "a" / "b")
+    make_output_place(tmp_path / "c" / "d" / "out.abc")
+    assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "c" / "d").iterdir()) == []
+    with pytest.raises(UsageError, match="it is a folder"):
+        make_output_place(tmp_path / "a")
 
 
 def test_failure_without_a_message_has_a_reason() -> None:

@@ -251,7 +251,7 @@ def test_convert_there_and_back_keeps_every_bit(omar, model, tmp_path):
     assert one.config.net == other.config.net and one.config.input == other.config.input
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
     code, _, stderr = omar("convert", tmp_path / "nowhere", "--out", tmp_path / "x")
-    assert code == 1 and "nowhere" in stderr
+    assert code == 2 and "nowhere" in stderr
 
 
 def test_export_passes_everything_on(omar, monkeypatch, tmp_path):

@@ -5,8 +5,9 @@ yields several. Messages are JSON and raw bytes over pipes, and never pickles. A
 :mod:`pentatonic.errors` is raised again in this process; anything else ends the child, and a later request starts it
 again.
 
-A child works in an empty folder of its own, and its module search path is the one of this process without the current
-folder: files that lie where the user works are never imported. Loading this module imports neither torch nor numpy.
+A child works in an empty folder of its own, which a later run removes if this process is killed. Its module search path
+is the one of this process without the current folder: files that lie where the user works are never imported. Loading
+this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from pentatonic import errors
 from pentatonic.errors import InputError, PentatonicError, UsageError, restore_error
+from pentatonic.leftovers import owner, remove_leftovers
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 # Set in every child.
 _CHILD = "PENTATONIC_CHILD"
+_FOLDER = "pentatonic-child-"
 _MOST_SAID = 200
 # Time that a process may take to end.
 _END_S = 5.0
@@ -234,6 +241,44 @@ def safe_path() -> Iterator[None]:
             os.environ[_SAFE_PATH] = before
 
 
+@contextmanager
+def process_pool(workers: int | None = None) -> Iterator[Executor]:
+    """Run functions of trusted code in other processes, which ignore modules that lie in the working folder.
+
+    For tools and benchmarks: arguments and results are pickled, and nothing limits time or memory. Library code takes a
+    :class:`ChildPool`. The processes are started anew, not forked, so each imports the module of its function. Ctrl-C
+    is left to this process: calls that wait are cancelled, and those at work are awaited.
+
+    Args:
+        workers: Number of processes; None: one per core.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with safe_path():
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=ignore_interrupts)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def python_environment(*places: Path) -> dict[str, str]:
+    """Environment for ``[sys.executable, "-P", …]``: nothing is imported from the folder where the user works.
+
+    Args:
+        places: Folders to import from, before those of this process; such as that of a script and its modules.
+    """
+    try:
+        here = os.path.realpath(".")
+    except OSError:  # the folder was removed
+        here = ""
+    # A relative entry stands for a place in the current folder.
+    own = [entry for entry in sys.path if Path(entry).is_absolute() and os.path.realpath(entry) != here]
+    return os.environ | {_SAFE_PATH: "1", "PYTHONPATH": os.pathsep.join([*map(str, places), *own])}
+
+
 class _Running:
     """One started process, with its pipes, its working folder and its standard error."""
 
@@ -241,7 +286,8 @@ class _Running:
         self._late = threading.Event()
         self._lock = threading.Lock()
         self._reaped = False
-        self._folder = tempfile.TemporaryDirectory(prefix="pentatonic-child-", ignore_cleanup_errors=True)
+        remove_leftovers(Path(tempfile.gettempdir()), _FOLDER)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{owner()}-", ignore_cleanup_errors=True)
         self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [
@@ -252,7 +298,7 @@ class _Running:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             cwd=self._folder.name,
-            env=_environment(),
+            env=python_environment() | {_CHILD: "1"},
             start_new_session=True,
         )
 
@@ -342,17 +388,6 @@ def _end(status: int) -> str:
         return f"crashed ({signal.Signals(-status).name})"
     except ValueError:
         return f"crashed (signal {-status})"
-
-
-def _environment() -> dict[str, str]:
-    """Environment of a child: the search path of this process, without the current folder."""
-    try:
-        here = os.path.realpath(".")
-    except OSError:  # the folder was removed
-        here = ""
-    # A relative entry stands for a place in the current folder.
-    places = [entry for entry in sys.path if Path(entry).is_absolute() and os.path.realpath(entry) != here]
-    return os.environ | {_SAFE_PATH: "1", _CHILD: "1", "PYTHONPATH": os.pathsep.join(places)}
 
 
 # What follows is the protocol, and the side of the child.

@@ -232,6 +232,9 @@ def run_files(
 
     Returns:
         What became of each file, in the order of ``targets``.
+
+    Raises:
+        Interrupted: Ctrl-C; its report says which files are not done.
     """
     report = BatchReport()
 
@@ -251,6 +254,7 @@ def run_files(
 
     stages = caught if workers == 1 else process
     with (
+        report.interruptible(targets),
         progress(len(targets), description) as bar,
         closing(_outcomes(stages, targets, workers)) as outcomes,
     ):

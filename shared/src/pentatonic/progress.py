@@ -55,7 +55,7 @@ class ProgressBar(Generic[T]):
             ProgressBar._display, self._owns_display = display, True
             display.start()
         if ProgressBar._display is not None:
-            text = printable(self.description)
+            text = one_line(self.description)
             self._task = ProgressBar._display.add_task(text, total=self.total, completed=self.done, note="")
         else:
             self._print_line("continued" if self.done else "started")
@@ -103,7 +103,7 @@ class ProgressBar(Generic[T]):
         if self._silent:
             return
         if self._task is not None and ProgressBar._display is not None:
-            text, note = printable(self.description), printable(self._note)
+            text, note = one_line(self.description), one_line(self._note)
             ProgressBar._display.update(self._task, completed=self.done, description=text, note=note)
         elif time.monotonic() - self._printed_s >= self.PLAIN_INTERVAL_S:
             self._print_line()
@@ -115,7 +115,7 @@ class ProgressBar(Generic[T]):
             count += f" ({100 * self.done // self.total}%)"
         elapsed = "" if state in ("started", "continued") else f"{self._printed_s - self._started_s:.1f} s"
         parts = [part for part in (count, elapsed, self._note, state) if part]
-        print(printable(f"{self.description}: {', '.join(parts)}"), file=sys.stderr, flush=True)
+        print(one_line(f"{self.description}: {', '.join(parts)}"), file=sys.stderr, flush=True)
 
 
 @overload
@@ -147,6 +147,11 @@ def printable(text: str) -> str:
         The text with each other non-printing character as its Python escape, such as ``\x1b``.
     """
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    r"""Escape control characters as :func:`printable` does, and line feeds too, as ``\n``."""
+    return printable(text).replace("\n", "\\n")
 
 
 def _terminal_display() -> RichProgress | None:

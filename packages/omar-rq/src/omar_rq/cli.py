@@ -18,9 +18,11 @@ from pentatonic.cli import (
     WeightType,
     add_building_command,
     check_inputs,
+    check_output_folder,
     emit_json,
     experiments,
     make_app,
+    make_output_place,
     pick_device,
     run,
     show,
@@ -86,6 +88,7 @@ def embed(
     Exit status 3: some files could not be read; report.json and the table name each one.
     """
     check_inputs(inputs)
+    check_output_folder(out)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
     from omar_rq.embed import embed_folder
@@ -124,6 +127,7 @@ def tokenize(
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
     check_inputs(inputs)
+    check_output_folder(out)
     from omar_rq.embed import tokenize_folder
 
     loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
@@ -166,6 +170,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
+    make_output_place(out, kind="folder")
     import torch
 
     from omar_rq.export import export as write_export
@@ -182,6 +187,8 @@ def convert(
     directory: Annotated[Path, typer.Argument(help="A model directory in either format.")], out: OutFolder
 ) -> None:
     """Convert a model directory: the original's format into ours, ours into the original's."""
+    check_inputs([directory])
+    make_output_place(out, kind="folder")
     from omar_rq.export import write_model
     from omar_rq.weights import load_directory
 
@@ -201,6 +208,7 @@ def demo(
     Exit status 3: some files could not be read; the page shows the others.
     """
     check_inputs(inputs)
+    check_output_folder(out)
     from omar_rq.demo import write_demo
 
     page, report = write_demo(model, inputs, out)
@@ -288,8 +296,7 @@ def _context_s(text: str) -> float | None:
 def _finish(report: BatchReport, as_json: bool) -> None:
     report.print_summary()
     if as_json:
-        counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
-        emit_json({"counts": counts, "inputs": report.entries})
+        emit_json({"counts": report.counts, "inputs": report.entries})
     report.raise_for_failures()
 
 

@@ -73,12 +73,13 @@ def write_demo(model_name: str, paths: Sequence[Path], out: Path) -> tuple[Path,
     )
     model = from_pretrained(model_name)
     embedded, outcome = {}, BatchReport()
-    for file in progress(files, "embedding"):
-        try:
-            embedded[file] = embed(model, file)
-            outcome.done(file)
-        except InputError as error:
-            outcome.failed(file, error)
+    with outcome.interruptible(files):
+        for file in progress(files, "embedding"):
+            try:
+                embedded[file] = embed(model, file)
+                outcome.done(file)
+            except InputError as error:
+                outcome.failed(file, error)
     if not embedded:
         reasons = "; ".join(f"{entry['path']}: {entry['reason']}" for entry in outcome.entries)
         raise InputError(f"none of the recordings can be read: {reasons}")

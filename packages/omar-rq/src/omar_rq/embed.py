@@ -29,7 +29,7 @@ from omar_rq.model import OmarRQ
 from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
-from pentatonic.cli import BatchReport, run_manifest
+from pentatonic.cli import BatchReport, Interrupted, run_manifest
 from pentatonic.errors import ConfigError
 from pentatonic.folder_run import REPORT_FILE, RUN_FILE, claim_folder, made_from, run_files, write_json
 
@@ -222,21 +222,25 @@ def _run_folder(
     def is_done(source: Path, target: Path) -> bool:
         return is_made_by(target, made_from(settings, source))
 
-    with audio.DecodingProcess() as decoder:
-        report = run_files(
-            targets,
-            partial(
-                read_audio,
-                stream=decoder.stream,
-                sample_rate=model.sample_rate,
-                strict=bool(settings["strict"]),
-                settings=settings,
-            ),
-            compute,
-            write_content,
-            description=description,
-            is_done=None if overwrite else is_done,
-        )
+    try:
+        with audio.DecodingProcess() as decoder:
+            report = run_files(
+                targets,
+                partial(
+                    read_audio,
+                    stream=decoder.stream,
+                    sample_rate=model.sample_rate,
+                    strict=bool(settings["strict"]),
+                    settings=settings,
+                ),
+                compute,
+                write_content,
+                description=description,
+                is_done=None if overwrite else is_done,
+            )
+    except Interrupted as interrupt:
+        interrupt.report.write(out / REPORT_FILE)
+        raise
     report.write(out / REPORT_FILE)
     return report
 
