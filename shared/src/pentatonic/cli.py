@@ -44,6 +44,7 @@ __all__ = [
     "experiments",
     "json_text",
     "make_app",
+    "passed_over_text",
     "pick_device",
     "progress",
     "run",
@@ -56,12 +57,14 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _SAME_IN_ALL_RANKS = (UsageError, ConfigError, MissingExtra, RunFolderInUse)
 _HEAD_START_S = 5.0
+_SUFFIXES_NAMED = 8
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 """Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
 
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(help="Where to compute; auto: a CUDA GPU if there is one; mps: an Apple GPU."),
 ]
 """Type of the ``--device`` option: ``device: Device = "auto"``; :func:`pick_device` reads it."""
 
@@ -191,17 +194,20 @@ def check_inputs(paths: Sequence[Path]) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Return the device for a value of ``--device``: ``cpu`` or ``cuda``.
+    """Return the device for a value of ``--device``: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        UsageError: It is ``cuda``, and there is no usable GPU.
+        UsageError: It is ``cuda`` or ``mps``, and there is no usable GPU of that kind.
     """
     import torch
 
-    usable = torch.cuda.is_available()
-    if name == "cuda" and not usable:
-        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
-    return "cuda" if usable and name != "cpu" else "cpu"
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name in usable and not usable[name]:
+        allowed = ", ".join(["auto", "cpu", *(device for device, there in usable.items() if there)])
+        raise UsageError(f"--device is {name}, but there is no usable GPU for it; allowed here: {allowed}")
+    if name == "auto":
+        return "cuda" if usable["cuda"] else "cpu"
+    return name
 
 
 @contextmanager
@@ -327,11 +333,14 @@ class BatchReport:
 
     Attributes:
         entries: One mapping per input, in order: ``status`` (``done``, ``skipped`` or ``failed``), ``path``,
-            and for a failure ``error`` (the class) and ``reason``.
+            and for a failure ``error`` (the class) and ``reason``. ``flags`` of a processed input are texts that say
+            what is unusual about it.
+        passed_over: Suffix -> number of files that a search of folders left out for it; those are not inputs.
     """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.passed_over: Mapping[str, int] = {}
 
     def done(self, path: str | Path, **info: object) -> None:
         """Record a processed input, with further fields such as its duration or output."""
@@ -377,12 +386,16 @@ class BatchReport:
         """
         from pentatonic.checkpoint import atomic_file
 
-        counts = {status: self.count(status) for status in ("done", "skipped", "failed")}
         with atomic_file(Path(path)) as file:
-            file.write(f"{json_text({'counts': counts, 'inputs': self.entries})}\n".encode())
+            file.write(f"{json_text(self.document())}\n".encode())
+
+    def document(self) -> dict[str, object]:
+        """Return the report as JSON values: ``counts``, ``passed_over`` and ``inputs``."""
+        counts = {status: self.count(status) for status in ("done", "skipped", "failed")}
+        return {"counts": counts, "passed_over": dict(self.passed_over), "inputs": self.entries}
 
     def print_summary(self) -> None:
-        """Print a table of the failed inputs and their reasons to standard error, then the counts."""
+        """Print a table of the failed and the flagged inputs to standard error, then the counts."""
         rows = [
             (printable(entry["path"]), entry["error"], printable(entry["reason"].replace("\n", " ")))
             for entry in self.entries
@@ -391,5 +404,30 @@ class BatchReport:
         path_width, error_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
         for path, error, reason in rows:
             print(f"failed  {path:<{path_width}}  {error:<{error_width}}  {reason}", file=sys.stderr)
+        for entry in self.entries:
+            if flags := entry.get("flags"):
+                path = printable(entry["path"].replace("\n", "\\n"))
+                print(f"flagged  {path}  {', '.join(flags)}", file=sys.stderr)
+        if self.passed_over:
+            print(passed_over_text(self.passed_over), file=sys.stderr)
         counts = (f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
         print(", ".join(counts), file=sys.stderr)
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Say how many files were passed over, such as ``12 files passed over for their suffix: 9 .txt, 3 without one``.
+
+    Args:
+        passed_over: As in :class:`BatchReport`, with at least one suffix. The first eight are named.
+    """
+    n_files = sum(passed_over.values())
+    parts = [f"{n} {printable(suffix) or 'without one'}" for suffix, n in passed_over.items()]
+    named, rest = parts[:_SUFFIXES_NAMED], n_files - sum(list(passed_over.values())[:_SUFFIXES_NAMED])
+    if rest:
+        named.append(f"{rest} others")
+    files = (
+        "1 file passed over for its suffix"
+        if n_files == 1
+        else f"{n_files} files passed over for their suffix"
+    )
+    return f"{files}: {', '.join(named)}"

@@ -28,6 +28,7 @@ from pentatonic.cli import (
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
+    from omar_rq.files.reading import ReadOptions
     from omar_rq.model import OmarRQ
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
@@ -45,6 +46,20 @@ Lenient = Annotated[
     bool,
     typer.Option("--lenient", help="Use the part before the damage of a damaged file; the report says so."),
 ]
+
+Start = Annotated[float, typer.Option(help="Start at this second of each file.")]
+Duration = Annotated[
+    float | None, typer.Option(help="Read at most this many seconds of each file.", show_default="all")
+]
+NonFinite = Annotated[
+    Literal["raise", "zero"],
+    typer.Option("--nonfinite", help="NaN and infinite samples: refuse the file, or set them to 0."),
+]
+MaxDuration = Annotated[
+    float, typer.Option(help="Refuse files longer than this many seconds, also for a part of them.")
+]
+MaxChannels = Annotated[int, typer.Option(help="Refuse files with more channels.")]
+_MAX_DURATION_S, _MAX_CHANNELS = 6 * 3600.0, 64  # as in AudioLimits, which imports torch
 
 
 @app.command()
@@ -70,6 +85,11 @@ def embed(
     ] = "float32",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Embed audio files of any length, one .npz each; continue a stopped run.
@@ -79,6 +99,7 @@ def embed(
     check_inputs(inputs)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
@@ -94,6 +115,7 @@ def embed(
             store=store,
             format=format,
             strict=not lenient,
+            reading=reading,
             overwrite=overwrite,
             model_name=model,
         )
@@ -110,14 +132,28 @@ def tokenize(
     device: Device = "auto",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
     check_inputs(inputs)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import tokenize_folder
 
     loaded = _load(model, device, "fp32", quantization_targets=True)
-    report = tokenize_folder(loaded, inputs, out, strict=not lenient, overwrite=overwrite, model_name=model)
+    report = tokenize_folder(
+        loaded,
+        inputs,
+        out,
+        strict=not lenient,
+        reading=reading,
+        overwrite=overwrite,
+        model_name=model,
+    )
     _finish(report, as_json)
 
 
@@ -185,18 +221,23 @@ def demo(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
 ) -> None:
     """Write a page with players and plots of the embeddings of some recordings.
 
     Exit status 3: some files could not be read; the page shows the others.
     """
     check_inputs(inputs)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.demo import write_demo
 
-    page, report = write_demo(model, inputs, out)
+    page, report = write_demo(model, inputs, out, reading)
     print(page)
-    if report.count("failed"):
-        report.print_summary()
+    report.print_summary()
     report.raise_for_failures()
 
 
@@ -244,6 +285,21 @@ def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = Fa
     )
 
 
+def _reading(
+    start: float,
+    duration: float | None,
+    nonfinite: Literal["raise", "zero"],
+    max_duration: float,
+    max_channels: int,
+) -> ReadOptions:
+    from omar_rq.files.reading import ReadOptions
+
+    try:
+        return ReadOptions(start, duration, nonfinite, max_duration, max_channels)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
+
+
 def _layer_numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for word in text.split(","):
@@ -272,8 +328,7 @@ def _context_s(text: str) -> float | None:
 def _finish(report: BatchReport, as_json: bool) -> None:
     report.print_summary()
     if as_json:
-        counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
-        emit_json({"counts": counts, "inputs": report.entries})
+        emit_json(report.document())
     report.raise_for_failures()
 
 

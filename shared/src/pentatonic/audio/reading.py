@@ -152,6 +152,8 @@ def stream(
     *,
     sample_rate: int | None = None,
     block_s: float = 30.0,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
     strict: bool = True,
     nonfinite: NonFinite = "raise",
     limits: AudioLimits = _DEFAULT_LIMITS,
@@ -165,6 +167,8 @@ def stream(
         path: The file.
         sample_rate: Resample to this rate in Hz; None keeps the rate of the file.
         block_s: Length of every block but the last, in seconds.
+        offset_s: As for :func:`load`.
+        duration_s: As for :func:`load`.
         strict: As for :func:`load`.
         nonfinite: As for :func:`load`.
         limits: As for :func:`load`.
@@ -178,7 +182,7 @@ def stream(
     """
     if not (math.isfinite(block_s) and block_s > 0):
         raise UsageError(f"block_s must be positive seconds, not {block_s}")
-    decoding = Decoding(Path(path), sample_rate, True, 0.0, None, strict, nonfinite, limits)
+    decoding = Decoding(Path(path), sample_rate, True, offset_s, duration_s, strict, nonfinite, limits)
     return _stream(decoding, block_s)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
+from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
@@ -41,11 +42,13 @@ class AudioItem:
         source: The file.
         made_by: What its output will be made from, as stored in it.
         blocks: Its samples at the rate of the model, decoded as they are asked for.
+        start_s: Where they start in the file.
     """
 
     source: Path
     made_by: str
     blocks: Iterable[Tensor]
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ class EmbeddingOptions:
 
 
 def read_audio(
-    source: Path, *, stream: Stream, sample_rate: int, strict: bool, settings: Mapping[str, object]
+    source: Path,
+    *,
+    stream: Stream,
+    sample_rate: int,
+    strict: bool,
+    settings: Mapping[str, object],
+    reading: ReadOptions = DEFAULT_READING,
 ) -> AudioItem:
     """Open one file; the first stage of a run over a folder.
 
@@ -77,7 +86,8 @@ def read_audio(
     """
     # Before the audio is read: a file that changes meanwhile is not done.
     made_by = made_from(settings, source)
-    return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
+    blocks = stream(source, sample_rate=sample_rate, strict=strict, **reading.stream_options)
+    return AudioItem(source, made_by, blocks, reading.start_s)
 
 
 def compute_embeddings(
@@ -97,7 +107,7 @@ def compute_embeddings(
     """
     contents = []
     for item in items:
-        blocks = _Counted(item.blocks)
+        blocks = MeasuredBlocks(item.blocks, model.sample_rate, item.source.name)
         with _named_errors(item.source), ExitStack() as stack:
             pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
             dtype = np.dtype(options.store)
@@ -107,10 +117,10 @@ def compute_embeddings(
                 # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
                 files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
                 embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
-            times = {} if options.pool == "mean" else {"times_s": model.timestamps(n_tokens).numpy()}
+            times = {} if options.pool == "mean" else _times(model, item, n_tokens)
             arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
             contents.append(
-                _content(model, item, arrays, n_tokens, blocks.n_samples, options.model_name, stack.pop_all())
+                _content(model, item, arrays, n_tokens, blocks, options.model_name, stack.pop_all())
             )
     return contents
 
@@ -125,37 +135,33 @@ def compute_tokens(
     """
     contents = []
     for item in items:
+        blocks = MeasuredBlocks(item.blocks, model.sample_rate, item.source.name)
         with _named_errors(item.source):
-            samples = torch.cat([torch.zeros(0), *item.blocks])
+            samples = torch.cat([torch.zeros(0), *blocks])
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
             "tokens": tokens[0].to(torch.int32).cpu().numpy(),
-            "times_s": model.timestamps(tokens.shape[1]).numpy(),
+            **_times(model, item, tokens.shape[1]),
             "codebook_sizes": np.array(tokenizer.codebook_sizes),
         }
-        contents.append(_content(model, item, arrays, tokens.shape[1], len(samples), model_name, ExitStack()))
+        contents.append(_content(model, item, arrays, tokens.shape[1], blocks, model_name, ExitStack()))
     return contents
 
 
-class _Counted:
-    """Blocks of samples, counted as they pass."""
-
-    def __init__(self, blocks: Iterable[Tensor]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
+def _times(model: OmarRQ, item: AudioItem, n_tokens: int) -> dict[str, np.ndarray]:
+    """Return where the tokens start and where their centres are, in seconds from the start of the file."""
+    return {
+        "times_s": item.start_s + model.timestamps(n_tokens).numpy(),
+        "centres_s": item.start_s + model.centres(n_tokens).numpy(),
+    }
 
 
 def _mean(pieces: Iterable[list[Tensor]], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
     """Return the mean over all tokens, (L, C), and N."""
     total, n_tokens = torch.zeros(()), 0
     for piece in pieces:
-        total = total + torch.stack([rows.double().sum(0) for rows in piece]).cpu()
+        total = total + torch.stack([rows.cpu().double().sum(0) for rows in piece])
         n_tokens += len(piece[0])
     return _stored((total / n_tokens).numpy(), dtype), n_tokens
 
@@ -186,21 +192,23 @@ def _content(
     item: AudioItem,
     arrays: Mapping[str, Any],
     n_tokens: int,
-    n_samples: int,
+    blocks: MeasuredBlocks,
     model_name: str,
     files: ExitStack,
 ) -> NpzContent:
     """Add to the arrays of a file what all outputs have."""
-    duration_s = n_samples / model.sample_rate
     scalars = {
         "embedding_rate_hz": model.embedding_rate_hz,
         "eps": model.embedding_rate_hz,
         "sample_rate": model.sample_rate,
-        "duration_s": duration_s,
+        "start_s": item.start_s,
+        "duration_s": blocks.duration_s,
         "model": model_name,
         MADE_BY: item.made_by,
     }
-    about = {"tokens": n_tokens, "duration_s": round(duration_s, 3)}
+    about: dict[str, object] = {"tokens": n_tokens, "duration_s": round(blocks.duration_s, 3)}
+    if blocks.flags:
+        about["flags"] = blocks.flags
     return NpzContent({**arrays, **scalars}, about, files)
 
 
