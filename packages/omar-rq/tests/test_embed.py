@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,12 @@ def test_times_of_a_part_are_places_in_the_file(model, tmp_path):
     assert alone["times_s"][0] == alone["start_s"] == 0
     with pytest.raises(AudioTooShort, match="past the end"):
         embed_file(model, path, tmp_path / "b.npz", reading=ReadOptions(start_s=4))
+
+
+def test_whole_numbers_of_seconds_are_stored_as_other_numbers():
+    """Outputs say what they were made with as text, which must not depend on how a number was given."""
+    given = ReadOptions(start_s=1, duration_s=2, max_duration_s=3)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(ReadOptions(1.0, 2.0, "raise", 3.0)))
 
 
 def test_quiet_and_short_files_are_flagged_and_done(model, tmp_path):

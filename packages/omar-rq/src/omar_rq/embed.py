@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 from omar_rq.files.npz_folder import NpzContent, find_audio, is_made_by, npz_targets, write_content
 from omar_rq.files.parquet_table import import_pyarrow, write_parquet
-from omar_rq.files.reading import DEFAULT_READING, ReadOptions
+from omar_rq.files.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
 from omar_rq.files.stages import (
     AudioItem,
     EmbeddingOptions,
     Pool,
     Store,
-    Stream,
     check_choice,
     compute_embeddings,
     compute_tokens,
@@ -90,7 +89,7 @@ def embed_file(
         CheckpointError: The file cannot be written.
     """
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
-    blocks = stream(path, sample_rate=model.sample_rate, strict=strict, **reading.stream_options)
+    blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
     item = AudioItem(Path(path), made_by, blocks, reading.start_s)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))

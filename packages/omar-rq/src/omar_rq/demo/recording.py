@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import soundfile
 import torch
 from torch import Tensor
 
-from omar_rq.files.reading import MeasuredBlocks, ReadOptions
-from omar_rq.files.stages import Stream
+from omar_rq.files.reading import ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from pentatonic.mel import MelFrontend
@@ -51,7 +51,7 @@ class Recording:
         spectrogram: Log-mel spectrogram, (M, R).
         sound: What the player plays: the file, or an encoded one in memory.
         sound_s: Seconds of it.
-        flags: What is unusual about the signal, from :class:`MeasuredBlocks`.
+        flags: What is unusual about the signal, see :class:`omar_rq.files.reading.MeasuredBlocks`.
     """
 
     path: Path
@@ -84,15 +84,12 @@ def read_recording(model: OmarRQ, path: Path, stream: Stream, reading: ReadOptio
     Raises:
         AudioError: It cannot be read, or is too short.
     """
-
-    def blocks(sample_rate: int, what: str) -> MeasuredBlocks:
-        read = stream(path, sample_rate=sample_rate, **reading.stream_options)
-        return MeasuredBlocks(read, sample_rate, f"{path.name}, {what}")
+    open_at = partial(open_audio, path, stream=stream, reading=reading)
 
     tokens_per_segment = max(1, round(SEGMENT_S * model.embedding_rate_hz))
     overview, segments = MeanRows(most=PICTURE_ROWS), MeanRows(tokens_per_segment)
     total, n_tokens = torch.zeros(model.config.net.embed_dim, dtype=torch.float64), 0
-    signal = blocks(model.sample_rate, "embedding")
+    signal = open_at(sample_rate=model.sample_rate)
     for (piece,) in stream_embeddings(model, signal):
         tokens = piece.cpu()
         total, n_tokens = total + tokens.double().sum(0), n_tokens + len(tokens)
@@ -100,7 +97,7 @@ def read_recording(model: OmarRQ, path: Path, stream: Stream, reading: ReadOptio
         segments.add(tokens)
 
     mel, spectrogram = MelFrontend.preset("omar-rq-16k"), MeanRows(most=PICTURE_ROWS)
-    heard: Iterable[Tensor] = blocks(mel.config.sample_rate, "spectrogram")
+    heard: Iterable[Tensor] = open_at(sample_rate=mel.config.sample_rate, note=" (picture)")
     encoded = None if _is_played_as_it_is(path, reading) else io.BytesIO()
     if encoded is not None:
         heard = _encode(heard, mel.config.sample_rate, encoded)

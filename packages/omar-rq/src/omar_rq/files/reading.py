@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from pentatonic.audio import AudioLimits
 from pentatonic.errors import UsageError
 from pentatonic.progress import show_detail
+
+Stream = Callable[..., Iterator[Tensor]]
+"""Reads a file as :func:`pentatonic.audio.stream` does."""
 
 _LIMITS = AudioLimits()
 
@@ -79,7 +83,7 @@ DEFAULT_READING = ReadOptions()
 """Whole recordings, with the limits of :class:`pentatonic.audio.AudioLimits`."""
 
 
-class MeasuredBlocks:
+class MeasuredBlocks(Iterator[Tensor]):
     """Blocks of samples (n,) that are measured as they pass, and shown as progress.
 
     Args:
@@ -94,16 +98,16 @@ class MeasuredBlocks:
 
     def __init__(self, blocks: Iterable[Tensor], sample_rate: int, name: str) -> None:
         self.n_samples, self.peak = 0, 0.0
-        self._blocks, self._sample_rate, self._name = blocks, sample_rate, name
+        self._blocks, self._sample_rate, self._name = iter(blocks), sample_rate, name
 
-    def __iter__(self) -> Iterator[Tensor]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            if len(block):
-                self.peak = max(self.peak, float(block.abs().max()))
-            yield block
-            # Whoever asks for the next block is done with this one.
+    def __next__(self) -> Tensor:
+        if self.n_samples:  # whoever asks for the next block is done with the last one
             show_detail(f"{self._name}: {self.duration_s:.0f} s of audio")
+        block = next(self._blocks)
+        self.n_samples += len(block)
+        if len(block):
+            self.peak = max(self.peak, float(block.abs().max()))
+        return block
 
     @property
     def duration_s(self) -> float:
@@ -121,3 +125,26 @@ class MeasuredBlocks:
         if self.duration_s < SHORT_S:
             flags.append(f"short ({self.duration_s:.2f} s)")
         return flags
+
+
+def open_audio(
+    source: str | Path,
+    *,
+    stream: Stream,
+    sample_rate: int,
+    strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
+    note: str = "",
+) -> MeasuredBlocks:
+    """Open one recording; nothing is decoded before the first block is asked for.
+
+    Args:
+        source: The file.
+        stream: Reads it.
+        sample_rate: Of the blocks, in Hz.
+        strict: Damage is an error; else what precedes it is read, with a ``UserWarning``.
+        reading: What is read of it.
+        note: Added to its name in the progress.
+    """
+    blocks = stream(source, sample_rate=sample_rate, strict=strict, **reading.stream_options)
+    return MeasuredBlocks(blocks, sample_rate, f"{Path(source).name}{note}")

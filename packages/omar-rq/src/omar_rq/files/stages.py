@@ -9,7 +9,7 @@ Shape legend: L layers, N tokens, C width, K token streams.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,12 @@ import torch
 from torch import Tensor
 
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
-from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions
+from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
 from pentatonic.errors import AudioError, InputError, UsageError
 from pentatonic.folder_run import made_from
-
-Stream = Callable[..., Iterator[Tensor]]
-"""Reads a file as :func:`pentatonic.audio.stream` does."""
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
@@ -47,7 +44,7 @@ class AudioItem:
 
     source: Path
     made_by: str
-    blocks: Iterable[Tensor]
+    blocks: MeasuredBlocks
     start_s: float = 0.0
 
 
@@ -86,7 +83,7 @@ def read_audio(
     """
     # Before the audio is read: a file that changes meanwhile is not done.
     made_by = made_from(settings, source)
-    blocks = stream(source, sample_rate=sample_rate, strict=strict, **reading.stream_options)
+    blocks = open_audio(source, stream=stream, sample_rate=sample_rate, strict=strict, reading=reading)
     return AudioItem(source, made_by, blocks, reading.start_s)
 
 
@@ -107,9 +104,8 @@ def compute_embeddings(
     """
     contents = []
     for item in items:
-        blocks = MeasuredBlocks(item.blocks, model.sample_rate, item.source.name)
         with _named_errors(item.source), ExitStack() as stack:
-            pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
+            pieces = stream_embeddings(model, item.blocks, options.layers, context_s=options.context_s)
             dtype = np.dtype(options.store)
             if options.pool == "mean":
                 embeddings, n_tokens = _mean(pieces, dtype)
@@ -119,9 +115,7 @@ def compute_embeddings(
                 embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
             times = {} if options.pool == "mean" else _times(model, item, n_tokens)
             arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
-            contents.append(
-                _content(model, item, arrays, n_tokens, blocks, options.model_name, stack.pop_all())
-            )
+            contents.append(_content(model, item, arrays, n_tokens, options.model_name, stack.pop_all()))
     return contents
 
 
@@ -135,9 +129,8 @@ def compute_tokens(
     """
     contents = []
     for item in items:
-        blocks = MeasuredBlocks(item.blocks, model.sample_rate, item.source.name)
         with _named_errors(item.source):
-            samples = torch.cat([torch.zeros(0), *blocks])
+            samples = torch.cat([torch.zeros(0), *item.blocks])
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
@@ -145,7 +138,7 @@ def compute_tokens(
             **_times(model, item, tokens.shape[1]),
             "codebook_sizes": np.array(tokenizer.codebook_sizes),
         }
-        contents.append(_content(model, item, arrays, tokens.shape[1], blocks, model_name, ExitStack()))
+        contents.append(_content(model, item, arrays, tokens.shape[1], model_name, ExitStack()))
     return contents
 
 
@@ -192,7 +185,6 @@ def _content(
     item: AudioItem,
     arrays: Mapping[str, Any],
     n_tokens: int,
-    blocks: MeasuredBlocks,
     model_name: str,
     files: ExitStack,
 ) -> NpzContent:
@@ -202,13 +194,13 @@ def _content(
         "eps": model.embedding_rate_hz,
         "sample_rate": model.sample_rate,
         "start_s": item.start_s,
-        "duration_s": blocks.duration_s,
+        "duration_s": item.blocks.duration_s,
         "model": model_name,
         MADE_BY: item.made_by,
     }
-    about: dict[str, object] = {"tokens": n_tokens, "duration_s": round(blocks.duration_s, 3)}
-    if blocks.flags:
-        about["flags"] = blocks.flags
+    about: dict[str, object] = {"tokens": n_tokens, "duration_s": round(item.blocks.duration_s, 3)}
+    if flags := item.blocks.flags:
+        about["flags"] = flags
     return NpzContent({**arrays, **scalars}, about, files)
 
 
