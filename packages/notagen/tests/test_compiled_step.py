@@ -195,5 +195,5 @@ def test_cuda_graph_holds_no_old_results(two_layers):
 def test_apple_gpus_are_refused_with_a_reason():
     """There is none to try it on: the refusal comes before anything is computed."""
     model = SimpleNamespace(device=torch.device("mps"))
-    with pytest.raises(BackendUnavailable, match="not compiled for Apple GPUs.*without compilation"):
+    with pytest.raises(BackendUnavailable, match=r"not compiled for Apple GPUs.*without compilation"):
         CharStep(model, 1, WILD)

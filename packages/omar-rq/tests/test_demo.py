@@ -246,7 +246,7 @@ def test_a_bad_file_among_good_ones_is_named_and_left_out(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path):
-    for minutes in (2, 20):
+    for minutes in (2, 10):
         t = torch.arange(minutes * 60 * 16000) / 16000
         audio.save(tmp_path / f"{minutes}.flac", 0.3 * torch.sin(2 * torch.pi * 440 * t), 16000)
     program = """
@@ -261,7 +261,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
 
         net = ConformerConfig(embed_dim=128, depth=1, num_heads=4)
         model = OmarRQ(ModelConfig(input=MelFrontendConfig(), net=net)).eval()
-        for minutes in (2, 20):
+        for minutes in (2, 10):
             path = Path(sys.argv[1]) / f"{minutes}.flac"
             recording = read_recording(model, path, audio.stream, DEFAULT_READING)
             _figure(centred([recording])[0]).savefig(Path(sys.argv[1]) / "figure.png", dpi=192)
@@ -269,4 +269,4 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     """
     command = [sys.executable, "-P", "-c", textwrap.dedent(program), str(tmp_path)]
     short, long = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    assert long - short < 100 * 1024, "KiB; the samples alone are 77 MB, a matrix of all tokens 1.4 GB"
+    assert long - short < 32 * 1024, "KiB; the samples alone are 38 MB, a matrix of all tokens 350 MB"
