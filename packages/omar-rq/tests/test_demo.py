@@ -7,14 +7,16 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from omar_rq.demo import write_demo
-from omar_rq.demo.page import centred, nearest_pairs
+from omar_rq.demo.page import _nearest, centred, nearest_pairs
 from omar_rq.demo.recording import MeanRows, Recording, read_recording
 from omar_rq.files.reading import DEFAULT_READING, ReadOptions
 from omar_rq.frontends import patchify
@@ -23,6 +25,7 @@ from omar_rq.training.masking import mask_patches, mask_window_tokens
 from omar_rq.weights import BUNDLED, from_pretrained
 from pentatonic import audio
 from pentatonic.errors import InputError, UsageError
+from pentatonic.report import Report
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -138,6 +141,20 @@ def test_nearest_pairs_compare_all_with_all(monkeypatch):
                 frozenset({(a, 3.0 * i), max((score, b, 3.0 * j) for (b, j), score in scores.items())[1:]})
             )
     assert {frozenset({(a, s), (b, t)}) for _, a, s, b, t in nearest_pairs(recordings)} == expected
+
+
+def test_links_lead_to_what_a_player_has():
+    tokens = torch.eye(8)
+    long = replace(recording(tokens, segment=1), sound_s=7.0)
+    report = Report("", command="", versions={})
+    players = [report.audio(torch.zeros(9), name, sample_rate=8000) for name in "ab"]
+    with mock.patch.object(report, "links") as links:
+        _nearest(report, [recording(tokens, segment=1), long], players)
+    linked = {
+        player: {at for call in links.call_args_list for _, to, at in call.args[0] if to == player}
+        for player in players
+    }
+    assert linked == {players[0]: {3.0 * i for i in range(8)}, players[1]: {0.0, 3.0, 6.0}}
 
 
 def test_centring_removes_the_common_mean():

@@ -169,9 +169,9 @@ def _nearest(report: Report, recordings: Sequence[Recording], players: Sequence[
         for score, a, s, b, t in pairs
     ]
     report.table(rows, "Closest pairs of segments")
-    for _, *ends in pairs:
-        places = zip(ends[::2], ends[1::2], strict=True)
-        links = [(names[i], players[i], s) for i, s in places if s < recordings[i].sound_s]
+    for _, a, s, b, t in pairs:
+        ends = ((a, s), (b, t))
+        links = [(names[i], players[i], at) for i, at in ends if at < recordings[i].sound_s]
         if links:
             report.links(links)
 
