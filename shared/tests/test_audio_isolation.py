@@ -151,3 +151,20 @@ def test_the_process_ends_with_its_owner(tmp_path):
     assert decoder.pid is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_options_reach_the_decoder(decoder, tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 24000).astype(np.float32)
+    samples[9000] = np.nan
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    part = {"offset_s": 1.0, "duration_s": 0.5}
+    with pytest.raises(NonFiniteAudio, match=r"1\.125 s"):
+        list(decoder.stream(path, **part))
+    with pytest.warns(UserWarning, match="1 NaN"):
+        (block,) = decoder.stream(path, nonfinite="zero", **part)
+    expected = samples[8000:12000].copy()
+    expected[1000] = 0
+    np.testing.assert_array_equal(block.numpy(), expected)
+    with pytest.raises(AudioLimitExceeded, match=r"longer than 2\.5 s"):
+        list(decoder.stream(path, limits=AudioLimits(max_duration_s=2.5)))

@@ -23,6 +23,7 @@ from pentatonic.cli import (
     make_app,
     make_output_folder,
     make_output_place,
+    passed_over_text,
     pick_device,
     progress,
     run,
@@ -31,6 +32,7 @@ from pentatonic.cli import (
     training_extra,
 )
 from pentatonic.errors import CorruptAudio, MissingExtra, PentatonicError, UsageError
+from pentatonic.progress import show_detail
 
 ERRORS = {
     "none": None,
@@ -253,6 +255,26 @@ def test_plain_progress_without_a_total(capsys: pytest.CaptureFixture[str]) -> N
     assert last.startswith("reading: 5, ")
 
 
+def test_progress_inside_a_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProgressBar, "PLAIN_INTERVAL_S", 0.0)
+    show_detail("nobody asked")
+    with progress(1, "embedding") as bar:
+        show_detail("a.wav: 30 s")
+        with progress(None, "reading"):
+            show_detail("b.wav: 5 s")
+        show_detail("a.wav: 60 s")
+        bar.advance(1, note="a.wav")
+    lines = [line.split(", ") for line in capsys.readouterr().err.splitlines()]
+    assert [(line[0], line[2]) for line in lines if len(line) == 3] == [
+        ("embedding: 0/1 (0%)", "a.wav: 30 s"),
+        ("reading: 0", "b.wav: 5 s"),
+        ("embedding: 0/1 (0%)", "a.wav: 60 s"),
+        ("embedding: 1/1 (100%)", "a.wav"),
+    ]
+    show_detail("nobody asked")
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_over_a_generator_has_no_total() -> None:
     bar = progress((n for n in range(3)), "reading")
     assert bar.total is None
@@ -448,6 +470,31 @@ def test_output_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "c" / "d").iterdir()) == []
     with pytest.raises(UsageError, match="it is a folder"):
         make_output_place(tmp_path / "a")
+def test_flags_and_files_passed_over_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = BatchReport()
+    report.done("a\n.wav", flags=["quiet (silence)", "short (0.50 s)"])
+    report.done("b.wav")
+    report.passed_over = {".txt": 3, "": 1}
+    report.print_summary()
+    assert capsys.readouterr().err.splitlines() == [
+        "flagged  a\\n.wav  quiet (silence), short (0.50 s)",
+        "4 files passed over for their suffix: 3 .txt, 1 without one",
+        "2 done, 0 skipped, 0 failed",
+    ]
+    report.write(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == report.document()
+    assert written["passed_over"] == {".txt": 3, "": 1}
+    assert written["inputs"][0]["flags"] == ["quiet (silence)", "short (0.50 s)"]
+
+
+def test_of_many_suffixes_the_first_eight_are_named() -> None:
+    said = passed_over_text({f".{i}\x1b": 2 for i in range(10)})
+    assert said.startswith("20 files passed over for their suffix: 2 .0\\x1b, 2 .1") and said.endswith(
+        "4 others"
+    )
+    assert said.count(",") == 8
+    assert passed_over_text({".txt": 1}) == "1 file passed over for its suffix: 1 .txt"
 
 
 def test_failure_without_a_message_has_a_reason() -> None:
@@ -544,8 +591,14 @@ def test_other_missing_modules_are_passed_on(error: Exception) -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert (pick_device("auto"), pick_device("cpu")) == ("cpu", "cpu")
-    with pytest.raises(UsageError, match="no usable GPU"):
-        pick_device("cuda")
+    for name in ("cuda", "mps"):
+        with pytest.raises(UsageError, match=f"is {name}, but there is no usable GPU.*here: auto, cpu$"):
+            pick_device(name)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [pick_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+    with pytest.raises(UsageError, match=r"here: auto, cpu, cuda$"):
+        pick_device("mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert pick_device("mps") == "mps"

@@ -21,6 +21,7 @@ from pentatonic.folder_run import (
     mirrored,
     refuse_other_settings,
     run_files,
+    search_files,
     without_suffixes,
     write_json,
 )
@@ -37,6 +38,19 @@ def test_only_wanted_suffixes_are_found(tmp_path: Path) -> None:
     touch(tmp_path, "a.xml", "b/c.MXL", "b/.d.xml", "notes.txt", ".e/f.xml")
     assert find_files([tmp_path], (".xml", ".mxl")) == [tmp_path / "a.xml", tmp_path / "b/c.MXL"]
     assert find_files([tmp_path, tmp_path / "notes.txt"], ()) == [tmp_path / "notes.txt"]
+
+
+def test_what_a_search_passes_over_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.xml", "b/c.TXT", "b/d.txt", "b/e", "b/.f.txt", ".g/h.txt", "z.pdf")
+    found = search_files([tmp_path, tmp_path / "b"], (".xml",))
+    (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert search_files([tmp_path], (".xml",)) == found
+    assert found.files == [tmp_path / "a.xml"]
+    assert list(found.passed_over.items()) == [(".txt", 2), ("", 1), (".pdf", 1)]
+    named = search_files([tmp_path, tmp_path / "z.pdf"], (".xml",))
+    assert named.files == [tmp_path / "a.xml", tmp_path / "z.pdf"]
+    assert named.passed_over == {".txt": 2, "": 1}
+    assert search_files([tmp_path], (".xml",), recursive=False).passed_over == {".pdf": 1}
 
 
 def test_folders_are_mirrored_below_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ import torch
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
 from omar_rq.files.npz_folder import write_npz
+from omar_rq.files.reading import ReadOptions
 from omar_rq.model import OmarRQ
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
-from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
+from pentatonic.cli import ProgressBar
+from pentatonic.errors import AudioTooShort, ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -121,6 +124,7 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
         stored["embeddings"], expected, rtol=0, atol=tolerance * np.abs(expected).max()
     )
     np.testing.assert_array_equal(stored["times_s"], np.arange(47) / 15.625)
+    np.testing.assert_allclose(stored["centres_s"], (np.arange(47) + 0.375) / 15.625, rtol=1e-12)
     assert stored["layers"].tolist() == [0, 2]
     facts = {
         name: stored[name].item()
@@ -141,10 +145,71 @@ def test_pooling_is_the_mean_over_tokens(model, tmp_path):
     embed_file(model, path, tmp_path / "all.npz", layers=[0, 2])
     embed_file(model, path, tmp_path / "mean.npz", layers=[0, 2], pool="mean")
     pooled = read(tmp_path / "mean.npz")
-    assert pooled["embeddings"].shape == (2, 16) and "times_s" not in pooled
+    assert pooled["embeddings"].shape == (2, 16) and not {"times_s", "centres_s"} & pooled.keys()
     np.testing.assert_allclose(
         pooled["embeddings"], read(tmp_path / "all.npz")["embeddings"].mean(1), atol=1e-6
     )
+
+
+def test_times_of_a_part_are_places_in_the_file(model, tmp_path):
+    path = tmp_path / "a.wav"
+    samples = 0.1 * torch.randn(64000, generator=torch.Generator().manual_seed(0))
+    audio.save(path, samples, 16000)
+    part = ReadOptions(start_s=1.5, duration_s=2)
+    assert embed_file(model, path, tmp_path / "a.npz", reading=part) == {"tokens": 31, "duration_s": 2.0}
+    stored = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(stored["times_s"], 1.5 + np.arange(31) / 15.625)
+    np.testing.assert_allclose(stored["centres_s"] - stored["times_s"], 0.375 / 15.625, rtol=1e-9)
+    assert (stored["start_s"], stored["duration_s"]) == (1.5, 2.0)
+    audio.save(tmp_path / "part.wav", samples[24000:56000], 16000)
+    embed_file(model, tmp_path / "part.wav", tmp_path / "part.npz")
+    alone = read(tmp_path / "part.npz")
+    np.testing.assert_array_equal(stored["embeddings"], alone["embeddings"])
+    assert alone["times_s"][0] == alone["start_s"] == 0
+    with pytest.raises(AudioTooShort, match="past the end"):
+        embed_file(model, path, tmp_path / "b.npz", reading=ReadOptions(start_s=4))
+
+
+def test_whole_numbers_of_seconds_are_stored_as_other_numbers():
+    """Outputs say what they were made with as text, which must not depend on how a number was given."""
+    given = ReadOptions(start_s=1, duration_s=2, max_duration_s=3)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(ReadOptions(1.0, 2.0, "raise", 3.0)))
+
+
+def test_quiet_and_short_files_are_flagged_and_done(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, seconds, level in (
+        ("a", 1.0, 1e-2),
+        ("short", 0.9, 1e-2),
+        ("quiet", 1.0, 9e-4),
+        ("both", 0.5, 0.0),
+    ):
+        audio.save(
+            tmp_path / "in" / f"{name}.wav",
+            level * torch.ones(round(16000 * seconds)),
+            16000,
+            subtype="FLOAT",
+        )
+    for run in (embed_folder, tokenize_folder):
+        report = run(model, [tmp_path / "in"], tmp_path / run.__name__)
+        assert report.exit_code == 0
+        flags = {Path(entry["path"]).stem: entry.get("flags") for entry in report.entries}
+        assert flags == {
+            "a": None,
+            "short": ["short (0.90 s)"],
+            "quiet": ["quiet (peak -60.9 dBFS)"],
+            "both": ["quiet (silence)", "short (0.50 s)"],
+        }
+
+
+def test_progress_moves_inside_a_file(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ProgressBar, "PLAIN_INTERVAL_S", 0.0)
+    path = tone(tmp_path / "a.wav", 70.0)
+    embed_folder(model, [path], tmp_path / "out")
+    lines = capsys.readouterr().err.splitlines()
+    notes = [line.split(", ")[2] for line in lines[1:]]
+    expected = [*(f"a.wav: {seconds} s of audio" for seconds in (30, 60, 70)), "a.wav", "a.wav"]
+    assert notes == expected and lines[1].startswith("embedding: 0/1 (0%), ")
 
 
 def test_the_context_reaches_the_model(model, tmp_path):
@@ -239,13 +304,25 @@ def test_finished_files_are_not_computed_again(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"layers": 0}, {"context_s": 20.0}, {"pool": "mean"}, {"store": "float16"}, {"strict": False}]
+    ("options", "named"),
+    [
+        ({"layers": 0}, "layers"),
+        ({"context_s": 20.0}, "context_s"),
+        ({"pool": "mean"}, "pool"),
+        ({"store": "float16"}, "store"),
+        ({"strict": False}, "strict"),
+        ({"reading": ReadOptions(start_s=0.1)}, "start_s 0.0, not 0.1"),
+        ({"reading": ReadOptions(duration_s=0.5)}, "duration_s none, not 0.5"),
+        ({"reading": ReadOptions(nonfinite="zero")}, "nonfinite"),
+        ({"reading": ReadOptions(max_duration_s=5)}, "max_duration_s"),
+        ({"reading": ReadOptions(max_channels=5)}, "max_channels"),
+    ],
 )
-def test_a_folder_of_other_settings_is_not_mixed(model, tmp_path, options):
+def test_a_folder_of_other_settings_is_not_mixed(model, tmp_path, options, named):
     corpus, out = tmp_path / "in", tmp_path / "out"
     tone(corpus / "a.wav")
     embed_folder(model, [corpus], out)
-    with pytest.raises(UsageError, match=next(iter(options))):
+    with pytest.raises(UsageError, match=named):
         embed_folder(model, [corpus], out, **options)
     assert statuses(embed_folder(model, [corpus], out, overwrite=True, **options)) == {"a.wav": "done"}
     assert statuses(embed_folder(model, [corpus], out, **options)) == {"a.wav": "skipped"}
@@ -275,7 +352,10 @@ def test_a_run_file_of_something_else_is_refused(model, tmp_path):
 
 def test_a_folder_without_audio_is_named(model, tmp_path):
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="no audio files"):
+    with pytest.raises(UsageError, match=r"no audio files in .*none$"):
+        embed_folder(model, [tmp_path / "none"], tmp_path / "out")
+    (tmp_path / "none" / "a.txt").touch()
+    with pytest.raises(UsageError, match=r"none \(1 file passed over for its suffix: 1 \.txt\)$"):
         embed_folder(model, [tmp_path / "none"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -308,7 +388,9 @@ def test_tokens_need_a_tokenizer(model_folder, tmp_path):
         tokenize_folder(load_directory(model_folder), [tmp_path], tmp_path / "out")
 
 
-@pytest.mark.parametrize("options", [{}, {"pool": "mean"}, {"store": "float16"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"pool": "mean"}, {"store": "float16"}, {"reading": ReadOptions(start_s=0.25)}]
+)
 def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("omar_rq.files.parquet_table._ROWS", 10)  # several groups per file

@@ -57,6 +57,15 @@ def test_every_file_becomes_a_track_of_its_own(music, tmp_path, dtype, step):
     np.testing.assert_allclose(read, source, atol=step)
 
 
+def test_the_report_has_flags_and_what_was_passed_over(music, tmp_path):
+    soundfile.write(music / "quiet.wav", np.full(RATE, 5e-4), RATE)
+    (music / "sub" / "cover.jpg").touch()
+    report = prepare(config_for(music, tmp_path / "out"))
+    flags = {Path(entry["path"]).name: entry.get("flags") for entry in report.entries}
+    assert flags["quiet.wav"] == ["quiet (peak -66.2 dBFS)"] and flags["b.wav"] == ["short (0.25 s)"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["passed_over"] == {".jpg": 1}
+
+
 def test_tracks_are_resampled_and_split_by_name(music, tmp_path):
     prepare(config_for(music, tmp_path / "out", sample_rate=8000, val_fraction=0.5, seed=3))
     entries = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]

@@ -52,6 +52,7 @@ __all__ = [
     "make_app",
     "make_output_folder",
     "make_output_place",
+    "passed_over_text",
     "pick_device",
     "progress",
     "run",
@@ -66,12 +67,14 @@ _SAME_IN_ALL_RANKS = (UsageError, ConfigError, MissingExtra, RunFolderInUse)
 _HEAD_START_S = 5.0
 # Of a column of the table of failures.
 _WIDEST = 60
+_SUFFIXES_NAMED = 8
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 """Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
 
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(help="Where to compute; auto: a CUDA GPU if there is one; mps: an Apple GPU."),
 ]
 """Type of the ``--device`` option: ``device: Device = "auto"``; :func:`pick_device` reads it."""
 
@@ -292,17 +295,20 @@ def _named(option: str, path: Path) -> str:
 
 
 def pick_device(name: str) -> str:
-    """Return the device for a value of ``--device``: ``cpu`` or ``cuda``.
+    """Return the device for a value of ``--device``: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        UsageError: It is ``cuda``, and there is no usable GPU.
+        UsageError: It is ``cuda`` or ``mps``, and there is no usable GPU of that kind.
     """
     import torch
 
-    usable = torch.cuda.is_available()
-    if name == "cuda" and not usable:
-        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
-    return "cuda" if usable and name != "cpu" else "cpu"
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name in usable and not usable[name]:
+        allowed = ", ".join(["auto", "cpu", *(device for device, there in usable.items() if there)])
+        raise UsageError(f"--device is {name}, but there is no usable GPU for it; allowed here: {allowed}")
+    if name == "auto":
+        return "cuda" if usable["cuda"] else "cpu"
+    return name
 
 
 @contextmanager
@@ -428,11 +434,14 @@ class BatchReport:
 
     Attributes:
         entries: One mapping per input, in order: ``status`` (``done``, ``skipped``, ``failed`` or, after an interrupt,
-            ``not done``), ``path``, and for a failure ``error`` (the class) and ``reason``.
+            ``not done``), ``path``, and for a failure ``error`` (the class) and ``reason``. ``flags`` of a processed
+            input are texts that say what is unusual about it.
+        passed_over: Suffix -> number of files that a search of folders left out for it; those are not inputs.
     """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.passed_over: Mapping[str, int] = {}
 
     def done(self, path: str | Path, **info: object) -> None:
         """Record a processed input, with further fields such as its duration or output."""
@@ -513,10 +522,14 @@ class BatchReport:
         from pentatonic.checkpoint import atomic_file
 
         with atomic_file(Path(path)) as file:
-            file.write(f"{json_text({'counts': self.counts, 'inputs': self.entries})}\n".encode())
+            file.write(f"{json_text(self.document())}\n".encode())
+
+    def document(self) -> dict[str, object]:
+        """Return the report as JSON values: ``counts``, ``passed_over`` and ``inputs``."""
+        return {"counts": self.counts, "passed_over": dict(self.passed_over), "inputs": self.entries}
 
     def print_summary(self) -> None:
-        """Print a table of the failed inputs and their reasons to standard error, then the counts."""
+        """Print a table of the failed and the flagged inputs to standard error, then the counts."""
         rows = [
             (one_line(entry["path"]), entry["error"], one_line(entry["reason"].replace("\n", " ")))
             for entry in self.entries
@@ -526,4 +539,28 @@ class BatchReport:
         widths = [max((len(row[i]) for row in rows if len(row[i]) <= _WIDEST), default=0) for i in (0, 1)]
         for path, error, reason in rows:
             print(f"failed  {path:<{widths[0]}}  {error:<{widths[1]}}  {reason}", file=sys.stderr)
+        for entry in self.entries:
+            if flags := entry.get("flags"):
+                print(f"flagged  {one_line(entry['path'])}  {', '.join(flags)}", file=sys.stderr)
+        if self.passed_over:
+            print(passed_over_text(self.passed_over), file=sys.stderr)
         print(", ".join(f"{count} {status}" for status, count in self.counts.items()), file=sys.stderr)
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Say how many files were passed over, such as ``12 files passed over for their suffix: 9 .txt, 3 without one``.
+
+    Args:
+        passed_over: As in :class:`BatchReport`, with at least one suffix. The first eight are named.
+    """
+    n_files = sum(passed_over.values())
+    parts = [f"{n} {printable(suffix) or 'without one'}" for suffix, n in passed_over.items()]
+    named, rest = parts[:_SUFFIXES_NAMED], n_files - sum(list(passed_over.values())[:_SUFFIXES_NAMED])
+    if rest:
+        named.append(f"{rest} others")
+    files = (
+        "1 file passed over for its suffix"
+        if n_files == 1
+        else f"{n_files} files passed over for their suffix"
+    )
+    return f"{files}: {', '.join(named)}"

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,28 +37,49 @@ About = Mapping[str, object]
 # Which inputs there are, and what their outputs are called
 
 
-def find_files(
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a search found.
+
+    Attributes:
+        files: Sorted paths without duplicates. What cannot be read is kept, so that a batch can report it: missing
+            paths, dangling links and folders without permission.
+        passed_over: Suffix in lower case, or ``""`` -> how many files of the folders were left out for it, the most
+            frequent one first.
+    """
+
+    files: list[Path]
+    passed_over: dict[str, int]
+
+
+def search_files(
     paths: Iterable[str | Path], suffixes: Collection[str], *, recursive: bool = True
-) -> list[Path]:
-    """Find files of some kinds among files and folders.
+) -> FoundFiles:
+    """Find files of some kinds among files and folders, and count the others.
 
     Args:
         paths: Files, which are kept whatever their suffix, and folders, which are searched. Links to folders are
-            followed, every folder is visited once, so loops of links end. Names that start with a dot are left out.
+            followed, every folder is visited once, so loops of links end. Names that start with a dot are left out,
+            and not counted.
         suffixes: What folders are searched for, in lower case, such as ``.wav``.
         recursive: Search folders inside folders.
-
-    Returns:
-        Sorted paths without duplicates. What cannot be read is kept, so that a batch can report it: missing paths,
-        dangling links and folders without permission.
     """
     found: set[Path] = set()
+    others: set[Path] = set()
     for path in map(Path, paths):
         if _is_folder(path):
-            found.update(_in_folder(path, suffixes, recursive))
+            _search_folder(path, suffixes, recursive, found, others)
         else:
             found.add(path)
-    return sorted(found)
+    counts = Counter(path.suffix.lower() for path in others - found)
+    return FoundFiles(sorted(found), dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
+
+
+def find_files(
+    paths: Iterable[str | Path], suffixes: Collection[str], *, recursive: bool = True
+) -> list[Path]:
+    """Return the files that :func:`search_files` finds."""
+    return search_files(paths, suffixes, recursive=recursive).files
 
 
 def _is_folder(path: Path) -> bool:
@@ -67,10 +89,11 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _in_folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iterator[Path]:
-    unreadable: list[Path] = []
+def _search_folder(
+    folder: Path, suffixes: Collection[str], recursive: bool, found: set[Path], others: set[Path]
+) -> None:
     visited: set[tuple[int, int]] = set()
-    walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)), followlinks=True)
+    walk = os.walk(folder, onerror=lambda error: found.add(Path(error.filename)), followlinks=True)
     for root, folders, names in walk:
         status = Path(root).stat()
         identity = (status.st_dev, status.st_ino)
@@ -80,9 +103,9 @@ def _in_folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iter
         visited.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(root, name)
-    yield from unreadable
+            if not name.startswith("."):
+                kept = Path(name).suffix.lower() in suffixes
+                (found if kept else others).add(Path(root, name))
 
 
 def mirrored(paths: Sequence[str | Path], files: Iterable[Path]) -> dict[Path, PurePosixPath]:

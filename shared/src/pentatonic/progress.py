@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overloa
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["ProgressBar", "printable", "progress"]
+__all__ = ["ProgressBar", "printable", "progress", "show_detail"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class ProgressBar(Generic[T]):
     """Without a terminal a line is printed at most this often, apart from the first and the last one."""
 
     _display: ClassVar[RichProgress | None] = None  # a terminal has one live display, which all bars share
+    _open: ClassVar[list[ProgressBar[Any]]] = []  # in the order in which they were opened
 
     def __init__(self, work: Iterable[T] | int | None, description: str, done: int = 0) -> None:
         self._items: Iterable[Any] | None = range(work) if isinstance(work, int) else work
@@ -49,6 +50,7 @@ class ProgressBar(Generic[T]):
 
     def __enter__(self) -> Self:
         self._started_s = self._printed_s = time.monotonic()
+        ProgressBar._open.append(self)
         if self._silent:
             return self
         if ProgressBar._display is None and (display := _terminal_display()) is not None:
@@ -64,6 +66,7 @@ class ProgressBar(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ProgressBar._open.remove(self)
         display = ProgressBar._display
         if self._owns_display and display is not None:
             display.stop()
@@ -84,6 +87,15 @@ class ProgressBar(Generic[T]):
         """
         self.done += n
         self._note = note or self._note
+        self._refresh()
+
+    def detail(self, note: str) -> None:
+        """Show how far the current step is, without counting it as done.
+
+        Args:
+            note: Text beside the bar, such as ``"song.wav: 120 s of audio"``.
+        """
+        self._note = note
         self._refresh()
 
     def describe(self, description: str) -> None:
@@ -135,6 +147,15 @@ def progress(work: Iterable[T] | int | None, description: str, *, done: int = 0)
         ``with progress(1000, "training") as bar: bar.advance(1, note="loss 1.23")``.
     """
     return ProgressBar(work, description, done)
+
+
+def show_detail(note: str) -> None:
+    """Call :meth:`ProgressBar.detail` of the bar that was opened last; without an open bar nothing happens.
+
+    For work that does not know the bar it is a step of, such as the reading of one file of a folder.
+    """
+    if ProgressBar._open:
+        ProgressBar._open[-1].detail(note)
 
 
 def printable(text: str) -> str:

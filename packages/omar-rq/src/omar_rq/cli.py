@@ -30,6 +30,7 @@ from pentatonic.cli import (
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
+    from omar_rq.files.reading import ReadOptions
     from omar_rq.model import OmarRQ
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
@@ -56,6 +57,20 @@ Lenient = Annotated[
     typer.Option("--lenient", help="Use the part before the damage of a damaged file; the report says so."),
 ]
 
+Start = Annotated[float, typer.Option(help="Start at this second of each file.")]
+Duration = Annotated[
+    float | None, typer.Option(help="Read at most this many seconds of each file.", show_default="all")
+]
+NonFinite = Annotated[
+    Literal["raise", "zero"],
+    typer.Option("--nonfinite", help="NaN and infinite samples: refuse the file, or set them to 0."),
+]
+MaxDuration = Annotated[
+    float, typer.Option(help="Refuse files longer than this many seconds, also for a part of them.")
+]
+MaxChannels = Annotated[int, typer.Option(help="Refuse files with more channels.")]
+_MAX_DURATION_S, _MAX_CHANNELS = 6 * 3600.0, 64  # as in AudioLimits, which imports torch
+
 
 @app.command()
 def embed(
@@ -81,6 +96,11 @@ def embed(
     ] = "float32",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Embed audio files of any length, one .npz each; continue a stopped run.
@@ -91,6 +111,7 @@ def embed(
     check_output_folder(out)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
@@ -106,6 +127,7 @@ def embed(
             store=store,
             format=format,
             strict=not lenient,
+            reading=reading,
             overwrite=overwrite,
             model_name=model,
         )
@@ -123,15 +145,29 @@ def tokenize(
     device: Device = "auto",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
     check_inputs(inputs)
     check_output_folder(out)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import tokenize_folder
 
     loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
-    report = tokenize_folder(loaded, inputs, out, strict=not lenient, overwrite=overwrite, model_name=model)
+    report = tokenize_folder(
+        loaded,
+        inputs,
+        out,
+        strict=not lenient,
+        reading=reading,
+        overwrite=overwrite,
+        model_name=model,
+    )
     _finish(report, as_json)
 
 
@@ -202,6 +238,11 @@ def demo(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
 ) -> None:
     """Write a page with players and plots of the embeddings of some recordings.
 
@@ -209,12 +250,12 @@ def demo(
     """
     check_inputs(inputs)
     check_output_folder(out)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.demo import write_demo
 
-    page, report = write_demo(model, inputs, out)
+    page, report = write_demo(model, inputs, out, reading)
     print(page)
-    if report.count("failed"):
-        report.print_summary()
+    report.print_summary()
     report.raise_for_failures()
 
 
@@ -268,6 +309,21 @@ def _load(
     )
 
 
+def _reading(
+    start: float,
+    duration: float | None,
+    nonfinite: Literal["raise", "zero"],
+    max_duration: float,
+    max_channels: int,
+) -> ReadOptions:
+    from omar_rq.files.reading import ReadOptions
+
+    try:
+        return ReadOptions(start, duration, nonfinite, max_duration, max_channels)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
+
+
 def _layer_numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for word in text.split(","):
@@ -296,7 +352,7 @@ def _context_s(text: str) -> float | None:
 def _finish(report: BatchReport, as_json: bool) -> None:
     report.print_summary()
     if as_json:
-        emit_json({"counts": report.counts, "inputs": report.entries})
+        emit_json(report.document())
     report.raise_for_failures()
 
 

@@ -8,18 +8,19 @@ Shape legend: L layers, N tokens, C width, K token streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from omar_rq.files.npz_folder import NpzContent, is_made_by, npz_targets, write_content
+from omar_rq.files.npz_folder import NpzContent, find_audio, is_made_by, npz_targets, write_content
 from omar_rq.files.parquet_table import import_pyarrow, write_parquet
+from omar_rq.files.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
 from omar_rq.files.stages import (
     AudioItem,
     EmbeddingOptions,
     Pool,
     Store,
-    Stream,
     check_choice,
     compute_embeddings,
     compute_tokens,
@@ -48,16 +49,19 @@ def embed_file(
     pool: Pool = "none",
     store: Store = "float32",
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     model_name: str = "",
     made_by: str = "",
     stream: Stream = audio.stream,
 ) -> dict[str, Any]:
     """Embed one audio file of any length, with memory that does not grow with it.
 
-    The ``.npz`` holds ``embeddings`` ``(L, N, C)``, or ``(L, C)`` with ``pool="mean"``; ``times_s`` ``(N,)`` float64,
-    where each token starts (not with a pool); ``layers`` ``(L,)``, ascending; and the scalars
+    The ``.npz`` holds ``embeddings`` ``(L, N, C)``, or ``(L, C)`` with ``pool="mean"``; ``times_s`` and ``centres_s``,
+    each ``(N,)`` float64 (not with a pool), where each token starts and the centre of the audio that it is made of, as
+    :meth:`OmarRQ.timestamps` and :meth:`OmarRQ.centres`; ``layers`` ``(L,)``, ascending; and the scalars
     ``embedding_rate_hz`` (tokens per second; also as ``eps``, the original's name), ``sample_rate`` (of the model),
-    ``duration_s``, ``model`` and ``made_by``.
+    ``start_s`` and ``duration_s`` of what was read, ``model`` and ``made_by``. All times are places in the file: with a
+    start at 30 s, ``times_s`` begins with 30.
 
     Args:
         model: The model, in evaluation mode.
@@ -68,12 +72,14 @@ def embed_file(
         pool: ``"mean"``: the mean over all tokens.
         store: Type of the stored numbers.
         strict: Damaged audio is an error; else what precedes the damage is embedded, with a ``UserWarning``.
+        reading: Which part of the file is read, and up to which limits.
         model_name: Stored as ``model``.
         made_by: Stored as ``made_by``.
         stream: Reads the audio; that of a :class:`pentatonic.audio.DecodingProcess` survives crashes of decoders.
 
     Returns:
-        ``tokens``, N, and ``duration_s``.
+        ``tokens``, N, ``duration_s``, and ``flags`` where the signal is unusual, see
+        :attr:`omar_rq.files.reading.MeasuredBlocks.flags`.
 
     Raises:
         UsageError: An option has a value that is not allowed.
@@ -83,7 +89,8 @@ def embed_file(
         CheckpointError: The file cannot be written.
     """
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
-    item = AudioItem(Path(path), made_by, stream(path, sample_rate=model.sample_rate, strict=strict))
+    blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
+    item = AudioItem(Path(path), made_by, blocks, reading.start_s)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -99,6 +106,7 @@ def embed_folder(
     store: Store = "float32",
     format: Format = "npz",
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
     model_name: str = "",
 ) -> BatchReport:
@@ -119,6 +127,7 @@ def embed_folder(
         format: ``"parquet"`` also joins all outputs into ``embeddings.parquet``, with the columns path, layer, token,
             time_s and embedding. The ``.npz`` files stay: a later run continues from them.
         strict: As :func:`embed_file`.
+        reading: As :func:`embed_file`.
         overwrite: Compute everything again, and allow a folder that was made with other settings.
         model_name: As :func:`embed_file`.
 
@@ -143,16 +152,17 @@ def embed_folder(
         "pool": pool,
         "store": store,
         "strict": strict,
+        **asdict(reading),
     }
     compute = partial(compute_embeddings, model=model, options=options, folder=Path(out))
     report = _run_folder(
-        model, paths, Path(out), settings, compute, overwrite=overwrite, description="embedding"
+        model, paths, Path(out), settings, reading, compute, overwrite=overwrite, description="embedding"
     )
     if format == "parquet":
         good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
         parts = {
             target.relative_to(out).as_posix().removesuffix(".npz"): target
-            for source, target in npz_targets(paths, Path(out)).items()
+            for source, target in npz_targets(paths, find_audio(paths).files, Path(out)).items()
             if str(source) in good
         }
         write_parquet(Path(out) / PARQUET_FILE, parts)
@@ -165,19 +175,21 @@ def tokenize_folder(
     out: str | Path,
     *,
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
     model_name: str = "",
 ) -> BatchReport:
     """Tokenise audio files and folders of them; continues and reports as :func:`embed_folder`.
 
-    Each ``.npz`` holds ``tokens`` ``(N, K)`` int32, ``times_s`` ``(N,)``, ``codebook_sizes`` ``(K,)`` and the scalars
-    of :func:`embed_file`. A file is tokenised in one piece.
+    Each ``.npz`` holds ``tokens`` ``(N, K)`` int32, ``codebook_sizes`` ``(K,)``, and the times and scalars of
+    :func:`embed_file`. A file is tokenised in one piece.
 
     Args:
         model: A model with its tokenizer (``quantization_targets=True``).
         paths: As :func:`embed_folder`.
         out: As :func:`embed_folder`.
         strict: As :func:`embed_folder`.
+        reading: As :func:`embed_folder`.
         overwrite: As :func:`embed_folder`.
         model_name: As :func:`embed_folder`.
 
@@ -196,10 +208,11 @@ def tokenize_folder(
         "command": "tokenize",
         "model": folder_run.fingerprint(model.config.to_dict(), tokenizer.state_dict()),
         "strict": strict,
+        **asdict(reading),
     }
     compute = partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name)
     return _run_folder(
-        model, paths, Path(out), settings, compute, overwrite=overwrite, description="tokenizing"
+        model, paths, Path(out), settings, reading, compute, overwrite=overwrite, description="tokenizing"
     )
 
 
@@ -208,13 +221,15 @@ def _run_folder(
     paths: Sequence[str | Path],
     out: Path,
     settings: Mapping[str, object],
+    reading: ReadOptions,
     compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
     *,
     overwrite: bool,
     description: str,
 ) -> BatchReport:
     """Make one ``.npz`` per audio file, with ``run.json`` before and ``report.json`` after the work."""
-    targets = npz_targets(paths, out)
+    found = find_audio(paths)
+    targets = npz_targets(paths, found.files, out)
     advice = "choose another folder, or overwrite it"
     claim_folder(out / RUN_FILE, settings, advice=advice, overwrite=overwrite)
     write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
@@ -232,6 +247,7 @@ def _run_folder(
                     sample_rate=model.sample_rate,
                     strict=bool(settings["strict"]),
                     settings=settings,
+                    reading=reading,
                 ),
                 compute,
                 write_content,
@@ -239,8 +255,10 @@ def _run_folder(
                 is_done=None if overwrite else is_done,
             )
     except Interrupted as interrupt:
+        interrupt.report.passed_over = found.passed_over
         interrupt.report.write(out / REPORT_FILE)
         raise
+    report.passed_over = found.passed_over
     report.write(out / REPORT_FILE)
     return report
 

@@ -24,6 +24,7 @@ from pentatonic.errors import AudioError, CorruptAudio
 BLOCK_LIMIT_S = 120.0
 # Files are decoded in blocks of a few MB; one that makes a decoder allocate this much does so on purpose.
 MEMORY_LIMIT_BYTES = 4 * 2**30
+_DEFAULT_LIMITS = AudioLimits()
 
 
 class DecodingProcess(ClosedAtEnd):
@@ -59,7 +60,7 @@ class DecodingProcess(ClosedAtEnd):
         duration_s: float | None = None,
         strict: bool = True,
         nonfinite: NonFinite = "raise",
-        limits: AudioLimits | None = None,
+        limits: AudioLimits = _DEFAULT_LIMITS,
     ) -> Iterator[Tensor]:
         """Read an audio file as mono blocks; arguments, blocks, warnings and errors as :func:`pentatonic.audio.stream`.
 
@@ -69,8 +70,8 @@ class DecodingProcess(ClosedAtEnd):
         """
         absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - the decoder works in another folder
         options = {"sample_rate": sample_rate, "offset_s": offset_s, "duration_s": duration_s}
-        options |= {"strict": strict, "nonfinite": nonfinite, "limits": asdict(limits or AudioLimits())}
-        request = Message({"path": absolute, **options})
+        options |= {"strict": strict, "nonfinite": nonfinite}
+        request = Message({"path": absolute, "options": options, "limits": asdict(limits)})
         n_samples = 0
         try:
             with closing(self._child.stream(request)) as answers:
@@ -92,15 +93,16 @@ def decode(request: Message) -> Iterator[Message]:
     """Decode one file in the decoder process, without what decoders print.
 
     Args:
-        request: Its ``value`` has the arguments of :func:`pentatonic.audio.stream`, the limits as a dictionary.
+        request: Its ``value`` has the ``path``, the ``options`` of :func:`pentatonic.audio.stream` and the fields of
+            its ``limits``.
 
     Yields:
         Blocks of float32 samples as ``data``, and at the end the warnings as ``value``, a list of texts.
     """
     with _silenced(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        limits = AudioLimits(**request.value["limits"])
-        for block in stream(**(request.value | {"limits": limits})):
+        value = request.value
+        for block in stream(value["path"], limits=AudioLimits(**value["limits"]), **value["options"]):
             yield Message([], block.contiguous().numpy().tobytes())
     yield Message([str(warning.message) for warning in caught if warning.category is UserWarning])
 

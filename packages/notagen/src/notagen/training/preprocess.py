@@ -20,7 +20,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from notagen.training.index import Entry, write_index
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport, make_output_folder, progress, run_manifest
 from pentatonic.errors import ConfigError, FormatError, InputError, UsageError
-from pentatonic.folder_run import find_files
+from pentatonic.folder_run import FoundFiles, search_files
 
 _JOURNAL = "tunes.jsonl"
 _CHILD = "notagen.training.augment:convert_in_child"
@@ -97,7 +97,8 @@ def preprocess(config: PreprocessConfig) -> BatchReport:
     data = config.data
     source, out = Path(data.source), Path(data.out)
     group, prompts = _checked(config), _read_prompts(data)
-    files = find_scores(source)
+    found = find_scores(source)
+    files = found.files
     if not files:
         raise UsageError(f"data.source={source} holds no {' '.join(SCORE_SUFFIXES)} files")
     root = source if source.is_dir() else source.parent
@@ -106,6 +107,7 @@ def preprocess(config: PreprocessConfig) -> BatchReport:
         folder.mkdir(parents=True, exist_ok=True)
     names = _names([file.relative_to(root) for file in files])
     report, entries, checksums = BatchReport(), [], set()
+    report.passed_over = found.passed_over
     left = deque(file.relative_to(root).as_posix() for file in files)
     with report.interruptible(left, out / "report.json"):
         for _, tunes in _convert_all(files, names, config):
@@ -145,17 +147,18 @@ def _record(report: BatchReport, place: str, tune: ConvertedTune, *, duplicate: 
     return False
 
 
-def find_scores(source: Path) -> list[Path]:
-    """Return the ABC and MusicXML files below a folder in a fixed order, or the file itself.
+def find_scores(source: Path) -> FoundFiles:
+    """Find the ABC and MusicXML files below a folder in a fixed order, or the file itself.
 
     Raises:
         UsageError: The path does not exist.
     """
     if source.is_file():
-        return [source]
+        return FoundFiles([source], {})
     if not source.is_dir():
         raise UsageError(f"{source} is neither a folder nor a file")
-    return [path for path in find_files([source], SCORE_SUFFIXES) if path.is_file()]
+    found = search_files([source], SCORE_SUFFIXES)
+    return replace(found, files=[path for path in found.files if path.is_file()])
 
 
 def _names(files: Sequence[Path]) -> list[str]:

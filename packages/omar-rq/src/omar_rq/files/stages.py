@@ -9,7 +9,7 @@ Shape legend: L layers, N tokens, C width, K token streams.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,12 @@ import torch
 from torch import Tensor
 
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
+from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
 from pentatonic.errors import AudioError, InputError, UsageError
 from pentatonic.folder_run import made_from
-
-Stream = Callable[..., Iterator[Tensor]]
-"""Reads a file as :func:`pentatonic.audio.stream` does."""
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
@@ -41,11 +39,13 @@ class AudioItem:
         source: The file.
         made_by: What its output will be made from, as stored in it.
         blocks: Its samples at the rate of the model, decoded as they are asked for.
+        start_s: Where they start in the file.
     """
 
     source: Path
     made_by: str
-    blocks: Iterable[Tensor]
+    blocks: MeasuredBlocks
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,13 @@ class EmbeddingOptions:
 
 
 def read_audio(
-    source: Path, *, stream: Stream, sample_rate: int, strict: bool, settings: Mapping[str, object]
+    source: Path,
+    *,
+    stream: Stream,
+    sample_rate: int,
+    strict: bool,
+    settings: Mapping[str, object],
+    reading: ReadOptions = DEFAULT_READING,
 ) -> AudioItem:
     """Open one file; the first stage of a run over a folder.
 
@@ -77,7 +83,8 @@ def read_audio(
     """
     # Before the audio is read: a file that changes meanwhile is not done.
     made_by = made_from(settings, source)
-    return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
+    blocks = open_audio(source, stream=stream, sample_rate=sample_rate, strict=strict, reading=reading)
+    return AudioItem(source, made_by, blocks, reading.start_s)
 
 
 def compute_embeddings(
@@ -97,9 +104,8 @@ def compute_embeddings(
     """
     contents = []
     for item in items:
-        blocks = _Counted(item.blocks)
         with _named_errors(item.source), ExitStack() as stack:
-            pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
+            pieces = stream_embeddings(model, item.blocks, options.layers, context_s=options.context_s)
             dtype = np.dtype(options.store)
             if options.pool == "mean":
                 embeddings, n_tokens = _mean(pieces, dtype)
@@ -107,11 +113,9 @@ def compute_embeddings(
                 # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
                 files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
                 embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
-            times = {} if options.pool == "mean" else {"times_s": model.timestamps(n_tokens).numpy()}
+            times = {} if options.pool == "mean" else _times(model, item, n_tokens)
             arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
-            contents.append(
-                _content(model, item, arrays, n_tokens, blocks.n_samples, options.model_name, stack.pop_all())
-            )
+            contents.append(_content(model, item, arrays, n_tokens, options.model_name, stack.pop_all()))
     return contents
 
 
@@ -131,31 +135,26 @@ def compute_tokens(
             assert isinstance(tokens, Tensor)
         arrays = {
             "tokens": tokens[0].to(torch.int32).cpu().numpy(),
-            "times_s": model.timestamps(tokens.shape[1]).numpy(),
+            **_times(model, item, tokens.shape[1]),
             "codebook_sizes": np.array(tokenizer.codebook_sizes),
         }
-        contents.append(_content(model, item, arrays, tokens.shape[1], len(samples), model_name, ExitStack()))
+        contents.append(_content(model, item, arrays, tokens.shape[1], model_name, ExitStack()))
     return contents
 
 
-class _Counted:
-    """Blocks of samples, counted as they pass."""
-
-    def __init__(self, blocks: Iterable[Tensor]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
+def _times(model: OmarRQ, item: AudioItem, n_tokens: int) -> dict[str, np.ndarray]:
+    """Return where the tokens start and where their centres are, in seconds from the start of the file."""
+    return {
+        "times_s": item.start_s + model.timestamps(n_tokens).numpy(),
+        "centres_s": item.start_s + model.centres(n_tokens).numpy(),
+    }
 
 
 def _mean(pieces: Iterable[list[Tensor]], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
     """Return the mean over all tokens, (L, C), and N."""
     total, n_tokens = torch.zeros(()), 0
     for piece in pieces:
-        total = total + torch.stack([rows.double().sum(0) for rows in piece]).cpu()
+        total = total + torch.stack([rows.cpu().double().sum(0) for rows in piece])
         n_tokens += len(piece[0])
     return _stored((total / n_tokens).numpy(), dtype), n_tokens
 
@@ -186,21 +185,22 @@ def _content(
     item: AudioItem,
     arrays: Mapping[str, Any],
     n_tokens: int,
-    n_samples: int,
     model_name: str,
     files: ExitStack,
 ) -> NpzContent:
     """Add to the arrays of a file what all outputs have."""
-    duration_s = n_samples / model.sample_rate
     scalars = {
         "embedding_rate_hz": model.embedding_rate_hz,
         "eps": model.embedding_rate_hz,
         "sample_rate": model.sample_rate,
-        "duration_s": duration_s,
+        "start_s": item.start_s,
+        "duration_s": item.blocks.duration_s,
         "model": model_name,
         MADE_BY: item.made_by,
     }
-    about = {"tokens": n_tokens, "duration_s": round(duration_s, 3)}
+    about: dict[str, object] = {"tokens": n_tokens, "duration_s": round(item.blocks.duration_s, 3)}
+    if flags := item.blocks.flags:
+        about["flags"] = flags
     return NpzContent({**arrays, **scalars}, about, files)
 
 

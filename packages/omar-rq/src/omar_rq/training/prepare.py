@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
+from omar_rq.files.reading import MeasuredBlocks
 from omar_rq.training.data import MANIFEST, SAMPLE_TYPES
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, make_output_folder, progress, run_manifest
 from pentatonic.errors import ConfigError, PentatonicError, UsageError
+from pentatonic.folder_run import search_files
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -75,13 +77,14 @@ def prepare(config: PrepareConfig) -> BatchReport:
     if not root.is_dir():
         raise UsageError(f"input={root} is not a folder")
     make_output_folder(out, "output=")
-    sources = audio.find_files([root])
+    found = search_files([root], audio.AUDIO_SUFFIXES)
     known = _known_entries(out, config)
     report, entries = BatchReport(), []
+    report.passed_over = found.passed_over
     todo, stamps = [], {}
     # Some file systems take names of different case for the same.
     taken = {entry["path"].casefold() for entry in known.values()}
-    for source in sources:
+    for source in found.files:
         relative = source.relative_to(root)
         entry = known.get(relative.as_posix())
         stamps[source] = _stamp(source)
@@ -93,22 +96,23 @@ def prepare(config: PrepareConfig) -> BatchReport:
         taken.add(name.casefold())
         todo.append((source, out / name, name))
     with (
-        report.interruptible(sources, out / "report.json"),
+        report.interruptible(found.files, out / "report.json"),
         closing(_convert_all(todo, config)) as outcomes,
     ):
         for (source, _, name), outcome in zip(todo, outcomes, strict=True):
-            if isinstance(outcome, int):
+            if isinstance(outcome, MeasuredBlocks):
                 entry = {
                     "path": name,
                     "sample_rate": config.sample_rate,
-                    "samples": outcome,
+                    "samples": outcome.n_samples,
                     "dtype": config.dtype,
                     "split": _split(name, config),
                     "source": source.relative_to(root).as_posix(),
                     **stamps[source],
                 }
                 entries.append(entry)
-                report.done(source, samples=outcome)
+                flags = {"flags": outcome.flags} if outcome.flags else {}
+                report.done(source, samples=outcome.n_samples, **flags)
                 _append(out / f"{MANIFEST}.partial", entry)
             elif _is_disk_full(outcome):
                 raise outcome
@@ -124,7 +128,7 @@ def prepare(config: PrepareConfig) -> BatchReport:
 
 def _convert_all(
     jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
-) -> Generator[int | PentatonicError | OSError, None, None]:
+) -> Generator[MeasuredBlocks | PentatonicError | OSError, None, None]:
     """Yield the outcome of each job in order. The threads only wait for decoder processes, one each."""
     decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
     with ThreadPoolExecutor(max(1, config.workers)) as pool, ExitStack() as stack:
@@ -133,7 +137,7 @@ def _convert_all(
             decoders.put(stack.enter_context(audio.DecodingProcess()))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
-        def run(job: tuple[Path, Path, str]) -> int | PentatonicError | OSError:
+        def run(job: tuple[Path, Path, str]) -> MeasuredBlocks | PentatonicError | OSError:
             decoder = decoders.get()
             try:
                 return convert(job[0], job[1], config.sample_rate, config.dtype, decoder)
@@ -148,21 +152,20 @@ def _convert_all(
 
 def convert(
     source: Path, target: Path, sample_rate: int, dtype: str, decoder: audio.DecodingProcess
-) -> int | PentatonicError | OSError:
-    """Write one track; return its samples, or the error when it cannot be read or written."""
-    count = 0
+) -> MeasuredBlocks | PentatonicError | OSError:
+    """Write one track; return what was measured of it, or the error when it cannot be read or written."""
+    blocks = MeasuredBlocks(decoder.stream(source, sample_rate=sample_rate), sample_rate, source.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(target) as file:
-            for block in decoder.stream(source, sample_rate=sample_rate):
+            for block in blocks:
                 samples = block.numpy()
                 if dtype == "int16":
                     samples = np.rint(np.clip(samples, -1.0, 32767 / 32768) * 32768)
                 file.write(samples.astype(SAMPLE_TYPES[dtype]).tobytes())
-                count += len(samples)
     except (PentatonicError, OSError) as error:
         return error
-    return count
+    return blocks
 
 
 def _is_disk_full(error: Exception) -> bool:
