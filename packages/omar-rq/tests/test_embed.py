@@ -133,7 +133,7 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
         "duration_s": 3.0,
         "model": "small",
     }
-    assert about == {"tokens": 47, "duration_s": 3.0}
+    assert about == {"tokens": 47, "duration_s": 3.0, "dtype": "fp32"}
 
 
 def test_pooling_is_the_mean_over_tokens(model, tmp_path):

@@ -1,4 +1,4 @@
-"""Three stages that overlap: the next items are read while the current ones are computed, and results are written behind.
+"""Three stages that overlap: reading ahead of the computation, and writing behind it.
 
 One thread reads ahead, the calling thread computes, and a few threads write. What waits between them is bounded. An
 error belongs to the item in whose stage it was raised, and so does a warning.
