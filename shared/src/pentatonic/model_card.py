@@ -126,8 +126,9 @@ def _training_lines(training: Training, package: str) -> list[str]:
     if "batch_size" in run:
         accumulation = run.get("trainer", {}).get("grad_accumulation", 1)
         rows["items per step"] = str(run["batch_size"] * accumulation * run.get("world_size", 1))
-    if "precision" in run.get("trainer", {}):
-        rows["precision"] = run["trainer"]["precision"]
+    # Runs of earlier versions only say what was asked for.
+    if precision := run.get("precision", run.get("trainer", {}).get("precision")):
+        rows["precision"] = precision
     rows |= {key: f"{training.metrics[key]:.4g}" for key in _METRICS if key in training.metrics}
     if versions := run.get("versions"):
         rows["versions"] = ", ".join(

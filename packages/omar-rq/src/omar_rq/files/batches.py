@@ -17,7 +17,7 @@ _SHARED_PASS_S = {"cpu": 20.0, "cuda": 300.0}
 # Most padding in such a pass, in seconds: computing it costs less than another pass.
 _PADDING_S = 2.5
 # A batch has several passes: among more files there are more of similar length.
-_PASSES = 4
+_PASSES = 8
 
 
 def shared_pass_s(device: str) -> float:
