@@ -124,12 +124,14 @@ def _batches(
     batch: list[Entry[Source, Item, Written]] = []
     filled = 0.0
     for entry in entries:
-        if batch and filled + entry.share > 1:
+        # Entries without an item do not count: a file that cannot be read does not change the batches of the others.
+        share = 0.0 if entry.item is None else entry.share
+        if filled and filled + share > 1:
             yield batch
             batch, filled = [], 0.0
         batch.append(entry)
-        filled += entry.share
-        if filled >= 1:
+        filled += share
+        if not 0 < filled < 1:
             yield batch
             batch, filled = [], 0.0
     if batch:
