@@ -311,7 +311,7 @@ class WarningsByThread:
         warnings.showwarning = self._note
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception: Any) -> None:
         self._caught.__exit__(*exception)
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -32,7 +32,7 @@ def resolve_precision(name: str, device: str | torch.device) -> Precision:
         return "bf16" if has_bfloat16(device) else "fp32"
     if name not in get_args(Precision):
         raise UsageError(f"the precision is {name!r}; allowed: 'auto', 'fp32', 'bf16'")
-    return name
+    return cast(Precision, name)
 
 
 def has_bfloat16(device: str | torch.device) -> bool:
