@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +146,36 @@ def test_bf16_runs_in_bfloat16(omar, model, music, tmp_path):
     exact, rounded = (np.load(tmp_path / name / "a.wav.npz")["embeddings"] for name in ("fp32", "bf16"))
     error = np.abs(exact - rounded).max()
     assert 1e-5 < error < 0.1
+
+
+@pytest.mark.parametrize(("available", "name"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_the_number_type_of_the_hardware(
+    omar, model, music, tmp_path, monkeypatch, available, name
+):
+    monkeypatch.setattr("pentatonic.precision.has_bfloat16", lambda device: available)
+    out = tmp_path / "auto"
+    assert omar("embed", music, "--model", model, "--out", out, "--dtype", "auto", "--batch", 1)[0] == 0
+    assert json.loads((out / "run.json").read_text())["settings"]["dtype"] == name
+    assert {e["dtype"] for e in json.loads((out / "report.json").read_text())["inputs"]} == {name}
+    assert omar("embed", music, "--model", model, "--out", tmp_path / name, "--dtype", name)[0] == 0
+    stored = [np.load(folder / "a.wav.npz")["embeddings"] for folder in (out, tmp_path / name)]
+    np.testing.assert_allclose(*stored, rtol=0, atol=2e-5 if name == "fp32" else 5e-2)
+
+
+def test_a_full_disk_is_exit_1_and_names_no_input_as_bad(omar, model, music, tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("omar_rq.files.npz_folder._write_archive", fill)
+    code, _, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out")
+    assert code == 1
+    assert "Error: cannot write " in stderr and "No space left on device" in stderr and "failed" not in stderr
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["inputs"] == []
+
+
+@pytest.mark.parametrize("batch", ["0", "-1", "x"])
+def test_a_batch_has_at_least_one_file(omar, model, music, tmp_path, batch):
+    assert omar("embed", music, "--model", model, "--out", tmp_path / "out", "--batch", batch)[0] == 2
 
 
 def test_some_bad_inputs_exit_3_and_are_named(omar, model, music, tmp_path):

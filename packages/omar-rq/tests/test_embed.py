@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import warnings
 from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +25,14 @@ from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, Quan
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
 from omar_rq.files.npz_folder import write_npz
 from omar_rq.files.reading import ReadOptions
+from omar_rq.files.stages import AudioItem, audio_share, decode_ahead
 from omar_rq.model import OmarRQ
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.cli import ProgressBar
 from pentatonic.errors import AudioTooShort, ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
+from pentatonic.folder_run import OutputError
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -111,6 +116,132 @@ def bad_corpus(folder: Path) -> dict[str, str]:
     return bad
 
 
+def noises(folder: Path, lengths_s: Sequence[float]) -> list[Path]:
+    generator = torch.Generator().manual_seed(0)
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{i:02}.wav" for i in range(len(lengths_s))]
+    for path, length_s in zip(paths, lengths_s, strict=True):
+        audio.save(path, 0.1 * torch.randn(round(length_s * 16000), generator=generator), 16000)
+    return paths
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "mean"}])
+def test_files_that_share_a_pass_have_the_numbers_of_each_alone(model, tmp_path, monkeypatch, options):
+    lengths_s = [0.3, 2.0, 0.31, 4.0, 0.1, 2.0, 1.2, 0.7, 3.9, 0.3]
+    paths = noises(tmp_path / "in", lengths_s)
+    sizes = []
+    extract = OmarRQ.extract_embeddings
+
+    def spy(self, signals, *arguments, **options):
+        sizes.append(len(signals))
+        return extract(self, signals, *arguments, **options)
+
+    monkeypatch.setattr(OmarRQ, "extract_embeddings", spy)
+    for batch in (1, 3, 32):
+        sizes.clear()
+        report = embed_folder(
+            model, [tmp_path / "in"], tmp_path / str(batch), layers=[0, 2], batch=batch, **options
+        )
+        assert report.count("done") == len(paths) == sum(sizes) and max(sizes) <= batch
+        assert (max(sizes) == 1) == (batch == 1)
+        assert [entry["duration_s"] for entry in report.entries] == lengths_s
+    monkeypatch.undo()
+    for path in paths:
+        embed_file(model, path, tmp_path / "alone.npz", layers=[0, 2], **options)
+        alone = read(tmp_path / "alone.npz")
+        for batch in ("1", "3", "32"):
+            shared = read(tmp_path / batch / f"{path.name}.npz")
+            assert shared["embeddings"].shape == alone["embeddings"].shape
+            error = np.abs(shared["embeddings"] - alone["embeddings"]).max()
+            assert error <= 2e-5 * np.abs(alone["embeddings"]).max()
+            if "times_s" in alone:
+                np.testing.assert_array_equal(shared["times_s"], alone["times_s"])
+
+
+def test_files_up_to_the_context_take_one_pass_and_longer_ones_are_streamed(model, tmp_path, monkeypatch):
+    short, just, long = noises(tmp_path / "in", [1.0, 2.0, 2.01])
+    monkeypatch.setattr(
+        "omar_rq.files.stages.stream_embeddings",
+        lambda *_, **__: (_ for _ in ()).throw(InputError("streamed")),
+    )
+    for context_s, streamed in ((2.0, {long.name}), (None, set()), (0.5, {short.name, just.name, long.name})):
+        report = embed_folder(
+            model, [tmp_path / "in"], tmp_path / str(context_s), context_s=context_s, overwrite=True
+        )
+        failed = {Path(e["path"]).name for e in report.entries if e["status"] == "failed"}
+        assert failed == streamed
+
+
+def test_one_pass_gives_the_numbers_of_extraction(model, tmp_path):
+    (path,) = noises(tmp_path / "in", [3.0])
+    embed_file(model, path, tmp_path / "a.npz", layers=[0, 2])
+    expected = model.extract_embeddings(audio.load(path).samples, [0, 2], sample_rate=16000)[:, 0]
+    np.testing.assert_array_equal(read(tmp_path / "a.npz")["embeddings"], expected.numpy())
+
+
+def test_large_results_wait_on_disk(model, tmp_path, monkeypatch):
+    (path,) = noises(tmp_path / "in", [3.0])
+    embed_file(model, path, tmp_path / "memory.npz", layers=[0, 2])
+    monkeypatch.setattr("omar_rq.files.stages._IN_MEMORY_BYTES", 100)
+    opened = []
+    temporary = tempfile.TemporaryFile
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda **options: opened.append(options) or temporary(**options)
+    )
+    embed_file(model, path, tmp_path / "disk.npz", layers=[0, 2])
+    assert opened == [{"dir": tmp_path}] * 2
+    assert (tmp_path / "disk.npz").read_bytes() == (tmp_path / "memory.npz").read_bytes()
+
+
+def test_decoding_ahead_stops_after_one_pass(model):
+    taken = []
+
+    def blocks():
+        try:
+            for i in range(10):
+                taken.append(i)
+                yield torch.full((16000,), float(i))
+        finally:
+            taken.append("closed")
+
+    item = AudioItem(Path("a.wav"), "", blocks())
+    started = decode_ahead(item, frontend=model.frontend, context_s=2.0)
+    assert taken == [0, 1, 2] and not started.whole and audio_share(started, model=model) == np.inf
+    first = next(iter(started.all_blocks()))
+    assert first[0] == 0
+    started.close()
+    assert taken == [0, 1, 2, "closed"]
+    whole = decode_ahead(AudioItem(Path("a.wav"), "", blocks()), frontend=model.frontend, context_s=10.0)
+    assert whole.whole and whole.n_decoded == 160000 and torch.cat(list(whole.all_blocks()))[-1] == 9
+    assert 0 < audio_share(whole, model=model) < 1
+    with pytest.raises(AudioTooShort, match=r"^a\.wav: 10 samples"):
+        decode_ahead(AudioItem(Path("a.wav"), "", [torch.zeros(10)]), frontend=model.frontend, context_s=2.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
+@pytest.mark.parametrize("run", [embed_folder, tokenize_folder])
+def test_a_full_disk_ends_the_run_and_the_report_stays(model, tmp_path, monkeypatch, run):
+    noises(tmp_path / "in", [6.0] * 40)
+    out = tmp_path / "out"
+    written = []
+    fsync = os.fsync
+
+    def fill(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if ".npz.tmp-" in name and "00.wav" not in name:
+            written.append(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(OutputError, match=r"cannot write .*01\.wav\.npz: No space left on device"):
+        run(model, [tmp_path / "in"], out)
+    monkeypatch.undo()
+    assert json.loads((out / "report.json").read_text())["counts"] == {"done": 1, "skipped": 0, "failed": 0}
+    assert len(written) < 39
+    assert sorted(path.name for path in out.iterdir()) == ["00.wav.npz", "report.json", "run.json"]
+
+
 @pytest.mark.parametrize("store", ["float32", "float16"])
 def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
     path = tone(tmp_path / "a.wav", 3.0, sample_rate=44100, channels=2)
@@ -137,7 +268,7 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
         "duration_s": 3.0,
         "model": "small",
     }
-    assert about == {"tokens": 47, "duration_s": 3.0}
+    assert about == {"tokens": 47, "duration_s": 3.0, "dtype": "fp32"}
 
 
 def test_pooling_is_the_mean_over_tokens(model, tmp_path):
@@ -425,7 +556,7 @@ def test_parquet_without_pyarrow_is_one_sentence_before_any_work(model, tmp_path
 
 def test_bad_options_are_named(model, tmp_path):
     tone(tmp_path / "a.wav")
-    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}):
+    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}, {"batch": 0}):
         with pytest.raises(UsageError, match=f"{next(iter(options))} is"):
             embed_folder(model, [tmp_path], tmp_path / "out", **options)
     with pytest.raises(LayerIndexError):

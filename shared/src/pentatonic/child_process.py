@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -283,7 +284,7 @@ class _Running:
     """One started process, with its pipes, its working folder and its standard error."""
 
     def __init__(self, function: str, memory_bytes: int | None) -> None:
-        self._late = threading.Event()
+        self._watchdog = _Watchdog(self._kill)
         self._lock = threading.Lock()
         self._reaped = False
         remove_leftovers(Path(tempfile.gettempdir()), _FOLDER)
@@ -305,7 +306,7 @@ class _Running:
     def send(self, request: Message, seconds: float) -> None:
         """Write a request."""
         assert self.process.stdin is not None
-        with self._time_limit(seconds):
+        with self._watchdog.time_limit(seconds):
             try:
                 _write(self.process.stdin, {"value": request.value, "seconds": seconds}, request.data)
             except OSError:
@@ -314,7 +315,7 @@ class _Running:
     def receive(self, seconds: float) -> Message | None:
         """Return the next answer; None after the last one."""
         assert self.process.stdout is not None
-        with self._time_limit(seconds):
+        with self._watchdog.time_limit(seconds):
             try:
                 header, data = _read(self.process.stdout)
             except (EOFError, OSError, ValueError):
@@ -330,6 +331,7 @@ class _Running:
 
     def end(self) -> None:
         """Kill the process and all that it started, and clean up."""
+        self._watchdog.stop()
         self._kill()
         with self._lock:
             self.process.wait()
@@ -350,19 +352,6 @@ class _Running:
             else:
                 self.process.kill()
 
-    @contextmanager
-    def _time_limit(self, seconds: float) -> Iterator[None]:
-        def expire() -> None:
-            self._late.set()
-            self._kill()
-
-        guard = threading.Timer(seconds, expire)
-        guard.start()
-        try:
-            yield
-        finally:
-            guard.cancel()
-
     def _failure(self, seconds: float) -> ChildFailure:
         """Say why the process does not answer any more."""
         with suppress(subprocess.TimeoutExpired):  # it closed its pipes, and may be about to end
@@ -371,7 +360,7 @@ class _Running:
         status = self.process.wait()
         with self._lock:
             self._reaped = True
-        if self._late.is_set():
+        if self._watchdog.expired:
             return ChildFailure(f"was stopped after {seconds:g} s", timed_out=True)
         try:
             self._stderr.seek(0)
@@ -379,6 +368,58 @@ class _Running:
         except ValueError:  # another thread closed it
             return ChildFailure("was closed")
         return ChildFailure(": ".join((_end(status), *(line[:_MOST_SAID] for line in lines[-1:]))))
+
+
+class _Watchdog:
+    """Calls a function when a piece of work takes too long; one thread for any number of pieces, one at a time.
+
+    Args:
+        expire: What to call.
+    """
+
+    def __init__(self, expire: Callable[[], None]) -> None:
+        self.expired = False
+        self._expire = expire
+        self._deadline_s = math.inf
+        self._changed = threading.Condition()
+        self._wakes_s = math.inf
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @contextmanager
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Watch over the block."""
+        with self._changed:
+            self._deadline_s = time.monotonic() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="time limit", daemon=True)
+                self._thread.start()
+            elif self._deadline_s < self._wakes_s:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._deadline_s = math.inf
+
+    def stop(self) -> None:
+        """Watch no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._stopped:
+                now_s = time.monotonic()
+                if now_s >= self._deadline_s:
+                    self.expired = True
+                    self._expire()
+                    return
+                # A deadline that was met meanwhile does not shorten the sleep: the next one is seldom earlier.
+                if self._deadline_s < math.inf or self._wakes_s <= now_s:
+                    self._wakes_s = self._deadline_s
+                self._changed.wait(min(self._wakes_s - now_s, threading.TIMEOUT_MAX))
 
 
 def _end(status: int) -> str:

@@ -135,8 +135,9 @@ def _training_lines(training: Training, package: str) -> list[str]:
     counts = (run.get("batch_size"), trainer.get("grad_accumulation", 1), run.get("world_size", 1))
     if all(map(_is_count, counts)):
         rows["items per step"] = str(math.prod(counts))
-    if "precision" in trainer:
-        rows["precision"] = str(trainer["precision"])
+    # Runs of earlier versions only say what was asked for.
+    if precision := run.get("precision", trainer.get("precision")):
+        rows["precision"] = str(precision)
     rows |= {key: f"{training.metrics[key]:.4g}" for key in _METRICS if key in training.metrics}
     if versions:
         rows["versions"] = ", ".join(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from omar_rq.files.batches import DEFAULT_BATCH
 from pentatonic.cli import (
     BatchReport,
     Device,
@@ -90,10 +91,16 @@ def embed(
     ] = "none",
     context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
     device: Device = "auto",
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number type of the computation.")] = "fp32",
+    dtype: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="Number type of the computation; auto: bf16 where the hardware has it."),
+    ] = "fp32",
     store: Annotated[
         Literal["float32", "float16"], typer.Option(help="Number type of the results.")
     ] = "float32",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Most short files that go through the model together.")
+    ] = DEFAULT_BATCH,
     overwrite: Overwrite = False,
     lenient: Lenient = False,
     start: Start = 0.0,
@@ -130,6 +137,7 @@ def embed(
             reading=reading,
             overwrite=overwrite,
             model_name=model,
+            batch=batch,
         )
     except LayerIndexError as error:
         raise UsageError(f"--layers: {error}") from error
@@ -298,14 +306,12 @@ def _load(
     import torch
 
     from omar_rq.weights import from_pretrained
+    from pentatonic.precision import resolve_precision
 
-    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    place = pick_device(device)
+    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(dtype, place)]
     return from_pretrained(
-        name,
-        device=pick_device(device),
-        dtype=number_type,
-        encodec=encodec,
-        quantization_targets=quantization_targets,
+        name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets
     )
 
 

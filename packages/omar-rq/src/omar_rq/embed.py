@@ -8,11 +8,13 @@ Shape legend: L layers, N tokens, C width, K token streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from omar_rq.files.batches import DEFAULT_BATCH
 from omar_rq.files.npz_folder import NpzContent, find_audio, is_made_by, npz_targets, write_content
 from omar_rq.files.parquet_table import import_pyarrow, write_parquet
 from omar_rq.files.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
@@ -21,9 +23,11 @@ from omar_rq.files.stages import (
     EmbeddingOptions,
     Pool,
     Store,
+    audio_share,
     check_choice,
     compute_embeddings,
     compute_tokens,
+    decode_ahead,
     read_audio,
 )
 from omar_rq.model import OmarRQ
@@ -31,8 +35,17 @@ from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
 from pentatonic.cli import BatchReport, Interrupted, run_manifest
-from pentatonic.errors import ConfigError
-from pentatonic.folder_run import REPORT_FILE, RUN_FILE, claim_folder, made_from, run_files, write_json
+from pentatonic.errors import CheckpointError, ConfigError
+from pentatonic.folder_run import (
+    REPORT_FILE,
+    RUN_FILE,
+    OutputError,
+    claim_folder,
+    made_from,
+    run_files,
+    write_json,
+)
+from pentatonic.precision import number_type_name
 
 Format = Literal["npz", "parquet"]
 
@@ -91,6 +104,7 @@ def embed_file(
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
     blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
     item = AudioItem(Path(path), made_by, blocks, reading.start_s)
+    item = decode_ahead(item, frontend=model.frontend, context_s=context_s)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -109,6 +123,7 @@ def embed_folder(
     reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
     model_name: str = "",
+    batch: int = DEFAULT_BATCH,
 ) -> BatchReport:
     """Embed audio files and folders of them; each becomes a file as :func:`embed_file` writes it.
 
@@ -130,6 +145,8 @@ def embed_folder(
         reading: As :func:`embed_file`.
         overwrite: Compute everything again, and allow a folder that was made with other settings.
         model_name: As :func:`embed_file`.
+        batch: Most files that go through the model together; fewer of long ones do. Results are equal for any number
+            up to float rounding.
 
     Returns:
         What became of each file.
@@ -138,15 +155,17 @@ def embed_folder(
         UsageError: There are no audio files, ``out`` was made with other settings, or an option is not allowed.
         LayerIndexError: A layer is out of range.
         MissingExtra: ``format="parquet"`` without ``omar-rq[parquet]``.
-        CheckpointError: ``out`` cannot be written.
+        CheckpointError: ``run.json``, ``report.json`` or the table cannot be written.
+        OutputError: An output cannot be written; ``report.json`` has the files before.
     """
     check_choice("format", format, Format)
     if format == "parquet":
         import_pyarrow()  # fail fast
-    options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
+    options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name, batch)
     settings = {
         "command": "embed",
         "model": fingerprint(model),
+        "dtype": number_type_name(model.embed.weight.dtype),
         "layers": options.layers,
         "context_s": context_s,
         "pool": pool,
@@ -156,7 +175,16 @@ def embed_folder(
     }
     compute = partial(compute_embeddings, model=model, options=options, folder=Path(out))
     report = _run_folder(
-        model, paths, Path(out), settings, reading, compute, overwrite=overwrite, description="embedding"
+        model,
+        paths,
+        Path(out),
+        settings,
+        reading,
+        compute,
+        context_s=context_s,
+        batch=batch,
+        overwrite=overwrite,
+        description="embedding",
     )
     if format == "parquet":
         good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
@@ -199,7 +227,8 @@ def tokenize_folder(
     Raises:
         ConfigError: The model has no tokenizer.
         UsageError: There are no audio files, or ``out`` was made with other settings.
-        CheckpointError: ``out`` cannot be written.
+        CheckpointError: ``run.json`` or ``report.json`` cannot be written.
+        OutputError: An output cannot be written; ``report.json`` has the files before.
     """
     tokenizer = model.tokenizer
     if tokenizer is None:
@@ -224,6 +253,8 @@ def _run_folder(
     reading: ReadOptions,
     compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
     *,
+    context_s: float | None = None,
+    batch: int = 1,
     overwrite: bool,
     description: str,
 ) -> BatchReport:
@@ -237,27 +268,34 @@ def _run_folder(
     def is_done(source: Path, target: Path) -> bool:
         return is_made_by(target, made_from(settings, source))
 
-    try:
-        with audio.DecodingProcess() as decoder:
+    with audio.DecodingProcess() as decoder:
+
+        def read(source: Path) -> AudioItem:
+            opened = read_audio(
+                source,
+                stream=decoder.stream,
+                sample_rate=model.sample_rate,
+                strict=bool(settings["strict"]),
+                settings=settings,
+                reading=reading,
+            )
+            return decode_ahead(opened, frontend=model.frontend, context_s=context_s)
+
+        try:
             report = run_files(
                 targets,
-                partial(
-                    read_audio,
-                    stream=decoder.stream,
-                    sample_rate=model.sample_rate,
-                    strict=bool(settings["strict"]),
-                    settings=settings,
-                    reading=reading,
-                ),
+                read,
                 compute,
                 write_content,
                 description=description,
                 is_done=None if overwrite else is_done,
+                share=partial(audio_share, model=model, batch=batch),
             )
-    except Interrupted as interrupt:
-        interrupt.report.passed_over = found.passed_over
-        interrupt.report.write(out / REPORT_FILE)
-        raise
+        except (Interrupted, OutputError) as error:
+            error.report.passed_over = found.passed_over
+            with suppress(CheckpointError):
+                error.report.write(out / REPORT_FILE)
+            raise
     report.passed_over = found.passed_over
     report.write(out / REPORT_FILE)
     return report

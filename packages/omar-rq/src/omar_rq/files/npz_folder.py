@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -94,7 +94,17 @@ def write_npz(target: Path, arrays: Mapping[str, ArrayLike | Spooled]) -> None:
     Raises:
         CheckpointError: The file cannot be written.
     """
-    with atomic_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_file(target) as file:
+        if any(isinstance(array, Spooled) for array in arrays.values()):
+            _write_archive(file, arrays)
+        else:  # in memory first: an archive of many small members seeks and flushes for each
+            content = io.BytesIO()
+            _write_archive(content, arrays)
+            file.write(content.getbuffer())
+
+
+def _write_archive(file: IO[bytes], arrays: Mapping[str, ArrayLike | Spooled]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             # A ZipInfo made like this carries no time of day.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

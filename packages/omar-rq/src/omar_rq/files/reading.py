@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +108,11 @@ class MeasuredBlocks(Iterator[Tensor]):
         if len(block):
             self.peak = max(self.peak, float(block.abs().max()))
         return block
+
+    def close(self) -> None:
+        """Read no further."""
+        if isinstance(self._blocks, Generator):
+            self._blocks.close()
 
     @property
     def duration_s(self) -> float:

@@ -1,17 +1,19 @@
 """The stages of embedding and tokenising files: plain functions, which any driver may call.
 
-:func:`read_audio` opens a file, :func:`compute_embeddings` or :func:`compute_tokens` gives what goes into its ``.npz``,
-and :func:`omar_rq.files.npz_folder.write_content` writes it.
+:func:`read_audio` opens a file and :func:`decode_ahead` decodes its start, :func:`compute_embeddings` or
+:func:`compute_tokens` gives what goes into its ``.npz``, and :func:`omar_rq.files.npz_folder.write_content` writes it.
 
 Shape legend: L layers, N tokens, C width, K token streams.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,13 +21,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omar_rq.files.batches import DEFAULT_BATCH, ONE_PASS_S, batch_share, passes
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
 from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
+from omar_rq.frontends import Frontend
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
 from pentatonic.errors import AudioError, InputError, UsageError
 from pentatonic.folder_run import made_from
+from pentatonic.precision import number_type_name
+
+# Larger results wait on disk until they are written.
+_IN_MEMORY_BYTES = 8 << 20
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
@@ -40,12 +48,29 @@ class AudioItem:
         made_by: What its output will be made from, as stored in it.
         blocks: Its samples at the rate of the model, decoded as they are asked for.
         start_s: Where they start in the file.
+        start: Blocks that were taken from ``blocks`` and decoded already, by :func:`decode_ahead`.
+        whole: ``start`` is all there is.
     """
 
     source: Path
     made_by: str
     blocks: MeasuredBlocks
     start_s: float = 0.0
+    start: Sequence[Tensor] = ()
+    whole: bool = False
+
+    @property
+    def n_decoded(self) -> int:
+        """Samples that were decoded already."""
+        return sum(map(len, self.start))
+
+    def all_blocks(self) -> Iterator[Tensor]:
+        """Yield the samples from the start."""
+        return chain(self.start, self.blocks)
+
+    def close(self) -> None:
+        """Read no further, so that the decoder can take another file."""
+        self.blocks.close()
 
 
 @dataclass(frozen=True)
@@ -61,8 +86,11 @@ class EmbeddingOptions:
     pool: Pool
     store: Store
     model_name: str
+    batch: int = DEFAULT_BATCH
 
     def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; allowed: 1 and more")
         check_choice("pool", self.pool, Pool)
         check_choice("store", self.store, Store)
 
@@ -87,36 +115,127 @@ def read_audio(
     return AudioItem(source, made_by, blocks, reading.start_s)
 
 
+def decode_ahead(item: AudioItem, *, frontend: Frontend, context_s: float | None) -> AudioItem:
+    """Decode the start of a file, all of it if it is not longer than one pass of the model; belongs to the first stage.
+
+    Args:
+        item: From :func:`read_audio`.
+        frontend: That of the model.
+        context_s: Reach of attention; longer files are streamed, and so are files of more than 300 s.
+
+    Returns:
+        The item with its ``start``.
+
+    Raises:
+        AudioError: The audio cannot be read, or is too short for one token.
+    """
+    seconds = ONE_PASS_S if context_s is None else min(context_s, ONE_PASS_S)
+    most = math.ceil(seconds * frontend.sample_rate)
+    start: list[Tensor] = []
+    n_samples = 0
+    for block in item.blocks:
+        start.append(block)
+        n_samples += len(block)
+        if n_samples > most:
+            return replace(item, start=start)
+    samples = torch.cat([torch.zeros(0), *start])
+    with _named_errors(item.source):
+        frontend.check(samples[None])
+    return replace(item, start=[samples], whole=True)
+
+
+def audio_share(item: AudioItem, *, model: OmarRQ, batch: int = 1) -> float:
+    """Return which part of a batch a file takes; see :func:`pentatonic.folder_run.run_files`."""
+    if not item.whole:
+        return math.inf
+    return batch_share(item.n_decoded / model.sample_rate, batch=batch, device=_device(model))
+
+
+def _device(model: OmarRQ) -> str:
+    return model.embed.weight.device.type
+
+
 def compute_embeddings(
     items: Sequence[AudioItem], *, model: OmarRQ, options: EmbeddingOptions, folder: Path
 ) -> list[NpzContent]:
-    """Embed files, one after the other; the second stage of ``omar-rq embed``.
+    """Embed files; the second stage of ``omar-rq embed``.
+
+    Whole files go through the model in one pass, several of similar length together; others are streamed, one after
+    the other.
 
     Args:
         items: The files.
         model: In evaluation mode.
         options: What to compute.
-        folder: Where embeddings that are not pooled wait on disk, in files without a name.
+        folder: Where large embeddings that are not pooled wait on disk, in files without a name.
+
+    Returns:
+        What to write, in the order of the items. It is the same for a file alone, up to float rounding.
 
     Raises:
         AudioError: The audio cannot be read, or is too short for one token.
         InputError: A value is beyond float16.
     """
-    contents = []
-    for item in items:
-        with _named_errors(item.source), ExitStack() as stack:
-            pieces = stream_embeddings(model, item.blocks, options.layers, context_s=options.context_s)
-            dtype = np.dtype(options.store)
-            if options.pool == "mean":
-                embeddings, n_tokens = _mean(pieces, dtype)
-            else:
-                # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
-                files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
-                embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
-            times = {} if options.pool == "mean" else _times(model, item, n_tokens)
-            arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
-            contents.append(_content(model, item, arrays, n_tokens, options.model_name, stack.pop_all()))
-    return contents
+    lengths_s = [item.n_decoded / model.sample_rate if item.whole else math.inf for item in items]
+    contents: dict[int, NpzContent] = {}
+    for group in passes(lengths_s, batch=options.batch, device=_device(model)):
+        if items[group[0]].whole:
+            together = _embed_whole([items[i] for i in group], model, options, folder)
+            contents |= zip(group, together, strict=True)
+        else:
+            contents |= {i: _embed_streamed(items[i], model, options, folder) for i in group}
+    return [contents[i] for i in range(len(items))]
+
+
+def _embed_whole(
+    items: Sequence[AudioItem], model: OmarRQ, options: EmbeddingOptions, folder: Path
+) -> Iterator[NpzContent]:
+    """Embed files in one pass."""
+    signals = [torch.cat(list(item.start)) for item in items]
+    together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
+    for item, embeddings in zip(items, together, strict=True):
+        spool_to = None if embeddings.nbytes <= _IN_MEMORY_BYTES else folder
+        yield _embeddings_content(item, [list(embeddings)], model, options, spool_to)
+
+
+def _embed_streamed(item: AudioItem, model: OmarRQ, options: EmbeddingOptions, folder: Path) -> NpzContent:
+    """Embed a file of any length in bounded memory."""
+    with _named_errors(item.source), closing(item):
+        pieces = stream_embeddings(model, item.all_blocks(), options.layers, context_s=options.context_s)
+        return _embeddings_content(item, pieces, model, options, folder)
+
+
+def _embeddings_content(
+    item: AudioItem,
+    pieces: Iterable[list[Tensor]],
+    model: OmarRQ,
+    options: EmbeddingOptions,
+    folder: Path | None,
+) -> NpzContent:
+    """Return what to write of one file.
+
+    Args:
+        item: The file.
+        pieces: Its embeddings, each piece a list with one (n, C) tensor per layer; one piece without ``folder``.
+        model: The model.
+        options: What to store.
+        folder: Where embeddings that are not pooled wait on disk; None: they stay in memory.
+    """
+    dtype = np.dtype(options.store)
+    with ExitStack() as files:
+        if options.pool == "mean":
+            embeddings, n_tokens = _mean(pieces, dtype)
+        elif folder is None:
+            (rows,) = pieces
+            embeddings, n_tokens = _stored(torch.stack(rows).cpu().numpy(), dtype), len(rows[0])
+        else:
+            # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
+            spools = [files.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
+            embeddings, n_tokens = _spool(pieces, spools, dtype, model.config.net.embed_dim)
+        times = {} if options.pool == "mean" else _times(model, item, n_tokens)
+        arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
+        content = _content(model, item, arrays, n_tokens, options.model_name, files.pop_all())
+    return replace(content, about={**content.about, "dtype": number_type_name(model.embed.weight.dtype)})
 
 
 def compute_tokens(
@@ -129,8 +248,8 @@ def compute_tokens(
     """
     contents = []
     for item in items:
-        with _named_errors(item.source):
-            samples = torch.cat([torch.zeros(0), *item.blocks])
+        with _named_errors(item.source), closing(item):
+            samples = torch.cat([torch.zeros(0), *item.all_blocks()])
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
