@@ -470,6 +470,8 @@ def test_output_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "c" / "d").iterdir()) == []
     with pytest.raises(UsageError, match="it is a folder"):
         make_output_place(tmp_path / "a")
+
+
 def test_flags_and_files_passed_over_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     report = BatchReport()
     report.done("a\n.wav", flags=["quiet (silence)", "short (0.50 s)"])

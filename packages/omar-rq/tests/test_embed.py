@@ -13,8 +13,8 @@ import tempfile
 import textwrap
 import time
 import warnings
-from dataclasses import asdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -287,7 +287,11 @@ def test_times_of_a_part_are_places_in_the_file(model, tmp_path):
     samples = 0.1 * torch.randn(64000, generator=torch.Generator().manual_seed(0))
     audio.save(path, samples, 16000)
     part = ReadOptions(start_s=1.5, duration_s=2)
-    assert embed_file(model, path, tmp_path / "a.npz", reading=part) == {"tokens": 31, "duration_s": 2.0}
+    assert embed_file(model, path, tmp_path / "a.npz", reading=part) == {
+        "tokens": 31,
+        "duration_s": 2.0,
+        "dtype": "fp32",
+    }
     stored = read(tmp_path / "a.npz")
     np.testing.assert_array_equal(stored["times_s"], 1.5 + np.arange(31) / 15.625)
     np.testing.assert_allclose(stored["centres_s"] - stored["times_s"], 0.375 / 15.625, rtol=1e-9)
