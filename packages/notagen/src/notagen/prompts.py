@@ -68,10 +68,7 @@ def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
         ConfigError: ``prompts.json`` cannot be read, or is not a table of periods, composers and instrumentations.
     """
     path = local_path(Path(str(files("notagen"))) / "checkpoints" / model) or local_path(model)
-    if path is None:
-        folder = None
-    else:
-        folder = path.parent if path.is_file() else model_directory(path)
+    folder = None if path is None else path.parent if path.is_file() else model_directory(path)
     if folder is not None and (table := folder / PROMPTS_FILE).is_file():
         try:
             return _combinations(read_json(table, max_bytes=_MAX_TABLE_BYTES))
