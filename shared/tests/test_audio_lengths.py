@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pentatonic.audio import Audio, info, load, stream
+from pentatonic.audio.ffmpeg import FFmpegSource
 from pentatonic.errors import CorruptAudio, EmptyAudio, TruncatedAudio
 
 RATE = 44100
@@ -277,8 +278,17 @@ def test_mp4_without_an_edit_list(put) -> None:
     at = data.index(b"mdhd") + 4 + 16
     (stated,) = struct.unpack_from(">I", data, at)
     assert torch.equal(
-        read_all(put(patched(data, at, struct.pack(">I", stated + 700)))).samples[:, :n], audio.samples
+        read_all(put(patched(data, at, struct.pack(">I", stated + 5000)))).samples[:, :n], audio.samples
     )
+
+
+def test_mp4_with_an_edit_list_states_its_length(put, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    mux(file, "mp4", "aac", "fltp")
+    path = put(file.getvalue())
+    n = load(path).samples.shape[1]
+    monkeypatch.setattr(FFmpegSource, "blocks", None)  # nothing is decoded
+    assert info(path).frames == n
 
 
 def test_mp4_cut_inside_its_samples(put, tmp_path: Path) -> None:
