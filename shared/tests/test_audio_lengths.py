@@ -274,12 +274,12 @@ def test_mp4_without_an_edit_list(put) -> None:
     n = audio.samples.shape[1]
     assert N <= n <= N + 2 * 1024, "the priming of the encoder stays in"
     assert torch.equal(audio.samples[:, 1024 : 1024 + n_whole], whole)
-    # The index states more than there is: the duration of the last packet, in the table "stts".
-    at = data.index(b"mdhd") + 4 + 16
-    (stated,) = struct.unpack_from(">I", data, at)
-    assert torch.equal(
-        read_all(put(patched(data, at, struct.pack(">I", stated + 5000)))).samples[:, :n], audio.samples
-    )
+    # The index states more than there is: a longer last packet, in the table of durations.
+    table = data.index(b"stts") + 8
+    at = table + 8 * struct.unpack_from(">I", data, table)[0]
+    (last,) = struct.unpack_from(">I", data, at)
+    longer = read_all(put(patched(data, at, struct.pack(">I", last + 5000))))
+    assert torch.equal(longer.samples[:, :n], audio.samples)
 
 
 def test_mp4_with_an_edit_list_states_its_length(put, monkeypatch: pytest.MonkeyPatch) -> None:
