@@ -274,12 +274,11 @@ def test_mp4_without_an_edit_list(put) -> None:
     n = audio.samples.shape[1]
     assert N <= n <= N + 2 * 1024, "the priming of the encoder stays in"
     assert torch.equal(audio.samples[:, 1024 : 1024 + n_whole], whole)
-    # The index states more than there is: a longer last packet, in the table of durations.
+    # The index states more than there is: a longer last packet, and a longer track.
     table = data.index(b"stts") + 8
-    at = table + 8 * struct.unpack_from(">I", data, table)[0]
-    (last,) = struct.unpack_from(">I", data, at)
-    longer = read_all(put(patched(data, at, struct.pack(">I", last + 5000))))
-    assert torch.equal(longer.samples[:, :n], audio.samples)
+    for at in (table + 8 * struct.unpack_from(">I", data, table)[0], data.index(b"mdhd") + 20):
+        data = patched(data, at, struct.pack(">I", struct.unpack_from(">I", data, at)[0] + 5000))
+    assert torch.equal(read_all(put(data)).samples[:, :n], audio.samples)
 
 
 def test_mp4_with_an_edit_list_states_its_length(put, monkeypatch: pytest.MonkeyPatch) -> None:
