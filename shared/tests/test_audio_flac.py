@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pentatonic.audio import info, load, stream
+from pentatonic.audio.flac import WatchedStream, read_stream_header
 from pentatonic.errors import CorruptAudio, UnsupportedFormat
 
 BLOCK = 1024
@@ -165,9 +166,21 @@ def test_format_that_changes_inside_the_stream(put, rate: int, channels: int, va
     assert np.array_equal(good.samples[0].numpy() * 32768, first[1 : 60 * BLOCK + 1, 0])
 
 
+@pytest.mark.parametrize("n_bytes", [1, 7, 64, 1031, 4099])
+def test_changes_are_found_wherever_reads_end(put, n_bytes: int) -> None:
+    path = put(flac([(noise(7 * BLOCK), 44100), (noise(5 * BLOCK, seed=1), 48000)]))
+    with path.open("rb") as file, path.open("rb", buffering=0) as raw:
+        stream_header = read_stream_header(file, 0)
+        assert stream_header is not None
+        watched = WatchedStream(raw, 0, path.stat().st_size, stream_header, {})
+        while watched.read(n_bytes):
+            pass
+    assert watched.change is not None
+    assert watched.change.start(stream_header) == 7 * BLOCK
+
+
 @pytest.mark.parametrize("change_at", [1, 7, 63, 64, 65])
-def test_changes_are_found_wherever_reads_end(put, change_at: int) -> None:
-    """Frames of 2,000 bytes or so fall on every place of the pieces in which a file is read."""
+def test_changes_are_found_near_the_ends_of_blocks(put, change_at: int) -> None:
     parts = [(noise(change_at * BLOCK), 44100), (noise(40 * BLOCK, seed=1), 48000)]
     with pytest.raises(CorruptAudio, match=f"after {change_at * BLOCK} samples"):
         load(put(flac(parts)))

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pentatonic.audio import AUDIO_SUFFIXES, AudioLimits, find_files, info, load, stream
+from pentatonic.audio.formats import identify
 from pentatonic.errors import AudioError, AudioLimitExceeded, CorruptAudio, EmptyAudio, UnsupportedFormat
 
 # First bytes of files that FFmpeg alone reads.
@@ -34,7 +35,7 @@ MARKS = {
     "MPC": b"MP+",
     "MPC8": b"MPCK",
     "MPEG-PS": b"\0\0\x01\xba",
-    "MPEG-TS": (b"\x47" + bytes(187)) * 4,
+    "MPEG-TS": (b"\x47\0\0\x10" + bytes(184)) * 4,
     "REALMEDIA": b".RMF\0\0\0",
     "SHORTEN": b"ajkg",
     "TAK": b"tBaK",
@@ -90,8 +91,9 @@ def test_a_mark_alone_is_no_audio(put, name: str, rest: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x47" + bytes(187),
-        (b"\x47" + bytes(187)) * 3 + b"\x48" + bytes(400),
+        b"\x47\0\0\x10" + bytes(184),
+        (b"\x47\0\0\x10" + bytes(184)) * 3 + b"\x48" + bytes(400),
+        (b"\x47" + bytes(187)) * 9,
         b"\x0b\x77\x00\x00\x00\x40" + bytes(122) + b"\x0b\x78" + bytes(400),
         b"\x0b\x77\x00\x00\xc0\x40" + bytes(400),
         b"FORM\0\0\1\0ILBM" + bytes(300),
@@ -101,8 +103,10 @@ def test_a_mark_alone_is_no_audio(put, name: str, rest: bytes) -> None:
     ],
 )
 def test_weak_marks_have_to_repeat(put, data: bytes) -> None:
+    path = put(data)
+    assert identify(path)[0] is None, "no decoder sees it"
     with pytest.raises(UnsupportedFormat):
-        load(put(data))
+        load(path)
 
 
 def dsf(n_blocks: int) -> bytes:

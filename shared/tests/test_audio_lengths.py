@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pentatonic.audio import Audio, info, load, stream
+from pentatonic.audio.ffmpeg import FFmpegSource
 from pentatonic.errors import CorruptAudio, EmptyAudio, TruncatedAudio
 
 RATE = 44100
@@ -273,12 +274,20 @@ def test_mp4_without_an_edit_list(put) -> None:
     n = audio.samples.shape[1]
     assert N <= n <= N + 2 * 1024, "the priming of the encoder stays in"
     assert torch.equal(audio.samples[:, 1024 : 1024 + n_whole], whole)
-    # The index states more than there is: the duration of the last packet, in the table "stts".
-    at = data.index(b"mdhd") + 4 + 16
-    (stated,) = struct.unpack_from(">I", data, at)
-    assert torch.equal(
-        read_all(put(patched(data, at, struct.pack(">I", stated + 700)))).samples[:, :n], audio.samples
-    )
+    # The index states more than there is: a longer last packet, and a longer track.
+    table = data.index(b"stts") + 8
+    for at in (table + 8 * struct.unpack_from(">I", data, table)[0], data.index(b"mdhd") + 20):
+        data = patched(data, at, struct.pack(">I", struct.unpack_from(">I", data, at)[0] + 5000))
+    assert torch.equal(read_all(put(data)).samples[:, :n], audio.samples)
+
+
+def test_mp4_with_an_edit_list_states_its_length(put, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    mux(file, "mp4", "aac", "fltp")
+    path = put(file.getvalue())
+    n = load(path).samples.shape[1]
+    monkeypatch.setattr(FFmpegSource, "blocks", None)  # nothing is decoded
+    assert info(path).frames == n
 
 
 def test_mp4_cut_inside_its_samples(put, tmp_path: Path) -> None:

@@ -160,6 +160,17 @@ def test_two_files_in_one_are_both_read(put) -> None:
     assert torch.equal(samples[:, :50_000], load(put(data, "b.mp3"), mono=False).samples)
 
 
+@pytest.mark.parametrize(("rate", "channels", "level"), [(44100, 2, 0.99), (44100, 1, 0.5), (48000, 2, 0.2)])
+def test_parts_that_start_with_a_frame(put, rate: int, channels: int, level: float) -> None:
+    """Frames need the ones before them: what they left in the reservoir of bits, and in the filters."""
+    path = put(headless(mp3(rate, channels, n=400_000, mode="CONSTANT", level=level)))
+    samples = load(path, mono=False).samples
+    for frame in (1, 16, 33, 48, 64, 80, 160, 161, 256, 320):
+        start = frame * 1152
+        part = load(path, mono=False, offset_s=start / rate, duration_s=3000 / rate).samples
+        assert torch.equal(part, samples[:, start : start + 3000])
+
+
 def wav(music: bytes, tag: int, rate: int, fact: int) -> bytes:
     body = b"WAVEfmt " + struct.pack("<IHHIIHHHHIHHH", 30, tag, 2, rate, 16000, 1, 0, 12, 1, 2, 417, 1, 1393)
     body += b"fact" + struct.pack("<II", 4, fact) + b"data" + struct.pack("<I", len(music)) + music

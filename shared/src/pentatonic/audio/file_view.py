@@ -52,8 +52,9 @@ class FileView(io.RawIOBase):
         self._position = position
         return position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Read up to ``len(buffer)`` bytes, 0 at the end."""
+        buffer = memoryview(buffer)
         at = self._position
         if at >= self._n_stored:
             n = max(0, min(len(buffer), self._n_stored + self._zeros - at))

@@ -146,7 +146,7 @@ class WatchedStream(FileView):
         self._before, self._next = b"", 0
         self.change: FrameHeader | None = None
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Read, and look at the frame headers in what was read."""
         if self.tell() != self._next:
             self._before = b""

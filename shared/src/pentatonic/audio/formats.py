@@ -152,8 +152,9 @@ def _by_marks(file: BinaryIO, offset: int) -> str | None:
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return "AAC"
     for first, distance in _TS_PACKETS:
-        marks = head[first::distance][:_CONFIRMING]
-        if marks == b"\x47" * _CONFIRMING:
+        marks, flags = (head[at::distance][:_CONFIRMING] for at in (first, first + 3))
+        # Every packet says that it has a payload, or a field of its own.
+        if marks == b"\x47" * _CONFIRMING and all(flag & 0x30 for flag in flags):
             return "MPEG-TS"
     return _ac3(file, offset)
 
