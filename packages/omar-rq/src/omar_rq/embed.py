@@ -97,7 +97,7 @@ def embed_file(
     """
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
     item = AudioItem(Path(path), made_by, stream(path, sample_rate=model.sample_rate, strict=strict))
-    item = decode_ahead(item, frontend=model.frontend, context_s=context_s)
+    item = decode_ahead(item, sample_rate=model.sample_rate, context_s=context_s, check=model.frontend.check)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -170,7 +170,7 @@ def embed_folder(
         Path(out),
         settings,
         compute,
-        context_s=context_s,
+        decode=partial(decode_ahead, context_s=context_s, check=model.frontend.check),
         batch=batch,
         overwrite=overwrite,
         description="embedding",
@@ -227,7 +227,14 @@ def tokenize_folder(
     }
     compute = partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name)
     return _run_folder(
-        model, paths, Path(out), settings, compute, overwrite=overwrite, description="tokenizing"
+        model,
+        paths,
+        Path(out),
+        settings,
+        compute,
+        decode=partial(decode_ahead, context_s=None),
+        overwrite=overwrite,
+        description="tokenizing",
     )
 
 
@@ -238,7 +245,7 @@ def _run_folder(
     settings: Mapping[str, object],
     compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
     *,
-    context_s: float | None = None,
+    decode: Callable[..., AudioItem],
     batch: int = 1,
     overwrite: bool,
     description: str,
@@ -262,7 +269,7 @@ def _run_folder(
                 strict=bool(settings["strict"]),
                 settings=settings,
             )
-            return decode_ahead(opened, frontend=model.frontend, context_s=context_s)
+            return decode(opened, sample_rate=model.sample_rate)
 
         try:
             report = run_files(
