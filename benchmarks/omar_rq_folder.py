@@ -65,7 +65,7 @@ def decode_all(files: Sequence[Path], model: OmarRQ) -> list[AudioItem]:
         return [
             decode_ahead(
                 AudioItem(file, "", decoder.stream(file, sample_rate=model.sample_rate)),
-                frontend=model.frontend,
+                sample_rate=model.sample_rate,
                 context_s=DEFAULT_CONTEXT_S,
             )
             for file in files

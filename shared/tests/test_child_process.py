@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from pentatonic.child_process import ChildFailure, ChildPool, ChildProcess, Message, run_in_child, safe_path
+from pentatonic.child_process import (
+    ChildFailure,
+    ChildPool,
+    ChildProcess,
+    Message,
+    _Watchdog,
+    run_in_child,
+    safe_path,
+)
 from pentatonic.cli import make_app, run
 from pentatonic.errors import FormatError, InputError
 
@@ -182,6 +190,32 @@ def test_what_hangs_is_stopped_with_what_it_started(tmp_path: Path, functions: N
         assert caught.value.timed_out
         assert ends(int(pid_file.read_text()))
         assert hanging.ask(Message(["", None])).value == "alive"
+
+
+def test_one_thread_watches_over_many_requests() -> None:
+    late = threading.Event()
+    before = threading.active_count()
+    watchdog = _Watchdog(late.set)
+    for _ in range(20):
+        with watchdog.time_limit(0.05):
+            pass
+    assert threading.active_count() == before + 1
+    assert not late.wait(0.2) and not watchdog.expired  # nothing is in work
+    with watchdog.time_limit(60):
+        pass
+    with watchdog.time_limit(0.05):  # earlier than the thread was to wake
+        assert late.wait(30)
+    assert watchdog.expired
+
+
+def test_a_watchdog_that_is_stopped_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    watchdog = _Watchdog(lambda: None)
+    with watchdog.time_limit(60):
+        (thread,) = set(threading.enumerate()) - before
+    watchdog.stop()
+    thread.join(30)
+    assert not thread.is_alive() and not watchdog.expired
 
 
 def test_closing_from_another_thread_ends_a_request(child: ChildProcess) -> None:

@@ -25,13 +25,21 @@ from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, Quan
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
 from omar_rq.files.npz_folder import write_npz
 from omar_rq.files.reading import ReadOptions
-from omar_rq.files.stages import AudioItem, audio_share, decode_ahead
+from omar_rq.files.stages import AudioItem, EmbeddingOptions, audio_share, compute_embeddings, decode_ahead
 from omar_rq.model import OmarRQ
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.cli import ProgressBar
-from pentatonic.errors import AudioTooShort, ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
+from pentatonic.errors import (
+    AudioTooShort,
+    ConfigError,
+    CorruptAudio,
+    InputError,
+    MissingExtra,
+    NonFiniteAudio,
+    UsageError,
+)
 from pentatonic.folder_run import OutputError
 
 pytestmark = pytest.mark.usefixtures("decode_here")
@@ -189,7 +197,7 @@ def test_large_results_wait_on_disk(model, tmp_path, monkeypatch):
         tempfile, "TemporaryFile", lambda **options: opened.append(options) or temporary(**options)
     )
     embed_file(model, path, tmp_path / "disk.npz", layers=[0, 2])
-    assert opened == [{"dir": tmp_path}] * 2
+    assert opened == [{"dir": tmp_path}]
     assert (tmp_path / "disk.npz").read_bytes() == (tmp_path / "memory.npz").read_bytes()
 
 
@@ -205,17 +213,43 @@ def test_decoding_ahead_stops_after_one_pass(model):
             taken.append("closed")
 
     item = AudioItem(Path("a.wav"), "", blocks())
-    started = decode_ahead(item, frontend=model.frontend, context_s=2.0)
+    started = decode_ahead(item, sample_rate=16000, check=model.frontend.check, context_s=2.0)
     assert taken == [0, 1, 2] and not started.whole and audio_share(started, model=model) == np.inf
     first = next(iter(started.all_blocks()))
     assert first[0] == 0
     started.close()
     assert taken == [0, 1, 2, "closed"]
-    whole = decode_ahead(AudioItem(Path("a.wav"), "", blocks()), frontend=model.frontend, context_s=10.0)
+    whole = decode_ahead(
+        AudioItem(Path("a.wav"), "", blocks()), sample_rate=16000, check=model.frontend.check, context_s=10.0
+    )
     assert whole.whole and whole.n_decoded == 160000 and torch.cat(list(whole.all_blocks()))[-1] == 9
     assert 0 < audio_share(whole, model=model) < 1
     with pytest.raises(AudioTooShort, match=r"^a\.wav: 10 samples"):
-        decode_ahead(AudioItem(Path("a.wav"), "", [torch.zeros(10)]), frontend=model.frontend, context_s=2.0)
+        decode_ahead(
+            AudioItem(Path("a.wav"), "", [torch.zeros(10)]),
+            sample_rate=16000,
+            check=model.frontend.check,
+            context_s=2.0,
+        )
+
+
+def test_errors_of_a_whole_signal_name_its_file(model, tmp_path, monkeypatch):
+    paths = noises(tmp_path / "in", [1.0, 1.0])
+    blocks = {paths[0]: torch.full((16000,), torch.inf), paths[1]: torch.zeros(16000)}
+    items = [
+        decode_ahead(AudioItem(path, "", [block]), sample_rate=16000, context_s=None)
+        for path, block in blocks.items()
+    ]
+    options = EmbeddingOptions([2], None, "none", "float32", "")
+    with pytest.raises(NonFiniteAudio, match=r"00\.wav: there are NaN"):
+        compute_embeddings(items[:1], model=model, options=options, folder=tmp_path)
+    monkeypatch.setattr(audio, "stream", lambda path, **_: iter([blocks[Path(path)]]))
+    monkeypatch.setattr(audio.DecodingProcess, "stream", staticmethod(audio.stream))
+    report = embed_folder(model, [tmp_path / "in"], tmp_path / "out")
+    assert [(entry["status"], entry.get("reason", "")[:13]) for entry in report.entries] == [
+        ("failed", "there are NaN"),
+        ("done", ""),
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")

@@ -104,7 +104,7 @@ def embed_file(
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
     blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
     item = AudioItem(Path(path), made_by, blocks, reading.start_s)
-    item = decode_ahead(item, frontend=model.frontend, context_s=context_s)
+    item = decode_ahead(item, sample_rate=model.sample_rate, context_s=context_s, check=model.frontend.check)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -181,7 +181,7 @@ def embed_folder(
         settings,
         reading,
         compute,
-        context_s=context_s,
+        decode=partial(decode_ahead, context_s=context_s, check=model.frontend.check),
         batch=batch,
         overwrite=overwrite,
         description="embedding",
@@ -241,7 +241,15 @@ def tokenize_folder(
     }
     compute = partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name)
     return _run_folder(
-        model, paths, Path(out), settings, reading, compute, overwrite=overwrite, description="tokenizing"
+        model,
+        paths,
+        Path(out),
+        settings,
+        reading,
+        compute,
+        decode=partial(decode_ahead, context_s=None),
+        overwrite=overwrite,
+        description="tokenizing",
     )
 
 
@@ -253,7 +261,7 @@ def _run_folder(
     reading: ReadOptions,
     compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
     *,
-    context_s: float | None = None,
+    decode: Callable[..., AudioItem],
     batch: int = 1,
     overwrite: bool,
     description: str,
@@ -279,7 +287,7 @@ def _run_folder(
                 settings=settings,
                 reading=reading,
             )
-            return decode_ahead(opened, frontend=model.frontend, context_s=context_s)
+            return decode(opened, sample_rate=model.sample_rate)
 
         try:
             report = run_files(

@@ -24,7 +24,6 @@ from torch import Tensor
 from omar_rq.files.batches import DEFAULT_BATCH, ONE_PASS_S, batch_share, passes
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
 from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
-from omar_rq.frontends import Frontend
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
@@ -115,22 +114,29 @@ def read_audio(
     return AudioItem(source, made_by, blocks, reading.start_s)
 
 
-def decode_ahead(item: AudioItem, *, frontend: Frontend, context_s: float | None) -> AudioItem:
+def decode_ahead(
+    item: AudioItem,
+    *,
+    sample_rate: int,
+    context_s: float | None,
+    check: Callable[[Tensor], None] = lambda samples: None,
+) -> AudioItem:
     """Decode the start of a file, all of it if it is not longer than one pass of the model; belongs to the first stage.
 
     Args:
         item: From :func:`read_audio`.
-        frontend: That of the model.
+        sample_rate: That of the model.
         context_s: Reach of attention; longer files are streamed, and so are files of more than 300 s.
+        check: Refuses the samples (1, n) of a whole file, such as ``check`` of the model's front end.
 
     Returns:
         The item with its ``start``.
 
     Raises:
-        AudioError: The audio cannot be read, or is too short for one token.
+        AudioError: The audio cannot be read, or is refused.
     """
     seconds = ONE_PASS_S if context_s is None else min(context_s, ONE_PASS_S)
-    most = math.ceil(seconds * frontend.sample_rate)
+    most = math.ceil(seconds * sample_rate)
     start: list[Tensor] = []
     n_samples = 0
     for block in item.blocks:
@@ -140,7 +146,7 @@ def decode_ahead(item: AudioItem, *, frontend: Frontend, context_s: float | None
             return replace(item, start=start)
     samples = torch.cat([torch.zeros(0), *start])
     with _named_errors(item.source):
-        frontend.check(samples[None])
+        check(samples[None])
     return replace(item, start=[samples], whole=True)
 
 
@@ -192,10 +198,10 @@ def _embed_whole(
 ) -> Iterator[NpzContent]:
     """Embed files in one pass."""
     signals = [torch.cat(list(item.start)) for item in items]
-    together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
+    with _named_errors(*(item.source for item in items)):
+        together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
     for item, embeddings in zip(items, together, strict=True):
-        spool_to = None if embeddings.nbytes <= _IN_MEMORY_BYTES else folder
-        yield _embeddings_content(item, [list(embeddings)], model, options, spool_to)
+        yield _embeddings_content(item, [list(embeddings)], model, options, folder)
 
 
 def _embed_streamed(item: AudioItem, model: OmarRQ, options: EmbeddingOptions, folder: Path) -> NpzContent:
@@ -210,24 +216,28 @@ def _embeddings_content(
     pieces: Iterable[list[Tensor]],
     model: OmarRQ,
     options: EmbeddingOptions,
-    folder: Path | None,
+    folder: Path,
 ) -> NpzContent:
     """Return what to write of one file.
 
     Args:
         item: The file.
-        pieces: Its embeddings, each piece a list with one (n, C) tensor per layer; one piece without ``folder``.
+        pieces: Its embeddings, each piece a list with one (n, C) tensor per layer; one piece of a whole file.
         model: The model.
         options: What to store.
-        folder: Where embeddings that are not pooled wait on disk; None: they stay in memory.
+        folder: Where embeddings wait on disk.
     """
     dtype = np.dtype(options.store)
     with ExitStack() as files:
         if options.pool == "mean":
             embeddings, n_tokens = _mean(pieces, dtype)
-        elif folder is None:
+        elif item.whole:
             (rows,) = pieces
             embeddings, n_tokens = _stored(torch.stack(rows).cpu().numpy(), dtype), len(rows[0])
+            if embeddings.nbytes > _IN_MEMORY_BYTES:
+                spool = files.enter_context(tempfile.TemporaryFile(dir=folder))
+                spool.write(embeddings.data)
+                embeddings = Spooled(embeddings.shape, dtype, [spool])
         else:
             # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
             spools = [files.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
@@ -324,13 +334,13 @@ def _content(
 
 
 @contextmanager
-def _named_errors(source: Path) -> Iterator[None]:
-    """Name the file in errors about a signal in memory, which do not name one."""
+def _named_errors(*sources: Path) -> Iterator[None]:
+    """Name the file, if it is one, in errors about a signal in memory, which do not name one."""
     try:
         yield
     except AudioError as error:
-        if error.path != source:
-            error.path, error.args = source, (f"{source}: {error.reason}",)
+        if len(sources) == 1 and error.path != sources[0]:
+            error.path, error.args = sources[0], (f"{sources[0]}: {error.reason}",)
         raise
 
 
