@@ -154,7 +154,7 @@ def make_app(name: str, help: str) -> typer.Typer:
 class _Commands(TyperGroup):
     """Commands that show what was done before an interrupt."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def make_lasting() -> None:
@@ -69,7 +69,7 @@ class _Outlet(io.FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self._dropped = dropped
 
-    def write(self, data: bytes, /) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def write(self, data: Any, /) -> int | None:
         try:
             return super().write(data)
         except self._dropped:
