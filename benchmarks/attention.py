@@ -41,6 +41,8 @@ from attention_matrix.rows import Row, not_run, why
 from attention_matrix.timing import ceilings
 from machine import RESULTS, describe_machine, results_folder, write_results
 
+from pentatonic.child_process import python_environment
+
 FLEX_MODES = ("eager", "default", "max-autotune-no-cudagraphs")
 
 
@@ -185,7 +187,8 @@ def start_again(args: argparse.Namespace, cases: Sequence[Case], left_s: float) 
     words += ["--quick"] if args.quick else []
     words += ["--carry-on", "--cases", *(case.name for case in cases)]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, __file__, *words])
+    command = [sys.executable, "-P", __file__, *words]
+    os.execve(command[0], command, python_environment(Path(__file__).parent))
 
 
 def tune(args: argparse.Namespace) -> None:

@@ -39,6 +39,10 @@ os.environ.setdefault("TRITON_CACHE_DIR", str(Path(__file__).resolve().parent / 
 import torch
 from machine import RESULTS, results_folder
 
+from pentatonic.child_process import python_environment
+
+SCRIPT = Path(__file__).resolve()
+
 Row = dict[str, Any]
 BUDGET_S = 690.0
 # What a part needs at least to be worth starting: Python, PyTorch and the first kernel.
@@ -181,10 +185,11 @@ def in_child(words: Sequence[str], results: Results) -> Runner:
     """Runs parts as ``python attention_gpu.py --part NAME`` with these words, and kills what overruns by 15 seconds."""
 
     def run(part: Part, seconds: float) -> str | None:
-        command = [sys.executable, str(Path(__file__).resolve()), *words, "--part", part.name]
+        command = [sys.executable, "-P", str(SCRIPT), *words, "--part", part.name]
         command += ["--seconds", f"{seconds:.0f}", "--rows", str(results.rows_path(part.name))]
         try:
-            done = subprocess.run(command, timeout=seconds + 15.0, check=False)
+            environment = python_environment(SCRIPT.parent)
+            done = subprocess.run(command, timeout=seconds + 15.0, check=False, env=environment)
         except subprocess.TimeoutExpired:
             return f"killed after {seconds + 15.0:.0f} s"
         if done.returncode == UNFINISHED:
@@ -315,8 +320,7 @@ def sanitizer(work: Work) -> bool:
         "memcheck",
         "--error-exitcode",
         "9",
-        sys.executable,
-        str(Path(__file__).resolve()),
+        *(sys.executable, "-P", str(SCRIPT)),
     ]
     command += [
         "--part",
@@ -336,6 +340,7 @@ def sanitizer(work: Work) -> bool:
             text=True,
             timeout=max(1.0, work.left),
             check=False,
+            env=python_environment(SCRIPT.parent),
         )
     except subprocess.TimeoutExpired:
         work.add({"case": "memcheck", "ok": None, "reason": f"not finished within {work.seconds:.0f} s"})

@@ -28,6 +28,7 @@ import torch
 from machine import markdown_table, write_results
 from torch import Tensor
 
+from pentatonic.child_process import python_environment
 from pentatonic.mel import PRESETS, MelConfig, MelFrontend
 
 SUBJECTS = ("omar-rq-16k", "myna", "cm3p")
@@ -122,8 +123,9 @@ def peak_memory_mb() -> float:
 
 
 def memory_in_child(preset: str, name: str, minutes: float) -> float:
-    command = [sys.executable, __file__, "--minutes", str(minutes), "--memory", preset, name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, "-P", __file__, "--minutes", str(minutes), "--memory", preset, name]
+    environment = python_environment(Path(__file__).parent)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
 def compare(preset: str, minutes: float, repeats: int) -> list[dict[str, Any]]:

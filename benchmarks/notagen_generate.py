@@ -38,6 +38,7 @@ from notagen.generation.decoding import Limits, Request, stream
 from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import NotaGen, NotaGenConfig, Trunk
 from notagen.quantize import quantize
+from pentatonic.child_process import python_environment
 
 CONTEXTS = (1, 64, 1024, 2000)
 MEMORY_CONTEXTS = (1024, 2000)
@@ -158,9 +159,10 @@ def speed(repeats: int) -> Iterator[dict[str, Any]]:
 def memory() -> Iterator[dict[str, Any]]:
     for context in MEMORY_CONTEXTS:
         for way in ("original's", "float32", "int8"):
-            command = [sys.executable, __file__, "--memory-of", way, "--context", str(context)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            megabytes = json.loads(output.splitlines()[-1])
+            command = [sys.executable, "-P", __file__, "--memory-of", way, "--context", str(context)]
+            environment = python_environment(Path(__file__).parent)
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+            megabytes = json.loads(output.stdout.splitlines()[-1])
             yield row(way, context, 1, None, **{"peak above model, MB": megabytes})
 
 

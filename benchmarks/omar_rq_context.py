@@ -41,14 +41,15 @@ def main() -> None:
         name = "streamed, " + ("unlimited context" if context_s is None else f"context {context_s} s")
         rows.append(row(name, torch.cat([piece[0] for piece in pieces]), whole))
     half = from_pretrained("omar-rq-tiny", dtype=torch.bfloat16)
-    start = samples[: 30 * RATE]
-    rows.append(
-        row(
-            "bfloat16, 30 s",
-            half.extract_embeddings(start, sample_rate=RATE)[0, 0],
-            model.extract_embeddings(start, sample_rate=RATE)[0, 0],
+    for seconds in (30, 300):
+        start = samples[: seconds * RATE]
+        rows.append(
+            row(
+                f"bfloat16, {seconds} s",
+                half.extract_embeddings(start, sample_rate=RATE)[0, 0],
+                model.extract_embeddings(start, sample_rate=RATE)[0, 0],
+            )
         )
-    )
     for seconds in (30, SECONDS):
         rounded = from_pretrained("omar-rq-tiny")
         rounded.trunk.config = replace(rounded.trunk.config, rope_positions="bf16")

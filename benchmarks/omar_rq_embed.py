@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
 from omar_rq.published_models import published_config
 from pentatonic.attention import Causal
+from pentatonic.child_process import python_environment
 from pentatonic.rope import rope_table
 
 LAYER, AUDIO_S = 6, 30
@@ -195,8 +195,8 @@ def memory(model: str) -> Iterator[dict[str, Any]]:
             path = Path(folder, f"{minutes}.wav")
             write_noise(path, minutes)
             words = ["embed", path, "--model", model, "--layers", "all", "--out", Path(folder, str(minutes))]
-            command = [sys.executable, "-c", MEASURED, *map(str, words), "--device", "cpu"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            command = [sys.executable, "-P", "-c", MEASURED, *map(str, words), "--device", "cpu"]
+            environment = python_environment() | {"OMP_NUM_THREADS": "1"}
             output = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
             note = json.loads(output.stdout.splitlines()[-1])
             yield {

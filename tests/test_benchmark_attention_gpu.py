@@ -111,8 +111,9 @@ def test_a_wrong_row_is_a_failure(script: ModuleType, tmp_path: Path) -> None:
 def test_a_part_that_hangs_is_killed(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(command, timeout, check):
+    def run(command, timeout, check, env):
         assert command[-6:-2] == ["--part", "host", "--seconds", "30"]
+        assert command[1] == "-P" and env["PYTHONPATH"].startswith(str(BENCHMARKS))
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(script.subprocess, "run", run)

@@ -3,18 +3,94 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 PLANTED = (
-    *("pentatonic", "notagen", "omar_rq", "verovio", "torch", "numpy", "soundfile"),
-    *("json", "subprocess", "multiprocessing", "encodings", "tempfile", "sitecustomize", "usercustomize"),
+    *("pentatonic", "notagen", "omar_rq", "verovio", "torch", "numpy", "soundfile", "soxr", "safetensors"),
+    *(
+        "json",
+        "subprocess",
+        "multiprocessing",
+        "encodings",
+        "tempfile",
+        "signal",
+        "sitecustomize",
+        "usercustomize",
+    ),
+    *(
+        "hydra",
+        "omegaconf",
+        "accelerate",
+        "transformers",
+        "gradio",
+        "uvicorn",
+        "matplotlib",
+        "cairosvg",
+        "pyarrow",
+    ),
 )
 TUNE = "X:1\nT:Scale\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|]\n"
+# A step of training, with workers that read ahead.
+ONE_STEP = "data.num_workers=1 trainer.max_steps=1 trainer.val_every=0 trainer.save_every=1"
+
+# Verb of a package, what it needs, further words, and a file that it writes.
+# One for each way of starting a process: a child that decodes, workers of a loader, pools of children.
+STARTERS = [
+    ("omar_rq", "torch", "embed a.wav --out out --device cpu", "out/a.wav.npz"),
+    (
+        "omar_rq",
+        "accelerate",
+        f"train experiment=debug data.root=. run_dir=out {ONE_STEP}",
+        "out/metrics.jsonl",
+    ),
+    ("notagen", "verovio", "convert scores --to svg --out out --jobs 2", "out/one-1.svg"),
+    ("notagen", "hydra", "preprocess data.source=scores data.out=out jobs=2", "out/augmented.jsonl"),
+]
+# All the others, in the order in which they can use each other's outputs.
+OTHERS = {
+    "omar_rq": [
+        ("torch", "tokenize a.wav --out tokens --device cpu", "tokens/a.wav.npz"),
+        ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
+        ("torch", "info omar-rq-tiny", ""),
+        ("torch", "export omar-rq-tiny --out model", "model/config.json"),
+        ("torch", "convert model --out upstream", "upstream/config.gin"),
+        ("matplotlib", "demo a.wav --out page", "page/index.html"),
+        ("hydra", "prepare input=. output=data workers=1 val_fraction=0", "data/manifest.jsonl"),
+        ("hydra", "stats model=debug root=data crop_s=0.5 output=stats.json", "stats.json"),
+        ("accelerate", f"train experiment=debug data.root=data run_dir=run {ONE_STEP}", "run/metrics.jsonl"),
+    ],
+    "notagen": [
+        (
+            "verovio",
+            "generate --out made --max-patches 1 --continue tune.abc --formats svg --page page.html",
+            "made/0-1.svg",
+        ),
+        ("torch", "infill tune.abc --bars 2 --out infilled.abc", "infilled.abc"),
+        ("torch", "validate tune.abc", ""),
+        ("torch", "validate tune.abc --repair --out repaired", "repaired/tune.abc"),
+        ("cairosvg", "convert tune.abc --to pdf --out engraved", "engraved/tune.pdf"),
+        ("torch", "info notagen-tiny", ""),
+        ("torch", "export notagen-tiny --out model", "model/config.json"),
+        ("hydra", "preprocess data.source=scores data.out=data jobs=1", "data/augmented.jsonl"),
+        (
+            "accelerate",
+            f"train experiment=debug data.train=data/augmented.jsonl run_dir=run {ONE_STEP}",
+            "run/metrics.jsonl",
+        ),
+        (
+            "hydra",
+            "evaluate model=notagen-tiny data.index=data/augmented.jsonl pieces=0 out=numbers.json",
+            "numbers.json",
+        ),
+    ],
+}
 
 
 @pytest.fixture
@@ -27,31 +103,85 @@ def here(tmp_path: Path) -> Path:
     (folder / "scores").mkdir()
     for name in ("one", "two"):
         (folder / "scores" / f"{name}.abc").write_text(TUNE.replace("Scale", name))
+    (folder / "tune.abc").write_text(TUNE)
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 16000), 16000)
     return folder
 
 
-@pytest.mark.parametrize(
-    ("package", "needs", "words", "output"),
-    [
-        ("omar_rq", "torch", "embed a.wav --out out --device cpu", "out/a.wav.npz"),
-        ("notagen", "verovio", "convert scores --to svg --out out --jobs 2", "out/one-1.svg"),
-        ("notagen", "hydra", "preprocess data.source=scores data.out=out jobs=2", "out/augmented.jsonl"),
-    ],
-)
+def command(package: str, words: str) -> list[str]:
+    """What the console script does."""
+    return [sys.executable, "-P", "-c", f"from {package}.cli import main; main()", *words.split()]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    # An empty entry of the module path stands for the current folder.
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "TMPDIR": str(tmp_path)}
+    variables.pop("PYTHONSAFEPATH", None)
+    return variables
+
+
+def check(here: Path, package: str, words: str, output: str) -> None:
+    done = subprocess.run(
+        command(package, words),
+        cwd=here,
+        env=environment(here.parent),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    trace = here.parent / "trace"
+    assert not trace.exists(), f"{words}: {trace.read_text()}"
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    assert not output or (here / output).is_file(), words
+
+
+@pytest.mark.parametrize(("package", "needs", "words", "output"), STARTERS)
 def test_planted_modules_are_not_executed(
     here: Path, package: str, needs: str, words: str, output: str
 ) -> None:
     pytest.importorskip(needs)
-    program = f"from {package}.cli import main; main()"  # what the console script does
-    # An empty entry stands for the current folder.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    environment.pop("PYTHONSAFEPATH", None)
-    command = [sys.executable, "-P", "-c", program, *words.split()]
-    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert (here / output).is_file()
+    check(here, package, words, output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", OTHERS)
+def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) -> None:
+    for needs, words, output in OTHERS[package]:
+        pytest.importorskip(needs)
+        check(here, package, words, output)
+
+
+@pytest.mark.parametrize("package", OTHERS)
+def test_every_verb_is_tried(package: str) -> None:
+    from importlib import import_module
+
+    import typer
+
+    app = typer.main.get_command(import_module(f"{package}.cli").app)
+    tried = {words.split()[0] for of, _, words, _ in STARTERS if of == package}
+    tried |= {words.split()[0] for _, words, _ in OTHERS[package]}
+    served = {"demo"} if package == "notagen" else set()
+    assert tried | served == set(app.commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_the_server_executes_no_planted_modules(here: Path) -> None:
+    pytest.importorskip("gradio")
+    with subprocess.Popen(
+        command("notagen", "demo --port 0"),
+        cwd=here,
+        env=environment(here.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[3]
+        with urlopen(f"{address}config", timeout=60) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
     assert not (here.parent / "trace").exists(), (here.parent / "trace").read_text()
 
 

@@ -10,6 +10,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ BANNED_CALLS = {
 BANNED_METHODS = {"extractall", "read_pickle", "to_pickle"}
 # A keyword that may only be absent or have this value, whatever the function.
 ONLY_SAFE_VALUE = {"shell": False, "weights_only": True, "allow_pickle": False}
+# What starts a Python process that imports from the working folder unless it is protected; the shared module does it.
+PROCESS_MODULES = ("multiprocessing", "torch.multiprocessing")
+PROCESS_NAMES = {
+    *("concurrent.futures.ProcessPoolExecutor", "concurrent.futures.process.ProcessPoolExecutor"),
+    *("torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader"),
+    *("os.fork", "os.forkpty", "pty.fork", "pty.spawn", "runpy.run_path", "runpy.run_module"),
+}
+MAY_START_PROCESSES = {
+    "shared/src/pentatonic/child_process.py",
+    "shared/src/pentatonic/training/loader.py",  # starts the workers of its DataLoader within safe_path()
+}
+PYTHON_COMMAND = re.compile(r"(?:.*/)?python[\d.]*")
 NAMELESS = {"utils", "util", "common", "misc", "helpers", "helper"}
 
 # Places on somebody's machine. Written so that the pattern does not match itself.
@@ -104,9 +117,54 @@ def broken_rules(source: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, problem) for problem in broken_call_rules(node, known))
 
 
+def unprotected_children(source: str, *, may_start_processes: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) for every way to start a Python process without ``-P``.
+
+    Args:
+        source: A module.
+        may_start_processes: It may use pools and loaders; its commands are checked all the same.
+    """
+    tree = ast.parse(source)
+    known = aliases(tree)
+    commands = [node.elts for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple)]
+    safe = {
+        id(first)
+        for elements in commands
+        for first, second in pairwise(elements)
+        if isinstance(second, ast.Constant) and second.value == "-P"
+    }
+    for elements in commands:
+        first = elements[0] if elements else None
+        if isinstance(first, ast.Constant) and PYTHON_COMMAND.fullmatch(str(first.value)):
+            yield first.lineno, f"starts {first.value}, which need not be this interpreter"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not may_start_processes:
+            names = {
+                f"{node.module}.{alias.name}" for alias in node.names if isinstance(node, ast.ImportFrom)
+            }
+            for name in {*imported_modules(node), *names}:
+                if starts_processes(name):
+                    yield node.lineno, f"imports {name}"
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = resolved(node, known)
+            if name == "sys.executable" and id(node) not in safe:
+                yield node.lineno, "uses sys.executable without '-P' behind it"
+            if isinstance(node, ast.Attribute) and starts_processes(name) and not may_start_processes:
+                yield node.lineno, f"uses {name}"
+
+
+def starts_processes(name: str) -> bool:
+    return name in PROCESS_NAMES or any(f"{name}.".startswith(f"{module}.") for module in PROCESS_MODULES)
+
+
+def resolved(node: ast.expr, known: dict[str, str]) -> str:
+    """The full name that a name or attribute stands for, as far as imports tell."""
+    head, _, rest = dotted(node).partition(".")
+    return ".".join(part for part in (known.get(head, head), rest) if part)
+
+
 def broken_call_rules(call: ast.Call, known: dict[str, str]) -> Iterator[str]:
-    head, _, rest = dotted(call.func).partition(".")
-    name = ".".join(part for part in (known.get(head, head), rest) if part)
+    name = resolved(call.func, known)
     if name in BANNED_CALLS:
         yield f"calls {name}"
     if isinstance(call.func, ast.Attribute) and call.func.attr in BANNED_METHODS:
@@ -183,6 +241,78 @@ def test_unsafe_source_is_found(source: str) -> None:
 )
 def test_safe_source_is_let_through(source: str) -> None:
     assert list(broken_rules(source)) == []
+
+
+def test_python_processes_start_in_the_shared_way() -> None:
+    found = []
+    for path in python_files(tests=False):
+        place = path.relative_to(ROOT).as_posix()
+        allowed = place in MAY_START_PROCESSES
+        problems = unprotected_children(path.read_text(encoding="utf-8"), may_start_processes=allowed)
+        found += [f"{place}:{line} {problem}" for line, problem in problems]
+    assert found == []
+    assert all((ROOT / place).is_file() for place in MAY_START_PROCESSES)
+
+
+UNPROTECTED = [
+    "import sys\nrun([sys.executable, '-c', code])",
+    "import sys\nrun([sys.executable, '-c', '-P'])",
+    "import sys\nrun((sys.executable,))",
+    "import sys\ncommand = sys.executable + ' x.py'",
+    "import sys\nrun(f'{sys.executable} -P x.py')",
+    "import sys\nrun([*before, sys.executable, script])",
+    "import sys as s\nrun([s.executable, script])",
+    "from sys import executable\nrun([executable, script])",
+    "run(['python', 'x.py'])",
+    "run(['/usr/bin/python3.11', '-P', 'x.py'])",
+]
+PROCESSES = [
+    "import multiprocessing",
+    "import multiprocessing.pool as p",
+    "from multiprocessing import get_context",
+    "from multiprocessing.pool import ThreadPool",
+    "import torch.multiprocessing as mp",
+    "from torch import multiprocessing",
+    "import torch\ntorch.multiprocessing.spawn(f)",
+    "from concurrent.futures import ProcessPoolExecutor as Pool",
+    "from concurrent import futures\nfutures.ProcessPoolExecutor(2)",
+    "import concurrent.futures\nconcurrent.futures.ProcessPoolExecutor(2)",
+    "def f():\n    from torch.utils.data import DataLoader",
+    "from torch.utils import data\ndata.DataLoader(d)",
+    "import os\nos.fork()",
+    "import runpy\nrunpy.run_path('x.py')",
+]
+
+
+@pytest.mark.parametrize("source", [*UNPROTECTED, *PROCESSES])
+def test_unprotected_children_are_found(source: str) -> None:
+    assert list(unprotected_children(source))
+
+
+@pytest.mark.parametrize("source", UNPROTECTED)
+def test_commands_are_checked_everywhere(source: str) -> None:
+    assert list(unprotected_children(source, may_start_processes=True))
+
+
+@pytest.mark.parametrize("source", PROCESSES)
+def test_pools_are_let_through_where_they_belong(source: str) -> None:
+    assert list(unprotected_children(source, may_start_processes=True)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\nrun([sys.executable, '-P', '-c', code])",
+        "import sys\nrun([*before, *(sys.executable, '-P', script)])",
+        "run(['git', 'status'])",
+        "from concurrent.futures import ThreadPoolExecutor",
+        "from torch.utils.data import Dataset",
+        "import os\nos.path.join('a')",
+        "'Not with multiprocessing or sys.executable.'",
+    ],
+)
+def test_protected_children_are_let_through(source: str) -> None:
+    assert list(unprotected_children(source)) == []
 
 
 def test_modules_are_small() -> None:

@@ -20,8 +20,9 @@ import json
 import random
 import subprocess
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from pentatonic.child_process import process_pool
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 SAMPLE_RATE = 16000
@@ -84,7 +85,7 @@ def collect_midi(out: Path, workers: int) -> None:
         for path in sorted((root / name).glob(pattern))
     ]
     jobs = [(source, target) for source, target in jobs if not target.exists()]
-    with ProcessPoolExecutor(workers) as pool:
+    with process_pool(workers) as pool:
         failures = [
             reason for reason in pool.map(write_midi, *zip(*jobs, strict=True), chunksize=8) if reason
         ]
@@ -221,7 +222,7 @@ def render_split(
         for index, midi in enumerate(picks)
     ]
     jobs = [job for job in jobs if not Path(f"{job[1]}.json").exists()]
-    with ProcessPoolExecutor(workers) as pool:
+    with process_pool(workers) as pool:
         seconds = sum(pool.map(render, jobs, chunksize=4))
     print(f"{out}: {len(jobs)} recordings, {seconds / 3600:.2f} h")
 

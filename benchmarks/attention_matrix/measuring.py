@@ -22,6 +22,7 @@ from attention_matrix.ours import live_fraction, path
 from attention_matrix.problem import Forward, Problem
 from attention_matrix.rows import BACKWARD, BOTH, FORWARD, HOST, Row, compared, new_row, rated, why
 from attention_matrix.timing import Stopwatch, Work, added_mb, forward_work, spread, training_work
+from pentatonic.child_process import python_environment
 
 # For preparing and compiling one opponent.
 PATIENCE_S = 90.0
@@ -176,8 +177,14 @@ class Bench:
         """One call in a process of its own, which reports its time and what it adds to the peak memory."""
         limit_s = max(1.0, self.budget.left)
         try:
-            command = [*self.child, case.name, name]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+            done = subprocess.run(
+                [*self.child, case.name, name],
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=False,
+                env=python_environment(Path(__file__).parents[1]),
+            )
             if done.returncode:
                 raise RuntimeError(done.stderr.strip().rsplit("\n", 1)[-1] or f"status {done.returncode}")
             found = json.loads(done.stdout.splitlines()[-1])
@@ -264,4 +271,4 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def child_command(script: Path, *words: str) -> list[str]:
     """This interpreter on the script, as a command to which case and opponent are added."""
-    return [sys.executable, str(script), *words, "--one-call"]
+    return [sys.executable, "-P", str(script), *words, "--one-call"]

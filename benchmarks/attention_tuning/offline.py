@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +31,7 @@ from triton.runtime.driver import driver
 from attention_tuning.workload import Workload
 from pentatonic.attention.kernels import configs, launch
 from pentatonic.attention.kernels.configs import Config, Kernel, Key, Kind
+from pentatonic.child_process import process_pool
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
@@ -221,7 +221,7 @@ def _answer(request: tuple[int, dict[str, Any], list[int] | None]) -> str:
 
 def main() -> None:
     """Compile the requests on standard input."""
-    with ProcessPoolExecutor(2) as pool:
+    with process_pool(2) as pool:
         for line in pool.map(_answer, json.load(sys.stdin)):
             print(line, flush=True)
 

@@ -14,12 +14,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, wait
+from contextlib import nullcontext
 from dataclasses import astuple, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from attention_tuning.offline import SHARED_LIMITS, compile_workload
 from attention_tuning.workload import Workload
 from pentatonic.attention.kernels import configs
 from pentatonic.attention.kernels.configs import ARCHS, HEAD_DIMS, KERNELS, KINDS, Config, Entry, Key, Kind
+from pentatonic.child_process import process_pool
 from pentatonic.errors import BackendUnavailable
 
 TABLE = Path(configs.__file__).with_name("table.json")
@@ -187,7 +188,7 @@ def tune(
         report: Takes one line per key.
         arch: Whose entries are replaced; ``None`` is the device's.
         timer: Milliseconds that a workload takes with a configuration, infinite if it cannot run; ``None`` measures.
-        pool: Executor that compiles candidates; this function shuts it down. ``None`` starts a process per core.
+        pool: Executor that compiles candidates. ``None`` starts a process per core.
         path: The table.
         head_dims: Only entries of these.
 
@@ -201,9 +202,7 @@ def tune(
     if arch is None:
         arch = _own_arch(device)
     timer = timer or partial(measure, device)
-    # Not forked: this process may hold a CUDA context.
-    compilers = pool or ProcessPoolExecutor(mp_context=get_context("spawn"))
-    try:
+    with process_pool() if pool is None else nullcontext(pool) as compilers:
         fitting = {
             key: {config: compilers.submit(fits, config, key) for config in candidates(key)}
             for key in important(arch)
@@ -223,8 +222,6 @@ def tune(
                 continue
             write_table({str(key): Entry(best, "measured")}, path)
             report(f"{key}: {best}, {times[best]:.3f} ms, the best of {len(times)} of {len(found)}")
-    finally:
-        compilers.shutdown(cancel_futures=True)
     return path
 
 

@@ -12,11 +12,13 @@ import soundfile
 import torch
 
 from pentatonic import audio
-from pentatonic.audio import DecodingProcess
+from pentatonic.audio import AudioLimits, DecodingProcess
 from pentatonic.errors import (
     AudioFileNotFound,
+    AudioLimitExceeded,
     CorruptAudio,
     EmptyAudio,
+    NonFiniteAudio,
     TruncatedAudio,
     UnsupportedFormat,
     UsageError,
@@ -77,6 +79,46 @@ def test_warnings_come_through(decoder, tmp_path):
     assert texts[0] == texts[1] != []
 
 
+def test_parts_and_limits(decoder, tmp_path):
+    path = noise(tmp_path / "a.wav", 3.0)
+    options = {"offset_s": 0.5, "duration_s": 1.25, "sample_rate": 16000}
+    own, theirs = (list(source.stream(path, **options)) for source in (audio, decoder))
+    assert [len(block) for block in theirs] == [20000]
+    assert all(torch.equal(one, other) for one, other in zip(own, theirs, strict=True))
+    for limits in (AudioLimits(max_duration_s=2.9), AudioLimits(max_channels=1)):
+        with pytest.raises(AudioLimitExceeded):
+            list(decoder.stream(path, limits=limits))
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 8000, subtype="FLOAT")
+    with pytest.raises(NonFiniteAudio):
+        list(decoder.stream(tmp_path / "nan.wav"))
+    with pytest.warns(UserWarning, match="NaN"):
+        assert not any(block.any() for block in decoder.stream(tmp_path / "nan.wav", nonfinite="zero"))
+
+
+def test_notes_of_decoders_do_not_pass_for_the_end_of_a_crash(decoder, tmp_path, capfd):
+    path = tmp_path / "damaged.mp3"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 100 * 8000)
+    soundfile.write(path, samples, 8000, format="MP3")
+    data = path.read_bytes()
+    path.write_bytes(data[:5000] + bytes(500) + data[5500:])
+    first = next(iter(audio.stream(path)))
+    assert len(first) == 30 * 8000
+    assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err, "the decoder has something to say"
+    blocks = decoder.stream(path)
+    next(blocks)
+    os.kill(decoder.pid, signal.SIGSEGV)
+    with pytest.raises(CorruptAudio) as caught:
+        list(blocks)
+    assert str(caught.value) == f"{path}: the decoder crashed (SIGSEGV)"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_decoder_that_needs_too_much_memory_is_stopped(tmp_path):
+    path = noise(tmp_path / "a.wav", 1.0)
+    with DecodingProcess(memory_bytes=1 << 20) as decoder, pytest.raises(CorruptAudio, match="the decoder"):
+        list(decoder.stream(path))
+
+
 def test_a_crash_costs_one_file(decoder, tmp_path):
     long, short = noise(tmp_path / "long.wav", 200.0), noise(tmp_path / "short.wav", 1.0)
     blocks = decoder.stream(long)
@@ -109,3 +151,20 @@ def test_the_process_ends_with_its_owner(tmp_path):
     assert decoder.pid is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_options_reach_the_decoder(decoder, tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 24000).astype(np.float32)
+    samples[9000] = np.nan
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    part = {"offset_s": 1.0, "duration_s": 0.5}
+    with pytest.raises(NonFiniteAudio, match=r"1\.125 s"):
+        list(decoder.stream(path, **part))
+    with pytest.warns(UserWarning, match="1 NaN"):
+        (block,) = decoder.stream(path, nonfinite="zero", **part)
+    expected = samples[8000:12000].copy()
+    expected[1000] = 0
+    np.testing.assert_array_equal(block.numpy(), expected)
+    with pytest.raises(AudioLimitExceeded, match=r"longer than 2\.5 s"):
+        list(decoder.stream(path, limits=AudioLimits(max_duration_s=2.5)))

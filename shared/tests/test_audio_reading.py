@@ -93,6 +93,14 @@ def test_stream_equals_load_bit_for_bit(
         assert 0 < len(blocks[-1]) <= size
 
 
+def test_a_part_is_streamed_as_it_is_loaded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(100_000))
+    for part in ({"offset_s": 0.7}, {"duration_s": 0.3}, {"offset_s": 1.1, "duration_s": 0.9}):
+        for rate in (None, 16000):
+            blocks = blocks_of(path, sample_rate=rate, block_s=0.1, **part)
+            assert torch.equal(torch.cat(blocks), load(path, sample_rate=rate, **part).samples[0])
+
+
 def test_whole_blocks(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(4410, 1))
     blocks = blocks_of(path, block_s=0.05)

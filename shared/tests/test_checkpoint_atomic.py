@@ -583,3 +583,47 @@ def test_a_run_folder_leads_to_its_newest_intact_checkpoint(tmp_path: Path) -> N
             assert model_directory(tmp_path) == tmp_path / "checkpoints" / "step-9"
     with pytest.raises(CheckpointError, match=r"step-10.*state\.json.*step-9.*state\.json"):
         model_directory(tmp_path)
+
+
+# --- long names
+
+LONG = ["x" * 255, "ü" * 127, "音" * 85, "\udce9" * 255, "音" * 84 + "abc"]
+
+
+@pytest.mark.parametrize("name", LONG, ids=["ascii", "two-bytes", "three-bytes", "not-utf8", "mixed"])
+def test_the_longest_names_can_be_written_and_replaced(tmp_path: Path, swap: str, name: str) -> None:
+    path = tmp_path / name
+    for content in (b"one", b"two"):
+        with atomic_file(path) as file:
+            assert all(len(os.fsencode(entry)) <= 255 for entry in names(tmp_path))
+            file.write(content)
+        assert path.read_bytes() == content
+    path.unlink()
+    for value in (1.0, 2.0):
+        write_checkpoint(path, value)
+        verify_directory(path)
+        assert json.loads((path / "state.json").read_text()) == {"step": value}
+    assert names(tmp_path) == [name]
+
+
+def test_an_interrupted_replacement_of_a_long_name_is_undone(tmp_path: Path) -> None:
+    paths = [tmp_path / ("x" * 254 + end) for end in "ab"]
+    for path in paths:
+        path.mkdir()
+        (path / "which").write_text(path.name[-1])
+        path.rename(atomic_module._backup(path))
+    for path in paths:
+        atomic_module.finish_interrupted_replacement(path)
+        assert (path / "which").read_text() == path.name[-1]
+    assert names(tmp_path) == [path.name for path in paths]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ü" * 128])
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path, name: str) -> None:
+    for write in (atomic_file, atomic_directory):
+        with (
+            pytest.raises(CheckpointError, match=r"its name has 256 bytes, and 255 are allowed"),
+            write(tmp_path / name),
+        ):
+            pass
+    assert names(tmp_path) == []

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from pentatonic.child_process import ChildFailure, ChildPool, ChildProcess, Message, run_in_child, safe_path
+from pentatonic.child_process import (
+    ChildFailure,
+    ChildPool,
+    ChildProcess,
+    Message,
+    _Watchdog,
+    run_in_child,
+    safe_path,
+)
 from pentatonic.cli import make_app, run
 from pentatonic.errors import FormatError, InputError
 
@@ -184,6 +192,32 @@ def test_what_hangs_is_stopped_with_what_it_started(tmp_path: Path, functions: N
         assert hanging.ask(Message(["", None])).value == "alive"
 
 
+def test_one_thread_watches_over_many_requests() -> None:
+    late = threading.Event()
+    before = threading.active_count()
+    watchdog = _Watchdog(late.set)
+    for _ in range(20):
+        with watchdog.time_limit(0.05):
+            pass
+    assert threading.active_count() == before + 1
+    assert not late.wait(0.2) and not watchdog.expired  # nothing is in work
+    with watchdog.time_limit(60):
+        pass
+    with watchdog.time_limit(0.05):  # earlier than the thread was to wake
+        assert late.wait(30)
+    assert watchdog.expired
+
+
+def test_a_watchdog_that_is_stopped_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    watchdog = _Watchdog(lambda: None)
+    with watchdog.time_limit(60):
+        (thread,) = set(threading.enumerate()) - before
+    watchdog.stop()
+    thread.join(30)
+    assert not thread.is_alive() and not watchdog.expired
+
+
 def test_closing_from_another_thread_ends_a_request(child: ChildProcess) -> None:
     child.ask(Message(["", None]))
     closing = threading.Timer(0.2, child.close)
@@ -306,3 +340,35 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["PYTHONSAFEPATH"] == "1"
         raise KeyError
     assert os.environ["PYTHONSAFEPATH"] == "0"
+
+
+POOL = """
+import os, signal, sys
+from pentatonic.child_process import process_pool, python_environment
+import subprocess
+if __name__ == "__main__":
+    with process_pool(1) as pool:
+        print(pool.submit(os.getcwd).result() == os.getcwd(), pool.submit(signal.getsignal, signal.SIGINT).result())
+    print(subprocess.run([sys.executable, "-P", "-c", "import beside"], env=python_environment(sys.argv[1])).returncode)
+"""
+
+
+def test_pools_and_commands_of_tools_ignore_the_working_folder(tmp_path: Path) -> None:
+    here, beside, tool = tmp_path / "here", tmp_path / "modules", tmp_path / "tool.py"
+    here.mkdir()
+    beside.mkdir()
+    for name in ("multiprocessing", "encodings", "signal", "beside"):
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w')\nraise ImportError\n")
+    (beside / "beside.py").touch()
+    tool.write_text(POOL)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, str(tool), str(beside)],
+        cwd=here,
+        env=environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if Path(path) != here)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["True 1", "0"], done.stderr
+    assert not (tmp_path / "planted").exists()

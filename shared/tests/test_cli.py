@@ -21,13 +21,18 @@ from pentatonic.cli import (
     ProgressBar,
     emit_json,
     make_app,
+    make_output_folder,
+    make_output_place,
+    passed_over_text,
     pick_device,
     progress,
     run,
     run_manifest,
+    show,
     training_extra,
 )
 from pentatonic.errors import CorruptAudio, MissingExtra, PentatonicError, UsageError
+from pentatonic.progress import show_detail
 
 ERRORS = {
     "none": None,
@@ -250,6 +255,26 @@ def test_plain_progress_without_a_total(capsys: pytest.CaptureFixture[str]) -> N
     assert last.startswith("reading: 5, ")
 
 
+def test_progress_inside_a_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProgressBar, "PLAIN_INTERVAL_S", 0.0)
+    show_detail("nobody asked")
+    with progress(1, "embedding") as bar:
+        show_detail("a.wav: 30 s")
+        with progress(None, "reading"):
+            show_detail("b.wav: 5 s")
+        show_detail("a.wav: 60 s")
+        bar.advance(1, note="a.wav")
+    lines = [line.split(", ") for line in capsys.readouterr().err.splitlines()]
+    assert [(line[0], line[2]) for line in lines if len(line) == 3] == [
+        ("embedding: 0/1 (0%)", "a.wav: 30 s"),
+        ("reading: 0", "b.wav: 5 s"),
+        ("embedding: 0/1 (0%)", "a.wav: 60 s"),
+        ("embedding: 1/1 (100%)", "a.wav"),
+    ]
+    show_detail("nobody asked")
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_over_a_generator_has_no_total() -> None:
     bar = progress((n for n in range(3)), "reading")
     assert bar.total is None
@@ -358,6 +383,122 @@ def test_batch_report_that_cannot_be_written_leaves_the_old_one(batch: BatchRepo
     assert path.read_text() == "old"
 
 
+def test_interrupted_batch_says_what_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = BatchReport()
+    inputs = [Path("a.wav"), Path("b.wav"), Path("c.wav"), Path("d.wav")]
+
+    def work() -> None:
+        with report.interruptible(inputs, tmp_path / "report.json"):
+            report.done(inputs[0])
+            report.failed(inputs[1], "no audio")
+            raise KeyboardInterrupt
+
+    app = make_app("toy", "A toy.")
+    app.command("work")(work)
+    with pytest.raises(SystemExit) as stop:
+        run(app, ["work"])
+    assert stop.value.code == 130
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "failed  b.wav  Failure  no audio",
+        "1 done, 0 skipped, 1 failed, 2 not done",
+    ]
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["counts"] == {"done": 1, "skipped": 0, "failed": 1, "not done": 2}
+    assert written["inputs"][2:] == [{"status": "not done", "path": name} for name in ("c.wav", "d.wav")]
+
+
+def test_only_interrupts_are_taken_for_interrupts() -> None:
+    report = BatchReport()
+    with pytest.raises(KeyError), report.interruptible(["a"]):
+        raise KeyError
+    with report.interruptible(["a"]):
+        pass
+    assert report.entries == [] and "not done" not in report.counts
+
+
+def test_hostile_names_stay_on_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    report = BatchReport()
+    names = [
+        "short.wav",
+        "x" * 250 + ".wav",
+        "line\nfailed  z.wav",
+        "clear\x1b[2J",
+        "latin-\udce9",
+        "sep\u2028",
+    ]
+    for name in names:
+        report.failed(name, CorruptAudio(name, f"no audio in\n{name}"))
+    report.print_summary()
+    lines = capsys.readouterr().err.split("\n")
+    assert lines[-2:] == ["0 done, 0 skipped, 6 failed", ""] and len(lines) == 8
+    assert lines[0] == f"failed  {'short.wav':<19}  CorruptAudio  no audio in short.wav"
+    assert lines[1].startswith(f"failed  {names[1]}  CorruptAudio  no audio in xxx")
+    shown = [r"line\nfailed  z.wav", r"clear\x1b[2J", r"latin-\udce9", r"sep\u2028"]
+    for line, name in zip(lines[2:6], shown, strict=True):
+        assert line.startswith(f"failed  {name:<19}  CorruptAudio  no audio in ")
+        assert line.isprintable()
+
+
+def test_hostile_names_stay_on_their_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "line\nend\x1b[2J\udce9"
+    show({}, False, lambda: [name, "next"])
+    with progress(1, name) as bar:
+        bar.advance(1, note=name)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [r"line\nend\x1b[2J\udce9", "next"]
+    assert len(printed.err.splitlines()) == 2 and all(map(str.isprintable, printed.err.splitlines()))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "closed/below"])
+def test_output_folders_that_cannot_be_written_are_wrong_usage(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed" / "below").mkdir(parents=True)
+    # The user who runs the tests may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(tmp_path / "closed"))
+    with pytest.raises(UsageError, match=r"^--out .* is not a folder that can be written: "):
+        make_output_folder(tmp_path / place)
+    with pytest.raises(UsageError, match=r"^output=.* is not a file that can be written"):
+        make_output_place(tmp_path / place / "out.abc", "output=")
+
+
+def test_output_folders_are_made(tmp_path: Path) -> None:
+    make_output_folder(tmp_path / "a" / "b")
+    make_output_place(tmp_path / "c" / "d" / "out.abc")
+    assert (tmp_path / "a" / "b").is_dir() and list((tmp_path / "c" / "d").iterdir()) == []
+    with pytest.raises(UsageError, match="it is a folder"):
+        make_output_place(tmp_path / "a")
+
+
+def test_flags_and_files_passed_over_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = BatchReport()
+    report.done("a\n.wav", flags=["quiet (silence)", "short (0.50 s)"])
+    report.done("b.wav")
+    report.passed_over = {".txt": 3, "": 1}
+    report.print_summary()
+    assert capsys.readouterr().err.splitlines() == [
+        "flagged  a\\n.wav  quiet (silence), short (0.50 s)",
+        "4 files passed over for their suffix: 3 .txt, 1 without one",
+        "2 done, 0 skipped, 0 failed",
+    ]
+    report.write(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == report.document()
+    assert written["passed_over"] == {".txt": 3, "": 1}
+    assert written["inputs"][0]["flags"] == ["quiet (silence)", "short (0.50 s)"]
+
+
+def test_of_many_suffixes_the_first_eight_are_named() -> None:
+    said = passed_over_text({f".{i}\x1b": 2 for i in range(10)})
+    assert said.startswith("20 files passed over for their suffix: 2 .0\\x1b, 2 .1") and said.endswith(
+        "4 others"
+    )
+    assert said.count(",") == 8
+    assert passed_over_text({".txt": 1}) == "1 file passed over for its suffix: 1 .txt"
+
+
 def test_failure_without_a_message_has_a_reason() -> None:
     report = BatchReport()
     report.failed("a.wav", MemoryError())
@@ -452,8 +593,14 @@ def test_other_missing_modules_are_passed_on(error: Exception) -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert (pick_device("auto"), pick_device("cpu")) == ("cpu", "cpu")
-    with pytest.raises(UsageError, match="no usable GPU"):
-        pick_device("cuda")
+    for name in ("cuda", "mps"):
+        with pytest.raises(UsageError, match=f"is {name}, but there is no usable GPU.*here: auto, cpu$"):
+            pick_device(name)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [pick_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+    with pytest.raises(UsageError, match=r"here: auto, cpu, cuda$"):
+        pick_device("mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert pick_device("mps") == "mps"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 import warnings
@@ -12,8 +14,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 import torch
 
+from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import InputError, UsageError
 from pentatonic.folder_run import (
+    OutputError,
     claim_folder,
     find_files,
     fingerprint,
@@ -21,6 +25,7 @@ from pentatonic.folder_run import (
     mirrored,
     refuse_other_settings,
     run_files,
+    search_files,
     without_suffixes,
     write_json,
 )
@@ -37,6 +42,19 @@ def test_only_wanted_suffixes_are_found(tmp_path: Path) -> None:
     touch(tmp_path, "a.xml", "b/c.MXL", "b/.d.xml", "notes.txt", ".e/f.xml")
     assert find_files([tmp_path], (".xml", ".mxl")) == [tmp_path / "a.xml", tmp_path / "b/c.MXL"]
     assert find_files([tmp_path, tmp_path / "notes.txt"], ()) == [tmp_path / "notes.txt"]
+
+
+def test_what_a_search_passes_over_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.xml", "b/c.TXT", "b/d.txt", "b/e", "b/.f.txt", ".g/h.txt", "z.pdf")
+    found = search_files([tmp_path, tmp_path / "b"], (".xml",))
+    (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert search_files([tmp_path], (".xml",)) == found
+    assert found.files == [tmp_path / "a.xml"]
+    assert list(found.passed_over.items()) == [(".txt", 2), ("", 1), (".pdf", 1)]
+    named = search_files([tmp_path, tmp_path / "z.pdf"], (".xml",))
+    assert named.files == [tmp_path / "a.xml", tmp_path / "z.pdf"]
+    assert named.passed_over == {".txt": 2, "": 1}
+    assert search_files([tmp_path], (".xml",), recursive=False).passed_over == {".pdf": 1}
 
 
 def test_folders_are_mirrored_below_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,3 +228,61 @@ def test_an_interrupt_ends_the_run(targets: dict[Path, Path], workers: int) -> N
 def test_other_errors_are_not_hidden(targets: dict[Path, Path]) -> None:
     with pytest.raises(ZeroDivisionError):
         run_files(targets, read, lambda items: [1 / 0 for _ in items], write, description="testing")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_the_first_output_that_cannot_be_written_ends_the_run(
+    targets: dict[Path, Path], monkeypatch: pytest.MonkeyPatch, number: int, workers: int
+) -> None:
+    computed: list[str] = []
+
+    def compute(items: Sequence[str]) -> list[str]:
+        computed.extend(items)
+        return upper(items)
+
+    def write_atomically(result: str, target: Path) -> dict[str, object]:
+        with atomic_file(target, "w") as file:
+            file.write(result)
+            if result == "TEXT C":
+                raise OSError(number, os.strerror(number))
+        return {}
+
+    last = list(targets)[-1]
+    many = targets | {last.with_name(f"more {i}"): last.with_name(f"out {i}") for i in range(100)}
+    for source in list(many)[len(targets) :]:
+        source.write_text("more")
+    with pytest.raises(
+        OutputError, match=f"cannot write .*/out/c/x: {os.strerror(number)}; .* continues"
+    ) as caught:
+        run_files(many, read, compute, write_atomically, description="testing", workers=workers)
+    found = [(Path(entry["path"]).name, entry["status"]) for entry in caught.value.report.entries]
+    assert found == [("a", "done"), ("b", "failed")]
+    assert workers > 1 or len(computed) < 30
+    assert next(iter(many.values())).read_text() == "TEXT A"
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_an_output_with_an_impossible_name_is_one_failure(targets: dict[Path, Path], number: int) -> None:
+    def write_or_not(result: str, target: Path) -> dict[str, object]:
+        if result == "TEXT C":
+            raise OSError(number, os.strerror(number))
+        return write(result, target)
+
+    report = run_files(targets, read, upper, write_or_not, description="testing")
+    assert [entry["status"] for entry in report.entries] == ["done", "failed", "failed", "done", "failed"]
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_full_disk_ends_the_run_in_any_stage(targets: dict[Path, Path], number: int, ends: bool) -> None:
+    def compute(items: Sequence[str]) -> list[str]:
+        if items == ["text c"]:
+            raise OSError(number, os.strerror(number))
+        return upper(items)
+
+    if ends:
+        with pytest.raises(OutputError, match=os.strerror(number)):
+            run_files(targets, read, compute, write, description="testing")
+    else:
+        report = run_files(targets, read, compute, write, description="testing")
+        assert [entry["status"] for entry in report.entries] == ["done", "failed", "failed", "done", "failed"]

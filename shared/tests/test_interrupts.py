@@ -85,10 +85,14 @@ FORK = """
 import os, signal, time
 from pentatonic.interrupts import sigterm_as_interrupt
 
+ready, tell = os.pipe()
 with sigterm_as_interrupt():
     child = os.fork()
     if not child:
+        os.write(tell, b"x")
         time.sleep(60)
+        os._exit(0)
+    os.read(ready, 1)  # the signal is lost on a process that is just being forked
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -54,6 +54,53 @@ def test_other_models_have_no_training(run: Path, tmp_path: Path) -> None:
         read_training(run)
 
 
+def bomb(levels: int) -> str:
+    """YAML of a few lines that stands for 2**levels values."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("config.yaml", bomb(40), "is not YAML"),
+        ("config.yaml", "[" * 100_000, "is not YAML"),
+        ("config.yaml", "a: " + "9" * 5000, "is not YAML"),
+        ("config.yaml", "a: 2026-99-99", "is not YAML"),
+        ("config.yaml", " " * (2**17 + 1), "at most 131072 are read"),
+        ("run.json", "9" * 5000, "not JSON"),
+        ("run.json", "[" * 100_000, "not JSON"),
+        ("metrics.jsonl", '{"step": ' + "9" * 5000, "metrics.jsonl:1: not JSON"),
+        ("best/best.json", '{"step": "2"}', "step of the training is '2'"),
+        ("best/best.json", '{"step": true}', "step of the training is True"),
+        ("best/best.json", '{"step": [1]}', "step of the training is [1]"),
+    ],
+)
+def test_hostile_run_folders_are_refused(run: Path, name: str, text: str, says: str) -> None:
+    (run / name).write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        read_training(run / "best")
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": "x" * 1000, "world_size": 10**9},
+        {"batch_size": 4, "world_size": 10**9, "trainer": {"grad_accumulation": "x"}},
+        {"batch_size": -1, "trainer": [1], "versions": "some"},
+        {"trainer": None, "versions": {"some": [1]}, "git_commit": {"a": 1}, "command": 7},
+    ],
+)
+def test_a_card_shows_no_nonsense_of_a_run(run: Path, values: dict) -> None:
+    (run / "run.json").write_text(json.dumps(values))
+    text = card(read_training(run))
+    assert "items per step" not in text and len(text) < 3000
+
+
 def card(training: Training) -> str:
     return model_card(
         "my-model",

@@ -31,7 +31,7 @@ from pentatonic.errors import (
     UnsupportedFormat,
     UsageError,
 )
-from pentatonic.report import Report
+from pentatonic.report import Report, is_embeddable
 
 Until = Callable[[Any, str], None]
 
@@ -247,6 +247,10 @@ def test_audio_files_are_embedded_as_they_are(suffix: str, media_type: str, tmp_
     report = new_report()
     assert report.audio(renamed, "tone") == "player-1"
     assert embedded(page_of(report, tmp_path), "audio") == (media_type, renamed.read_bytes())
+    assert is_embeddable(renamed)
+    in_memory = new_report()
+    in_memory.audio(renamed.read_bytes(), "tone")
+    assert page_of(in_memory, tmp_path).one("audio").attrs == page_of(report, tmp_path).one("audio").attrs
 
 
 @pytest.mark.parametrize("kind", ["numpy", "stereo", "tensor", "bfloat16"])
@@ -294,6 +298,9 @@ def test_files_that_browsers_do_not_play_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"<html>")
     with pytest.raises(UnsupportedFormat, match="WAV, FLAC and Ogg"):
         new_report().audio(tmp_path / "a.wav", "tone")
+    with pytest.raises(UnsupportedFormat, match=r"a tone: .*WAV, FLAC and Ogg"):
+        new_report().audio(b"<html>", "a tone")
+    assert not is_embeddable(tmp_path / "a.wav")
     with pytest.raises(AudioFileNotFound, match="no such file"):
         new_report().audio(tmp_path / "b.wav", "tone")
 

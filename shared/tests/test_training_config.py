@@ -77,7 +77,7 @@ def test_group_override_and_overlay(conf: str) -> None:
         (["+nope=1"], "unknown key 'nope'"),
         (["lr=abc"], "'lr': .*'abc'"),
         (["lr=${nope}"], "'lr'.*nope"),
-        (["trainer.precision=fp8"], "trainer.precision is 'fp8', but must be 'fp32' or 'bf16'"),
+        (["trainer.precision=fp8"], "trainer.precision is 'fp8', but must be 'fp32', 'bf16' or 'auto'"),
         (["experiment=nope"], "experiment/nope.*base"),
         (["lr"], "'lr'"),
     ],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,3 +223,24 @@ loader.close()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[0, 1, 2, 3]\n", done.stderr
     assert not (tmp_path / "planted").exists()
+
+
+class SignalMask:
+    """Items are the signals that the process that reads them has blocked."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, key):
+        return torch.tensor([number in signal.pthread_sigmask(signal.SIG_BLOCK, ()) for number in SIGNALS])
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="the system cannot block signals")
+def test_workers_never_get_the_signals_of_the_terminal():
+    loader = TrainLoader(SignalMask(), batch_size=2, seed=0, num_workers=1)
+    assert next(loader).all()
+    loader.close()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SIGNALS)

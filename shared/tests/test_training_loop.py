@@ -282,6 +282,20 @@ def test_bf16_trains_and_leaves_the_module_as_it_was(tmp_path: Path) -> None:
     assert losses == pytest.approx(exact_losses, rel=0.1)
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_auto_precision_is_that_of_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: bool
+) -> None:
+    monkeypatch.setattr("pentatonic.precision.has_bfloat16", lambda device: available)
+    asked = {"auto": "auto", "used": "bf16" if available else "fp32"}
+    for name, precision in asked.items():
+        make_trainer(tmp_path / name, precision=precision, noisy=False, max_steps=2, cpu=True).fit()
+    description = json.loads((tmp_path / "auto" / "run.json").read_text())
+    assert (description["precision"], description["trainer"]["precision"]) == (asked["used"], "auto")
+    losses = [[line["loss"] for line in records(tmp_path / name)] for name in asked]
+    assert losses[0] == losses[1]
+
+
 def test_run_description_comes_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(PentatonicError, match="step 1: loss inf"):
         train(tmp_path, spoil_at=0)

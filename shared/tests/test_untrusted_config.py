@@ -24,6 +24,7 @@ class Net:
     mode: Literal["windows", "tokens"] = "windows"
     path: Annotated[str, Length(1, 10)] | None = None
     patch: tuple[Annotated[int, Range(1, 9)], Annotated[int, Range(1, 99)]] = (1, 2)
+    scale: float = 1.0
     levels: Annotated[tuple[Annotated[int, Range(2, 9)], ...], Length(1, 3)] = (6,)
 
     def __post_init__(self) -> None:
@@ -69,6 +70,8 @@ def test_plain_values_become_those_of_the_fields():
         ({"depth": 1, "ratio": 0}, "net.ratio is 0"),
         ({"depth": 1, "ratio": float("inf")}, "net.ratio is inf"),
         ({"depth": 1, "ratio": 10**400}, "net.ratio is a whole number of 1329 bits"),
+        ({"depth": 1, "scale": float("inf")}, "net.scale is inf; allowed: numbers"),
+        ({"depth": 1, "scale": float("nan")}, "net.scale is nan"),
         ({"depth": 1, "causal": 1}, "net.causal is 1; allowed: true or false"),
         ({"depth": 1, "mode": []}, "net.mode is []; allowed: windows, tokens"),
         ({"depth": 1, "mode": "all"}, "net.mode is 'all'"),

@@ -309,7 +309,10 @@ def test_an_output_folder_that_is_a_file(command, tmp_path):
     path.write_text(TUNE)
     for words in (["convert", path, "--to", "midi"], ["validate", path, "--repair"]):
         code, _, stderr = command(*words, "--out", path)
-        assert (code, stderr) == (2, f"Error: --out {path} is not a folder that can be written\n")
+        assert (code, stderr) == (
+            2,
+            f"Error: --out {path} is not a folder that can be written: {path} is not a folder\n",
+        )
 
 
 def test_issues_of_standard_layout_have_no_lines(command, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,3 +190,10 @@ def test_cuda_graph_holds_no_old_results(two_layers):
     step = CharStep(model, 2, WILD)
     for seed in range(5):
         check_patches(model, torch.randn(2, 64, generator=torch.Generator().manual_seed(seed)).cuda(), step)
+
+
+def test_apple_gpus_are_refused_with_a_reason():
+    """There is none to try it on: the refusal comes before anything is computed."""
+    model = SimpleNamespace(device=torch.device("mps"))
+    with pytest.raises(BackendUnavailable, match=r"not compiled for Apple GPUs.*without compilation"):
+        CharStep(model, 1, WILD)

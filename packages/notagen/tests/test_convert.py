@@ -53,6 +53,7 @@ def test_a_folder_is_mirrored_and_bad_files_are_named(folder: Path, tmp_path: Pa
     assert reasons["cut.xml"].startswith("1:101:") and "not well-formed XML" in reasons["cut.xml"]
     assert "no element found" in reasons["empty.mxl"]
     assert report.count("done") == 2 and report.exit_code == 3
+    assert report.passed_over == {".txt": 1}
     assert outputs(out) == ["Dvořák/Élégie; rm -rf $HOME.abc", "good.abc"]
     assert report.entries[4]["output"] == [out / "good.abc"]
     assert (out / "good.abc").read_text(encoding="utf-8") == musicxml_to_abc(SCORE.encode())

@@ -72,6 +72,7 @@ def test_everything_is_written_and_what_is_not_is_named(source, tmp_path):
     assert "min_bars=8" in fates["short.abc"]["reason"]
     assert fates["book.abc#3"]["error"] == "FormatError" and fates["broken.mxl"]["status"] == "failed"
     assert report.count("failed") == 2 and report.count("done") == 6
+    assert json.loads((out / "report.json").read_text())["passed_over"] == {".jsonl": 1}
     assert not list(out.rglob(".*"))
 
 

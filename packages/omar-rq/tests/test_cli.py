@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +12,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import omar_rq.training
 from omar_rq import cli
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
+from omar_rq.files.reading import ReadOptions
 from omar_rq.model import OmarRQ
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
+from pentatonic.audio import AudioLimits
 from pentatonic.cli import BatchReport
 from pentatonic.errors import InputError
 
@@ -143,6 +148,36 @@ def test_bf16_runs_in_bfloat16(omar, model, music, tmp_path):
     assert 1e-5 < error < 0.1
 
 
+@pytest.mark.parametrize(("available", "name"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_the_number_type_of_the_hardware(
+    omar, model, music, tmp_path, monkeypatch, available, name
+):
+    monkeypatch.setattr("pentatonic.precision.has_bfloat16", lambda device: available)
+    out = tmp_path / "auto"
+    assert omar("embed", music, "--model", model, "--out", out, "--dtype", "auto", "--batch", 1)[0] == 0
+    assert json.loads((out / "run.json").read_text())["settings"]["dtype"] == name
+    assert {e["dtype"] for e in json.loads((out / "report.json").read_text())["inputs"]} == {name}
+    assert omar("embed", music, "--model", model, "--out", tmp_path / name, "--dtype", name)[0] == 0
+    stored = [np.load(folder / "a.wav.npz")["embeddings"] for folder in (out, tmp_path / name)]
+    np.testing.assert_allclose(*stored, rtol=0, atol=2e-5 if name == "fp32" else 5e-2)
+
+
+def test_a_full_disk_is_exit_1_and_names_no_input_as_bad(omar, model, music, tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("omar_rq.files.npz_folder._write_archive", fill)
+    code, _, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out")
+    assert code == 1
+    assert "Error: cannot write " in stderr and "No space left on device" in stderr and "failed" not in stderr
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["inputs"] == []
+
+
+@pytest.mark.parametrize("batch", ["0", "-1", "x"])
+def test_a_batch_has_at_least_one_file(omar, model, music, tmp_path, batch):
+    assert omar("embed", music, "--model", model, "--out", tmp_path / "out", "--batch", batch)[0] == 2
+
+
 def test_some_bad_inputs_exit_3_and_are_named(omar, model, music, tmp_path):
     (music / "bad.wav").write_text("no audio")
     (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
@@ -179,6 +214,13 @@ def test_layers_are_numbers_and_ranges(omar, model, music, tmp_path, text, layer
         (["--context", "nan"], "--context is 'nan'"),
         (["--format", "csv"], "csv"),
         (["--pool", "max"], "max"),
+        (["--start", "-1"], "--start is -1 seconds"),
+        (["--start", "nan"], "--start is nan seconds"),
+        (["--duration", "0"], "--duration is 0 seconds"),
+        (["--duration", "inf"], "--duration is inf seconds"),
+        (["--max-duration", "0"], "--max-duration is 0 seconds"),
+        (["--max-channels", "0"], "--max-channels is 0"),
+        (["--nonfinite", "skip"], "skip"),
         (["--nonsense"], "nonsense"),
     ],
 )
@@ -188,10 +230,77 @@ def test_wrong_usage_exits_2(omar, model, music, tmp_path, options, said):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("verb", ["tokenize", "demo"])
+def test_wrong_options_of_reading_exit_2_before_any_work(omar, model, music, tmp_path, verb):
+    code, stdout, stderr = omar(
+        verb, music, "--model", tmp_path / "none", "--out", tmp_path / "out", "--start", "-1"
+    )
+    assert (code, stdout) == (2, "") and "--start is -1 seconds; allowed: 0 or more" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_limits_of_the_command_line_are_those_of_the_library():
+    limits = AudioLimits()
+    assert limits.max_duration_s == cli._MAX_DURATION_S and limits.max_channels == cli._MAX_CHANNELS
+
+
+@pytest.mark.parametrize("verb", ["embed", "tokenize"])
+def test_options_of_reading(omar, model, music, tmp_path, verb):
+    samples = 0.1 * np.ones((16000, 3), np.float32)
+    samples[9000] = np.inf
+    soundfile.write(music / "inf.wav", samples, 16000, subtype="FLOAT")
+    soundfile.write(music / "long.wav", np.zeros(48000), 16000)
+    (music / "cover.jpg").touch()
+    words = [
+        verb,
+        music,
+        "--model",
+        model,
+        "--out",
+        tmp_path / "out",
+        "--start",
+        "0.25",
+        "--duration",
+        "0.5",
+        "--json",
+    ]
+    options = ["--nonfinite", "zero", "--max-duration", "2", "--max-channels", "3"]
+    code, stdout, stderr = omar(*words, *options)
+    entries = {Path(entry["path"]).name: entry for entry in json.loads(stdout)["inputs"]}
+    assert code == 3 and [name for name, entry in entries.items() if entry["status"] == "failed"] == [
+        "long.wav"
+    ]
+    assert "longer than 2 s" in entries["long.wav"]["reason"]
+    assert entries["inf.wav"]["warnings"] == ["3 NaN or infinite samples were set to 0"]
+    assert entries["a.wav"]["duration_s"] == 0.5 and entries["a.wav"]["flags"] == ["short (0.50 s)"]
+    assert json.loads(stdout)["passed_over"] == {".jpg": 1}
+    assert "1 file passed over for its suffix: 1 .jpg\n" in stderr and "a.wav  short (0.50 s)\n" in stderr
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    expected = {
+        "start_s": 0.25,
+        "duration_s": 0.5,
+        "nonfinite": "zero",
+        "max_duration_s": 2.0,
+        "max_channels": 3,
+    }
+    assert settings.items() >= expected.items()
+    assert json.loads(omar(*words, *options)[1])["counts"] == {"done": 0, "skipped": 3, "failed": 1}
+    code, _, stderr = omar(*words)
+    assert code == 2 and "max_channels 3, not 64" in stderr and "nonfinite zero, not raise" in stderr
+    failed = [
+        entry["path"]
+        for entry in json.loads(omar(*words, "--overwrite", "--max-channels", "2")[1])["inputs"]
+        if entry["status"] == "failed"
+    ]
+    assert failed == [str(music / "inf.wav")]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_wrong_usage(omar, model, music, tmp_path):
-    code, _, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out", "--device", "cuda")
-    assert code == 2 and "no usable GPU" in stderr
+def test_a_missing_gpu_is_wrong_usage(omar, model, music, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    for name in ("cuda", "mps"):
+        code, _, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out", "--device", name)
+        assert code == 2 and f"--device is {name}, but there is no usable GPU" in stderr
 
 
 def test_a_model_that_cannot_be_found_exits_1(omar, music, tmp_path):
@@ -251,7 +360,7 @@ def test_convert_there_and_back_keeps_every_bit(omar, model, tmp_path):
     assert one.config.net == other.config.net and one.config.input == other.config.input
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
     code, _, stderr = omar("convert", tmp_path / "nowhere", "--out", tmp_path / "x")
-    assert code == 1 and "nowhere" in stderr
+    assert code == 2 and "nowhere" in stderr
 
 
 def test_export_passes_everything_on(omar, monkeypatch, tmp_path):
@@ -276,7 +385,9 @@ def test_demo_passes_everything_on(omar, monkeypatch, tmp_path):
     words = ["demo", "a.wav", "b.wav", "--out", tmp_path, "--model", "some"]
     code, stdout, _ = omar(*words)
     assert (code, stdout) == (0, "page.html\n")
-    assert calls == [("some", [Path("a.wav"), Path("b.wav")], tmp_path)]
+    assert calls == [("some", [Path("a.wav"), Path("b.wav")], tmp_path, ReadOptions())]
+    assert omar(*words, "--start", "3", "--max-channels", "2")[0] == 0
+    assert calls[1][3] == ReadOptions(start_s=3.0, max_channels=2)
     outcome.failed("b.wav", InputError("b.wav: this is not audio"))
     code, stdout, stderr = omar(*words)
     assert (code, stdout) == (3, "page.html\n") and "b.wav" in stderr and "not audio" in stderr

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +24,23 @@ import torch
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
 from omar_rq.files.npz_folder import write_npz
+from omar_rq.files.reading import ReadOptions
+from omar_rq.files.stages import AudioItem, EmbeddingOptions, audio_share, compute_embeddings, decode_ahead
 from omar_rq.model import OmarRQ
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
-from pentatonic.errors import ConfigError, CorruptAudio, InputError, MissingExtra, UsageError
+from pentatonic.cli import ProgressBar
+from pentatonic.errors import (
+    AudioTooShort,
+    ConfigError,
+    CorruptAudio,
+    InputError,
+    MissingExtra,
+    NonFiniteAudio,
+    UsageError,
+)
+from pentatonic.folder_run import OutputError
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 
@@ -108,6 +124,158 @@ def bad_corpus(folder: Path) -> dict[str, str]:
     return bad
 
 
+def noises(folder: Path, lengths_s: Sequence[float]) -> list[Path]:
+    generator = torch.Generator().manual_seed(0)
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{i:02}.wav" for i in range(len(lengths_s))]
+    for path, length_s in zip(paths, lengths_s, strict=True):
+        audio.save(path, 0.1 * torch.randn(round(length_s * 16000), generator=generator), 16000)
+    return paths
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "mean"}])
+def test_files_that_share_a_pass_have_the_numbers_of_each_alone(model, tmp_path, monkeypatch, options):
+    lengths_s = [0.3, 2.0, 0.31, 4.0, 0.1, 2.0, 1.2, 0.7, 3.9, 0.3]
+    paths = noises(tmp_path / "in", lengths_s)
+    sizes = []
+    extract = OmarRQ.extract_embeddings
+
+    def spy(self, signals, *arguments, **options):
+        sizes.append(len(signals))
+        return extract(self, signals, *arguments, **options)
+
+    monkeypatch.setattr(OmarRQ, "extract_embeddings", spy)
+    for batch in (1, 3, 32):
+        sizes.clear()
+        report = embed_folder(
+            model, [tmp_path / "in"], tmp_path / str(batch), layers=[0, 2], batch=batch, **options
+        )
+        assert report.count("done") == len(paths) == sum(sizes) and max(sizes) <= batch
+        assert (max(sizes) == 1) == (batch == 1)
+        assert [entry["duration_s"] for entry in report.entries] == lengths_s
+    monkeypatch.undo()
+    for path in paths:
+        embed_file(model, path, tmp_path / "alone.npz", layers=[0, 2], **options)
+        alone = read(tmp_path / "alone.npz")
+        for batch in ("1", "3", "32"):
+            shared = read(tmp_path / batch / f"{path.name}.npz")
+            assert shared["embeddings"].shape == alone["embeddings"].shape
+            error = np.abs(shared["embeddings"] - alone["embeddings"]).max()
+            assert error <= 2e-5 * np.abs(alone["embeddings"]).max()
+            if "times_s" in alone:
+                np.testing.assert_array_equal(shared["times_s"], alone["times_s"])
+
+
+def test_files_up_to_the_context_take_one_pass_and_longer_ones_are_streamed(model, tmp_path, monkeypatch):
+    short, just, long = noises(tmp_path / "in", [1.0, 2.0, 2.01])
+    monkeypatch.setattr(
+        "omar_rq.files.stages.stream_embeddings",
+        lambda *_, **__: (_ for _ in ()).throw(InputError("streamed")),
+    )
+    for context_s, streamed in ((2.0, {long.name}), (None, set()), (0.5, {short.name, just.name, long.name})):
+        report = embed_folder(
+            model, [tmp_path / "in"], tmp_path / str(context_s), context_s=context_s, overwrite=True
+        )
+        failed = {Path(e["path"]).name for e in report.entries if e["status"] == "failed"}
+        assert failed == streamed
+
+
+def test_one_pass_gives_the_numbers_of_extraction(model, tmp_path):
+    (path,) = noises(tmp_path / "in", [3.0])
+    embed_file(model, path, tmp_path / "a.npz", layers=[0, 2])
+    expected = model.extract_embeddings(audio.load(path).samples, [0, 2], sample_rate=16000)[:, 0]
+    np.testing.assert_array_equal(read(tmp_path / "a.npz")["embeddings"], expected.numpy())
+
+
+def test_large_results_wait_on_disk(model, tmp_path, monkeypatch):
+    (path,) = noises(tmp_path / "in", [3.0])
+    embed_file(model, path, tmp_path / "memory.npz", layers=[0, 2])
+    monkeypatch.setattr("omar_rq.files.stages._IN_MEMORY_BYTES", 100)
+    opened = []
+    temporary = tempfile.TemporaryFile
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda **options: opened.append(options) or temporary(**options)
+    )
+    embed_file(model, path, tmp_path / "disk.npz", layers=[0, 2])
+    assert opened == [{"dir": tmp_path}]
+    assert (tmp_path / "disk.npz").read_bytes() == (tmp_path / "memory.npz").read_bytes()
+
+
+def test_decoding_ahead_stops_after_one_pass(model):
+    taken = []
+
+    def blocks():
+        try:
+            for i in range(10):
+                taken.append(i)
+                yield torch.full((16000,), float(i))
+        finally:
+            taken.append("closed")
+
+    item = AudioItem(Path("a.wav"), "", blocks())
+    started = decode_ahead(item, sample_rate=16000, check=model.frontend.check, context_s=2.0)
+    assert taken == [0, 1, 2] and not started.whole and audio_share(started, model=model) == np.inf
+    first = next(iter(started.all_blocks()))
+    assert first[0] == 0
+    started.close()
+    assert taken == [0, 1, 2, "closed"]
+    whole = decode_ahead(
+        AudioItem(Path("a.wav"), "", blocks()), sample_rate=16000, check=model.frontend.check, context_s=10.0
+    )
+    assert whole.whole and whole.n_decoded == 160000 and torch.cat(list(whole.all_blocks()))[-1] == 9
+    assert 0 < audio_share(whole, model=model) < 1
+    with pytest.raises(AudioTooShort, match=r"^a\.wav: 10 samples"):
+        decode_ahead(
+            AudioItem(Path("a.wav"), "", [torch.zeros(10)]),
+            sample_rate=16000,
+            check=model.frontend.check,
+            context_s=2.0,
+        )
+
+
+def test_errors_of_a_whole_signal_name_its_file(model, tmp_path, monkeypatch):
+    paths = noises(tmp_path / "in", [1.0, 1.0])
+    blocks = {paths[0]: torch.full((16000,), torch.inf), paths[1]: torch.zeros(16000)}
+    items = [
+        decode_ahead(AudioItem(path, "", [block]), sample_rate=16000, context_s=None)
+        for path, block in blocks.items()
+    ]
+    options = EmbeddingOptions([2], None, "none", "float32", "")
+    with pytest.raises(NonFiniteAudio, match=r"00\.wav: there are NaN"):
+        compute_embeddings(items[:1], model=model, options=options, folder=tmp_path)
+    monkeypatch.setattr(audio, "stream", lambda path, **_: iter([blocks[Path(path)]]))
+    monkeypatch.setattr(audio.DecodingProcess, "stream", staticmethod(audio.stream))
+    report = embed_folder(model, [tmp_path / "in"], tmp_path / "out")
+    assert [(entry["status"], entry.get("reason", "")[:13]) for entry in report.entries] == [
+        ("failed", "there are NaN"),
+        ("done", ""),
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
+@pytest.mark.parametrize("run", [embed_folder, tokenize_folder])
+def test_a_full_disk_ends_the_run_and_the_report_stays(model, tmp_path, monkeypatch, run):
+    noises(tmp_path / "in", [6.0] * 40)
+    out = tmp_path / "out"
+    written = []
+    fsync = os.fsync
+
+    def fill(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if ".npz.tmp-" in name and "00.wav" not in name:
+            written.append(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(OutputError, match=r"cannot write .*01\.wav\.npz: No space left on device"):
+        run(model, [tmp_path / "in"], out)
+    monkeypatch.undo()
+    assert json.loads((out / "report.json").read_text())["counts"] == {"done": 1, "skipped": 0, "failed": 0}
+    assert len(written) < 39
+    assert sorted(path.name for path in out.iterdir()) == ["00.wav.npz", "report.json", "run.json"]
+
+
 @pytest.mark.parametrize("store", ["float32", "float16"])
 def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
     path = tone(tmp_path / "a.wav", 3.0, sample_rate=44100, channels=2)
@@ -121,6 +289,7 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
         stored["embeddings"], expected, rtol=0, atol=tolerance * np.abs(expected).max()
     )
     np.testing.assert_array_equal(stored["times_s"], np.arange(47) / 15.625)
+    np.testing.assert_allclose(stored["centres_s"], (np.arange(47) + 0.375) / 15.625, rtol=1e-12)
     assert stored["layers"].tolist() == [0, 2]
     facts = {
         name: stored[name].item()
@@ -133,7 +302,7 @@ def test_a_file_holds_what_the_model_gives(model, tmp_path, store):
         "duration_s": 3.0,
         "model": "small",
     }
-    assert about == {"tokens": 47, "duration_s": 3.0}
+    assert about == {"tokens": 47, "duration_s": 3.0, "dtype": "fp32"}
 
 
 def test_pooling_is_the_mean_over_tokens(model, tmp_path):
@@ -141,10 +310,75 @@ def test_pooling_is_the_mean_over_tokens(model, tmp_path):
     embed_file(model, path, tmp_path / "all.npz", layers=[0, 2])
     embed_file(model, path, tmp_path / "mean.npz", layers=[0, 2], pool="mean")
     pooled = read(tmp_path / "mean.npz")
-    assert pooled["embeddings"].shape == (2, 16) and "times_s" not in pooled
+    assert pooled["embeddings"].shape == (2, 16) and not {"times_s", "centres_s"} & pooled.keys()
     np.testing.assert_allclose(
         pooled["embeddings"], read(tmp_path / "all.npz")["embeddings"].mean(1), atol=1e-6
     )
+
+
+def test_times_of_a_part_are_places_in_the_file(model, tmp_path):
+    path = tmp_path / "a.wav"
+    samples = 0.1 * torch.randn(64000, generator=torch.Generator().manual_seed(0))
+    audio.save(path, samples, 16000)
+    part = ReadOptions(start_s=1.5, duration_s=2)
+    assert embed_file(model, path, tmp_path / "a.npz", reading=part) == {
+        "tokens": 31,
+        "duration_s": 2.0,
+        "dtype": "fp32",
+    }
+    stored = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(stored["times_s"], 1.5 + np.arange(31) / 15.625)
+    np.testing.assert_allclose(stored["centres_s"] - stored["times_s"], 0.375 / 15.625, rtol=1e-9)
+    assert (stored["start_s"], stored["duration_s"]) == (1.5, 2.0)
+    audio.save(tmp_path / "part.wav", samples[24000:56000], 16000)
+    embed_file(model, tmp_path / "part.wav", tmp_path / "part.npz")
+    alone = read(tmp_path / "part.npz")
+    np.testing.assert_array_equal(stored["embeddings"], alone["embeddings"])
+    assert alone["times_s"][0] == alone["start_s"] == 0
+    with pytest.raises(AudioTooShort, match="past the end"):
+        embed_file(model, path, tmp_path / "b.npz", reading=ReadOptions(start_s=4))
+
+
+def test_whole_numbers_of_seconds_are_stored_as_other_numbers():
+    """Outputs say what they were made with as text, which must not depend on how a number was given."""
+    given = ReadOptions(start_s=1, duration_s=2, max_duration_s=3)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(ReadOptions(1.0, 2.0, "raise", 3.0)))
+
+
+def test_quiet_and_short_files_are_flagged_and_done(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, seconds, level in (
+        ("a", 1.0, 1e-2),
+        ("short", 0.9, 1e-2),
+        ("quiet", 1.0, 9e-4),
+        ("both", 0.5, 0.0),
+    ):
+        audio.save(
+            tmp_path / "in" / f"{name}.wav",
+            level * torch.ones(round(16000 * seconds)),
+            16000,
+            subtype="FLOAT",
+        )
+    for run in (embed_folder, tokenize_folder):
+        report = run(model, [tmp_path / "in"], tmp_path / run.__name__)
+        assert report.exit_code == 0
+        flags = {Path(entry["path"]).stem: entry.get("flags") for entry in report.entries}
+        assert flags == {
+            "a": None,
+            "short": ["short (0.90 s)"],
+            "quiet": ["quiet (peak -60.9 dBFS)"],
+            "both": ["quiet (silence)", "short (0.50 s)"],
+        }
+
+
+def test_progress_moves_inside_a_file(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ProgressBar, "PLAIN_INTERVAL_S", 0.0)
+    path = tone(tmp_path / "a.wav", 70.0)
+    embed_folder(model, [path], tmp_path / "out")
+    lines = capsys.readouterr().err.splitlines()
+    notes = [line.split(", ")[2] for line in lines[1:]]
+    expected = [*(f"a.wav: {seconds} s of audio" for seconds in (30, 60, 70)), "a.wav", "a.wav"]
+    assert notes == expected and lines[1].startswith("embedding: 0/1 (0%), ")
 
 
 def test_the_context_reaches_the_model(model, tmp_path):
@@ -239,13 +473,25 @@ def test_finished_files_are_not_computed_again(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"layers": 0}, {"context_s": 20.0}, {"pool": "mean"}, {"store": "float16"}, {"strict": False}]
+    ("options", "named"),
+    [
+        ({"layers": 0}, "layers"),
+        ({"context_s": 20.0}, "context_s"),
+        ({"pool": "mean"}, "pool"),
+        ({"store": "float16"}, "store"),
+        ({"strict": False}, "strict"),
+        ({"reading": ReadOptions(start_s=0.1)}, "start_s 0.0, not 0.1"),
+        ({"reading": ReadOptions(duration_s=0.5)}, "duration_s none, not 0.5"),
+        ({"reading": ReadOptions(nonfinite="zero")}, "nonfinite"),
+        ({"reading": ReadOptions(max_duration_s=5)}, "max_duration_s"),
+        ({"reading": ReadOptions(max_channels=5)}, "max_channels"),
+    ],
 )
-def test_a_folder_of_other_settings_is_not_mixed(model, tmp_path, options):
+def test_a_folder_of_other_settings_is_not_mixed(model, tmp_path, options, named):
     corpus, out = tmp_path / "in", tmp_path / "out"
     tone(corpus / "a.wav")
     embed_folder(model, [corpus], out)
-    with pytest.raises(UsageError, match=next(iter(options))):
+    with pytest.raises(UsageError, match=named):
         embed_folder(model, [corpus], out, **options)
     assert statuses(embed_folder(model, [corpus], out, overwrite=True, **options)) == {"a.wav": "done"}
     assert statuses(embed_folder(model, [corpus], out, **options)) == {"a.wav": "skipped"}
@@ -275,7 +521,10 @@ def test_a_run_file_of_something_else_is_refused(model, tmp_path):
 
 def test_a_folder_without_audio_is_named(model, tmp_path):
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="no audio files"):
+    with pytest.raises(UsageError, match=r"no audio files in .*none$"):
+        embed_folder(model, [tmp_path / "none"], tmp_path / "out")
+    (tmp_path / "none" / "a.txt").touch()
+    with pytest.raises(UsageError, match=r"none \(1 file passed over for its suffix: 1 \.txt\)$"):
         embed_folder(model, [tmp_path / "none"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -308,7 +557,9 @@ def test_tokens_need_a_tokenizer(model_folder, tmp_path):
         tokenize_folder(load_directory(model_folder), [tmp_path], tmp_path / "out")
 
 
-@pytest.mark.parametrize("options", [{}, {"pool": "mean"}, {"store": "float16"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"pool": "mean"}, {"store": "float16"}, {"reading": ReadOptions(start_s=0.25)}]
+)
 def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("omar_rq.files.parquet_table._ROWS", 10)  # several groups per file
@@ -343,7 +594,7 @@ def test_parquet_without_pyarrow_is_one_sentence_before_any_work(model, tmp_path
 
 def test_bad_options_are_named(model, tmp_path):
     tone(tmp_path / "a.wav")
-    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}):
+    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}, {"batch": 0}):
         with pytest.raises(UsageError, match=f"{next(iter(options))} is"):
             embed_folder(model, [tmp_path], tmp_path / "out", **options)
     with pytest.raises(LayerIndexError):

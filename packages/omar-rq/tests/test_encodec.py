@@ -46,6 +46,17 @@ def test_golden(config, golden, audio, signal):
     torch.testing.assert_close(at_16k(signal("a_16k", 8000)[None]), io["out16k"], atol=5e-6, rtol=0)
 
 
+def test_a_frame_is_centred_between_its_first_sample_and_the_next_frame(config):
+    frontend = build_frontend(config)
+    audio = torch.randn(1, 24000, generator=torch.Generator().manual_seed(0))
+    before = frontend(audio)
+    for sample, frame in ((20 * 320 - 1, 19), (20 * 320, 20), (21 * 320 - 1, 20)):
+        changed = audio.clone()
+        changed[0, sample] += 1
+        assert int((frontend(changed) != before).any(dim=1)[0].nonzero()[0]) == frame
+    assert frontend.frame_centre == 0.5
+
+
 def test_older_names_of_weight_normalisation_are_read(weights, config, audio, tmp_path):
     tensors = load_file(weights / "model.safetensors")
     older = {

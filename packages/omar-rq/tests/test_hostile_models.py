@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omar_rq.cli import app
 from omar_rq.config import (
     FRONTENDS,
     TRUNKS,
@@ -32,6 +33,7 @@ from omar_rq.gin import MAX_CHARACTERS, model_config, parse
 from omar_rq.model import OmarRQ
 from omar_rq.weights import from_pretrained, load_directory, save_pretrained
 from pentatonic.checkpoint import save_tensors
+from pentatonic.cli import run
 from pentatonic.errors import (
     CheckpointError,
     ConfigError,
@@ -291,11 +293,22 @@ def test_encodec_weights_of_a_loaded_model_lie_beside_it(place, no_hub, name):
         load_json(place, values)
 
 
-@pytest.mark.parametrize("name", ["/dev/zero", "../secret.json", "link.json", "pipe", "folder", "missing"])
-def test_statistics_of_a_loaded_model_are_a_regular_file_beside_it(place, no_hub, name):
-    with pytest.raises(ConfigError, match=r"stats_path|regular file|is missing") as error:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("/dev/zero", "encodec.stats_path is '/dev/zero'"),
+        ("../secret.json", "encodec.stats_path is '../secret.json'"),
+        ("link.json", "encodec.stats_path is 'link.json', which leads to"),
+        ("pipe", "pipe: cannot be read: it is a named pipe"),
+        ("folder", "folder: cannot be read: it is a folder"),
+        ("missing", "missing: is missing"),
+    ],
+)
+def test_statistics_of_a_loaded_model_are_a_regular_file_beside_it(place, no_hub, monkeypatch, name, says):
+    monkeypatch.chdir(place)
+    with pytest.raises(ConfigError) as error:
         load_gin(place, ENCODEC + f"EnCodec.stats_path = '{name}'")
-    assert name in str(error.value)
+    assert says in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +380,17 @@ def test_the_published_encodec_is_fetched_and_others_where_the_caller_says(
     with pytest.raises(HubError, match="give a revision"):
         from_pretrained(encodec_model, load_weights=False, encodec="me/encodec")
     assert list(encodec_frontend.PUBLISHED) == ["facebook/encodec_24khz"]
+
+
+@pytest.mark.parametrize("verb", ["embed", "tokenize"])
+def test_the_command_line_says_which_encodec_is_read(tmp_path, capsys, no_hub, verb):
+    (tmp_path / "config.json").write_text(json.dumps({"input": {"name": "encodec"}, "net": NET}))
+    save_tensors(tmp_path / "model.safetensors", {})
+    words = [verb, str(tmp_path), "--out", str(tmp_path / "out"), "--model", str(tmp_path), "--device", "cpu"]
+    with pytest.raises(SystemExit) as ended:
+        run(app, [*words, "--encodec", "/nowhere/encodec"])
+    assert ended.value.code == 1
+    assert "there is no model '/nowhere/encodec'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -289,3 +289,18 @@ def test_a_whole_sample_rate_may_be_a_float():
         for rate in (44100, 44100.0)
     )
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("input", [MelFrontendConfig(), WaveformConfig()])
+def test_a_centre_is_where_the_audio_of_a_token_is(input):
+    model = OmarRQ(ModelConfig(input=input, net=ConformerConfig(embed_dim=16, depth=1, num_heads=2)))
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.randn(8, model.sample_rate, generator=generator, requires_grad=True)
+    token = 5
+    first, past = (t * input.patch_size[1] for t in (token, token + 1))
+    model.frontend(audio)[..., first:past].square().sum().backward()
+    weight = audio.grad.square().sum(0)
+    samples = torch.arange(model.sample_rate)
+    centre = (weight * samples).sum() / weight.sum() / model.sample_rate
+    assert centre == pytest.approx(model.centres(8)[token].item(), abs=0.001)
+    assert model.timestamps(8)[token] < centre < model.timestamps(8)[token + 1]

@@ -5,8 +5,9 @@ yields several. Messages are JSON and raw bytes over pipes, and never pickles. A
 :mod:`pentatonic.errors` is raised again in this process; anything else ends the child, and a later request starts it
 again.
 
-A child works in an empty folder of its own, and its module search path is the one of this process without the current
-folder: files that lie where the user works are never imported. Loading this module imports neither torch nor numpy.
+A child works in an empty folder of its own, which a later run removes if this process is killed. Its module search path
+is the one of this process without the current folder: files that lie where the user works are never imported. Loading
+this module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from pentatonic import errors
 from pentatonic.errors import InputError, PentatonicError, UsageError, restore_error
+from pentatonic.leftovers import owner, remove_leftovers
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 # Set in every child.
 _CHILD = "PENTATONIC_CHILD"
+_FOLDER = "pentatonic-child-"
 _MOST_SAID = 200
 # Time that a process may take to end.
 _END_S = 5.0
@@ -234,14 +242,53 @@ def safe_path() -> Iterator[None]:
             os.environ[_SAFE_PATH] = before
 
 
+@contextmanager
+def process_pool(workers: int | None = None) -> Iterator[Executor]:
+    """Run functions of trusted code in other processes, which ignore modules that lie in the working folder.
+
+    For tools and benchmarks: arguments and results are pickled, and nothing limits time or memory. Library code takes a
+    :class:`ChildPool`. The processes are started anew, not forked, so each imports the module of its function. Ctrl-C
+    is left to this process: calls that wait are cancelled, and those at work are awaited.
+
+    Args:
+        workers: Number of processes; None: one per core.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with safe_path():
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=ignore_interrupts)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def python_environment(*places: Path) -> dict[str, str]:
+    """Environment for ``[sys.executable, "-P", …]``: nothing is imported from the folder where the user works.
+
+    Args:
+        places: Folders to import from, before those of this process; such as that of a script and its modules.
+    """
+    try:
+        here = os.path.realpath(".")
+    except OSError:  # the folder was removed
+        here = ""
+    # A relative entry stands for a place in the current folder.
+    own = [entry for entry in sys.path if Path(entry).is_absolute() and os.path.realpath(entry) != here]
+    return os.environ | {_SAFE_PATH: "1", "PYTHONPATH": os.pathsep.join([*map(str, places), *own])}
+
+
 class _Running:
     """One started process, with its pipes, its working folder and its standard error."""
 
     def __init__(self, function: str, memory_bytes: int | None) -> None:
-        self._late = threading.Event()
+        self._watchdog = _Watchdog(self._kill)
         self._lock = threading.Lock()
         self._reaped = False
-        self._folder = tempfile.TemporaryDirectory(prefix="pentatonic-child-", ignore_cleanup_errors=True)
+        remove_leftovers(Path(tempfile.gettempdir()), _FOLDER)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{owner()}-", ignore_cleanup_errors=True)
         self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [
@@ -252,14 +299,14 @@ class _Running:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             cwd=self._folder.name,
-            env=_environment(),
+            env=python_environment() | {_CHILD: "1"},
             start_new_session=True,
         )
 
     def send(self, request: Message, seconds: float) -> None:
         """Write a request."""
         assert self.process.stdin is not None
-        with self._time_limit(seconds):
+        with self._watchdog.time_limit(seconds):
             try:
                 _write(self.process.stdin, {"value": request.value, "seconds": seconds}, request.data)
             except OSError:
@@ -268,7 +315,7 @@ class _Running:
     def receive(self, seconds: float) -> Message | None:
         """Return the next answer; None after the last one."""
         assert self.process.stdout is not None
-        with self._time_limit(seconds):
+        with self._watchdog.time_limit(seconds):
             try:
                 header, data = _read(self.process.stdout)
             except (EOFError, OSError, ValueError):
@@ -284,6 +331,7 @@ class _Running:
 
     def end(self) -> None:
         """Kill the process and all that it started, and clean up."""
+        self._watchdog.stop()
         self._kill()
         with self._lock:
             self.process.wait()
@@ -304,19 +352,6 @@ class _Running:
             else:
                 self.process.kill()
 
-    @contextmanager
-    def _time_limit(self, seconds: float) -> Iterator[None]:
-        def expire() -> None:
-            self._late.set()
-            self._kill()
-
-        guard = threading.Timer(seconds, expire)
-        guard.start()
-        try:
-            yield
-        finally:
-            guard.cancel()
-
     def _failure(self, seconds: float) -> ChildFailure:
         """Say why the process does not answer any more."""
         with suppress(subprocess.TimeoutExpired):  # it closed its pipes, and may be about to end
@@ -325,7 +360,7 @@ class _Running:
         status = self.process.wait()
         with self._lock:
             self._reaped = True
-        if self._late.is_set():
+        if self._watchdog.expired:
             return ChildFailure(f"was stopped after {seconds:g} s", timed_out=True)
         try:
             self._stderr.seek(0)
@@ -335,6 +370,58 @@ class _Running:
         return ChildFailure(": ".join((_end(status), *(line[:_MOST_SAID] for line in lines[-1:]))))
 
 
+class _Watchdog:
+    """Calls a function when a piece of work takes too long; one thread for any number of pieces, one at a time.
+
+    Args:
+        expire: What to call.
+    """
+
+    def __init__(self, expire: Callable[[], None]) -> None:
+        self.expired = False
+        self._expire = expire
+        self._deadline_s = math.inf
+        self._changed = threading.Condition()
+        self._wakes_s = math.inf
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @contextmanager
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Watch over the block."""
+        with self._changed:
+            self._deadline_s = time.monotonic() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="time limit", daemon=True)
+                self._thread.start()
+            elif self._deadline_s < self._wakes_s:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._deadline_s = math.inf
+
+    def stop(self) -> None:
+        """Watch no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._stopped:
+                now_s = time.monotonic()
+                if now_s >= self._deadline_s:
+                    self.expired = True
+                    self._expire()
+                    return
+                # A deadline that was met meanwhile does not shorten the sleep: the next one is seldom earlier.
+                if self._deadline_s < math.inf or self._wakes_s <= now_s:
+                    self._wakes_s = self._deadline_s
+                self._changed.wait(min(self._wakes_s - now_s, threading.TIMEOUT_MAX))
+
+
 def _end(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
@@ -342,17 +429,6 @@ def _end(status: int) -> str:
         return f"crashed ({signal.Signals(-status).name})"
     except ValueError:
         return f"crashed (signal {-status})"
-
-
-def _environment() -> dict[str, str]:
-    """Environment of a child: the search path of this process, without the current folder."""
-    try:
-        here = os.path.realpath(".")
-    except OSError:  # the folder was removed
-        here = ""
-    # A relative entry stands for a place in the current folder.
-    places = [entry for entry in sys.path if Path(entry).is_absolute() and os.path.realpath(entry) != here]
-    return os.environ | {_SAFE_PATH: "1", _CHILD: "1", "PYTHONPATH": os.pathsep.join(places)}
 
 
 # What follows is the protocol, and the side of the child.

@@ -1,7 +1,8 @@
 """What every command line shares: exit codes, JSON output, progress, batch reports and provenance.
 
-Exit codes: 0 all well, 1 failure, 2 wrong usage, 3 some inputs failed (each is named), 130 interrupted.
-Results go to standard output, messages about the work to standard error. Importing this module
+Exit codes: 0 all well, 1 failure, 2 wrong usage (also an output folder that cannot be written), 3 some inputs failed
+(each is named), 130 interrupted (the report says what is not done). A closed stream, or a pipe whose reader has gone,
+does not change them. Results go to standard output, messages about the work to standard error. Importing this module
 imports neither torch nor any other slow package, so that ``--help`` answers at once.
 """
 
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module, resources
 from importlib.resources.abc import Traversable
@@ -22,16 +23,19 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, MissingExtra, PentatonicError, RunFolderInUse, UsageError
 from pentatonic.interrupts import sigterm_as_interrupt
-from pentatonic.progress import ProgressBar, printable, progress
+from pentatonic.progress import ProgressBar, one_line, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
+from pentatonic.standard_streams import flush_results, make_lasting
 
 __all__ = [
     "BatchReport",
     "Device",
+    "Interrupted",
     "JsonFlag",
     "ModelSource",
     "Overrides",
@@ -41,10 +45,14 @@ __all__ = [
     "WeightType",
     "add_building_command",
     "check_inputs",
+    "check_output_folder",
     "emit_json",
     "experiments",
     "json_text",
     "make_app",
+    "make_output_folder",
+    "make_output_place",
+    "passed_over_text",
     "pick_device",
     "progress",
     "run",
@@ -57,12 +65,16 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _SAME_IN_ALL_RANKS = (UsageError, ConfigError, MissingExtra, RunFolderInUse)
 _HEAD_START_S = 5.0
+# Of a column of the table of failures.
+_WIDEST = 60
+_SUFFIXES_NAMED = 8
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 """Type of the ``--json`` option of a command: ``as_json: JsonFlag = False``."""
 
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto: a GPU if there is one.")
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(help="Where to compute; auto: a CUDA GPU if there is one; mps: an Apple GPU."),
 ]
 """Type of the ``--device`` option: ``device: Device = "auto"``; :func:`pick_device` reads it."""
 
@@ -90,6 +102,18 @@ class PartialFailure(PentatonicError):
     """Some inputs of a batch failed, the others were processed; command lines exit with status 3."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while a batch was at work; command lines print its report and exit with status 130.
+
+    Args:
+        report: What became of each input.
+    """
+
+    def __init__(self, report: BatchReport) -> None:
+        self.report = report
+        super().__init__()
+
+
 def make_app(name: str, help: str) -> typer.Typer:
     """Make the command line of one package, with plain help pages, ``-h`` and ``--version``.
 
@@ -101,6 +125,7 @@ def make_app(name: str, help: str) -> typer.Typer:
         The application, to which the package adds its commands; :func:`run` starts it.
     """
     app = typer.Typer(
+        cls=_Commands,
         name=name,
         no_args_is_help=True,
         add_completion=False,
@@ -126,12 +151,26 @@ def make_app(name: str, help: str) -> typer.Typer:
     return app
 
 
+class _Commands(TyperGroup):
+    """Commands that show what was done before an interrupt."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Interrupted):
+                interrupt.report.print_summary()
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
 def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     """Run a command line, and exit with the code of its outcome.
 
     An error raised on purpose, or by the operating system, is printed as one message without a traceback;
     with ``PENTATONIC_DEBUG=1`` the traceback is printed before it. Values of secret environment variables are not
     printed.
+
+    Output that cannot be delivered, because a stream is closed or its reader has gone, is dropped.
 
     Of the processes of a distributed run (environment variable ``RANK``), the first one alone prints results, help
     pages, and those errors that all of them meet, such as a wrong configuration.
@@ -143,11 +182,15 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always.
     """
+    make_lasting()
     if not _is_first_rank():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (open until the process ends)
     try:
         with sigterm_as_interrupt(), safe_path():  # also for pools and loaders that other libraries start
-            app(args)
+            try:
+                app(args)
+            finally:
+                flush_results()
     except PartialFailure as error:
         _fail(error, EXIT_PARTIAL)
     except UsageError as error:
@@ -191,18 +234,81 @@ def check_inputs(paths: Sequence[Path]) -> None:
         raise UsageError(f"no such file or folder: {', '.join(map(str, missing))}")
 
 
-def pick_device(name: str) -> str:
-    """Return the device for a value of ``--device``: ``cpu`` or ``cuda``.
+def check_output_folder(path: Path, option: str = "--out") -> None:
+    """Fail fast where a folder for outputs cannot be written; in all commands with the same status.
+
+    Args:
+        path: The folder; it need not exist.
+        option: What the user gave it with: ``--out``, or ``output=``.
 
     Raises:
-        UsageError: It is ``cuda``, and there is no usable GPU.
+        UsageError: It is not a folder, or cannot be made or written.
+    """
+    if reason := _why_not_writable(path):
+        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}")
+
+
+def make_output_folder(path: Path, option: str = "--out") -> None:
+    """Make a folder for outputs, after :func:`check_output_folder`.
+
+    Raises:
+        UsageError: As there.
+    """
+    check_output_folder(path, option)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}") from error
+
+
+def make_output_place(path: Path, option: str = "--out", kind: Literal["file", "folder"] = "file") -> None:
+    """Make the folder around a file, or around a folder that is written as a whole; fail fast where it is not writable.
+
+    Args:
+        path: What will be written.
+        option: As for :func:`check_output_folder`.
+        kind: What it will be.
+
+    Raises:
+        UsageError: There is something of another kind, or the folder around it cannot be made or written.
+    """
+    if os.path.lexists(path) and path.is_dir() != (kind == "folder"):
+        reason = f"it is a {'file' if kind == 'folder' else 'folder'}"
+    else:
+        reason = _why_not_writable(path.parent)
+    if reason:
+        raise UsageError(f"{_named(option, path)} is not a {kind} that can be written: {reason}")
+    make_output_folder(path.parent, option)
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Return why new files cannot be written into a folder, which may have to be made; or an empty text."""
+    place = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path())
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"no permission to write into {place}"
+
+
+def _named(option: str, path: Path) -> str:
+    return f"{option}{'' if option.endswith('=') else ' '}{path}"
+
+
+def pick_device(name: str) -> str:
+    """Return the device for a value of ``--device``: ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        UsageError: It is ``cuda`` or ``mps``, and there is no usable GPU of that kind.
     """
     import torch
 
-    usable = torch.cuda.is_available()
-    if name == "cuda" and not usable:
-        raise UsageError("--device is cuda, but there is no usable GPU; allowed here: auto, cpu")
-    return "cuda" if usable and name != "cpu" else "cpu"
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name in usable and not usable[name]:
+        allowed = ", ".join(["auto", "cpu", *(device for device, there in usable.items() if there)])
+        raise UsageError(f"--device is {name}, but there is no usable GPU for it; allowed here: {allowed}")
+    if name == "auto":
+        return "cuda" if usable["cuda"] else "cpu"
+    return name
 
 
 @contextmanager
@@ -277,11 +383,11 @@ def _first_comment(file: Traversable) -> str:
 
 
 def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
-    """Print a result to standard output: as JSON with ``as_json``, otherwise as lines."""
+    """Print a result to standard output: as JSON with ``as_json``, otherwise as lines without control characters."""
     if as_json:
         emit_json(result)
     else:
-        print("\n".join(lines()))
+        print("\n".join(map(one_line, lines())))
 
 
 def emit_json(obj: object) -> None:
@@ -327,12 +433,15 @@ class BatchReport:
     """Outcome of each input of a batch: a bad input does not stop the batch, and the report names it.
 
     Attributes:
-        entries: One mapping per input, in order: ``status`` (``done``, ``skipped`` or ``failed``), ``path``,
-            and for a failure ``error`` (the class) and ``reason``.
+        entries: One mapping per input, in order: ``status`` (``done``, ``skipped``, ``failed`` or, after an interrupt,
+            ``not done``), ``path``, and for a failure ``error`` (the class) and ``reason``. ``flags`` of a processed
+            input are texts that say what is unusual about it.
+        passed_over: Suffix -> number of files that a search of folders left out for it; those are not inputs.
     """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.passed_over: Mapping[str, int] = {}
 
     def done(self, path: str | Path, **info: object) -> None:
         """Record a processed input, with further fields such as its duration or output."""
@@ -349,9 +458,43 @@ class BatchReport:
         reason = hide_secrets(str(error)).removeprefix(f"{path}:").strip()
         self.entries.append({"status": "failed", "path": str(path), "error": name, "reason": reason or name})
 
+    def not_done(self, path: str | Path) -> None:
+        """Record an input that an interrupt has left."""
+        self.entries.append({"status": "not done", "path": str(path)})
+
+    @contextmanager
+    def interruptible(self, inputs: Iterable[str | Path], file: Path | None = None) -> Iterator[None]:
+        """Within the block, Ctrl-C leaves a report that is complete.
+
+        Args:
+            inputs: All inputs of the batch; those without an entry are then ``not done``.
+            file: Where the report is then written.
+
+        Raises:
+            Interrupted: In place of ``KeyboardInterrupt``, with this report.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            known = {entry["path"] for entry in self.entries}
+            for path in inputs:
+                if str(path) not in known:
+                    self.not_done(path)
+            if file is not None:
+                self.write(file)
+            raise Interrupted(self) from None
+
     def count(self, status: str) -> int:
         """Number of inputs with this status."""
         return sum(entry["status"] == status for entry in self.entries)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status -> number of inputs; ``not done`` only after an interrupt that left some."""
+        counts = {status: self.count(status) for status in ("done", "skipped", "failed", "not done")}
+        if not counts["not done"]:
+            del counts["not done"]
+        return counts
 
     @property
     def exit_code(self) -> int:
@@ -378,19 +521,46 @@ class BatchReport:
         """
         from pentatonic.checkpoint import atomic_file
 
-        counts = {status: self.count(status) for status in ("done", "skipped", "failed")}
         with atomic_file(Path(path)) as file:
-            file.write(f"{json_text({'counts': counts, 'inputs': self.entries})}\n".encode())
+            file.write(f"{json_text(self.document())}\n".encode())
+
+    def document(self) -> dict[str, object]:
+        """Return the report as JSON values: ``counts``, ``passed_over`` and ``inputs``."""
+        return {"counts": self.counts, "passed_over": dict(self.passed_over), "inputs": self.entries}
 
     def print_summary(self) -> None:
-        """Print a table of the failed inputs and their reasons to standard error, then the counts."""
+        """Print a table of the failed and the flagged inputs to standard error, then the counts."""
         rows = [
-            (printable(entry["path"]), entry["error"], printable(entry["reason"].replace("\n", " ")))
+            (one_line(entry["path"]), entry["error"], one_line(entry["reason"].replace("\n", " ")))
             for entry in self.entries
             if entry["status"] == "failed"
         ]
-        path_width, error_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+        # A longer path moves its own row to the right, and not all rows.
+        widths = [max((len(row[i]) for row in rows if len(row[i]) <= _WIDEST), default=0) for i in (0, 1)]
         for path, error, reason in rows:
-            print(f"failed  {path:<{path_width}}  {error:<{error_width}}  {reason}", file=sys.stderr)
-        counts = (f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
-        print(", ".join(counts), file=sys.stderr)
+            print(f"failed  {path:<{widths[0]}}  {error:<{widths[1]}}  {reason}", file=sys.stderr)
+        for entry in self.entries:
+            if flags := entry.get("flags"):
+                print(f"flagged  {one_line(entry['path'])}  {', '.join(flags)}", file=sys.stderr)
+        if self.passed_over:
+            print(passed_over_text(self.passed_over), file=sys.stderr)
+        print(", ".join(f"{count} {status}" for status, count in self.counts.items()), file=sys.stderr)
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Say how many files were passed over, such as ``12 files passed over for their suffix: 9 .txt, 3 without one``.
+
+    Args:
+        passed_over: As in :class:`BatchReport`, with at least one suffix. The first eight are named.
+    """
+    n_files = sum(passed_over.values())
+    parts = [f"{n} {printable(suffix) or 'without one'}" for suffix, n in passed_over.items()]
+    named, rest = parts[:_SUFFIXES_NAMED], n_files - sum(list(passed_over.values())[:_SUFFIXES_NAMED])
+    if rest:
+        named.append(f"{rest} others")
+    files = (
+        "1 file passed over for its suffix"
+        if n_files == 1
+        else f"{n_files} files passed over for their suffix"
+    )
+    return f"{files}: {', '.join(named)}"

@@ -3,25 +3,26 @@
 The work has three stages, which are plain functions: ``read(source)`` gives an item, ``compute(items)`` gives a result
 for each item, and ``write(result, target)`` writes one and returns what the report says about it. They share nothing
 but these values, so another driver may call them from other threads or on other machines; :func:`run_files` is the
-driver for one process. Loading this module does not import torch.
+driver for one process, in which the stages overlap. Loading this module does not import torch.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, json_text, progress
 from pentatonic.errors import PentatonicError, UsageError
+from pentatonic.pipeline import overlapped, side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,28 +37,49 @@ About = Mapping[str, object]
 # Which inputs there are, and what their outputs are called
 
 
-def find_files(
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a search found.
+
+    Attributes:
+        files: Sorted paths without duplicates. What cannot be read is kept, so that a batch can report it: missing
+            paths, dangling links and folders without permission.
+        passed_over: Suffix in lower case, or ``""`` -> how many files of the folders were left out for it, the most
+            frequent one first.
+    """
+
+    files: list[Path]
+    passed_over: dict[str, int]
+
+
+def search_files(
     paths: Iterable[str | Path], suffixes: Collection[str], *, recursive: bool = True
-) -> list[Path]:
-    """Find files of some kinds among files and folders.
+) -> FoundFiles:
+    """Find files of some kinds among files and folders, and count the others.
 
     Args:
         paths: Files, which are kept whatever their suffix, and folders, which are searched. Links to folders are
-            followed, every folder is visited once, so loops of links end. Names that start with a dot are left out.
+            followed, every folder is visited once, so loops of links end. Names that start with a dot are left out,
+            and not counted.
         suffixes: What folders are searched for, in lower case, such as ``.wav``.
         recursive: Search folders inside folders.
-
-    Returns:
-        Sorted paths without duplicates. What cannot be read is kept, so that a batch can report it: missing paths,
-        dangling links and folders without permission.
     """
     found: set[Path] = set()
+    others: set[Path] = set()
     for path in map(Path, paths):
         if _is_folder(path):
-            found.update(_in_folder(path, suffixes, recursive))
+            _search_folder(path, suffixes, recursive, found, others)
         else:
             found.add(path)
-    return sorted(found)
+    counts = Counter(path.suffix.lower() for path in others - found)
+    return FoundFiles(sorted(found), dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
+
+
+def find_files(
+    paths: Iterable[str | Path], suffixes: Collection[str], *, recursive: bool = True
+) -> list[Path]:
+    """Return the files that :func:`search_files` finds."""
+    return search_files(paths, suffixes, recursive=recursive).files
 
 
 def _is_folder(path: Path) -> bool:
@@ -67,10 +89,11 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _in_folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iterator[Path]:
-    unreadable: list[Path] = []
+def _search_folder(
+    folder: Path, suffixes: Collection[str], recursive: bool, found: set[Path], others: set[Path]
+) -> None:
     visited: set[tuple[int, int]] = set()
-    walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)), followlinks=True)
+    walk = os.walk(folder, onerror=lambda error: found.add(Path(error.filename)), followlinks=True)
     for root, folders, names in walk:
         status = Path(root).stat()
         identity = (status.st_dev, status.st_ino)
@@ -80,9 +103,9 @@ def _in_folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iter
         visited.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(root, name)
-    yield from unreadable
+            if not name.startswith("."):
+                kept = Path(name).suffix.lower() in suffixes
+                (found if kept else others).add(Path(root, name))
 
 
 def mirrored(paths: Sequence[str | Path], files: Iterable[Path]) -> dict[Path, PurePosixPath]:
@@ -208,6 +231,29 @@ def write_json(path: Path, value: object) -> None:
 # The driver
 
 
+class OutputError(PentatonicError):
+    """Outputs cannot be written, for instance because the disk is full: a run over a folder ends at the first one.
+
+    Args:
+        reason: What cannot be written, and why.
+        report: What became of the files before.
+    """
+
+    def __init__(self, reason: str, report: BatchReport | None = None) -> None:
+        self.report = report or BatchReport()
+        super().__init__(reason)
+
+
+# Of an error in any stage: what a batch needs is used up, and the next file would fail as well.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of an error in writing: the name of this output is to blame, and other outputs can be written.
+_OF_ONE_NAME = (
+    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
+_ERRORS = (PentatonicError, OSError)
+
+
 def run_files(
     targets: Mapping[Path, Path],
     read: Callable[[Path], Item],
@@ -216,70 +262,78 @@ def run_files(
     *,
     description: str,
     is_done: Callable[[Path, Path], bool] | None = None,
+    share: Callable[[Item], float] = lambda item: 1.0,
     workers: int = 1,
 ) -> BatchReport:
     """Make one output of each file. An error of one file is recorded, and does not affect the others.
 
+    With one worker the stages overlap: see :func:`pentatonic.pipeline.overlapped`.
+
     Args:
         targets: Source -> output; its folder is made.
         read: First stage.
-        compute: Second stage, for one item at a time.
+        compute: Second stage, for consecutive items of which the shares add up to 1 at most. It may be called again
+            for some of them.
         write: Last stage.
         description: What is being done, for the progress line.
         is_done: Says whether an output needs no work.
-        workers: Files at a time, each in a thread of its own. Only with one are the warnings of the stages caught, as
-            ``warnings`` of the report.
+        share: Which part of a batch an item takes; infinity: it is still being read while it is computed.
+        workers: Files at a time; with more than one, each goes through its stages in a thread of its own, alone.
 
     Returns:
         What became of each file, in the order of ``targets``.
+
+    Raises:
+        Interrupted: Ctrl-C; its report says which files are not done.
+        OutputError: Outputs cannot be written, or the disk is full.
     """
     report = BatchReport()
 
-    def process(source: Path, target: Path) -> About | None:
-        if is_done is not None and is_done(source, target):
-            return None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (result,) = compute([read(source)])
-        return write(result, target)
+    def read_what_is_not_done(source: Path) -> Item | None:
+        return None if is_done is not None and is_done(source, targets[source]) else read(source)
 
-    def caught(source: Path, target: Path) -> About | None:
-        with warnings.catch_warnings(record=True) as messages:
-            warnings.simplefilter("always")
-            about = process(source, target)
-        texts = [str(message.message).removeprefix(f"{source}: ") for message in messages]
-        return {**about, "warnings": texts} if about is not None and texts else about
+    def make_folder_and_write(result: Result, source: Path) -> About:
+        try:
+            targets[source].parent.mkdir(parents=True, exist_ok=True)
+            return write(result, targets[source])
+        except _ERRORS as error:
+            if _number(error) in (None, *_OF_ONE_NAME):
+                raise
+            raise _output_error(targets[source], error) from error
 
-    stages = caught if workers == 1 else process
-    with (
-        progress(len(targets), description) as bar,
-        closing(_outcomes(stages, targets, workers)) as outcomes,
-    ):
-        for source, outcome in outcomes:
+    stages = (read_what_is_not_done, compute, make_folder_and_write)
+    entries = (
+        overlapped(targets, *stages, share=share, errors=_ERRORS)
+        if workers == 1
+        else side_by_side(targets, *stages, workers=workers)
+    )
+    with report.interruptible(targets), progress(len(targets), description) as bar, closing(entries):
+        for entry in entries:
             try:
-                about = outcome()
-            except (PentatonicError, OSError) as error:
-                report.failed(source, error)
+                about = entry.outcome()
+            except OutputError as error:
+                raise OutputError(str(error), report) from error
+            except _ERRORS as error:
+                if _number(error) in _FULL:
+                    raise OutputError(str(_output_error(targets[entry.source], error)), report) from error
+                report.failed(entry.source, error)
             else:
                 if about is None:
-                    report.skipped(source)
+                    report.skipped(entry.source)
                 else:
-                    report.done(source, **{"output": targets[source], **about})
-            bar.advance(1, note=source.name)
+                    warned = [text.removeprefix(f"{entry.source}: ") for text in entry.warnings]
+                    more = {"warnings": warned} if warned else {}
+                    report.done(entry.source, **{"output": targets[entry.source], **about, **more})
+            bar.advance(1, note=entry.source.name)
     return report
 
 
-def _outcomes(
-    process: Callable[[Path, Path], About | None], targets: Mapping[Path, Path], workers: int
-) -> Generator[tuple[Path, Callable[[], About | None]], None, None]:
-    """Yield each source with a function that returns its outcome or raises its error."""
-    if workers == 1:
-        for source, target in targets.items():
-            yield source, lambda source=source, target=target: process(source, target)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        futures = {source: pool.submit(process, source, target) for source, target in targets.items()}
-        for source, future in futures.items():
-            yield source, future.result
-    finally:  # after an interrupt, files that wait are left, and nobody waits for those in work
-        pool.shutdown(wait=False, cancel_futures=True)
+def _number(error: Exception) -> int | None:
+    """Return the ``errno`` of the system's error behind an error, if there is one."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause.errno if isinstance(cause, OSError) else None
+
+
+def _output_error(target: Path, error: Exception) -> OutputError:
+    reason = f"cannot write {target}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    return OutputError(f"{reason}; what was written before stays, and the same command continues from there")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml  # comes with huggingface-hub
 
@@ -132,11 +132,13 @@ def _training_lines(training: Training, package: str) -> list[str]:
     rows = {"steps": f"{training.step:,}"}
     if "command" in run:
         rows["command"] = f"`{run['command']}`"
-    counts = (run.get("batch_size"), trainer.get("grad_accumulation", 1), run.get("world_size", 1))
-    if all(map(_is_count, counts)):
+    sizes = (run.get("batch_size"), trainer.get("grad_accumulation", 1), run.get("world_size", 1))
+    counts = [size for size in sizes if _is_count(size)]
+    if len(counts) == len(sizes):
         rows["items per step"] = str(math.prod(counts))
-    if "precision" in trainer:
-        rows["precision"] = str(trainer["precision"])
+    # Runs of earlier versions only say what was asked for.
+    if precision := run.get("precision", trainer.get("precision")):
+        rows["precision"] = str(precision)
     rows |= {key: f"{training.metrics[key]:.4g}" for key in _METRICS if key in training.metrics}
     if versions:
         rows["versions"] = ", ".join(
@@ -179,5 +181,5 @@ def _mapping(values: Any) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST

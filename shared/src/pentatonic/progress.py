@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overloa
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["ProgressBar", "printable", "progress"]
+__all__ = ["ProgressBar", "printable", "progress", "show_detail"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class ProgressBar(Generic[T]):
     """Without a terminal a line is printed at most this often, apart from the first and the last one."""
 
     _display: ClassVar[RichProgress | None] = None  # a terminal has one live display, which all bars share
+    _open: ClassVar[list[ProgressBar[Any]]] = []  # in the order in which they were opened
 
     def __init__(self, work: Iterable[T] | int | None, description: str, done: int = 0) -> None:
         self._items: Iterable[Any] | None = range(work) if isinstance(work, int) else work
@@ -49,13 +50,14 @@ class ProgressBar(Generic[T]):
 
     def __enter__(self) -> Self:
         self._started_s = self._printed_s = time.monotonic()
+        ProgressBar._open.append(self)
         if self._silent:
             return self
         if ProgressBar._display is None and (display := _terminal_display()) is not None:
             ProgressBar._display, self._owns_display = display, True
             display.start()
         if ProgressBar._display is not None:
-            text = printable(self.description)
+            text = one_line(self.description)
             self._task = ProgressBar._display.add_task(text, total=self.total, completed=self.done, note="")
         else:
             self._print_line("continued" if self.done else "started")
@@ -64,6 +66,7 @@ class ProgressBar(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ProgressBar._open.remove(self)
         display = ProgressBar._display
         if self._owns_display and display is not None:
             display.stop()
@@ -86,6 +89,15 @@ class ProgressBar(Generic[T]):
         self._note = note or self._note
         self._refresh()
 
+    def detail(self, note: str) -> None:
+        """Show how far the current step is, without counting it as done.
+
+        Args:
+            note: Text beside the bar, such as ``"song.wav: 120 s of audio"``.
+        """
+        self._note = note
+        self._refresh()
+
     def describe(self, description: str) -> None:
         """Change the description, for instance between the phases of one job."""
         self.description = description
@@ -103,7 +115,7 @@ class ProgressBar(Generic[T]):
         if self._silent:
             return
         if self._task is not None and ProgressBar._display is not None:
-            text, note = printable(self.description), printable(self._note)
+            text, note = one_line(self.description), one_line(self._note)
             ProgressBar._display.update(self._task, completed=self.done, description=text, note=note)
         elif time.monotonic() - self._printed_s >= self.PLAIN_INTERVAL_S:
             self._print_line()
@@ -115,7 +127,7 @@ class ProgressBar(Generic[T]):
             count += f" ({100 * self.done // self.total}%)"
         elapsed = "" if state in ("started", "continued") else f"{self._printed_s - self._started_s:.1f} s"
         parts = [part for part in (count, elapsed, self._note, state) if part]
-        print(printable(f"{self.description}: {', '.join(parts)}"), file=sys.stderr, flush=True)
+        print(one_line(f"{self.description}: {', '.join(parts)}"), file=sys.stderr, flush=True)
 
 
 @overload
@@ -137,6 +149,15 @@ def progress(work: Iterable[T] | int | None, description: str, *, done: int = 0)
     return ProgressBar(work, description, done)
 
 
+def show_detail(note: str) -> None:
+    """Call :meth:`ProgressBar.detail` of the bar that was opened last; without an open bar nothing happens.
+
+    For work that does not know the bar it is a step of, such as the reading of one file of a folder.
+    """
+    if ProgressBar._open:
+        ProgressBar._open[-1].detail(note)
+
+
 def printable(text: str) -> str:
     r"""Escape control characters, so that the name or a tag of an untrusted file cannot control the terminal.
 
@@ -147,6 +168,11 @@ def printable(text: str) -> str:
         The text with each other non-printing character as its Python escape, such as ``\x1b``.
     """
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    r"""Escape control characters as :func:`printable` does, and line feeds too, as ``\n``."""
+    return printable(text).replace("\n", "\\n")
 
 
 def _terminal_display() -> RichProgress | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
+import re
 import signal
 import socket
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pentatonic.errors import UsageError
+from pentatonic.leftovers import owner, remove_leftovers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -115,6 +117,8 @@ def finite(name: str, value: object, low: float, high: float) -> float:
 def serving(prefix: str) -> Iterator[Path]:
     """Give a server a folder for uploads, which is removed however the server ends, also by SIGTERM.
 
+    That of a server that was killed is removed by the next one.
+
     Within the block SIGTERM is a ``KeyboardInterrupt``, as Ctrl-C is: the program ends with status 130.
 
     Args:
@@ -127,7 +131,9 @@ def serving(prefix: str) -> Iterator[Path]:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, end) if in_main else None
     try:
-        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        remove_leftovers(Path(tempfile.gettempdir()), re.escape(prefix))
+        name = f"{prefix}{owner()}-"
+        with tempfile.TemporaryDirectory(prefix=name, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     finally:
         if in_main:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from pentatonic.cli import (
     check_inputs,
     experiments,
     make_app,
+    make_output_folder,
+    make_output_place,
     pick_device,
     run,
     show,
@@ -112,9 +113,9 @@ def generate(
     if max_seconds is not None and not 0 < max_seconds < math.inf:
         raise UsageError(f"--max-seconds is {max_seconds}; allowed: a finite number above 0")
     starts = _prompts(model, (period, composer, instrumentation), prompt_file, continue_file, bars)
-    _make_folder(out)
+    make_output_folder(out)
     if page is not None:
-        _make_place(page, "--page")
+        make_output_place(page, "--page")
     from notagen.generation.decoding import Limits, Request
     from notagen.generation.piece_folder import write_pieces
     from notagen.generation.sampling import Sampling
@@ -163,7 +164,7 @@ def infill(
     if bars is None and voices is None:
         raise UsageError("nothing to rewrite; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
-    _make_place(out, "--out")
+    make_output_place(out, "--out")
     from notagen.files.reading import read_piece
     from notagen.generation.infilling import infill as rewrite
     from notagen.generation.sampling import Sampling
@@ -201,7 +202,7 @@ def convert(
     """Convert scores."""
     check_inputs(sources)
     check_formats([to], "--to")
-    _make_folder(out)
+    make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
     report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
@@ -228,7 +229,7 @@ def validate(
     if repair != (out is not None):
         raise UsageError("--repair and --out go together")
     if out is not None:
-        _make_folder(out)
+        make_output_folder(out)
     from notagen.files.check import check_files
 
     results, report = check_files(inputs, out)
@@ -277,6 +278,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
+    make_output_place(out, kind="folder")
     import torch
 
     from notagen.export import export as write_export
@@ -402,26 +404,6 @@ def _format_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     check_formats(names, "--formats")
     return list(dict.fromkeys(names))
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder ``--out``; fail fast where it cannot be written."""
-    if not _is_writable(path):
-        raise UsageError(f"--out {path} is not a folder that can be written")
-
-
-def _make_place(path: Path, option: str) -> None:
-    """Make the folder of a file to write."""
-    if path.is_dir() or not _is_writable(path.parent):
-        raise UsageError(f"{option} {path} is not a file that can be written")
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _bar_range(text: str) -> range:

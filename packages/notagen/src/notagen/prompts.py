@@ -68,9 +68,8 @@ def model_prompts(model: str | Path) -> tuple[Prompt, ...]:
         ConfigError: ``prompts.json`` cannot be read, or is not a table of periods, composers and instrumentations.
     """
     path = local_path(Path(str(files("notagen"))) / "checkpoints" / model) or local_path(model)
-    if path is not None:
-        table = (path.parent if path.is_file() else model_directory(path)) / PROMPTS_FILE
-    if path is not None and table.is_file():
+    folder = None if path is None else path.parent if path.is_file() else model_directory(path)
+    if folder is not None and (table := folder / PROMPTS_FILE).is_file():
         try:
             return _combinations(read_json(table, max_bytes=_MAX_TABLE_BYTES))
         except (TypeError, AttributeError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from omar_rq.files.batches import DEFAULT_BATCH
 from pentatonic.cli import (
     BatchReport,
     Device,
@@ -18,9 +19,11 @@ from pentatonic.cli import (
     WeightType,
     add_building_command,
     check_inputs,
+    check_output_folder,
     emit_json,
     experiments,
     make_app,
+    make_output_place,
     pick_device,
     run,
     show,
@@ -28,6 +31,7 @@ from pentatonic.cli import (
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
+    from omar_rq.files.reading import ReadOptions
     from omar_rq.model import OmarRQ
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
@@ -38,6 +42,14 @@ _MOST_LAYERS = 1000  # of a range; no model has as many
 Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+EncodecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encodec",
+        metavar="DIR_OR_ID",
+        help="EnCodec model in place of the one that the model names: a directory, or owner/name@revision.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")
 ]
@@ -46,12 +58,27 @@ Lenient = Annotated[
     typer.Option("--lenient", help="Use the part before the damage of a damaged file; the report says so."),
 ]
 
+Start = Annotated[float, typer.Option(help="Start at this second of each file.")]
+Duration = Annotated[
+    float | None, typer.Option(help="Read at most this many seconds of each file.", show_default="all")
+]
+NonFinite = Annotated[
+    Literal["raise", "zero"],
+    typer.Option("--nonfinite", help="NaN and infinite samples: refuse the file, or set them to 0."),
+]
+MaxDuration = Annotated[
+    float, typer.Option(help="Refuse files longer than this many seconds, also for a part of them.")
+]
+MaxChannels = Annotated[int, typer.Option(help="Refuse files with more channels.")]
+_MAX_DURATION_S, _MAX_CHANNELS = 6 * 3600.0, 64  # as in AudioLimits, which imports torch
+
 
 @app.command()
 def embed(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    encodec: EncodecOption = None,
     layers: Annotated[
         str,
         typer.Option(help="Block indices and ranges such as 3,5 or 1-3, negative ones from the end, or all."),
@@ -64,12 +91,23 @@ def embed(
     ] = "none",
     context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
     device: Device = "auto",
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Number type of the computation.")] = "fp32",
+    dtype: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="Number type of the computation; auto: bf16 where the hardware has it."),
+    ] = "fp32",
     store: Annotated[
         Literal["float32", "float16"], typer.Option(help="Number type of the results.")
     ] = "float32",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Most short files that go through the model together.")
+    ] = DEFAULT_BATCH,
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Embed audio files of any length, one .npz each; continue a stopped run.
@@ -77,12 +115,14 @@ def embed(
     Exit status 3: some files could not be read; report.json and the table name each one.
     """
     check_inputs(inputs)
+    check_output_folder(out)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
-    loaded = _load(model, device, dtype)
+    loaded = _load(model, device, dtype, encodec=encodec)
     try:
         report = embed_folder(
             loaded,
@@ -94,8 +134,10 @@ def embed(
             store=store,
             format=format,
             strict=not lenient,
+            reading=reading,
             overwrite=overwrite,
             model_name=model,
+            batch=batch,
         )
     except LayerIndexError as error:
         raise UsageError(f"--layers: {error}") from error
@@ -107,17 +149,33 @@ def tokenize(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    encodec: EncodecOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
     check_inputs(inputs)
+    check_output_folder(out)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import tokenize_folder
 
-    loaded = _load(model, device, "fp32", quantization_targets=True)
-    report = tokenize_folder(loaded, inputs, out, strict=not lenient, overwrite=overwrite, model_name=model)
+    loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
+    report = tokenize_folder(
+        loaded,
+        inputs,
+        out,
+        strict=not lenient,
+        reading=reading,
+        overwrite=overwrite,
+        model_name=model,
+    )
     _finish(report, as_json)
 
 
@@ -156,6 +214,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
+    make_output_place(out, kind="folder")
     import torch
 
     from omar_rq.export import export as write_export
@@ -172,6 +231,8 @@ def convert(
     directory: Annotated[Path, typer.Argument(help="A model directory in either format.")], out: OutFolder
 ) -> None:
     """Convert a model directory: the original's format into ours, ours into the original's."""
+    check_inputs([directory])
+    make_output_place(out, kind="folder")
     from omar_rq.export import write_model
     from omar_rq.weights import load_directory
 
@@ -185,18 +246,24 @@ def demo(
     inputs: Inputs,
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = _MAX_DURATION_S,
+    max_channels: MaxChannels = _MAX_CHANNELS,
 ) -> None:
     """Write a page with players and plots of the embeddings of some recordings.
 
     Exit status 3: some files could not be read; the page shows the others.
     """
     check_inputs(inputs)
+    check_output_folder(out)
+    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.demo import write_demo
 
-    page, report = write_demo(model, inputs, out)
+    page, report = write_demo(model, inputs, out, reading)
     print(page)
-    if report.count("failed"):
-        report.print_summary()
+    report.print_summary()
     report.raise_for_failures()
 
 
@@ -233,15 +300,34 @@ add_building_command(
 )
 
 
-def _load(name: str, device: str, dtype: str, *, quantization_targets: bool = False) -> OmarRQ:
+def _load(
+    name: str, device: str, dtype: str, *, encodec: str | None = None, quantization_targets: bool = False
+) -> OmarRQ:
     import torch
 
     from omar_rq.weights import from_pretrained
+    from pentatonic.precision import resolve_precision
 
-    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    place = pick_device(device)
+    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(dtype, place)]
     return from_pretrained(
-        name, device=pick_device(device), dtype=number_type, quantization_targets=quantization_targets
+        name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets
     )
+
+
+def _reading(
+    start: float,
+    duration: float | None,
+    nonfinite: Literal["raise", "zero"],
+    max_duration: float,
+    max_channels: int,
+) -> ReadOptions:
+    from omar_rq.files.reading import ReadOptions
+
+    try:
+        return ReadOptions(start, duration, nonfinite, max_duration, max_channels)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def _layer_numbers(text: str) -> list[int]:
@@ -272,8 +358,7 @@ def _context_s(text: str) -> float | None:
 def _finish(report: BatchReport, as_json: bool) -> None:
     report.print_summary()
     if as_json:
-        counts = {status: report.count(status) for status in ("done", "skipped", "failed")}
-        emit_json({"counts": counts, "inputs": report.entries})
+        emit_json(report.document())
     report.raise_for_failures()
 
 

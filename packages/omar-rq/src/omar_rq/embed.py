@@ -8,30 +8,44 @@ Shape legend: L layers, N tokens, C width, K token streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from omar_rq.files.npz_folder import NpzContent, is_made_by, npz_targets, write_content
+from omar_rq.files.batches import DEFAULT_BATCH
+from omar_rq.files.npz_folder import NpzContent, find_audio, is_made_by, npz_targets, write_content
 from omar_rq.files.parquet_table import import_pyarrow, write_parquet
+from omar_rq.files.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
 from omar_rq.files.stages import (
     AudioItem,
     EmbeddingOptions,
     Pool,
     Store,
-    Stream,
+    audio_share,
     check_choice,
     compute_embeddings,
     compute_tokens,
+    decode_ahead,
     read_audio,
 )
 from omar_rq.model import OmarRQ
 from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
-from pentatonic.cli import BatchReport, run_manifest
-from pentatonic.errors import ConfigError
-from pentatonic.folder_run import REPORT_FILE, RUN_FILE, claim_folder, made_from, run_files, write_json
+from pentatonic.cli import BatchReport, Interrupted, run_manifest
+from pentatonic.errors import CheckpointError, ConfigError
+from pentatonic.folder_run import (
+    REPORT_FILE,
+    RUN_FILE,
+    OutputError,
+    claim_folder,
+    made_from,
+    run_files,
+    write_json,
+)
+from pentatonic.precision import number_type_name
 
 Format = Literal["npz", "parquet"]
 
@@ -48,16 +62,19 @@ def embed_file(
     pool: Pool = "none",
     store: Store = "float32",
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     model_name: str = "",
     made_by: str = "",
     stream: Stream = audio.stream,
 ) -> dict[str, Any]:
     """Embed one audio file of any length, with memory that does not grow with it.
 
-    The ``.npz`` holds ``embeddings`` ``(L, N, C)``, or ``(L, C)`` with ``pool="mean"``; ``times_s`` ``(N,)`` float64,
-    where each token starts (not with a pool); ``layers`` ``(L,)``, ascending; and the scalars
+    The ``.npz`` holds ``embeddings`` ``(L, N, C)``, or ``(L, C)`` with ``pool="mean"``; ``times_s`` and ``centres_s``,
+    each ``(N,)`` float64 (not with a pool), where each token starts and the centre of the audio that it is made of, as
+    :meth:`OmarRQ.timestamps` and :meth:`OmarRQ.centres`; ``layers`` ``(L,)``, ascending; and the scalars
     ``embedding_rate_hz`` (tokens per second; also as ``eps``, the original's name), ``sample_rate`` (of the model),
-    ``duration_s``, ``model`` and ``made_by``.
+    ``start_s`` and ``duration_s`` of what was read, ``model`` and ``made_by``. All times are places in the file: with a
+    start at 30 s, ``times_s`` begins with 30.
 
     Args:
         model: The model, in evaluation mode.
@@ -68,12 +85,14 @@ def embed_file(
         pool: ``"mean"``: the mean over all tokens.
         store: Type of the stored numbers.
         strict: Damaged audio is an error; else what precedes the damage is embedded, with a ``UserWarning``.
+        reading: Which part of the file is read, and up to which limits.
         model_name: Stored as ``model``.
         made_by: Stored as ``made_by``.
         stream: Reads the audio; that of a :class:`pentatonic.audio.DecodingProcess` survives crashes of decoders.
 
     Returns:
-        ``tokens``, N, and ``duration_s``.
+        ``tokens``, N, ``duration_s``, and ``flags`` where the signal is unusual, see
+        :attr:`omar_rq.files.reading.MeasuredBlocks.flags`.
 
     Raises:
         UsageError: An option has a value that is not allowed.
@@ -83,7 +102,9 @@ def embed_file(
         CheckpointError: The file cannot be written.
     """
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
-    item = AudioItem(Path(path), made_by, stream(path, sample_rate=model.sample_rate, strict=strict))
+    blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
+    item = AudioItem(Path(path), made_by, blocks, reading.start_s)
+    item = decode_ahead(item, sample_rate=model.sample_rate, context_s=context_s, check=model.frontend.check)
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -99,8 +120,10 @@ def embed_folder(
     store: Store = "float32",
     format: Format = "npz",
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
     model_name: str = "",
+    batch: int = DEFAULT_BATCH,
 ) -> BatchReport:
     """Embed audio files and folders of them; each becomes a file as :func:`embed_file` writes it.
 
@@ -119,8 +142,11 @@ def embed_folder(
         format: ``"parquet"`` also joins all outputs into ``embeddings.parquet``, with the columns path, layer, token,
             time_s and embedding. The ``.npz`` files stay: a later run continues from them.
         strict: As :func:`embed_file`.
+        reading: As :func:`embed_file`.
         overwrite: Compute everything again, and allow a folder that was made with other settings.
         model_name: As :func:`embed_file`.
+        batch: Most files that go through the model together; fewer of long ones do. Results are equal for any number
+            up to float rounding.
 
     Returns:
         What became of each file.
@@ -129,30 +155,42 @@ def embed_folder(
         UsageError: There are no audio files, ``out`` was made with other settings, or an option is not allowed.
         LayerIndexError: A layer is out of range.
         MissingExtra: ``format="parquet"`` without ``omar-rq[parquet]``.
-        CheckpointError: ``out`` cannot be written.
+        CheckpointError: ``run.json``, ``report.json`` or the table cannot be written.
+        OutputError: An output cannot be written; ``report.json`` has the files before.
     """
     check_choice("format", format, Format)
     if format == "parquet":
         import_pyarrow()  # fail fast
-    options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
+    options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name, batch)
     settings = {
         "command": "embed",
         "model": fingerprint(model),
+        "dtype": number_type_name(model.embed.weight.dtype),
         "layers": options.layers,
         "context_s": context_s,
         "pool": pool,
         "store": store,
         "strict": strict,
+        **asdict(reading),
     }
     compute = partial(compute_embeddings, model=model, options=options, folder=Path(out))
     report = _run_folder(
-        model, paths, Path(out), settings, compute, overwrite=overwrite, description="embedding"
+        model,
+        paths,
+        Path(out),
+        settings,
+        reading,
+        compute,
+        decode=partial(decode_ahead, context_s=context_s, check=model.frontend.check),
+        batch=batch,
+        overwrite=overwrite,
+        description="embedding",
     )
     if format == "parquet":
         good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
         parts = {
             target.relative_to(out).as_posix().removesuffix(".npz"): target
-            for source, target in npz_targets(paths, Path(out)).items()
+            for source, target in npz_targets(paths, find_audio(paths).files, Path(out)).items()
             if str(source) in good
         }
         write_parquet(Path(out) / PARQUET_FILE, parts)
@@ -165,19 +203,21 @@ def tokenize_folder(
     out: str | Path,
     *,
     strict: bool = True,
+    reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
     model_name: str = "",
 ) -> BatchReport:
     """Tokenise audio files and folders of them; continues and reports as :func:`embed_folder`.
 
-    Each ``.npz`` holds ``tokens`` ``(N, K)`` int32, ``times_s`` ``(N,)``, ``codebook_sizes`` ``(K,)`` and the scalars
-    of :func:`embed_file`. A file is tokenised in one piece.
+    Each ``.npz`` holds ``tokens`` ``(N, K)`` int32, ``codebook_sizes`` ``(K,)``, and the times and scalars of
+    :func:`embed_file`. A file is tokenised in one piece.
 
     Args:
         model: A model with its tokenizer (``quantization_targets=True``).
         paths: As :func:`embed_folder`.
         out: As :func:`embed_folder`.
         strict: As :func:`embed_folder`.
+        reading: As :func:`embed_folder`.
         overwrite: As :func:`embed_folder`.
         model_name: As :func:`embed_folder`.
 
@@ -187,7 +227,8 @@ def tokenize_folder(
     Raises:
         ConfigError: The model has no tokenizer.
         UsageError: There are no audio files, or ``out`` was made with other settings.
-        CheckpointError: ``out`` cannot be written.
+        CheckpointError: ``run.json`` or ``report.json`` cannot be written.
+        OutputError: An output cannot be written; ``report.json`` has the files before.
     """
     tokenizer = model.tokenizer
     if tokenizer is None:
@@ -196,10 +237,19 @@ def tokenize_folder(
         "command": "tokenize",
         "model": folder_run.fingerprint(model.config.to_dict(), tokenizer.state_dict()),
         "strict": strict,
+        **asdict(reading),
     }
     compute = partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name)
     return _run_folder(
-        model, paths, Path(out), settings, compute, overwrite=overwrite, description="tokenizing"
+        model,
+        paths,
+        Path(out),
+        settings,
+        reading,
+        compute,
+        decode=partial(decode_ahead, context_s=None),
+        overwrite=overwrite,
+        description="tokenizing",
     )
 
 
@@ -208,13 +258,17 @@ def _run_folder(
     paths: Sequence[str | Path],
     out: Path,
     settings: Mapping[str, object],
+    reading: ReadOptions,
     compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
     *,
+    decode: Callable[..., AudioItem],
+    batch: int = 1,
     overwrite: bool,
     description: str,
 ) -> BatchReport:
     """Make one ``.npz`` per audio file, with ``run.json`` before and ``report.json`` after the work."""
-    targets = npz_targets(paths, out)
+    found = find_audio(paths)
+    targets = npz_targets(paths, found.files, out)
     advice = "choose another folder, or overwrite it"
     claim_folder(out / RUN_FILE, settings, advice=advice, overwrite=overwrite)
     write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
@@ -223,20 +277,34 @@ def _run_folder(
         return is_made_by(target, made_from(settings, source))
 
     with audio.DecodingProcess() as decoder:
-        report = run_files(
-            targets,
-            partial(
-                read_audio,
+
+        def read(source: Path) -> AudioItem:
+            opened = read_audio(
+                source,
                 stream=decoder.stream,
                 sample_rate=model.sample_rate,
                 strict=bool(settings["strict"]),
                 settings=settings,
-            ),
-            compute,
-            write_content,
-            description=description,
-            is_done=None if overwrite else is_done,
-        )
+                reading=reading,
+            )
+            return decode(opened, sample_rate=model.sample_rate)
+
+        try:
+            report = run_files(
+                targets,
+                read,
+                compute,
+                write_content,
+                description=description,
+                is_done=None if overwrite else is_done,
+                share=partial(audio_share, model=model, batch=batch),
+            )
+        except (Interrupted, OutputError) as error:
+            error.report.passed_over = found.passed_over
+            with suppress(CheckpointError):
+                error.report.write(out / REPORT_FILE)
+            raise
+    report.passed_over = found.passed_over
     report.write(out / REPORT_FILE)
     return report
 

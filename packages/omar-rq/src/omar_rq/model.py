@@ -119,8 +119,22 @@ class OmarRQ(nn.Module):
         return self.frontend.frames(n_samples) // self.patch_size[1]
 
     def timestamps(self, n_tokens: int) -> Tensor:
-        """Return where each token starts, in seconds: ``(n_tokens,)`` float64."""
+        """Return where each token starts, in seconds: ``(n_tokens,)`` float64.
+
+        For a mel or CQT model, that is the middle of the window of its first frame.
+        """
         return torch.arange(n_tokens, dtype=torch.float64) / self.embedding_rate_hz
+
+    def centres(self, n_tokens: int) -> Tensor:
+        """Return the centre of the audio that each token is made of, in seconds: ``(n_tokens,)`` float64.
+
+        A token is a patch of ``T_p`` consecutive frames; its centre is the mean of theirs. Frame ``t`` of a mel or CQT
+        front end is a window around the time ``t / frame_rate``, one of a waveform the sample at that time, and one
+        of EnCodec the audio from that time to the next frame. What the trunk adds from other tokens (all that
+        precede it, some that follow) is not counted.
+        """
+        first = (self.patch_size[1] - 1) / 2 + self.frontend.frame_centre
+        return self.timestamps(n_tokens) + first / self.config.input.frame_rate
 
     def encode(
         self, audio: Tensor, layers: int | Iterable[int] | None = None, lengths: Tensor | None = None

@@ -1,7 +1,8 @@
 """Audio files and signals: probe, load, stream, save, find and resample.
 
-WAV (also WAVEX, RF64 and W64), AIFF, AU, CAF, FLAC, Ogg Vorbis, Opus and MP3 are read by libsndfile; MP4/M4A, AAC,
-WebM/Matroska, WMA, WavPack and Monkey's Audio by FFmpeg, when the extra ``pentatonic[ffmpeg]`` is installed. The
+libsndfile reads WAV (also WAVEX, RF64 and W64), AIFF, AU, CAF, FLAC, Ogg Vorbis, Opus, MP3 (also MP1, MP2 and MP3 in
+WAV), VOC, NIST, IRCAM and others. With the extra ``pentatonic[ffmpeg]``, FFmpeg reads MP4/M4A, AAC, WebM/Matroska, WMA,
+WavPack, Monkey's Audio, TTA, AC-3, AMR, DSF, AVI, MPEG-TS and others, and encodings that libsndfile does not know. The
 format is detected from the content, never from the suffix. Every fault of a file is an
 :class:`~pentatonic.errors.AudioError` that names it.
 """

@@ -80,7 +80,10 @@ class Decoding:
             Blocks (C, n) float32 at :attr:`result_rate`, C = 1 when mono.
         """
         container, offset = probe(self.path, self.limits.max_bytes)
-        if fault := find_fault(self.path, container):
+        fault = find_fault(self.path, container)
+        if isinstance(fault, str):
+            self.warnings.append(fault)
+        elif fault is not None:
             self._tolerate(fault)
         with open_source(self.path, container, offset) as source:
             self.source_rate, self.source_channels = source.sample_rate, source.channels
@@ -89,6 +92,7 @@ class Decoding:
             if hold_all:
                 self._check_result(source, start, stop)
             yield from self._resampled(self._downmixed(self._decoded(source, start, stop)))
+            self.warnings += source.notes
         if self._n_nonfinite:
             self.warnings.append(f"{self._n_nonfinite} NaN or infinite samples were set to 0")
         # Decoders of lossy formats overshoot slightly; only peaks stored as floats get a warning.

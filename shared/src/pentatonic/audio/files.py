@@ -16,10 +16,18 @@ from pentatonic import folder_run
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import AudioError, CheckpointError, EmptyAudio, NonFiniteAudio, UsageError
 
-_PCM_SUFFIXES = (".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
-_CODED_SUFFIXES = (".flac", ".ogg", ".oga", ".opus", ".mp2", ".mp3")
-_FFMPEG_SUFFIXES = (".m4a", ".m4b", ".mp4", ".mov", ".aac", ".wma", ".webm", ".mka", ".mkv", ".wv", ".ape")
-AUDIO_SUFFIXES = frozenset((*_PCM_SUFFIXES, *_CODED_SUFFIXES, *_FFMPEG_SUFFIXES))
+_LIBSNDFILE_SUFFIXES = (
+    *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".flac", ".fla", ".ogg", ".oga", ".opus", ".mp1", ".mp2", ".mp3", ".mpa", ".mpga"),
+    *(".voc", ".nist", ".sph", ".ircam", ".avr", ".paf", ".pvf", ".8svx", ".16sv", ".svx", ".wve", ".xi"),
+)
+_FFMPEG_SUFFIXES = (
+    *(".m4a", ".m4b", ".m4r", ".m4v", ".mp4", ".mov", ".3gp", ".3g2", ".aac", ".adts", ".amr", ".awb"),
+    *(".wma", ".wmv", ".asf", ".webm", ".mka", ".mkv", ".avi", ".flv", ".rm", ".ra", ".rmvb", ".ogv", ".ogx"),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".ac3", ".eac3", ".ec3", ".dts", ".spx"),
+    *(".wv", ".ape", ".tta", ".tak", ".shn", ".mpc", ".dsf", ".dff"),
+)
+AUDIO_SUFFIXES = frozenset((*_LIBSNDFILE_SUFFIXES, *_FFMPEG_SUFFIXES))
 """Suffixes (lower case) by which :func:`find_files` recognises audio files inside folders."""
 
 _WRITTEN_FORMATS = {

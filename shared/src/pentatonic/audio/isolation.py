@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pentatonic.audio.decoding import NonFinite
+from pentatonic.audio.limits import AudioLimits
 from pentatonic.audio.reading import stream
 from pentatonic.child_process import ChildFailure, ChildProcess, ClosedAtEnd, Message
 from pentatonic.errors import AudioError, CorruptAudio
 
 # A block takes a decoder milliseconds; a file that keeps it busy for this long does so on purpose.
 BLOCK_LIMIT_S = 120.0
+# Files are decoded in blocks of a few MB; one that makes a decoder allocate this much does so on purpose.
+MEMORY_LIMIT_BYTES = 4 * 2**30
+_DEFAULT_LIMITS = AudioLimits()
 
 
 class DecodingProcess(ClosedAtEnd):
@@ -27,10 +34,13 @@ class DecodingProcess(ClosedAtEnd):
 
     Args:
         block_limit_s: Seconds that one block may take before the decoder is stopped.
+        memory_bytes: Memory that the decoder may allocate, where the system can limit it.
     """
 
-    def __init__(self, *, block_limit_s: float = BLOCK_LIMIT_S) -> None:
-        self._child = ChildProcess(f"{__name__}:decode", seconds=block_limit_s)
+    def __init__(
+        self, *, block_limit_s: float = BLOCK_LIMIT_S, memory_bytes: int = MEMORY_LIMIT_BYTES
+    ) -> None:
+        self._child = ChildProcess(f"{__name__}:decode", seconds=block_limit_s, memory_bytes=memory_bytes)
 
     @property
     def pid(self) -> int | None:
@@ -42,15 +52,26 @@ class DecodingProcess(ClosedAtEnd):
         self._child.close()
 
     def stream(
-        self, path: str | Path, *, sample_rate: int | None = None, strict: bool = True
+        self,
+        path: str | Path,
+        *,
+        sample_rate: int | None = None,
+        offset_s: float = 0.0,
+        duration_s: float | None = None,
+        strict: bool = True,
+        nonfinite: NonFinite = "raise",
+        limits: AudioLimits = _DEFAULT_LIMITS,
     ) -> Iterator[Tensor]:
         """Read an audio file as mono blocks; arguments, blocks, warnings and errors as :func:`pentatonic.audio.stream`.
 
         Raises:
-            CorruptAudio: Also where the decoder crashed, or took longer than ``block_limit_s`` for a block.
+            CorruptAudio: Also where the decoder crashed, needed too much memory, or took longer than ``block_limit_s``
+                for a block.
         """
         absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - the decoder works in another folder
-        request = Message({"path": absolute, "sample_rate": sample_rate, "strict": strict})
+        options = {"sample_rate": sample_rate, "offset_s": offset_s, "duration_s": duration_s}
+        options |= {"strict": strict, "nonfinite": nonfinite}
+        request = Message({"path": absolute, "options": options, "limits": asdict(limits)})
         n_samples = 0
         try:
             with closing(self._child.stream(request)) as answers:
@@ -69,17 +90,32 @@ class DecodingProcess(ClosedAtEnd):
 
 
 def decode(request: Message) -> Iterator[Message]:
-    """Decode one file in the decoder process.
+    """Decode one file in the decoder process, without what decoders print.
 
     Args:
-        request: Its ``value`` has the ``path``, and the options ``sample_rate`` and ``strict`` of
-            :func:`pentatonic.audio.stream`.
+        request: Its ``value`` has the ``path``, the ``options`` of :func:`pentatonic.audio.stream` and the fields of
+            its ``limits``.
 
     Yields:
         Blocks of float32 samples as ``data``, and at the end the warnings as ``value``, a list of texts.
     """
-    with warnings.catch_warnings(record=True) as caught:
+    with _silenced(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for block in stream(**request.value):
+        value = request.value
+        for block in stream(value["path"], limits=AudioLimits(**value["limits"]), **value["options"]):
             yield Message([], block.contiguous().numpy().tobytes())
     yield Message([str(warning.message) for warning in caught if warning.category is UserWarning])
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Discard what native code writes to standard error, such as the notes of libmpg123 on damage."""
+    sys.stderr.flush()
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

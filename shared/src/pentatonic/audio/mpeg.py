@@ -1,26 +1,32 @@
-"""Frame headers of MPEG audio (layers II and III), to find where a stream starts and how long it is.
+"""Frame headers of MPEG audio (layers I to III), to find where a stream starts and how long it is.
 
 A decoder takes the length from the length header (the "Xing" or "Info" frame), and without one extrapolates the size of
-the first frame to the whole file. With a variable bit rate that estimate can silently drop half of the music, so a
-stream without a length header is counted frame by frame here.
+the first frames to the whole file. With a variable bit rate that estimate can silently drop half of the music, and a
+length header may be wrong too, so frames are counted here.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame header), the Xing VBR header as LAME writes it.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
 _SEARCH_BYTES = 1 << 16
+_READ_BYTES = 1 << 20
 _CONFIRMING_FRAMES = 3
+LARGEST_FRAME = 2881
+"""Bytes of the largest layer II or III frame."""
+DECODER_DELAY = 529
+"""Samples by which the output of a layer III decoder lags; dropped with the delay of the encoder, if that is known."""
 
 # kbit/s by (MPEG-1, layer) and bit rate index - 1; index 0 (free format) and 15 are not usable.
 _LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _KBITS = {
+    (True, 1): tuple(range(32, 449, 32)),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (False, 2): _LOW,
     (False, 3): _LOW,
 }
@@ -34,7 +40,8 @@ class Frame:
     Attributes:
         n_bytes: Bytes from this header to the next.
         n_samples: Samples per channel.
-        layer: 2 or 3.
+        layer: 1, 2 or 3.
+        mpeg1: MPEG-1, and not one of the later versions with lower sample rates.
         family: The header bits that all frames of a stream share (version, layer, sample rate).
         xing_offset: Position of a length header, in bytes from the start of the frame.
     """
@@ -42,8 +49,26 @@ class Frame:
     n_bytes: int
     n_samples: int
     layer: int
+    mpeg1: bool
     family: int
     xing_offset: int
+
+
+@dataclass(frozen=True)
+class LengthHeader:
+    """A length header, in a frame of its own that is not music.
+
+    Attributes:
+        count_offset: Position of the number of frames, in bytes from the start of the stream.
+        n_frames: Number of frames as stated; 0 where it is not stated.
+        n_bytes: Bytes of the stream as stated; 0 where they are not stated.
+        delay: Samples at the start that a decoder drops.
+    """
+
+    count_offset: int
+    n_frames: int
+    n_bytes: int
+    delay: int
 
 
 @dataclass(frozen=True)
@@ -51,33 +76,42 @@ class MpegStream:
     """Position and length of an MPEG audio stream.
 
     Attributes:
-        offset: Position of the first frame in the file, in bytes.
-        n_samples: Samples per channel, counted frame by frame; None when a length header states the length.
-        n_bytes: Bytes from ``offset`` on: counted, or as the length header states; 0 when it does not state them.
+        first: Header of the first frame.
+        start: Position of the first frame that is music, in bytes.
+        stop: Position after the last whole frame, in bytes.
+        n_frames: Whole frames of music.
+        cut: The stream ends inside a frame, or before the number of bytes that the length header states.
+        changes: After ``stop`` go on frames of another version, layer or sample rate.
+        header: The length header, in front of ``start``, or None.
     """
 
-    offset: int
-    n_samples: int | None
-    n_bytes: int
+    first: Frame
+    start: int
+    stop: int
+    n_frames: int
+    cut: bool
+    changes: bool
+    header: LengthHeader | None
 
 
 def parse_header(header: bytes) -> Frame | None:
-    """The layer II or III frame that starts with these four bytes, or None when they are not a frame header."""
+    """The frame that starts with these four bytes, or None when they are not a frame header."""
     if len(header) < 4:
         return None
     word = int.from_bytes(header[:4], "big")
     version, layer = word >> 19 & 3, 4 - (word >> 17 & 3)  # version: 3 is MPEG-1, 2 MPEG-2, 0 MPEG-2.5
     bit_rate, rate = word >> 12 & 15, word >> 10 & 3
-    if word >> 21 != 0x7FF or version == 1 or layer not in (2, 3) or bit_rate in (0, 15) or rate == 3:
+    if word >> 21 != 0x7FF or version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
         return None
     mpeg1 = version == 3
     sample_rate = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    n_samples = 576 if layer == 3 and not mpeg1 else 1152
+    n_samples = {1: 384, 2: 1152, 3: 1152 if mpeg1 else 576}[layer]
+    slot = 4 if layer == 1 else 1  # a frame is a whole number of slots, in bytes
     padding = word >> 9 & 1
-    n_bytes = n_samples // 8 * 1000 * _KBITS[mpeg1, layer][bit_rate - 1] // sample_rate + padding
+    n_slots = n_samples // 8 * 1000 * _KBITS[mpeg1, layer][bit_rate - 1] // (slot * sample_rate) + padding
     mono = word >> 6 & 3 == 3
     side_info = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
-    return Frame(n_bytes, n_samples, layer, word & 0xFFFE0C00, 4 + side_info)
+    return Frame(slot * n_slots, n_samples, layer, mpeg1, word & 0xFFFE0C00, 4 + side_info)
 
 
 def skip_id3(file: BinaryIO) -> int:
@@ -97,7 +131,8 @@ def skip_id3(file: BinaryIO) -> int:
 def find_frame(file: BinaryIO, start: int, family: int | None = None) -> int | None:
     """The position of the first frame in the 64 KiB from ``start``, or None.
 
-    A frame counts when two more follow it, or when it is at ``start`` itself.
+    A frame counts when two more follow it, or when it is at ``start`` itself (but not in layer I, whose header may also
+    be the start of a text in UTF-16).
 
     Args:
         file: A buffered binary file.
@@ -109,9 +144,10 @@ def find_frame(file: BinaryIO, start: int, family: int | None = None) -> int | N
     at = data.find(b"\xff")
     while at >= 0:
         frame = parse_header(data[at : at + 4])
-        fits = frame is not None and family in (None, frame.family)
-        if fits and (at == 0 or _confirmed(file, start + at)):
-            return start + at
+        if frame is not None and family in (None, frame.family):
+            trusted = at == 0 and frame.layer != 1
+            if trusted or _confirmed(file, start + at):
+                return start + at
         at = data.find(b"\xff", at + 1)
     return None
 
@@ -127,45 +163,71 @@ def _confirmed(file: BinaryIO, position: int) -> bool:
     return True
 
 
-def scan(file: BinaryIO, offset: int) -> MpegStream:
-    """Read the length header of the stream whose first frame is at ``offset``, or count its frames."""
+def scan(file: BinaryIO, offset: int, stop: int) -> MpegStream | None:
+    """Read the length header of a stream, if it has one, and count its frames.
+
+    Args:
+        file: A buffered binary file.
+        offset: Position of the first frame, in bytes.
+        stop: Position after the last byte that may belong to the stream.
+
+    Returns:
+        The stream, or None when there is no frame at ``offset``.
+    """
     file.seek(offset)
     head = file.read(256)
     first = parse_header(head)
     if first is None:
-        return MpegStream(offset, None, 0)
-    xing = head[first.xing_offset : first.xing_offset + 16]
-    if len(xing) == 16 and xing[:4] in (b"Xing", b"Info"):
-        flags, _, n_bytes = struct.unpack(">III", xing[4:])
-        if flags & 1:
-            return MpegStream(offset, None, n_bytes if flags & 2 else 0)
-    n_samples, end = _count(file, offset, first.family)
-    return MpegStream(offset, n_samples, end - offset)
+        return None
+    header = _length_header(head, first)
+    start = offset + first.n_bytes if header else offset
+    n_frames, end, cut = _count(file, start, stop, first.family)
+    changes = not cut and _has_frames(file, end, stop)
+    cut = cut or (header is not None and stop < offset + header.n_bytes)
+    return MpegStream(first, start, end, n_frames, cut, changes, header)
 
 
-def _count(file: BinaryIO, offset: int, family: int) -> tuple[int, int]:
-    """Samples per channel, and the position after the last frame."""
-    total, position = 0, offset
-    while True:
-        file.seek(position)
-        frame = parse_header(file.read(4))
-        if frame is not None and frame.family == family:
-            total, position = total + frame.n_samples, position + frame.n_bytes
-            continue
-        found = find_frame(file, position + 1, family)
-        if found is None:
-            return total, position
-        position = found
+def _length_header(head: bytes, first: Frame) -> LengthHeader | None:
+    at = first.xing_offset
+    if first.layer != 3 or head[at : at + 4] not in (b"Xing", b"Info"):
+        return None
+    flags = int.from_bytes(head[at + 4 : at + 8], "big")
+    # Each of four fields is there when its flag is set: number of frames, of bytes, table of contents, quality.
+    sizes = [size if flags >> bit & 1 else 0 for bit, size in enumerate((4, 4, 100, 4))]
+    counts, lame = at + 8, at + 8 + sum(sizes)
+    n_frames = int.from_bytes(head[counts : counts + sizes[0]], "big")
+    n_bytes = int.from_bytes(head[counts + sizes[0] : counts + sum(sizes[:2])], "big")
+    delay = int.from_bytes(head[lame + 21 : lame + 23], "big") >> 4 if lame + 24 <= first.n_bytes else 0
+    return LengthHeader(counts, n_frames, n_bytes, DECODER_DELAY + delay)
 
 
-def normalised(file: BinaryIO, stream: MpegStream) -> bytes:
-    """The frames of a counted stream without the tags after them; for layer III with a length header before them."""
-    file.seek(stream.offset)
-    data = file.read(stream.n_bytes)
-    # At bit rate index 11 (112 to 192 kbit/s) a frame of any sample rate has room for the 12 bytes.
-    header = bytes((data[0], data[1] | 1, data[2] & 0x0F | 0xB0, data[3]))
-    frame = parse_header(header)
-    if stream.n_samples is None or frame is None or frame.layer == 2:
-        return data
-    xing = b"Xing" + struct.pack(">II", 1, stream.n_samples // frame.n_samples)
-    return (header + bytes(frame.xing_offset - 4) + xing).ljust(frame.n_bytes, b"\0") + data
+def _count(file: BinaryIO, start: int, stop: int, family: int) -> tuple[int, int, bool]:
+    """Whole frames, the position after the last one, and whether the stream ends inside another one."""
+    n_frames, position, end = 0, start, start
+    sizes: dict[bytes, int] = {}  # bytes of a frame by the three bytes of its header that decide them
+    data, at_data = b"", start
+    while position + 4 <= stop:
+        at = position - at_data
+        if not 0 <= at <= len(data) - 4:
+            file.seek(position)
+            data, at_data, at = file.read(_READ_BYTES), position, 0
+        size = sizes.get(data[at : at + 3])
+        if size is None:
+            frame = parse_header(data[at : at + 4])
+            if frame is None or frame.family != family:
+                found = find_frame(file, position + 1, family)
+                if found is None:
+                    break
+                position = found
+                continue
+            size = sizes[data[at : at + 3]] = frame.n_bytes
+        if position + size > stop:
+            return n_frames, end, True
+        n_frames, position = n_frames + 1, position + size
+        end = position
+    return n_frames, end, False
+
+
+def _has_frames(file: BinaryIO, position: int, stop: int) -> bool:
+    found = find_frame(file, position, None) if position < stop else None
+    return found is not None and _confirmed(file, found)

@@ -1,7 +1,7 @@
 """Integrity of Ogg files.
 
 Ogg decoders silently skip lost pages or replace them by silence, so every page is checked before decoding: pages must
-follow each other without gaps, their checksums must match, and the last one must end a stream.
+follow each other without gaps, and their checksums must match.
 
 Source: RFC 3533, section 6.
 """
@@ -19,7 +19,7 @@ _END_OF_STREAM = 4
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
+def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | str | None:
     """The first fault of an Ogg file, or None.
 
     Args:
@@ -27,7 +27,8 @@ def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
         file: The file, open for reading, at its first page.
 
     Returns:
-        TruncatedAudio when the file ends too early, CorruptAudio when a page is damaged or missing in between.
+        TruncatedAudio when the file ends inside a page, CorruptAudio when a page is damaged or missing in between; the
+        text of a warning when the last page does not end a stream, as where a recording was stopped.
     """
     position, ended = 0, False
     while True:
@@ -36,7 +37,7 @@ def find_fault(path: Path, file: BinaryIO) -> CorruptAudio | None:
             return None  # the end, or tags after the last page
         header += file.read(header[26]) if len(header) == _HEADER_BYTES else b""
         if not header:
-            return TruncatedAudio(path, f"ends at byte {position} without the page that ends the stream")
+            return f"ends at byte {position} without the page that ends the stream"
         if not header.startswith(b"OggS"[: len(header)]):
             return CorruptAudio(path, f"damaged: no Ogg page at byte {position}")
         body_bytes = sum(header[_HEADER_BYTES:])

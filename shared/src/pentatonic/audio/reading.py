@@ -68,8 +68,8 @@ class Audio:
 def info(path: str | Path, *, limits: AudioLimits = _DEFAULT_LIMITS) -> AudioInfo:
     """Read the header of an audio file.
 
-    Damage behind the header is not found here. A file whose header states no length is decoded once to count its
-    samples.
+    Damage behind the header is not found here. A file whose header states no length, or one that is no promise, is
+    decoded once to count its samples, so ``frames`` is always what :func:`load` returns of an intact file.
 
     Args:
         path: The file.
@@ -106,14 +106,19 @@ def load(
 ) -> Audio:
     """Read an audio file into memory.
 
+    A part is what the whole file has there: at the rate of the file, ``load(path, offset_s=a, duration_s=b)`` equals
+    ``load(path)`` from sample ``a * rate`` on, bit for bit, in every format. Where a format cannot be decoded from the
+    middle, it is decoded from the start.
+
     Args:
         path: The file.
         sample_rate: Resample to this rate in Hz (soxr); None keeps the rate of the file.
         mono: Mean over the channels, before resampling.
         offset_s: Start here, in seconds, rounded to a sample of the file.
         duration_s: Read at most this many seconds; None reads to the end. A file that ends earlier gives fewer.
-        strict: Raise at damage and at a file without samples. Otherwise keep what was decoded before the damage, with
-            a note in ``meta["warnings"]``.
+        strict: Raise at damage, at a file that is shorter than its header promises, and at a file without samples.
+            Otherwise keep what was decoded before the damage, with a note in ``meta["warnings"]``. A stated length that
+            is no promise (a recording that was stopped, a file written to a pipe) only gives a note.
         nonfinite: ``"raise"`` at NaN and infinite samples, or set them to ``"zero"`` with a warning.
         limits: Bounds on file size, duration, channels and sample rate.
 
@@ -123,7 +128,7 @@ def load(
     Raises:
         AudioFileNotFound: Missing, or not a regular file.
         UnsupportedFormat: Not audio that an installed decoder reads.
-        TruncatedAudio: The file is shorter than its header says (``strict``).
+        TruncatedAudio: The file is shorter than its header promises (``strict``).
         CorruptAudio: The header is damaged, or the body (``strict``).
         EmptyAudio: No samples (``strict``).
         AudioTooShort: ``offset_s`` is past the end.
@@ -152,6 +157,8 @@ def stream(
     *,
     sample_rate: int | None = None,
     block_s: float = 30.0,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
     strict: bool = True,
     nonfinite: NonFinite = "raise",
     limits: AudioLimits = _DEFAULT_LIMITS,
@@ -165,6 +172,8 @@ def stream(
         path: The file.
         sample_rate: Resample to this rate in Hz; None keeps the rate of the file.
         block_s: Length of every block but the last, in seconds.
+        offset_s: As for :func:`load`.
+        duration_s: As for :func:`load`.
         strict: As for :func:`load`.
         nonfinite: As for :func:`load`.
         limits: As for :func:`load`.
@@ -178,7 +187,7 @@ def stream(
     """
     if not (math.isfinite(block_s) and block_s > 0):
         raise UsageError(f"block_s must be positive seconds, not {block_s}")
-    decoding = Decoding(Path(path), sample_rate, True, 0.0, None, strict, nonfinite, limits)
+    decoding = Decoding(Path(path), sample_rate, True, offset_s, duration_s, strict, nonfinite, limits)
     return _stream(decoding, block_s)
 
 

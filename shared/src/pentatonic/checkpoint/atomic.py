@@ -1,12 +1,15 @@
 """Files and directories that get their name only when they are complete and on the disk.
 
 The order is always: write a hidden sibling, fsync it, rename it, fsync the parent. If the process is killed at any
-moment, the earlier file or directory remains, and possibly a hidden ``.<name>.tmp-*`` sibling.
+moment, the earlier file or directory remains, and possibly a hidden ``.<name>.tmp-*`` sibling, which the next process
+that writes into the same folder removes (:mod:`pentatonic.leftovers`). Names of siblings are cut where the file system
+would refuse them as too long.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import secrets
 import shutil
@@ -18,7 +21,11 @@ from typing import IO, Any, Literal
 
 from pentatonic.checkpoint.manifest import MANIFEST, list_files, read_manifest, write_manifest
 from pentatonic.errors import CheckpointError, CorruptCheckpoint, UsageError
+from pentatonic.leftovers import owner, remove_leftovers
 
+_TEMPORARY = r"\..*\.tmp-"
+# Bytes of a name, where the system does not say how many it allows.
+_LONGEST_NAME = 255
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -34,8 +41,8 @@ def atomic_file(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[I
         The open file, under a temporary name beside ``path``.
 
     Raises:
-        CheckpointError: The file cannot be written, or ``path`` exists and is not a regular file. Then, as after
-            any other error in the block, ``path`` is unchanged and the temporary file is removed.
+        CheckpointError: The file cannot be written, its name is too long, or ``path`` exists and is not a regular
+            file. Then, as after any other error in the block, ``path`` is unchanged and the temporary file is removed.
         UsageError: Another mode.
     """
     if mode not in ("wb", "w"):
@@ -74,9 +81,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         An empty temporary directory beside ``path``. Close all files in it before the block ends.
 
     Raises:
-        CheckpointError: The directory cannot be written; or the existing one holds a file that is neither listed in
-            its manifest nor written again, and that would be lost. Then, as after any other error in the block,
-            ``path`` is unchanged and the temporary directory is removed.
+        CheckpointError: The directory cannot be written, or its name is too long; or the existing one holds a file
+            that is neither listed in its manifest nor written again, and that would be lost. Then, as after any other
+            error in the block, ``path`` is unchanged and the temporary directory is removed.
     """
     with _named_errors(path):
         target = _real_path(path)
@@ -98,7 +105,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 def temporary_sibling(target: Path) -> Path:
     """A new hidden name beside ``target``, of the form that :func:`pentatonic.checkpoint.prune` removes."""
-    return target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
+    remove_leftovers(target.parent, _TEMPORARY)
+    ending = f".tmp-{owner()}-{secrets.token_hex(4)}"
+    return target.with_name(f".{_cut(target.name, _longest_name(target.parent) - 1 - len(ending))}{ending}")
 
 
 def finish_interrupted_replacement(target: Path) -> None:
@@ -168,10 +177,34 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _backup(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+    """The name of a directory while it is replaced; always the same, and that of no other one."""
+    longest = _longest_name(target.parent)
+    name = f".{target.name}.old"
+    if len(os.fsencode(name)) > longest:
+        ending = f"-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.old"
+        name = f".{_cut(target.name, longest - 1 - len(ending))}{ending}"
+    return target.with_name(name)
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a name in this folder may have."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return _LONGEST_NAME
+
+
+def _cut(name: str, n_bytes: int) -> str:
+    """The start of a name that fits into so many bytes, without parts of characters."""
+    while len(os.fsencode(name)) > n_bytes:
+        name = name[:-1]
+    return name
 
 
 def _real_path(path: str | Path) -> Path:
+    length, longest = len(os.fsencode(Path(path).name)), _longest_name(Path(path).parent)
+    if length > longest:
+        raise CheckpointError(f"cannot write {path}: its name has {length} bytes, and {longest} are allowed")
     try:
         return Path(path).resolve()
     except RuntimeError as error:  # a cycle of symbolic links, before Python 3.13

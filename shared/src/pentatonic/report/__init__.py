@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-__all__ = ["MAX_AUDIO_BYTES", "Report"]
+__all__ = ["MAX_AUDIO_BYTES", "Report", "is_embeddable"]
 
 MAX_AUDIO_BYTES = 64 * 2**20
 """Largest sound that one player may embed; browsers fail on much longer ``data:`` addresses."""
@@ -106,12 +106,16 @@ class Report:
         )
 
     def audio(
-        self, path_or_samples: str | Path | np.ndarray | Tensor, label: str, *, sample_rate: int | None = None
+        self,
+        sound: str | Path | bytes | np.ndarray | Tensor,
+        label: str,
+        *,
+        sample_rate: int | None = None,
     ) -> str:
         """Add a player.
 
         Args:
-            path_or_samples: A WAV, FLAC or Ogg file, embedded as it is; or float samples (n,) or
+            sound: A WAV, FLAC or Ogg file, or the bytes of one, embedded as it is; or float samples (n,) or
                 (channels, n) in -1..1, embedded as 16-bit WAV.
             label: Name of the recording.
             sample_rate: Sample rate of the samples in Hz; ignored for a file.
@@ -124,12 +128,15 @@ class Report:
             AudioError: The file is missing or of another format, the samples have another shape or type or
                 are not finite, or the sound is larger than ``MAX_AUDIO_BYTES``.
         """
-        if isinstance(path_or_samples, str | Path):
-            media_type, data = _read_audio(Path(path_or_samples))
+        if isinstance(sound, str | Path):
+            media_type, data = _read_audio(Path(sound))
+        elif isinstance(sound, bytes):
+            _check_size(label, len(sound))
+            media_type, data = _media_type(label, sound), sound
         elif sample_rate is None:
             raise UsageError("sample_rate: samples need one, in Hz")
         else:
-            media_type, data = "audio/wav", _encode_samples(path_or_samples, label, sample_rate)
+            media_type, data = "audio/wav", _encode_samples(sound, label, sample_rate)
         player = f"{self._name}{'-' if self._name else ''}player-{len(self._players) + 1}"
         self._players.add(player)
         self._blocks.append(
@@ -243,6 +250,16 @@ class Report:
         return self._templates.page(list(sections.values()))
 
 
+def is_embeddable(path: Path) -> bool:
+    """Whether a file is WAV, FLAC or Ogg by its content, which :meth:`Report.audio` embeds as it is.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(4) in _MEDIA_TYPES
+
+
 def _write_page(path: Path, html: str) -> None:
     from pentatonic.checkpoint import atomic_file
 
@@ -275,9 +292,13 @@ def _read_audio(path: Path) -> tuple[str, bytes]:
         raise AudioFileNotFound(path, "there is no such file")
     _check_size(path, path.stat().st_size)
     data = path.read_bytes()
+    return _media_type(path, data), data
+
+
+def _media_type(what: str | Path, data: bytes) -> str:
     if (media_type := _MEDIA_TYPES.get(data[:4])) is None:
-        raise UnsupportedFormat(path, "a report embeds WAV, FLAC and Ogg files; pass samples instead")
-    return media_type, data
+        raise UnsupportedFormat(what, "a report embeds WAV, FLAC and Ogg files; pass samples instead")
+    return media_type
 
 
 def _encode_samples(samples: np.ndarray | Tensor, label: str, sample_rate: int) -> bytes:

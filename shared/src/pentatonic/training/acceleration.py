@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pentatonic.errors import ConfigError, MissingExtra
+from pentatonic.precision import Precision, resolve_precision
 from pentatonic.training.config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Processes:
         world_size: Number of processes.
         is_main: Whether this is the process that writes files.
         device: Where this process computes.
+        precision: ``"fp32"`` or ``"bf16"``.
 
     Raises:
         ConfigError: If the launcher asks for a sharded back end (FSDP, DeepSpeed, Megatron).
@@ -46,7 +48,9 @@ class Processes:
     """
 
     def __init__(self, config: TrainerConfig, run_dir: Path) -> None:
-        self._accelerator = _make_accelerator(config, run_dir)
+        accelerator = None if config.cpu else torch.accelerator.current_accelerator(check_available=True)
+        self.precision = resolve_precision(config.precision, accelerator or "cpu")
+        self._accelerator = _make_accelerator(config, self.precision, run_dir)
         self._run_dir = run_dir.resolve()
         self.rank = self._accelerator.process_index
         self.world_size = self._accelerator.num_processes
@@ -116,7 +120,7 @@ class Processes:
         self._accelerator.trackers = []
 
 
-def _make_accelerator(config: TrainerConfig, run_dir: Path) -> Accelerator:
+def _make_accelerator(config: TrainerConfig, precision: Precision, run_dir: Path) -> Accelerator:
     try:
         from accelerate import Accelerator, DistributedType
         from accelerate.state import AcceleratorState
@@ -131,7 +135,7 @@ def _make_accelerator(config: TrainerConfig, run_dir: Path) -> Accelerator:
     # Accelerate would keep the precision and device of the first run in this program; a later one may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=config.cpu,
         log_with=list(config.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir)),

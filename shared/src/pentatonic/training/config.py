@@ -12,7 +12,7 @@ from pentatonic.training.schedules import Schedule, warmup_cosine, warmup_linear
 
 T = TypeVar("T")
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
 TRACKERS = ("tensorboard", "wandb")
 DECAYS = ("constant", "cosine", "linear")
 
@@ -24,7 +24,8 @@ class TrainerConfig:
     Attributes:
         max_steps: Optimizer steps of the whole run.
         grad_accumulation: Batches per optimizer step.
-        precision: ``"fp32"``, or ``"bf16"`` for autocast over float32 weights.
+        precision: ``"fp32"``; ``"bf16"`` for autocast over float32 weights; ``"auto"``: bf16 where the hardware
+            has instructions for it, else fp32. ``run.json`` says which.
         max_grad_norm: Gradients are scaled down to this L2 norm; None leaves them.
         log_every: Steps between two lines of metrics; the last step is always logged.
         val_every: Steps between two validations; the last step is always validated. 0 means never.
@@ -124,7 +125,8 @@ def _require(holds: bool, name: str, value: object, allowed: str) -> None:
 
 
 def _either(names: Sequence[str]) -> str:
-    return " or ".join(repr(name) for name in names)
+    *most, last = map(repr, names)
+    return " or ".join((", ".join(most), last) if most else (last,))
 
 
 def compose_config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -89,6 +90,22 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the end of the block; processes that it starts never get them.
+
+    Ctrl-C reaches all processes of a terminal, also a worker that has not come to its first line.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class TrainLoader:
     """Endless batches of a data set, for one process of a distributed run.
 
@@ -162,7 +179,7 @@ class TrainLoader:
     def start(self) -> None:
         """Starts the workers at the current position; done by the first batch otherwise."""
         if self._batches is None:
-            with safe_path():
+            with safe_path(), _signals_held_back():
                 self._batches = iter(self._data_loader)
 
     def close(self) -> None:

@@ -231,6 +231,7 @@ class Trainer:
             "batch_size": self.train_loader.batch_size,
             "world_size": self.processes.world_size,
             "device": str(self.processes.device),
+            "precision": self.processes.precision,
         }
         self._write_text("run.json", json.dumps(description, indent=2) + "\n")
         self._write_text("config.yaml", self.config_text)

@@ -31,7 +31,7 @@ from notagen.training.data import PieceDataset, collate
 from notagen.training.index import Index
 from notagen.weights import from_pretrained
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import json_text, progress, run_manifest
+from pentatonic.cli import json_text, make_output_place, progress, run_manifest
 from pentatonic.errors import ConfigError, FormatError
 from pentatonic.training import ItemKey, compose_config
 
@@ -286,4 +286,6 @@ def _shown(name: str, value: float | None) -> str:
 def main(overrides: Sequence[str]) -> None:
     """Run with Hydra overrides, such as ``model=notagen-tiny data.index=data/notagen/augmented_eval.jsonl``."""
     config = compose_config("notagen.conf.evaluation", overrides, EvaluateConfig, config_name="evaluate")
+    if config.out:
+        make_output_place(Path(config.out), "out=")  # fail fast
     print(table(evaluate(config)))

@@ -38,29 +38,31 @@ def check_files(paths: Sequence[Path], out: Path | None = None) -> tuple[list[di
             raise UsageError(f"more than one file would be {out / min(repeated)}.abc; repair them one by one")
         out.mkdir(parents=True, exist_ok=True)
     results, outcome = [], BatchReport()
-    for path in paths:
-        try:
-            text = read_piece(path)
-            report = check(text)
-            results.append(result := {"path": str(path), **report.to_dict()})
-            if out is not None:
-                repaired = repair(text)
-                target = out / f"{path.stem}.abc"
-                with atomic_file(target) as file:
-                    file.write(repaired.text.encode())
-                result |= {"output": str(target), "changes": list(repaired.changes)}
-        except (PentatonicError, OSError) as error:
-            outcome.failed(path, error)
-            continue
-        if out is None and not report.valid:
-            errors = [issue for issue in report.issues if not issue.warning]
-            outcome.failed(
-                path,
-                f"{len(errors)} {'error' if len(errors) == 1 else 'errors'}, the first: {errors[0].message}",
-            )
-        else:
-            outcome.done(path)
+    with outcome.interruptible(paths):
+        for path in paths:
+            try:
+                text = read_piece(path)
+                report = check(text)
+                results.append(result := {"path": str(path), **report.to_dict()})
+                if out is not None:
+                    repaired = repair(text)
+                    target = out / f"{path.stem}.abc"
+                    with atomic_file(target) as file:
+                        file.write(repaired.text.encode())
+                    result |= {"output": str(target), "changes": list(repaired.changes)}
+            except (PentatonicError, OSError) as error:
+                outcome.failed(path, error)
+                continue
+            if out is None and not report.valid:
+                outcome.failed(path, _errors_of(report))
+            else:
+                outcome.done(path)
     return results, outcome
+
+
+def _errors_of(report: Report) -> str:
+    errors = [issue for issue in report.issues if not issue.warning]
+    return f"{len(errors)} {'error' if len(errors) == 1 else 'errors'}, the first: {errors[0].message}"
 
 
 def check(text: str) -> Report:

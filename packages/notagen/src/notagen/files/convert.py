@@ -25,7 +25,7 @@ from notagen.files.writing import write_files
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport
 from pentatonic.errors import FormatError, InputError, UsageError
-from pentatonic.folder_run import find_files, mirrored, run_files, without_suffixes
+from pentatonic.folder_run import mirrored, run_files, search_files, without_suffixes
 
 #: Memory of one child, in bytes; a piece of a hundred pages needs a tenth of it.
 MEMORY_LIMIT = 4 << 30
@@ -45,7 +45,7 @@ def convert(
 
     Args:
         sources: Files, which are read whatever their suffix, and folders, which are searched for ABC and MusicXML
-            (what is of the target's format already is left out); see :func:`pentatonic.folder_run.find_files`.
+            (what is of the target's format already is left out); see :func:`pentatonic.folder_run.search_files`.
         out: Folder to write; files in it with the names of outputs are replaced.
         to: Of :data:`notagen.files.formats.FORMATS`.
         jobs: Processes at a time; 0 stands for one per core.
@@ -64,13 +64,14 @@ def convert(
     if not 0 < timeout_s <= threading.TIMEOUT_MAX:
         raise UsageError(f"timeout_s is {timeout_s:g}; allowed is any number of seconds above 0")
     suffixes = [suffix for kind, of_kind in _SUFFIXES.items() if kind != to for suffix in of_kind]
-    places = without_suffixes(mirrored(sources, find_files(sources, suffixes)))
+    found = search_files(sources, suffixes)
+    places = without_suffixes(mirrored(sources, found.files))
     if not places:
         raise UsageError(f"no {', '.join(suffixes)} files in {', '.join(map(str, sources))}")
     workers = min(jobs or _cores(), len(places))
     targets = {source: out / place for source, place in places.items()}
     with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
-        return run_files(
+        report = run_files(
             targets,
             partial(read_request, to=to),
             partial(convert_requests, children=children),
@@ -78,6 +79,8 @@ def convert(
             description=f"converting to {to}",
             workers=workers,
         )
+    report.passed_over = found.passed_over
+    return report
 
 
 def read_request(source: Path, *, to: str) -> Message:

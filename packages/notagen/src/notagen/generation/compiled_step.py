@@ -107,6 +107,11 @@ class CharStep:
 
     def __init__(self, model: NotaGen, rows: int, sampling: Sampling, *, backend: str = "inductor") -> None:
         self.rows, device = rows, model.device
+        if device.type == "mps":
+            raise BackendUnavailable(
+                "the character step is not compiled for Apple GPUs, because it samples in float64, which they do not "
+                "have; generate without compilation"
+            )
         dtype = model.char_decoder.embed.weight.dtype
         # Inputs are copied into these, because another stride would compile again. Unused rows keep old values.
         self._inputs = torch.zeros(rows, model.config.width, dtype=dtype, device=device)

@@ -444,18 +444,20 @@ def sample_patches(
     decoder, device = model.char_decoder, vectors.device
     cache = DecoderCache(decoder.trunk, len(vectors))
     given = torch.tensor([[*ids, *[-1] * (PATCH_SIZE - len(ids))] for ids in known], device=device)
+    # Sampling is float64, which Apple GPUs do not have.
+    drawing = torch.device("cpu") if device.type == "mps" else device
     uniforms = torch.tensor(
-        np.stack([_uniforms(rng, len(ids)) for rng, ids in zip(rngs, known, strict=True)]), device=device
+        np.stack([_uniforms(rng, len(ids)) for rng, ids in zip(rngs, known, strict=True)]), device=drawing
     )
     chosen = torch.zeros_like(given)
     inputs, ended = vectors, torch.zeros(len(vectors), dtype=torch.bool, device=device)
     constrained = [(row, grammar) for row, grammar in enumerate(grammars) if grammar is not None]
     for place in range(PATCH_SIZE):
         followed = [(row, grammar) for row, grammar in constrained if place >= len(known[row])]
-        allowed = _allowed(followed, len(vectors)).to(device) if followed else None
+        allowed = _allowed(followed, len(vectors)).to(drawing) if followed else None
         if step is None:
             logits = decoder.logits(decoder.trunk(inputs[:, None], cache)[:, 0])
-            drawn = draw(probabilities(logits, sampling, allowed), uniforms[:, place])
+            drawn = draw(probabilities(logits.to(drawing), sampling, allowed), uniforms[:, place]).to(device)
         else:
             drawn = step(inputs, place, uniforms[:, place], allowed)
         chosen[:, place] = torch.where(given[:, place] < 0, drawn, given[:, place])

@@ -24,7 +24,7 @@ from notagen.notation.rests import complete_rests
 from notagen.notation.validation import validate
 from pentatonic import folder_run
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.cli import BatchReport, Interrupted, progress, run_manifest
 from pentatonic.errors import PentatonicError, UsageError
 from pentatonic.folder_run import claim_folder, refuse_other_settings, write_json
 
@@ -113,6 +113,8 @@ def write_pieces(
                     folder.add(todo[i], texts[i], update, time.monotonic() - started[i])
                     if bar is not None:
                         bar.advance(1, note=f"seed {todo[i].seed} {update.status}")
+    except KeyboardInterrupt:
+        raise Interrupted(folder.report(requests)) from None
     finally:  # also when interrupted: finished pieces are listed
         folder.write_manifest()
     return [folder.records[request.seed] for request in requests], folder.report(requests)
@@ -183,8 +185,10 @@ class _PieceFolder:
     def report(self, requests: Sequence[Request]) -> BatchReport:
         report = BatchReport()
         for request in requests:
-            record, path = self.records[request.seed], self.out / f"{request.seed}.json"
-            if failed := [name for name in self.formats if name in record["errors"]]:
+            record, path = self.records.get(request.seed), self.out / f"{request.seed}.json"
+            if record is None:
+                report.not_done(path)
+            elif failed := [name for name in self.formats if name in record["errors"]]:
                 report.failed(path, "; ".join(f"{name}: {record['errors'][name]}" for name in failed))
             elif request.seed in self.written:
                 report.done(path)

@@ -14,6 +14,7 @@ from notagen.notation.layout import interleaved
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import Movable
 from notagen.notation.tunebook import prepare_tune
+from pentatonic.checkpoint.atomic import temporary_sibling
 from pentatonic.child_process import Message
 from pentatonic.errors import InputError, PentatonicError
 from pentatonic.time_limit import TimeLimitExceeded, time_limit
@@ -124,7 +125,7 @@ def _checksum(tune: BarTable) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file so that a killed process leaves no partial one; no fsync, because there are 16 files per tune."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_sibling(path)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,16 @@ from notagen.notation.keys import MAJOR_KEYS
 from notagen.training.augment import AUGMENTED, INTERLEAVED, ConvertedTune, convert_file, remove_tune
 from notagen.training.index import Entry, write_index
 from pentatonic.child_process import ChildFailure, ChildPool, Message
-from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.cli import BatchReport, make_output_folder, progress, run_manifest
 from pentatonic.errors import ConfigError, FormatError, InputError, UsageError
-from pentatonic.folder_run import find_files
+from pentatonic.folder_run import FoundFiles, search_files
 
 _JOURNAL = "tunes.jsonl"
 _CHILD = "notagen.training.augment:convert_in_child"
 # A process that does not end a file at its time limit is killed so many seconds later.
 _KILL_AFTER_S = 30.0
+# Characters; file systems allow 255, and the number of a tune, a key and a suffix follow.
+_LONGEST_NAME = 200
 
 
 @dataclass
@@ -94,36 +97,41 @@ def preprocess(config: PreprocessConfig) -> BatchReport:
     data = config.data
     source, out = Path(data.source), Path(data.out)
     group, prompts = _checked(config), _read_prompts(data)
-    files = find_scores(source)
+    found = find_scores(source)
+    files = found.files
     if not files:
         raise UsageError(f"data.source={source} holds no {' '.join(SCORE_SUFFIXES)} files")
     root = source if source.is_dir() else source.parent
+    make_output_folder(out, "data.out=")
     for folder in (out / INTERLEAVED, *(out / AUGMENTED / key for key in MAJOR_KEYS)):
         folder.mkdir(parents=True, exist_ok=True)
     names = _names([file.relative_to(root) for file in files])
     report, entries, checksums = BatchReport(), [], set()
-    for file, tunes in _convert_all(files, names, config):
-        relative = file.relative_to(root).as_posix()
-        for tune in tunes:
-            place = f"{relative}#{tune.number}" if tune.number and len(tunes) > 1 else relative
-            if _record(report, place, tune, duplicate=tune.checksum in checksums):
-                checksums.add(tune.checksum)
-                found = group.search(place)
-                entries.append(
-                    Entry(
-                        f"{AUGMENTED}/{tune.name}",
-                        tune.key,
-                        _prompt_of(place, prompts),
-                        found[1] if found else place,
-                    )
-                )
-            else:
-                remove_tune(out, tune.name)
+    report.passed_over = found.passed_over
+    left = deque(file.relative_to(root).as_posix() for file in files)
+    with report.interruptible(left, out / "report.json"):
+        for _, tunes in _convert_all(files, names, config):
+            relative = left.popleft()
+            for tune in tunes:
+                place = f"{relative}#{tune.number}" if tune.number and len(tunes) > 1 else relative
+                if _record(report, place, tune, duplicate=tune.checksum in checksums):
+                    checksums.add(tune.checksum)
+                    entries.append(_entry(place, tune, prompts, group))
+                else:
+                    remove_tune(out, tune.name)
     _write_indexes(out, entries, config)
     report.write(out / "report.json")
     manifest = json.dumps(run_manifest() | {"config": asdict(config)}, indent=1)
     (out / "run.json").write_text(manifest, encoding="utf-8")
     return report
+
+
+def _entry(
+    place: str, tune: ConvertedTune, prompts: dict[str, tuple[str, ...]], group: re.Pattern[str]
+) -> Entry:
+    found = group.search(place)
+    name = f"{AUGMENTED}/{tune.name}"
+    return Entry(name, tune.key, _prompt_of(place, prompts), found[1] if found else place)
 
 
 def _record(report: BatchReport, place: str, tune: ConvertedTune, *, duplicate: bool) -> bool:
@@ -139,17 +147,18 @@ def _record(report: BatchReport, place: str, tune: ConvertedTune, *, duplicate: 
     return False
 
 
-def find_scores(source: Path) -> list[Path]:
-    """Return the ABC and MusicXML files below a folder in a fixed order, or the file itself.
+def find_scores(source: Path) -> FoundFiles:
+    """Find the ABC and MusicXML files below a folder in a fixed order, or the file itself.
 
     Raises:
         UsageError: The path does not exist.
     """
     if source.is_file():
-        return [source]
+        return FoundFiles([source], {})
     if not source.is_dir():
         raise UsageError(f"{source} is neither a folder nor a file")
-    return [path for path in find_files([source], SCORE_SUFFIXES) if path.is_file()]
+    found = search_files([source], SCORE_SUFFIXES)
+    return replace(found, files=[path for path in found.files if path.is_file()])
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -158,6 +167,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     for file in files:
         plain = re.sub(r"[^A-Za-z0-9.-]+", "_", to_ascii("_".join(file.with_suffix("").parts))).strip("._")
+        plain = plain[:_LONGEST_NAME]
         name, count = plain or "tune", 1
         while name.lower() in taken:
             count += 1

@@ -33,6 +33,7 @@ from notagen.training.data import Keys, PieceDataset, collate
 from notagen.training.index import Index, index_prompts
 from notagen.training.objective import NotaGenTraining
 from notagen.weights import from_pretrained, save_pretrained, write_config
+from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
@@ -199,4 +200,5 @@ def _complete_checkpoint(
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.train=data/notagen/augmented_train.jsonl``."""
     config = compose_config("notagen.conf", overrides, TrainConfig, config_name="train")
+    make_output_folder(Path(config.run_dir), "run_dir=")
     return report_run(train(config), config.run_dir)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
+from pentatonic.cli import passed_over_text
 from pentatonic.errors import UsageError
-from pentatonic.folder_run import mirrored
+from pentatonic.folder_run import FoundFiles, mirrored, search_files
 
 # Member of every output: JSON text of `pentatonic.folder_run.made_from`.
 MADE_BY = "made_by"
@@ -47,28 +48,31 @@ class NpzContent:
     files: ExitStack
 
 
-def find_audio(paths: Sequence[str | Path]) -> list[Path]:
-    """Find audio files among files and folders, as :func:`pentatonic.audio.find_files`.
+def find_audio(paths: Sequence[str | Path]) -> FoundFiles:
+    """Find audio files among files and folders, as :func:`pentatonic.audio.find_files`; count the others.
 
     Raises:
         UsageError: There are none.
     """
-    sources = audio.find_files(paths)
-    if not sources:
-        raise UsageError(f"no audio files in {', '.join(map(str, paths))}")
-    return sources
+    found = search_files(paths, audio.AUDIO_SUFFIXES)
+    if not found.files:
+        others = f" ({passed_over_text(found.passed_over)})" if found.passed_over else ""
+        raise UsageError(f"no audio files in {', '.join(map(str, paths))}{others}")
+    return found
 
 
-def npz_targets(paths: Sequence[str | Path], out: Path) -> dict[Path, Path]:
+def npz_targets(paths: Sequence[str | Path], files: Iterable[Path], out: Path) -> dict[Path, Path]:
     """Place one ``.npz`` per audio file below ``out``.
 
-    The outputs mirror the folders below what the paths have in common, and keep the suffix of the source: ``a/b.wav``
+    The outputs mirror the folders below what ``paths`` have in common, and keep the suffix of the source: ``a/b.wav``
     becomes ``a/b.wav.npz``.
 
-    Raises:
-        UsageError: There are no audio files.
+    Args:
+        paths: Files and folders that the user named.
+        files: What :func:`find_audio` found there.
+        out: Folder of the outputs.
     """
-    return {source: out / f"{place}.npz" for source, place in mirrored(paths, find_audio(paths)).items()}
+    return {source: out / f"{place}.npz" for source, place in mirrored(paths, files).items()}
 
 
 def write_content(content: NpzContent, target: Path) -> Mapping[str, object]:
@@ -90,7 +94,17 @@ def write_npz(target: Path, arrays: Mapping[str, ArrayLike | Spooled]) -> None:
     Raises:
         CheckpointError: The file cannot be written.
     """
-    with atomic_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_file(target) as file:
+        if any(isinstance(array, Spooled) for array in arrays.values()):
+            _write_archive(file, arrays)
+        else:  # in memory first: an archive of many small members seeks and flushes for each
+            content = io.BytesIO()
+            _write_archive(content, arrays)
+            file.write(content.getbuffer())
+
+
+def _write_archive(file: IO[bytes], arrays: Mapping[str, ArrayLike | Spooled]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             # A ZipInfo made like this carries no time of day.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

@@ -38,14 +38,14 @@ def write_parquet(path: Path, parts: Mapping[str, Path]) -> None:
     with atomic_file(path) as file, ExitStack() as stack:
         writer = None
         for name, part in parts.items():
-            for layer, tokens, rows, eps in _stored_rows(part):
+            for layer, tokens, times, rows in _stored_rows(part):
                 count, width = rows.shape
                 pooled = tokens is None
                 columns = {
                     "path": pa.array([name] * count, pa.string()),
                     "layer": pa.array(np.full(count, layer, dtype=np.int32)),
                     "token": pa.nulls(count, pa.int32()) if pooled else pa.array(tokens),
-                    "time_s": pa.nulls(count, pa.float64()) if pooled else pa.array(tokens / eps),
+                    "time_s": pa.nulls(count, pa.float64()) if pooled else pa.array(times),
                     "embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), width),
                 }
                 table = pa.table(columns)
@@ -54,21 +54,29 @@ def write_parquet(path: Path, parts: Mapping[str, Path]) -> None:
                 writer.write_table(table)
 
 
-def _stored_rows(part: Path) -> Iterator[tuple[int, np.ndarray | None, np.ndarray, float]]:
-    """Yield (layer, token numbers or None for a pool, rows (n, C), eps) of an ``.npz``, never loading it whole."""
+def _stored_rows(
+    part: Path,
+) -> Iterator[tuple[int, np.ndarray | None, np.ndarray | None, np.ndarray]]:
+    """Yield (layer, token numbers, their times, rows (n, C)) of an ``.npz``, never loading its embeddings whole.
+
+    Numbers and times are None for a pool.
+    """
     with np.load(part, allow_pickle=False) as stored:
-        layers, eps = stored["layers"].tolist(), float(stored["eps"])
+        layers = stored["layers"].tolist()
+        all_times = stored.get("times_s")
     with zipfile.ZipFile(part) as archive, archive.open("embeddings.npy") as member:
         np.lib.format.read_magic(member)
         shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        width, pooled = shape[-1], len(shape) == 2
-        n_rows = 1 if pooled else shape[1]
+        width = shape[-1]
+        n_rows = 1 if all_times is None else len(all_times)
         for layer in layers:
             for start in range(0, n_rows, _ROWS):
                 stop = min(start + _ROWS, n_rows)
                 values = np.frombuffer(member.read((stop - start) * width * dtype.itemsize), dtype)
-                tokens = None if pooled else np.arange(start, stop, dtype=np.int32)
-                yield layer, tokens, values.reshape(-1, width), eps
+                tokens = times = None
+                if all_times is not None:
+                    tokens, times = np.arange(start, stop, dtype=np.int32), all_times[start:stop]
+                yield layer, tokens, times, values.reshape(-1, width)
 
 
 def import_pyarrow() -> tuple[Any, Any]:

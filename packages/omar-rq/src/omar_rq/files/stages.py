@@ -1,17 +1,19 @@
 """The stages of embedding and tokenising files: plain functions, which any driver may call.
 
-:func:`read_audio` opens a file, :func:`compute_embeddings` or :func:`compute_tokens` gives what goes into its ``.npz``,
-and :func:`omar_rq.files.npz_folder.write_content` writes it.
+:func:`read_audio` opens a file and :func:`decode_ahead` decodes its start, :func:`compute_embeddings` or
+:func:`compute_tokens` gives what goes into its ``.npz``, and :func:`omar_rq.files.npz_folder.write_content` writes it.
 
 Shape legend: L layers, N tokens, C width, K token streams.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,15 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omar_rq.files.batches import DEFAULT_BATCH, ONE_PASS_S, batch_share, passes
 from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
+from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
 from pentatonic.errors import AudioError, InputError, UsageError
 from pentatonic.folder_run import made_from
+from pentatonic.precision import number_type_name
 
-Stream = Callable[..., Iterator[Tensor]]
-"""Reads a file as :func:`pentatonic.audio.stream` does."""
+# Larger results wait on disk until they are written.
+_IN_MEMORY_BYTES = 8 << 20
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
@@ -41,11 +46,30 @@ class AudioItem:
         source: The file.
         made_by: What its output will be made from, as stored in it.
         blocks: Its samples at the rate of the model, decoded as they are asked for.
+        start_s: Where they start in the file.
+        start: Blocks that were taken from ``blocks`` and decoded already, by :func:`decode_ahead`.
+        whole: ``start`` is all there is.
     """
 
     source: Path
     made_by: str
-    blocks: Iterable[Tensor]
+    blocks: MeasuredBlocks
+    start_s: float = 0.0
+    start: Sequence[Tensor] = ()
+    whole: bool = False
+
+    @property
+    def n_decoded(self) -> int:
+        """Samples that were decoded already."""
+        return sum(map(len, self.start))
+
+    def all_blocks(self) -> Iterator[Tensor]:
+        """Yield the samples from the start."""
+        return chain(self.start, self.blocks)
+
+    def close(self) -> None:
+        """Read no further, so that the decoder can take another file."""
+        self.blocks.close()
 
 
 @dataclass(frozen=True)
@@ -61,14 +85,23 @@ class EmbeddingOptions:
     pool: Pool
     store: Store
     model_name: str
+    batch: int = DEFAULT_BATCH
 
     def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; allowed: 1 and more")
         check_choice("pool", self.pool, Pool)
         check_choice("store", self.store, Store)
 
 
 def read_audio(
-    source: Path, *, stream: Stream, sample_rate: int, strict: bool, settings: Mapping[str, object]
+    source: Path,
+    *,
+    stream: Stream,
+    sample_rate: int,
+    strict: bool,
+    settings: Mapping[str, object],
+    reading: ReadOptions = DEFAULT_READING,
 ) -> AudioItem:
     """Open one file; the first stage of a run over a folder.
 
@@ -77,42 +110,142 @@ def read_audio(
     """
     # Before the audio is read: a file that changes meanwhile is not done.
     made_by = made_from(settings, source)
-    return AudioItem(source, made_by, stream(source, sample_rate=sample_rate, strict=strict))
+    blocks = open_audio(source, stream=stream, sample_rate=sample_rate, strict=strict, reading=reading)
+    return AudioItem(source, made_by, blocks, reading.start_s)
+
+
+def decode_ahead(
+    item: AudioItem,
+    *,
+    sample_rate: int,
+    context_s: float | None,
+    check: Callable[[Tensor], None] = lambda samples: None,
+) -> AudioItem:
+    """Decode the start of a file, all of it if it is not longer than one pass of the model; belongs to the first stage.
+
+    Args:
+        item: From :func:`read_audio`.
+        sample_rate: That of the model.
+        context_s: Reach of attention; longer files are streamed, and so are files of more than 300 s.
+        check: Refuses the samples (1, n) of a whole file, such as ``check`` of the model's front end.
+
+    Returns:
+        The item with its ``start``.
+
+    Raises:
+        AudioError: The audio cannot be read, or is refused.
+    """
+    seconds = ONE_PASS_S if context_s is None else min(context_s, ONE_PASS_S)
+    most = math.ceil(seconds * sample_rate)
+    start: list[Tensor] = []
+    n_samples = 0
+    for block in item.blocks:
+        start.append(block)
+        n_samples += len(block)
+        if n_samples > most:
+            return replace(item, start=start)
+    samples = torch.cat([torch.zeros(0), *start])
+    with _named_errors(item.source):
+        check(samples[None])
+    return replace(item, start=[samples], whole=True)
+
+
+def audio_share(item: AudioItem, *, model: OmarRQ, batch: int = 1) -> float:
+    """Return which part of a batch a file takes; see :func:`pentatonic.folder_run.run_files`."""
+    if not item.whole:
+        return math.inf
+    return batch_share(item.n_decoded / model.sample_rate, batch=batch, device=_device(model))
+
+
+def _device(model: OmarRQ) -> str:
+    return model.embed.weight.device.type
 
 
 def compute_embeddings(
     items: Sequence[AudioItem], *, model: OmarRQ, options: EmbeddingOptions, folder: Path
 ) -> list[NpzContent]:
-    """Embed files, one after the other; the second stage of ``omar-rq embed``.
+    """Embed files; the second stage of ``omar-rq embed``.
+
+    Whole files go through the model in one pass, several of similar length together; others are streamed, one after
+    the other.
 
     Args:
         items: The files.
         model: In evaluation mode.
         options: What to compute.
-        folder: Where embeddings that are not pooled wait on disk, in files without a name.
+        folder: Where large embeddings that are not pooled wait on disk, in files without a name.
+
+    Returns:
+        What to write, in the order of the items. It is the same for a file alone, up to float rounding.
 
     Raises:
         AudioError: The audio cannot be read, or is too short for one token.
         InputError: A value is beyond float16.
     """
-    contents = []
-    for item in items:
-        blocks = _Counted(item.blocks)
-        with _named_errors(item.source), ExitStack() as stack:
-            pieces = stream_embeddings(model, blocks, options.layers, context_s=options.context_s)
-            dtype = np.dtype(options.store)
-            if options.pool == "mean":
-                embeddings, n_tokens = _mean(pieces, dtype)
-            else:
-                # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
-                files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
-                embeddings, n_tokens = _spool(pieces, files, dtype, model.config.net.embed_dim)
-            times = {} if options.pool == "mean" else {"times_s": model.timestamps(n_tokens).numpy()}
-            arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
-            contents.append(
-                _content(model, item, arrays, n_tokens, blocks.n_samples, options.model_name, stack.pop_all())
-            )
-    return contents
+    lengths_s = [item.n_decoded / model.sample_rate if item.whole else math.inf for item in items]
+    contents: dict[int, NpzContent] = {}
+    for group in passes(lengths_s, batch=options.batch, device=_device(model)):
+        if items[group[0]].whole:
+            together = _embed_whole([items[i] for i in group], model, options, folder)
+            contents |= zip(group, together, strict=True)
+        else:
+            contents |= {i: _embed_streamed(items[i], model, options, folder) for i in group}
+    return [contents[i] for i in range(len(items))]
+
+
+def _embed_whole(
+    items: Sequence[AudioItem], model: OmarRQ, options: EmbeddingOptions, folder: Path
+) -> Iterator[NpzContent]:
+    """Embed files in one pass."""
+    signals = [torch.cat(list(item.start)) for item in items]
+    with _named_errors(*(item.source for item in items)):
+        together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
+    for item, embeddings in zip(items, together, strict=True):
+        yield _embeddings_content(item, [list(embeddings)], model, options, folder)
+
+
+def _embed_streamed(item: AudioItem, model: OmarRQ, options: EmbeddingOptions, folder: Path) -> NpzContent:
+    """Embed a file of any length in bounded memory."""
+    with _named_errors(item.source), closing(item):
+        pieces = stream_embeddings(model, item.all_blocks(), options.layers, context_s=options.context_s)
+        return _embeddings_content(item, pieces, model, options, folder)
+
+
+def _embeddings_content(
+    item: AudioItem,
+    pieces: Iterable[list[Tensor]],
+    model: OmarRQ,
+    options: EmbeddingOptions,
+    folder: Path,
+) -> NpzContent:
+    """Return what to write of one file.
+
+    Args:
+        item: The file.
+        pieces: Its embeddings, each piece a list with one (n, C) tensor per layer; one piece of a whole file.
+        model: The model.
+        options: What to store.
+        folder: Where embeddings wait on disk.
+    """
+    dtype = np.dtype(options.store)
+    with ExitStack() as files:
+        if options.pool == "mean":
+            embeddings, n_tokens = _mean(pieces, dtype)
+        elif item.whole:
+            (rows,) = pieces
+            embeddings, n_tokens = _stored(torch.stack(rows).cpu().numpy(), dtype), len(rows[0])
+            if embeddings.nbytes > _IN_MEMORY_BYTES:
+                spool = files.enter_context(tempfile.TemporaryFile(dir=folder))
+                spool.write(embeddings.data)
+                embeddings = Spooled(embeddings.shape, dtype, [spool])
+        else:
+            # Beside the outputs and not in /tmp, which may be memory; without a name, so a kill leaves nothing.
+            spools = [files.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in options.layers]
+            embeddings, n_tokens = _spool(pieces, spools, dtype, model.config.net.embed_dim)
+        times = {} if options.pool == "mean" else _times(model, item, n_tokens)
+        arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
+        content = _content(model, item, arrays, n_tokens, options.model_name, files.pop_all())
+    return replace(content, about={**content.about, "dtype": number_type_name(model.embed.weight.dtype)})
 
 
 def compute_tokens(
@@ -125,37 +258,32 @@ def compute_tokens(
     """
     contents = []
     for item in items:
-        with _named_errors(item.source):
-            samples = torch.cat([torch.zeros(0), *item.blocks])
+        with _named_errors(item.source), closing(item):
+            samples = torch.cat([torch.zeros(0), *item.all_blocks()])
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
             "tokens": tokens[0].to(torch.int32).cpu().numpy(),
-            "times_s": model.timestamps(tokens.shape[1]).numpy(),
+            **_times(model, item, tokens.shape[1]),
             "codebook_sizes": np.array(tokenizer.codebook_sizes),
         }
-        contents.append(_content(model, item, arrays, tokens.shape[1], len(samples), model_name, ExitStack()))
+        contents.append(_content(model, item, arrays, tokens.shape[1], model_name, ExitStack()))
     return contents
 
 
-class _Counted:
-    """Blocks of samples, counted as they pass."""
-
-    def __init__(self, blocks: Iterable[Tensor]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
+def _times(model: OmarRQ, item: AudioItem, n_tokens: int) -> dict[str, np.ndarray]:
+    """Return where the tokens start and where their centres are, in seconds from the start of the file."""
+    return {
+        "times_s": item.start_s + model.timestamps(n_tokens).numpy(),
+        "centres_s": item.start_s + model.centres(n_tokens).numpy(),
+    }
 
 
 def _mean(pieces: Iterable[list[Tensor]], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
     """Return the mean over all tokens, (L, C), and N."""
     total, n_tokens = torch.zeros(()), 0
     for piece in pieces:
-        total = total + torch.stack([rows.double().sum(0) for rows in piece]).cpu()
+        total = total + torch.stack([rows.cpu().double().sum(0) for rows in piece])
         n_tokens += len(piece[0])
     return _stored((total / n_tokens).numpy(), dtype), n_tokens
 
@@ -186,32 +314,33 @@ def _content(
     item: AudioItem,
     arrays: Mapping[str, Any],
     n_tokens: int,
-    n_samples: int,
     model_name: str,
     files: ExitStack,
 ) -> NpzContent:
     """Add to the arrays of a file what all outputs have."""
-    duration_s = n_samples / model.sample_rate
     scalars = {
         "embedding_rate_hz": model.embedding_rate_hz,
         "eps": model.embedding_rate_hz,
         "sample_rate": model.sample_rate,
-        "duration_s": duration_s,
+        "start_s": item.start_s,
+        "duration_s": item.blocks.duration_s,
         "model": model_name,
         MADE_BY: item.made_by,
     }
-    about = {"tokens": n_tokens, "duration_s": round(duration_s, 3)}
+    about: dict[str, object] = {"tokens": n_tokens, "duration_s": round(item.blocks.duration_s, 3)}
+    if flags := item.blocks.flags:
+        about["flags"] = flags
     return NpzContent({**arrays, **scalars}, about, files)
 
 
 @contextmanager
-def _named_errors(source: Path) -> Iterator[None]:
-    """Name the file in errors about a signal in memory, which do not name one."""
+def _named_errors(*sources: Path) -> Iterator[None]:
+    """Name the file, if it is one, in errors about a signal in memory, which do not name one."""
     try:
         yield
     except AudioError as error:
-        if error.path != source:
-            error.path, error.args = source, (f"{source}: {error.reason}",)
+        if len(sources) == 1 and error.path != sources[0]:
+            error.path, error.args = sources[0], (f"{sources[0]}: {error.reason}",)
         raise
 
 

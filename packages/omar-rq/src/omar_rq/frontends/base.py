@@ -35,10 +35,13 @@ class Frontend(Float32Module, ABC):
         rep_dims: Values per frame, F.
         patch_size: Rows and frames of a patch, (F_p, T_p).
         min_samples: Fewest samples that give one patch.
+        frame_centre: Centre of the first frame, in frames: 0 where frames are windows around their time.
 
     Raises:
         ConfigError: The patch is empty or taller than a frame.
     """
+
+    frame_centre: float = 0.0
 
     def __init__(self, config: FrontendConfig, *, min_samples: int) -> None:
         super().__init__()

@@ -74,6 +74,7 @@ class EnCodec(Frontend):
     """
 
     config: EncodecConfig
+    frame_centre = 0.5  # the encoder is causal: a frame stands for the samples up to the next one
     _mean: Tensor
     _std: Tensor
 

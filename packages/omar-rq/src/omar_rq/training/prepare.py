@@ -2,15 +2,19 @@
 
 The original's data loader reads these files too (mono, little endian, one file per track); the manifest adds rate,
 type, length, source and split.
+
+A run that was stopped continues: while it works, ``manifest.jsonl.partial`` gets a line for each finished track. A
+track is kept if its file is whole and its source has the size and time that it had; others are converted again.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,11 +23,15 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
+from omar_rq.files.reading import MeasuredBlocks
 from omar_rq.training.data import MANIFEST, SAMPLE_TYPES
 from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import BatchReport, progress, run_manifest
+from pentatonic.cli import BatchReport, make_output_folder, progress, run_manifest
 from pentatonic.errors import ConfigError, PentatonicError, UsageError
+from pentatonic.folder_run import search_files
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass
@@ -53,48 +61,63 @@ def prepare(config: PrepareConfig) -> BatchReport:
     """Convert every audio file below ``config.input``; files that were converted before are not decoded again.
 
     Writes ``manifest.jsonl``, the file lists ``train.jsonl`` and ``val.jsonl``, and ``report.json``, which names every
-    file that failed and why. Every input is in the manifest or a failure of the report, whatever its name.
+    file that failed and why. Every input is in the manifest or a failure of the report, whatever its name. After an
+    interrupt only the report is written; it says which files are not done.
 
     Returns:
         The outcome of each file.
+
+    Raises:
+        UsageError: The input is not a folder, the output cannot be written, or it was made with another rate or type.
+        CheckpointError: The disk is full; what was converted before is kept.
     """
     if config.dtype not in SAMPLE_TYPES:
         raise ConfigError(f"dtype is {config.dtype!r}; allowed: {', '.join(SAMPLE_TYPES)}")
     root, out = Path(config.input), Path(config.output)
     if not root.is_dir():
         raise UsageError(f"input={root} is not a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    sources = audio.find_files([root])
+    make_output_folder(out, "output=")
+    found = search_files([root], audio.AUDIO_SUFFIXES)
     known = _known_entries(out, config)
     report, entries = BatchReport(), []
-    todo = []
+    report.passed_over = found.passed_over
+    todo, stamps = [], {}
     # Some file systems take names of different case for the same.
     taken = {entry["path"].casefold() for entry in known.values()}
-    for source in sources:
+    for source in found.files:
         relative = source.relative_to(root)
         entry = known.get(relative.as_posix())
-        if entry is not None and (out / entry["path"]).is_file():
+        stamps[source] = _stamp(source)
+        if entry is not None and _is_done(entry, out, stamps[source]):
             entries.append(entry)
             report.skipped(source)
             continue
         name = _output_name(relative, taken) if entry is None else entry["path"]
         taken.add(name.casefold())
         todo.append((source, out / name, name))
-    for (source, _, name), outcome in zip(todo, _convert_all(todo, config), strict=True):
-        if isinstance(outcome, int):
-            entry = {
-                "path": name,
-                "sample_rate": config.sample_rate,
-                "samples": outcome,
-                "dtype": config.dtype,
-                "split": _split(name, config),
-                "source": source.relative_to(root).as_posix(),
-            }
-            entries.append(entry)
-            report.done(source, samples=outcome)
-            _append(out / f"{MANIFEST}.partial", entry)
-        else:
-            report.failed(source, outcome)
+    with (
+        report.interruptible(found.files, out / "report.json"),
+        closing(_convert_all(todo, config)) as outcomes,
+    ):
+        for (source, _, name), outcome in zip(todo, outcomes, strict=True):
+            if isinstance(outcome, MeasuredBlocks):
+                entry = {
+                    "path": name,
+                    "sample_rate": config.sample_rate,
+                    "samples": outcome.n_samples,
+                    "dtype": config.dtype,
+                    "split": _split(name, config),
+                    "source": source.relative_to(root).as_posix(),
+                    **stamps[source],
+                }
+                entries.append(entry)
+                flags = {"flags": outcome.flags} if outcome.flags else {}
+                report.done(source, samples=outcome.n_samples, **flags)
+                _append(out / f"{MANIFEST}.partial", entry)
+            elif _is_disk_full(outcome):
+                raise outcome
+            else:
+                report.failed(source, outcome)
     _write_listings(out, sorted(entries, key=lambda entry: entry["path"]))
     (out / f"{MANIFEST}.partial").unlink(missing_ok=True)
     report.write(out / "report.json")
@@ -105,14 +128,16 @@ def prepare(config: PrepareConfig) -> BatchReport:
 
 def _convert_all(
     jobs: Sequence[tuple[Path, Path, str]], config: PrepareConfig
-) -> Iterator[int | PentatonicError]:
+) -> Generator[MeasuredBlocks | PentatonicError | OSError, None, None]:
     """Yield the outcome of each job in order. The threads only wait for decoder processes, one each."""
     decoders: SimpleQueue[audio.DecodingProcess] = SimpleQueue()
-    with ExitStack() as stack, ThreadPoolExecutor(max(1, config.workers)) as pool:
+    with ThreadPoolExecutor(max(1, config.workers)) as pool, ExitStack() as stack:
+        # When this ends early: jobs that wait are cancelled, then the decoders of those at work are stopped.
         for _ in range(max(1, config.workers)):
             decoders.put(stack.enter_context(audio.DecodingProcess()))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
-        def run(job: tuple[Path, Path, str]) -> int | PentatonicError:
+        def run(job: tuple[Path, Path, str]) -> MeasuredBlocks | PentatonicError | OSError:
             decoder = decoders.get()
             try:
                 return convert(job[0], job[1], config.sample_rate, config.dtype, decoder)
@@ -127,21 +152,26 @@ def _convert_all(
 
 def convert(
     source: Path, target: Path, sample_rate: int, dtype: str, decoder: audio.DecodingProcess
-) -> int | PentatonicError:
-    """Write one track; return its samples, or the error when it cannot be read."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
+) -> MeasuredBlocks | PentatonicError | OSError:
+    """Write one track; return what was measured of it, or the error when it cannot be read or written."""
+    blocks = MeasuredBlocks(decoder.stream(source, sample_rate=sample_rate), sample_rate, source.name)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(target) as file:
-            for block in decoder.stream(source, sample_rate=sample_rate):
+            for block in blocks:
                 samples = block.numpy()
                 if dtype == "int16":
                     samples = np.rint(np.clip(samples, -1.0, 32767 / 32768) * 32768)
                 file.write(samples.astype(SAMPLE_TYPES[dtype]).tobytes())
-                count += len(samples)
-    except PentatonicError as error:
+    except (PentatonicError, OSError) as error:
         return error
-    return count
+    return blocks
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether the next files would fail as well."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _DISK_FULL
 
 
 def _output_name(relative: Path, taken: Collection[str]) -> str:
@@ -149,10 +179,13 @@ def _output_name(relative: Path, taken: Collection[str]) -> str:
 
     Where another source has that name already, as ``a.b.wav`` and ``a_b.wav`` would, a hash of the path is added.
     """
-    name = relative.with_name(f"{relative.name.replace('.', '_')}.mmap").as_posix()
-    if name.casefold() not in taken:
-        return name
-    return f"{name.removesuffix('.mmap')}-{_sha256(relative.as_posix()).hex()[:12]}.mmap"
+    plain, hashed = _output_names(relative)
+    return hashed if plain.casefold() in taken else plain
+
+
+def _output_names(relative: Path) -> tuple[str, str]:
+    name = relative.with_name(relative.name.replace(".", "_")).as_posix()
+    return f"{name}.mmap", f"{name}-{_sha256(relative.as_posix()).hex()[:12]}.mmap"
 
 
 def _sha256(text: str) -> bytes:
@@ -165,15 +198,37 @@ def _split(name: str, config: PrepareConfig) -> str:
     return "val" if int.from_bytes(digest[:4], "big") < config.val_fraction * 2**32 else "train"
 
 
+def _stamp(source: Path) -> dict[str, int]:
+    """What tells that a source has changed; empty where there is no such file."""
+    try:
+        status = source.stat()
+    except OSError:  # its conversion will say why
+        return {}
+    return {"source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}
+
+
+def _is_done(entry: Mapping[str, Any], out: Path, stamp: Mapping[str, int]) -> bool:
+    """Whether the track of an entry is whole, and its source the one that it was made from."""
+    if not stamp or any(entry.get(key) != value for key, value in stamp.items()):
+        return False
+    track = out / entry["path"]
+    return (
+        track.is_file() and track.stat().st_size == entry["samples"] * SAMPLE_TYPES[entry["dtype"]].itemsize
+    )
+
+
 def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]]:
-    """Entries of earlier runs, by their source."""
+    """Entries of earlier runs, by their source; later ones count."""
     known: dict[str, dict[str, Any]] = {}
     for listing in (out / MANIFEST, out / f"{MANIFEST}.partial"):
-        for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ():
+        # Not by splitlines, which also splits at characters that names may have.
+        for line in listing.read_text(encoding="utf-8").split("\n") if listing.is_file() else ():
             try:
                 entry = json.loads(line)
-            except ValueError:
-                continue  # an incomplete last line of an interrupted run
+                if entry["path"] not in _output_names(Path(entry["source"])):
+                    continue
+            except (ValueError, KeyError, TypeError):
+                continue  # an incomplete line of an interrupted run, or of another program
             if (entry["sample_rate"], entry["dtype"]) != (config.sample_rate, config.dtype):
                 raise UsageError(
                     f"{out} holds tracks of {entry['sample_rate']} Hz {entry['dtype']}, and this run asks for "
@@ -184,8 +239,9 @@ def _known_entries(out: Path, config: PrepareConfig) -> dict[str, dict[str, Any]
 
 
 def _append(listing: Path, entry: dict[str, Any]) -> None:
+    # The line feed first: an interrupted run may have left half a line.
     with listing.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write("\n" + json.dumps(entry))
 
 
 def _write_listings(out: Path, entries: list[dict[str, Any]]) -> None:

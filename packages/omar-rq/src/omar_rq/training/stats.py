@@ -21,7 +21,7 @@ from omar_rq.config import FrontendConfig, ModelConfig
 from omar_rq.frontends import build_frontend
 from omar_rq.training.data import CropDataset, open_tracks
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import PartialFailure, emit_json, progress
+from pentatonic.cli import PartialFailure, emit_json, make_output_place, progress
 from pentatonic.errors import InputError
 from pentatonic.training import ItemKey
 
@@ -125,6 +125,8 @@ def main(overrides: Sequence[str]) -> None:
     from pentatonic.training import compose_config
 
     config = compose_config("omar_rq.conf", overrides, StatsConfig, config_name="stats")
+    if config.output:
+        make_output_place(Path(config.output), "output=")  # fail fast
     stats = frontend_stats(config)
     if config.output:
         with atomic_file(Path(config.output)) as file:

@@ -24,6 +24,7 @@ from torch import nn
 from omar_rq.config import ModelConfig
 from omar_rq.training.data import CropDataset, default_filelist, open_tracks
 from omar_rq.training.objective import MaskedPrediction
+from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
 from pentatonic.training import (
@@ -132,4 +133,5 @@ def write_model_config(config: ModelConfig, folder: Path, _module: nn.Module) ->
 def main(overrides: Sequence[str]) -> TrainResult:
     """Run with Hydra overrides, such as ``experiment=tiny data.root=data/music``."""
     config = compose_config("omar_rq.conf", overrides, TrainConfig, config_name="train")
+    make_output_folder(Path(config.run_dir), "run_dir=")
     return report_run(train(config), config.run_dir)

@@ -113,10 +113,8 @@ def _query_gradient(
         if CLS and EDGE:
             g = tl.where((a > 0) & (j > 0), g, 0.0)
         if BIAS == "directional":
-            before = tl.where(j <= a, g, 0.0)
-            after = g - before
-            dw0, mean0 = _add_moments(dw0, mean0, ds, p, before)
-            dw1, mean1 = _add_moments(dw1, mean1, ds, p, after)
+            dw0, mean0 = _add_moments(dw0, mean0, ds, p, tl.where(j <= a, g, 0.0))
+            dw1, mean1 = _add_moments(dw1, mean1, ds, p, tl.where(j <= a, 0.0, g))
         else:
             dw0, mean0 = _add_moments(dw0, mean0, ds, p, g)
         if BIAS == "per_axis" and AXES == 2:
