@@ -1,6 +1,11 @@
 """What the tests of all packages share: one thread, Triton's interpreter, Hypothesis profiles, a browser."""
 
 import os
+import signal
+
+# A shell that starts a command in the background makes it ignore Ctrl-C, and so do all its children: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for this process and its children: sums of floats depend on the number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported

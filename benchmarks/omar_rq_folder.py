@@ -35,6 +35,7 @@ from machine import markdown_table, write_results
 
 from omar_rq.embed import embed_folder
 from omar_rq.files.batches import DEFAULT_BATCH
+from omar_rq.files.reading import open_audio
 from omar_rq.files.stages import AudioItem, EmbeddingOptions, compute_embeddings, decode_ahead
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import DEFAULT_CONTEXT_S
@@ -64,7 +65,7 @@ def decode_all(files: Sequence[Path], model: OmarRQ) -> list[AudioItem]:
     with audio.DecodingProcess() as decoder:
         return [
             decode_ahead(
-                AudioItem(file, "", decoder.stream(file, sample_rate=model.sample_rate)),
+                AudioItem(file, "", open_audio(file, stream=decoder.stream, sample_rate=model.sample_rate)),
                 sample_rate=model.sample_rate,
                 context_s=DEFAULT_CONTEXT_S,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 600
+MAX_MODULES = 20
 
 BANNED_MODULES = {
     *("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"),
@@ -321,6 +323,13 @@ def test_modules_are_small() -> None:
         for path in python_files(tests=False)
     }
     assert {name: lines for name, lines in sizes.items() if lines > MAX_LINES} == {}
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_oversee() -> None:
+    modules = Counter(
+        path.parent.relative_to(ROOT) for path in python_files(tests=False) if "src" in path.parts
+    )
+    assert {str(folder): count for folder, count in modules.items() if count > MAX_MODULES} == {}
 
 
 def test_modules_are_named_after_what_they_hold() -> None:

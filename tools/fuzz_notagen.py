@@ -41,7 +41,7 @@ from notagen.notation.validation import validate
 from notagen.score import read_score
 from notagen.sound.performance import perform
 from pentatonic.errors import InputError
-from pentatonic.time_limit import time_limit
+from pentatonic.processes.time_limit import time_limit
 
 GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
 MOST_DAMAGES = 3

@@ -30,14 +30,17 @@ INTERPRETED = pytest.mark.skipif(
 )
 BACKENDS = ["reference", "sdpa", "chunked", pytest.param("triton", marks=INTERPRETED)]
 COORDS = torch.randint(0, 6, (2, 20, 2), generator=torch.Generator().manual_seed(0))
+# Tokens where every back end runs with every option: one tile that is not full, as Triton's interpreter takes its time.
+FEW = 13
 
 
 def bias_of(kind: str, w: Tensor, vec: Tensor) -> Any:
+    coords = COORDS[:, :FEW]
     return {
         "alibi_1d": lambda: Alibi1D(w[0]),
-        "alibi_2d": lambda: Alibi2D(COORDS, *w),
-        "directional": lambda: Directional(COORDS, *w, signed=True),
-        "raw": lambda: Raw(COORDS[0], signed=False),
+        "alibi_2d": lambda: Alibi2D(coords, *w),
+        "directional": lambda: Directional(coords, *w, signed=True),
+        "raw": lambda: Raw(coords[0], signed=False),
         "key": lambda: KeyBias(vec, cls_tokens=1),
     }[kind]()
 
@@ -49,9 +52,9 @@ def bias_of(kind: str, w: Tensor, vec: Tensor) -> Any:
 def test_numbers_are_the_same(backend: Any, kind: str, half: bool, learned: bool):
     g = torch.Generator().manual_seed(1)
     qkv = [
-        torch.randn(2, 2, 20, 16, generator=g).to(torch.float16 if half else torch.float32) for _ in range(3)
+        torch.randn(2, 2, FEW, 16, generator=g).to(torch.float16 if half else torch.float32) for _ in range(3)
     ]
-    w, vec = torch.rand(2, 2, generator=g), torch.randn(2, 20, generator=g)
+    w, vec = torch.rand(2, 2, generator=g), torch.randn(2, FEW, generator=g)
 
     def run(prepared: bool) -> list[Tensor]:
         leaves = [x.clone().requires_grad_() for x in qkv]

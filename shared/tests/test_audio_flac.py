@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pentatonic.audio import info, load, stream
-from pentatonic.audio.flac import WatchedStream, read_stream_header
+from pentatonic.audio.formats.flac import WatchedStream, read_stream_header
 from pentatonic.errors import CorruptAudio, UnsupportedFormat
 
 BLOCK = 1024

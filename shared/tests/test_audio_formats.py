@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pentatonic.audio import AUDIO_SUFFIXES, AudioLimits, find_files, info, load, stream
-from pentatonic.audio.formats import identify
+from pentatonic.audio.formats.identify import identify
 from pentatonic.errors import AudioError, AudioLimitExceeded, CorruptAudio, EmptyAudio, UnsupportedFormat
 
 # First bytes of files that FFmpeg alone reads.

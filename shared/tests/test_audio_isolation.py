@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -168,3 +170,9 @@ def test_options_reach_the_decoder(decoder, tmp_path):
     np.testing.assert_array_equal(block.numpy(), expected)
     with pytest.raises(AudioLimitExceeded, match=r"longer than 2\.5 s"):
         list(decoder.stream(path, limits=AudioLimits(max_duration_s=2.5)))
+
+
+def test_the_decoder_needs_no_torch():
+    """Importing it would take each decoding process seconds and half a gigabyte."""
+    code = "import sys, pentatonic.audio.decoder; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

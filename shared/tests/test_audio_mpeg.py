@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pentatonic.audio import info, load, stream
-from pentatonic.audio.mpeg import Frame, parse_header
+from pentatonic.audio.formats.mpeg import Frame, parse_header
 from pentatonic.errors import CorruptAudio, TruncatedAudio, UnsupportedFormat
 
 N = 100_000

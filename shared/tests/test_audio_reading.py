@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pentatonic.audio import AudioInfo, AudioLimits, info, load, resample, stream
-from pentatonic.audio.mpeg import parse_header
+from pentatonic.audio.formats.mpeg import parse_header
 from pentatonic.errors import AudioTooShort, CorruptAudio, TruncatedAudio, UnsupportedFormat
 
 RATE = 44100

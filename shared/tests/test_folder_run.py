@@ -104,6 +104,12 @@ def test_a_folder_belongs_to_one_kind_of_run(tmp_path: Path) -> None:
             claim_folder(file, settings, advice="try")
 
 
+def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file/out is not a folder that can be written: Not a directory"):
+        claim_folder(tmp_path / "file" / "out" / "run.json", {}, advice="try")
+
+
 def test_settings_that_are_not_asked_for_may_differ(tmp_path: Path) -> None:
     refuse_other_settings(tmp_path, {"a": 1, "b": 2}, {"a": 1}, advice="")
     with pytest.raises(UsageError, match="was made with c none, not 1"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pentatonic.checkpoint import load_tensors, save_tensors
-from pentatonic.interrupts import delayed_interrupts, sigterm_as_interrupt
+from pentatonic.processes.interrupts import delayed_interrupts, sigterm_as_interrupt
 
 
 def swallowing(*_args: object) -> None:
@@ -83,7 +83,7 @@ def test_sigterm_is_an_interrupt_within_the_block() -> None:
 
 FORK = """
 import os, signal, time
-from pentatonic.interrupts import sigterm_as_interrupt
+from pentatonic.processes.interrupts import sigterm_as_interrupt
 
 ready, tell = os.pipe()
 with sigterm_as_interrupt():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pentatonic import leftovers
 from pentatonic.checkpoint import atomic_directory, atomic_file
 from pentatonic.child_process import ChildProcess
-from pentatonic.leftovers import owner, remove_leftovers
+from pentatonic.processes import leftovers
+from pentatonic.processes.leftovers import owner, remove_leftovers
 from pentatonic.server import serving
 
 START = r"\..*\.tmp-"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pentatonic.time_limit import TimeLimitExceeded, time_limit
+from pentatonic.processes.time_limit import TimeLimitExceeded, time_limit
 
 
 @pytest.mark.parametrize("clock", ["wall", "cpu"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted_config import Length, Range, check_fields, read_fields
+from pentatonic.untrusted.config import Length, Range, check_fields, read_fields
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pentatonic.errors import ConfigError, CorruptCheckpoint
-from pentatonic.untrusted_files import (
+from pentatonic.untrusted.files import (
     file_inside,
     local_path,
     parse_json,

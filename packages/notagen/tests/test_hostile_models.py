@@ -21,7 +21,7 @@ from notagen.prompts import model_prompts
 from notagen.weights import config_from_tensors, from_pretrained, load_file
 from pentatonic.checkpoint import save_tensors
 from pentatonic.errors import CheckpointError, ConfigError, CorruptCheckpoint, HubError, WeightsError
-from pentatonic.untrusted_config import Range
+from pentatonic.untrusted.config import Range
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -42,7 +42,7 @@ from pentatonic.errors import (
     PentatonicError,
     WeightsError,
 )
-from pentatonic.untrusted_config import Range
+from pentatonic.untrusted.config import Range
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -76,8 +76,8 @@ def living(mark: str) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_an_interrupt_leaves_whole_files_and_no_process(tmp_path, number, status):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_whole_files_and_no_process(tmp_path, number):
     net = ConformerConfig(embed_dim=64, depth=6, num_heads=4)
     save_pretrained(OmarRQ(ModelConfig(input=MelFrontendConfig(), net=net)), tmp_path / "model")
     for i in range(300):
@@ -100,7 +100,7 @@ def test_an_interrupt_leaves_whole_files_and_no_process(tmp_path, number, status
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == status and "Traceback" not in said
+    assert process.returncode == 130 and "Traceback" not in said
     deadline = time.monotonic() + 60
     while living(mark) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -34,7 +34,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from pentatonic import errors
 from pentatonic.errors import InputError, PentatonicError, UsageError, restore_error
-from pentatonic.leftovers import owner, remove_leftovers
+from pentatonic.processes.leftovers import owner, remove_leftovers
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

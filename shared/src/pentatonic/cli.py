@@ -27,10 +27,10 @@ from typer.core import TyperGroup
 
 from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, MissingExtra, PentatonicError, RunFolderInUse, UsageError
-from pentatonic.interrupts import sigterm_as_interrupt
+from pentatonic.processes.interrupts import sigterm_as_interrupt
+from pentatonic.processes.standard_streams import flush_results, make_lasting
 from pentatonic.progress import ProgressBar, one_line, printable, progress
 from pentatonic.provenance import distribution_version, hide_secrets, run_manifest
-from pentatonic.standard_streams import flush_results, make_lasting
 
 __all__ = [
     "BatchReport",

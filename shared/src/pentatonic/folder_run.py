@@ -174,9 +174,12 @@ def claim_folder(file: Path, settings: Mapping[str, object], *, advice: str, ove
         overwrite: Take the folder of another run.
 
     Raises:
-        UsageError: The folder belongs to a run with other settings, or the file to another program.
+        UsageError: The folder cannot be made, belongs to a run with other settings, or the file to another program.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{file.parent} is not a folder that can be written: {error.strerror}") from error
     if file.is_file() and not overwrite:
         try:
             found = dict(json.loads(file.read_text(encoding="utf-8"))["settings"])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pentatonic.checkpoint import file_sha256
 from pentatonic.errors import CorruptCheckpoint, HubError, UsageError, WeightsError
-from pentatonic.untrusted_files import local_path, shortened
+from pentatonic.untrusted.files import local_path, shortened
 
 T = TypeVar("T")
 _Rules = list[tuple[re.Pattern[str], str]]

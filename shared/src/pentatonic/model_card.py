@@ -12,7 +12,7 @@ import yaml  # comes with huggingface-hub
 
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import CheckpointError
-from pentatonic.untrusted_files import parse_json, read_json, read_text, shortened
+from pentatonic.untrusted.files import parse_json, read_json, read_text, shortened
 
 _MAX_LOG_BYTES = 256 * 2**20
 _MAX_YAML_BYTES = 2**17

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pentatonic.errors import UsageError
-from pentatonic.leftovers import owner, remove_leftovers
+from pentatonic.processes.leftovers import owner, remove_leftovers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

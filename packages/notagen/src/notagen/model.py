@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
 from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
-from pentatonic.untrusted_config import Range, check_fields, read_fields
+from pentatonic.untrusted.config import Range, check_fields, read_fields
 
 MAX_PARAMETERS = 2**32
 """Most parameters of a model, so that a configuration alone cannot fill the memory; released ones have up to 2**29."""

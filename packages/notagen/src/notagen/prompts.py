@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import ConfigError, UsageError
-from pentatonic.untrusted_files import local_path, read_json
+from pentatonic.untrusted.files import local_path, read_json
 
 PROMPTS_FILE = "prompts.json"
 _MAX_TABLE_BYTES = 16 * 2**20

@@ -28,7 +28,7 @@ from pentatonic.checkpoint import (
 )
 from pentatonic.errors import CheckpointError, ConfigError, WeightsError
 from pentatonic.hub import KeyMap, Released, check_state, load_state, resolve
-from pentatonic.untrusted_files import local_path, read_json
+from pentatonic.untrusted.files import local_path, read_json
 
 _PRETRAINED = (
     "weights_notagen_pretrain_p_size_16_p_length_{}_p_layers_{}_c_layers_{}_h_size_{}_lr_{}_batch_{}.pth"

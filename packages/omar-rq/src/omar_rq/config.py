@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted_config import Length, Range, check_fields, read_fields
-from pentatonic.untrusted_files import shortened
+from pentatonic.untrusted.config import Length, Range, check_fields, read_fields
+from pentatonic.untrusted.files import shortened
 
 # The depthwise convolution of every released conformer has 31 taps, whatever `conv_kernel_size` in its file says.
 CONV_KERNEL_SIZE = 31

@@ -274,7 +274,7 @@ def _run_folder(
     write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
 
     def is_done(source: Path, target: Path) -> bool:
-        return is_made_by(target, made_from(settings, source))
+        return target.is_file() and is_made_by(target, made_from(settings, source))
 
     with audio.DecodingProcess() as decoder:
 

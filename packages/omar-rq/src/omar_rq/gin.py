@@ -14,7 +14,7 @@ from typing import Any
 
 from omar_rq.config import ModelConfig
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted_files import shortened
+from pentatonic.untrusted.files import shortened
 
 # The released files have some 10,000 characters. Bounds on what takes more time or memory than the text is long:
 MAX_CHARACTERS = 1 << 17

@@ -34,7 +34,7 @@ from pentatonic.checkpoint import (
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
 from pentatonic.hub import KeyMap, Released, load_state, resolve
 from pentatonic.rope import rope_frequencies
-from pentatonic.untrusted_files import file_inside, local_path, parse_json, read_text
+from pentatonic.untrusted.files import file_inside, local_path, parse_json, read_text
 
 # The commit hashes on the hub are not known, so these follow the main branch.
 RELEASED: Mapping[str, Released] = {

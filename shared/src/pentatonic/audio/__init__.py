@@ -5,15 +5,22 @@ WAV), VOC, NIST, IRCAM and others. With the extra ``pentatonic[ffmpeg]``, FFmpeg
 WavPack, Monkey's Audio, TTA, AC-3, AMR, DSF, AVI, MPEG-TS and others, and encodings that libsndfile does not know. The
 format is detected from the content, never from the suffix. Every fault of a file is an
 :class:`~pentatonic.errors.AudioError` that names it.
+
+Names are loaded when they are first used: a decoding process needs no torch.
 """
 
 from __future__ import annotations
 
-from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
-from pentatonic.audio.isolation import DecodingProcess
-from pentatonic.audio.limits import AudioLimits
-from pentatonic.audio.reading import Audio, AudioInfo, info, load, stream
-from pentatonic.audio.resample import StreamResampler, resample
+from typing import TYPE_CHECKING
+
+from pentatonic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pentatonic.audio.files import AUDIO_SUFFIXES, find_files, save
+    from pentatonic.audio.isolation import DecodingProcess
+    from pentatonic.audio.limits import AudioLimits
+    from pentatonic.audio.reading import Audio, AudioInfo, info, load, stream
+    from pentatonic.audio.resampling import StreamResampler, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -29,3 +36,21 @@ __all__ = [
     "save",
     "stream",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "AUDIO_SUFFIXES": "pentatonic.audio.files",
+        "Audio": "pentatonic.audio.reading",
+        "AudioInfo": "pentatonic.audio.reading",
+        "AudioLimits": "pentatonic.audio.limits",
+        "DecodingProcess": "pentatonic.audio.isolation",
+        "StreamResampler": "pentatonic.audio.resampling",
+        "find_files": "pentatonic.audio.files",
+        "info": "pentatonic.audio.reading",
+        "load": "pentatonic.audio.reading",
+        "resample": "pentatonic.audio.resampling",
+        "save": "pentatonic.audio.files",
+        "stream": "pentatonic.audio.reading",
+    },
+)

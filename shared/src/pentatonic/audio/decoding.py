@@ -6,20 +6,19 @@ Shape legend: n = samples per channel, C = channels.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pentatonic.audio.containers import find_fault
+from pentatonic.audio.formats.containers import find_fault
 from pentatonic.audio.limits import AudioLimits
-from pentatonic.audio.resample import StreamResampler
 from pentatonic.audio.sources import Source, open_source, probe
+from pentatonic.audio.soxr_stream import SoxrStream
 from pentatonic.errors import (
     AudioTooShort,
     CorruptAudio,
@@ -29,6 +28,9 @@ from pentatonic.errors import (
 )
 
 NonFinite = Literal["raise", "zero"]
+
+BLOCK_S = 30.0
+"""Length of the blocks of a stream, in seconds, unless the caller says otherwise."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Decoding:
         """Sample rate of the result in Hz, once the file is open."""
         return self.sample_rate or self.source_rate
 
-    def run(self, *, hold_all: bool) -> Iterator[Tensor]:
+    def run(self, *, hold_all: bool) -> Iterator[NDArray[np.float32]]:
         """Decode the file.
 
         Args:
@@ -158,27 +160,56 @@ class Decoding:
         self.peak = max(self.peak, peak)
         return block
 
-    def _downmixed(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[Tensor]:
+    def _downmixed(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Turn blocks (n, C) into blocks (C, n), C = 1 when mono."""
         for block in blocks:
             if self.mono and block.shape[1] > 1:
                 # In float64, so that neither the order of the channels nor an overflow of their sum matters.
                 total = block[:, 0].astype(np.float64)
                 for channel in range(1, block.shape[1]):
                     total += block[:, channel]
-                yield torch.from_numpy((total / block.shape[1]).astype(np.float32))[None]
+                yield (total / block.shape[1]).astype(np.float32)[None]
             else:
-                yield torch.from_numpy(np.ascontiguousarray(block.T))
+                yield np.ascontiguousarray(block.T)
 
-    def _resampled(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    def _resampled(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         if self.result_rate == self.source_rate:
             yield from blocks
             return
         n_channels = 1 if self.mono else self.source_channels
-        channels = [StreamResampler(self.source_rate, self.result_rate) for _ in range(n_channels)]
+        channels = [SoxrStream(self.source_rate, self.result_rate) for _ in range(n_channels)]
         for block in blocks:
-            ready = torch.stack([channel.push(row) for channel, row in zip(channels, block, strict=True)])
+            ready = np.stack([channel.push(row) for channel, row in zip(channels, block, strict=True)])
             if ready.shape[1]:
                 yield ready
-        rest = torch.stack([channel.flush() for channel in channels])
+        rest = np.stack([channel.flush() for channel in channels])
         if rest.shape[1]:
             yield rest
+
+
+def mono_blocks(decoding: Decoding, block_s: float) -> Iterator[NDArray[np.float32]]:
+    """Decode a file to mono blocks of equal length; its warnings are issued after the last one.
+
+    Args:
+        decoding: With ``mono``.
+        block_s: Length of every block but the last, in seconds.
+
+    Yields:
+        Blocks (n,) float32.
+    """
+    pending: list[NDArray[np.float32]] = []
+    n_pending = 0
+    for block in decoding.run(hold_all=False):
+        pending.append(block[0])
+        n_pending += block.shape[1]
+        size = max(1, round(block_s * decoding.result_rate))
+        if n_pending >= size:
+            samples = np.concatenate(pending)
+            whole = n_pending - n_pending % size
+            for start in range(0, whole, size):
+                yield samples[start : start + size]
+            pending, n_pending = [samples[whole:]], n_pending - whole
+    if n_pending:
+        yield np.concatenate(pending)
+    for text in decoding.warnings:
+        warnings.warn(f"{decoding.path}: {text}", stacklevel=3)

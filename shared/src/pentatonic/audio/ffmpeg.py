@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pentatonic.audio import mp4
-from pentatonic.audio.formats import FFMPEG_DEMUXERS
+from pentatonic.audio.formats import mp4
+from pentatonic.audio.formats.identify import FFMPEG_DEMUXERS
 from pentatonic.errors import CorruptAudio, TruncatedAudio, UnsupportedFormat
 
 HOW_TO_INSTALL = "pip install 'pentatonic[ffmpeg]'"
@@ -36,7 +36,7 @@ class FFmpegSource:
 
     Args:
         path: The file.
-        container: From :func:`pentatonic.audio.formats.identify`.
+        container: From :func:`pentatonic.audio.formats.identify.identify`.
 
     Raises:
         UnsupportedFormat: FFmpeg is not installed, or the file has no audio in an encoding that it knows.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from pentatonic.audio.decoding import NonFinite
 from pentatonic.audio.limits import AudioLimits
-from pentatonic.audio.reading import stream
 from pentatonic.child_process import ChildFailure, ChildProcess, ClosedAtEnd, Message
 from pentatonic.errors import AudioError, CorruptAudio
 
@@ -40,7 +38,9 @@ class DecodingProcess(ClosedAtEnd):
     def __init__(
         self, *, block_limit_s: float = BLOCK_LIMIT_S, memory_bytes: int = MEMORY_LIMIT_BYTES
     ) -> None:
-        self._child = ChildProcess(f"{__name__}:decode", seconds=block_limit_s, memory_bytes=memory_bytes)
+        self._child = ChildProcess(
+            "pentatonic.audio.decoder:decode", seconds=block_limit_s, memory_bytes=memory_bytes
+        )
 
     @property
     def pid(self) -> int | None:
@@ -87,35 +87,3 @@ class DecodingProcess(ClosedAtEnd):
         except AudioError as error:
             error.path, error.args = path, (f"{path}: {error.reason}",)
             raise
-
-
-def decode(request: Message) -> Iterator[Message]:
-    """Decode one file in the decoder process, without what decoders print.
-
-    Args:
-        request: Its ``value`` has the ``path``, the ``options`` of :func:`pentatonic.audio.stream` and the fields of
-            its ``limits``.
-
-    Yields:
-        Blocks of float32 samples as ``data``, and at the end the warnings as ``value``, a list of texts.
-    """
-    with _silenced(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        value = request.value
-        for block in stream(value["path"], limits=AudioLimits(**value["limits"]), **value["options"]):
-            yield Message([], block.contiguous().numpy().tobytes())
-    yield Message([str(warning.message) for warning in caught if warning.category is UserWarning])
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Discard what native code writes to standard error, such as the notes of libmpg123 on damage."""
-    sys.stderr.flush()
-    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    os.close(nothing)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)

@@ -9,7 +9,6 @@ Shape legend: n = samples per channel, C = channels.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pentatonic.audio.decoding import Decoding, NonFinite
+from pentatonic.audio.decoding import BLOCK_S, Decoding, NonFinite, mono_blocks
 from pentatonic.audio.limits import AudioLimits
 from pentatonic.audio.sources import open_source, probe
 from pentatonic.errors import UsageError
@@ -139,8 +138,8 @@ def load(
     decoding = Decoding(Path(path), sample_rate, mono, offset_s, duration_s, strict, nonfinite, limits)
     blocks, n_values = [], 0
     for block in decoding.run(hold_all=True):
-        blocks.append(block)
-        n_values += block.numel()
+        blocks.append(torch.from_numpy(block))
+        n_values += block.size
         limits.check_result(decoding.path, n_values)
     samples = torch.cat(blocks, dim=1) if blocks else torch.zeros(1 if mono else decoding.source_channels, 0)
     meta = {
@@ -156,7 +155,7 @@ def stream(
     path: str | Path,
     *,
     sample_rate: int | None = None,
-    block_s: float = 30.0,
+    block_s: float = BLOCK_S,
     offset_s: float = 0.0,
     duration_s: float | None = None,
     strict: bool = True,
@@ -188,23 +187,4 @@ def stream(
     if not (math.isfinite(block_s) and block_s > 0):
         raise UsageError(f"block_s must be positive seconds, not {block_s}")
     decoding = Decoding(Path(path), sample_rate, True, offset_s, duration_s, strict, nonfinite, limits)
-    return _stream(decoding, block_s)
-
-
-def _stream(decoding: Decoding, block_s: float) -> Iterator[Tensor]:
-    pending: list[Tensor] = []
-    n_pending = 0
-    for block in decoding.run(hold_all=False):
-        pending.append(block[0])
-        n_pending += block.shape[1]
-        size = max(1, round(block_s * decoding.result_rate))
-        if n_pending >= size:
-            *whole, rest = torch.cat(pending).split(size)
-            if len(rest) == size:
-                whole, rest = [*whole, rest], rest[:0]
-            yield from whole
-            pending, n_pending = [rest], len(rest)
-    if n_pending:
-        yield torch.cat(pending)
-    for text in decoding.warnings:
-        warnings.warn(f"{decoding.path}: {text}", stacklevel=2)
+    return (torch.from_numpy(block) for block in mono_blocks(decoding, block_s))

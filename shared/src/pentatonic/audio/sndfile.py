@@ -14,8 +14,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from pentatonic.audio.chunks import find_samples
-from pentatonic.audio.file_view import FileView
+from pentatonic.audio.formats.chunks import find_samples
+from pentatonic.audio.formats.file_view import FileView
 from pentatonic.errors import CorruptAudio
 
 BLOCK = 1 << 16  # samples per channel that are decoded at a time
@@ -43,7 +43,7 @@ class SoundFileSource:
 
     Args:
         path: The file.
-        container: From :func:`pentatonic.audio.formats.identify`.
+        container: From :func:`pentatonic.audio.formats.identify.identify`.
         offset: Byte at which the container starts.
 
     Raises:

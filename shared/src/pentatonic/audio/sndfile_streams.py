@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from pentatonic.audio import flac, mpeg
-from pentatonic.audio.chunks import find_samples
-from pentatonic.audio.file_view import FileView
+from pentatonic.audio.formats import flac, mpeg
+from pentatonic.audio.formats.chunks import find_samples
+from pentatonic.audio.formats.file_view import FileView
 from pentatonic.audio.sndfile import SoundFileSource
 from pentatonic.errors import CorruptAudio, TruncatedAudio, UnsupportedFormat
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pentatonic.audio import ffmpeg
-from pentatonic.audio.chunks import find_samples
 from pentatonic.audio.ffmpeg import FFmpegSource
-from pentatonic.audio.formats import FFMPEG_DEMUXERS, LIBSNDFILE, identify
+from pentatonic.audio.formats.chunks import find_samples
+from pentatonic.audio.formats.identify import FFMPEG_DEMUXERS, LIBSNDFILE, identify
 from pentatonic.audio.sndfile import SoundFileSource
 from pentatonic.audio.sndfile_streams import FlacSource, MpegSource
 from pentatonic.errors import (

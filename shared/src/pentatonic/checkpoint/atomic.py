@@ -2,8 +2,8 @@
 
 The order is always: write a hidden sibling, fsync it, rename it, fsync the parent. If the process is killed at any
 moment, the earlier file or directory remains, and possibly a hidden ``.<name>.tmp-*`` sibling, which the next process
-that writes into the same folder removes (:mod:`pentatonic.leftovers`). Names of siblings are cut where the file system
-would refuse them as too long.
+that writes into the same folder removes (:mod:`pentatonic.processes.leftovers`). Names of siblings are cut where the
+file system would refuse them as too long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from pentatonic.checkpoint.manifest import MANIFEST, list_files, read_manifest, write_manifest
 from pentatonic.errors import CheckpointError, CorruptCheckpoint, UsageError
-from pentatonic.leftovers import owner, remove_leftovers
+from pentatonic.processes.leftovers import owner, remove_leftovers
 
 _TEMPORARY = r"\..*\.tmp-"
 # Bytes of a name, where the system does not say how many it allows.

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from pentatonic.errors import CheckpointError, CorruptCheckpoint
-from pentatonic.untrusted_files import regular_file_size
+from pentatonic.untrusted.files import regular_file_size
 
 MANIFEST = "manifest.json"
 """Name of the manifest inside a directory."""

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pentatonic.checkpoint.atomic import atomic_file
 from pentatonic.errors import CheckpointError, CorruptCheckpoint
-from pentatonic.interrupts import delayed_interrupts
-from pentatonic.untrusted_files import regular_file_size, shortened
+from pentatonic.processes.interrupts import delayed_interrupts
+from pentatonic.untrusted.files import regular_file_size, shortened
 
 MAX_TENSORS = 10_000
 """Most tensors of a file that is read or written."""

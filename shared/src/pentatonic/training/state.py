@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from pentatonic.checkpoint import flatten_state, load_tensors, newest_verified, save_tensors, unflatten_state
 from pentatonic.errors import CheckpointError, CorruptCheckpoint, WeightsError
-from pentatonic.untrusted_files import read_json
+from pentatonic.untrusted.files import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from notagen.notation.tunebook import prepare_tune
 from pentatonic.checkpoint.atomic import temporary_sibling
 from pentatonic.child_process import Message
 from pentatonic.errors import InputError, PentatonicError
-from pentatonic.time_limit import TimeLimitExceeded, time_limit
+from pentatonic.processes.time_limit import TimeLimitExceeded, time_limit
 
 AUGMENTED, INTERLEAVED = "augmented", "interleaved"
 

@@ -22,8 +22,8 @@ from omar_rq.frontends.encodec_encoder import FILES, load_encoder
 from pentatonic.audio import resample
 from pentatonic.errors import ConfigError
 from pentatonic.hub import Released, resolve
-from pentatonic.untrusted_config import Length, read_fields
-from pentatonic.untrusted_files import file_inside, local_path, read_json, shortened
+from pentatonic.untrusted.config import Length, read_fields
+from pentatonic.untrusted.files import file_inside, local_path, read_json, shortened
 
 ENCODEC_SAMPLE_RATE = 24000
 # The one repository that the configuration of a loaded model may name. Its commit hash is not known, so it follows the

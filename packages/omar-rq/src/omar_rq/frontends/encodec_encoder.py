@@ -19,8 +19,8 @@ from torch.nn.utils import parametrize
 from pentatonic.checkpoint import load_tensors
 from pentatonic.errors import ConfigError, MissingExtra, WeightsError
 from pentatonic.hub import check_state, load_state
-from pentatonic.untrusted_config import Length, Range, check_fields, read_fields
-from pentatonic.untrusted_files import read_json
+from pentatonic.untrusted.config import Length, Range, check_fields, read_fields
+from pentatonic.untrusted.files import read_json
 
 FILES = ("config.json", "model.safetensors")
 _HOP = 320

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from pentatonic.audio import mpeg
+from pentatonic.audio.formats import mpeg
 
 LIBSNDFILE = frozenset(
     {"WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"}

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pentatonic.audio import mp4, ogg
-from pentatonic.audio.chunks import UNKNOWN_FROM, find_samples
+from pentatonic.audio.formats import mp4, ogg
+from pentatonic.audio.formats.chunks import UNKNOWN_FROM, find_samples
 from pentatonic.errors import CorruptAudio, TruncatedAudio
 
 _EBML_SEGMENT = 0x18538067
@@ -25,7 +25,7 @@ def find_fault(path: Path, container: str) -> CorruptAudio | str | None:
 
     Args:
         path: A readable file.
-        container: From :func:`pentatonic.audio.formats.identify`.
+        container: From :func:`pentatonic.audio.formats.identify.identify`.
 
     Returns:
         TruncatedAudio when the file is shorter than a promised length; CorruptAudio when an Ogg page is damaged; the

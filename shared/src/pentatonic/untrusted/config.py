@@ -28,7 +28,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted_files import shortened
+from pentatonic.untrusted.files import shortened
 
 T = TypeVar("T")
 _MISFIT = object()

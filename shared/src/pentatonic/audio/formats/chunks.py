@@ -85,7 +85,7 @@ def find_samples(file: BinaryIO, container: str, size: int) -> Samples | None:
 
     Args:
         file: A buffered binary file.
-        container: From :func:`pentatonic.audio.formats.identify`.
+        container: From :func:`pentatonic.audio.formats.identify.identify`.
         size: Size of the file in bytes.
 
     Returns:

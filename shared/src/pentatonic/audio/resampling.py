@@ -16,6 +16,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from pentatonic.audio.soxr_stream import SoxrStream, check_rates, silence
 from pentatonic.errors import MissingExtra, UsageError
 
 Method = Literal["soxr", "torchaudio-hann", "kaiser"]
@@ -48,7 +49,7 @@ def resample(samples: Tensor, sr_in: int, sr_out: int, *, method: Method = "soxr
             GPU or needs gradients and the method is soxr, or the ratio of the rates needs too large a Kaiser kernel.
         MissingExtra: ``"torchaudio-hann"`` without a working torchaudio.
     """
-    _check_rates(sr_in, sr_out)
+    check_rates(sr_in, sr_out)
     if samples.dtype not in (torch.float32, torch.float64) or samples.ndim == 0:
         raise UsageError(
             f"samples must be (..., n) float32 or float64, not {samples.dtype} {tuple(samples.shape)}"
@@ -81,11 +82,7 @@ class StreamResampler:
     """
 
     def __init__(self, sr_in: int, sr_out: int) -> None:
-        _check_rates(sr_in, sr_out)
-        self.sr_in, self.sr_out = sr_in, sr_out
-        self._stream = soxr.ResampleStream(sr_in, sr_out, 1, dtype="float32") if sr_in != sr_out else None
-        self._pushed = self._returned = 0
-        self._flushed = False
+        self._stream = SoxrStream(sr_in, sr_out)
 
     def push(self, block: Tensor) -> Tensor:
         """Feed a block (n,) float32; returns what is ready, (m,) float32, m >= 0.
@@ -93,44 +90,21 @@ class StreamResampler:
         Raises:
             UsageError: The block is of another shape or dtype, or :meth:`flush` was called before.
         """
-        if self._flushed:
-            raise UsageError("push after flush: use a new StreamResampler for the next signal")
         if block.ndim != 1 or block.dtype != torch.float32:
             raise UsageError(f"block must be (n,) float32, not {block.dtype} {tuple(block.shape)}")
-        if self._stream is None:
-            return block
-        self._pushed += len(block)
-        ready = self._stream.resample_chunk(block.detach().cpu().numpy(), last=False)
-        self._returned += len(ready)
-        return torch.from_numpy(ready)
+        return torch.from_numpy(self._stream.push(block.detach().cpu().numpy()))
 
     def flush(self) -> Tensor:
         """End the signal; returns its last samples, (m,) float32."""
-        flushed, self._flushed = self._flushed, True
-        if self._stream is None or flushed or self._pushed == 0:
-            return torch.zeros(0)
-        rest = self._stream.resample_chunk(_silence(self.sr_in, self.sr_out, np.float32), last=True)
-        n_out = -(-self._pushed * self.sr_out // self.sr_in)
-        return torch.from_numpy(rest[: n_out - self._returned])
-
-
-def _check_rates(sr_in: int, sr_out: int) -> None:
-    for rate in (sr_in, sr_out):
-        if not isinstance(rate, int) or rate <= 0:
-            raise UsageError(f"a sample rate must be a positive integer in Hz, not {rate!r}")
-
-
-def _silence(sr_in: int, sr_out: int, dtype: type[np.floating]) -> np.ndarray:
-    """Zeros to append to a signal, so that soxr returns all ceil(n * sr_out / sr_in) samples."""
-    return np.zeros(-(-sr_in // sr_out), dtype)
+        return torch.from_numpy(self._stream.flush())
 
 
 def _soxr(samples: Tensor, sr_in: int, sr_out: int, n_out: int) -> Tensor:
     rows = samples.reshape(-1, samples.shape[-1]).numpy()
-    silence = _silence(sr_in, sr_out, rows.dtype.type)
+    zeros = silence(sr_in, sr_out, rows.dtype.type)
     result = np.empty((len(rows), n_out), rows.dtype)
     for row, out in zip(rows, result, strict=True):
-        out[:] = soxr.resample(np.concatenate((row, silence)), sr_in, sr_out)[:n_out]
+        out[:] = soxr.resample(np.concatenate((row, zeros)), sr_in, sr_out)[:n_out]
     return torch.from_numpy(result).reshape(*samples.shape[:-1], n_out)
 
 

@@ -1,0 +1,1 @@
+"""What a process owes besides its work: interrupts, limits of time, standard streams, and what killed ones left."""
