@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted_config import Range, check_fields, read_fields
-from pentatonic.untrusted_files import shortened
+from pentatonic.untrusted.config import Range, check_fields, read_fields
+from pentatonic.untrusted.files import shortened
 
 N_MELS = 128
 """Mel bands of every front end of the family."""

@@ -4,8 +4,8 @@ spectrogram (B, F, T) -> patches (B, N, P) -> embed (B, N, D) + absolute code ->
 -> norm (B, S, D) -> class token or mean (B, D) -> head (B, O)
 
 Shape legend: B batch, F mel bands, T frames, R rows and C columns of patches, N = R * C tokens in raster order, P
-values per patch, D width, S = N plus the class token, H heads, O outputs of the head. Sources: arXiv 2502.12511 (Myna) and
-"Relative Positional Embeddings for Track Level Representations in Masked Contrastive Learning" (Myna-RPE).
+values per patch, D width, S = N plus the class token, H heads, O outputs of the head. Sources: arXiv 2502.12511 (Myna)
+and "Relative Positional Embeddings for Track Level Representations in Masked Contrastive Learning" (Myna-RPE).
 """
 
 from __future__ import annotations
