@@ -66,7 +66,7 @@ demo-notagen: setup
 
 .PHONY: test
 test: setup ## all fast tests
-	$(RUN) $(PYTEST) tests shared/tests $(PACKAGES:%=packages/%/tests)
+	$(RUN) $(PYTEST) tests shared/tests $(wildcard packages/*/tests)
 
 # An environment of its own, in which no other package of the workspace can be imported.
 .PHONY: test-shared $(PACKAGES:%=test-%)

@@ -153,6 +153,12 @@ class EncoderConfig:
                 f"dim_head is {self.dim_head} with the rotation {self.positions.rotation}; "
                 f"allowed: multiples of {divisor}"
             )
+        if self.second_patch is not None and (
+            self.positions.row_table or self.positions.absolute == "learned_xy"
+        ):
+            raise ConfigError(
+                "second_patch is given with learned tables of positions, which are those of one grid"
+            )
         if self.parameters > MAX_PARAMETERS:
             raise ConfigError(
                 f"the configuration describes {self.parameters:,} parameters; allowed: at most {MAX_PARAMETERS:,}"
@@ -176,8 +182,10 @@ class EncoderConfig:
     @property
     def patches(self) -> dict[PatchName, PatchConfig]:
         """The kinds of patches by name."""
-        first: dict[PatchName, PatchConfig] = {"first": self.patch}
-        return first if self.second_patch is None else first | {"second": self.second_patch}
+        patches: dict[PatchName, PatchConfig] = {"first": self.patch}
+        if self.second_patch is not None:
+            patches["second"] = self.second_patch
+        return patches
 
     def columns(self) -> int:
         """Patch columns of the crops of training."""

@@ -99,7 +99,7 @@ class _Counted:
             count += len(block)
             yield block
         if count == 0:
-            raise EmptyAudio(None, "no samples")
+            raise EmptyAudio("audio", "no samples")
         self.padded = max(0, self._least - count)
         if self.padded:
             yield torch.zeros(self.padded)

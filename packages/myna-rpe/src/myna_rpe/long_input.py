@@ -26,7 +26,7 @@ ROWS = 2048
 
 def embed_in_rows(embed: PatchEmbedding, mel: Tensor, patch: PatchConfig) -> Tensor:
     """Embed the patches of one spectrogram ``(1, F, T)``, one row of patches after the other: ``(1, N, D)``."""
-    dtype = embed[1].weight.dtype
+    dtype = next(embed.parameters()).dtype
     return torch.cat([embed(patchify(row, patch).to(dtype)) for row in mel.split(patch.bands, dim=1)], dim=1)
 
 

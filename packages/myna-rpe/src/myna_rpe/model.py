@@ -68,7 +68,7 @@ class MynaEncoder(nn.Module):
             raise UsageError(f"the model has no {patch!r} patches; allowed: {', '.join(self.config.patches)}")
         size = self.config.patches[patch]
         if frames < size.frames:
-            raise AudioTooShort(None, f"{frames} frames; the model needs {size.frames} for one patch")
+            raise AudioTooShort("audio", f"{frames} frames; the model needs {size.frames} for one patch")
         return size.rows, frames // size.frames
 
     def forward(
@@ -148,7 +148,9 @@ class MynaEncoder(nn.Module):
         inference = not torch.is_grad_enabled() and len(mel) == 1 and rows * columns >= LONG
         code = self.code(coords, columns)
         if inference and keep is None:
-            x = embed_in_rows(self.embed[patch], mel, size)
+            embed = self.embed[patch]
+            assert isinstance(embed, PatchEmbedding)
+            x = embed_in_rows(embed, mel, size)
         else:
             patches = patchify(mel, size)
             if keep is not None:
@@ -170,6 +172,7 @@ class MynaEncoder(nn.Module):
         bias = self.bias(coords)
         if inference:
             for block in self.blocks:
+                assert isinstance(block, Block)
                 run_block_in_place(block, x, bias=bias, **options)
         else:
             prepared = self._prepared(bias, x)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from myna_rpe.config import Absolute, EncoderConfig
+from pentatonic.errors import UsageError
 
 
 class AbsoluteCode(nn.Module):
@@ -24,7 +25,7 @@ class AbsoluteCode(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.kind = config.positions.absolute
+        self.kind: Absolute = config.positions.absolute
         rows, columns, dim = config.patch.rows, config.columns(), config.dim
         self.dim = dim
         self.row_table = nn.Parameter(torch.zeros(rows, dim)) if config.positions.row_table else None
@@ -41,10 +42,18 @@ class AbsoluteCode(nn.Module):
 
         Returns:
             ``(N, D)`` or ``(B, N, D)`` float32, or ``None`` where nothing is added.
+
+        Raises:
+            UsageError: The grid has more columns than the learned table.
         """
         time, freq = coords.long().unbind(-1)
         code = fixed_code(self.kind, time, freq, columns, self.dim)
         if self.time_table is not None and self.freq_table is not None:
+            if columns > len(self.time_table):
+                raise UsageError(
+                    f"the input has {columns} columns of patches, and the learned positions end at "
+                    f"{len(self.time_table)}; embed it in chunks"
+                )
             code = self.time_table[time] + self.freq_table[freq]
         if self.row_table is not None:
             rows = self.row_table[freq]
