@@ -49,7 +49,7 @@ def distances_to_hull(points: ArrayLike, queries: ArrayLike) -> HullDistances:
     Raises:
         InputError: There are no points, the dimensions differ, or a value is not finite.
     """
-    hull, asked = _checked(points, "points"), _checked(queries, "queries")
+    hull, asked = checked_points(points, "points"), checked_points(queries, "queries")
     if len(hull) == 0:
         raise InputError("the hull of no points has no distance; give at least one")
     if hull.shape[1] != asked.shape[1]:
@@ -75,7 +75,12 @@ def _weights(moved: Array) -> Array:
     return found / found.sum()
 
 
-def _checked(values: ArrayLike, name: str) -> Array:
+def checked_points(values: ArrayLike, name: str) -> Array:
+    """Return points as ``(number, dimensions)`` float64.
+
+    Raises:
+        InputError: They have another shape, or a value is not finite; the message says which row.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2:
         raise InputError(f"{name} must be (number, dimensions), got {array.shape}")
