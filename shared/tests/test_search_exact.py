@@ -40,14 +40,19 @@ def brute_force(queries: np.ndarray, rows: np.ndarray, k: int, metric: str) -> t
 def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, str, int]:
     """Few distinct rows, so that most scores are shared by several rows, in several types and magnitudes."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    width = draw(st.sampled_from([1, 2, 3, 8, 33]))
-    # Nearby rows, which float32 products cannot tell apart, besides equal ones.
-    distinct = np.concatenate([points := rng.standard_normal((3, width)), points * (1 + 1e-7), points + 1e-7])
+    width = draw(st.sampled_from([1, 2, 3, 33, 200]))
+    # Nearby vectors, which float32 products cannot tell apart, besides equal ones.
+    points = rng.standard_normal((2, 1, width))
+    noise = rng.standard_normal((4, width)) * draw(st.sampled_from([1e-8, 1e-7, 1e-6]))
+    distinct = np.concatenate([points, points * (1 + 1e-7), points + noise], axis=1).reshape(-1, width)
     dtype = draw(st.sampled_from([np.float64, np.float32]))
-    distinct = (distinct * 10.0 ** draw(st.sampled_from([-30, 0, 20]))).astype(dtype)
-    rows = distinct[rng.integers(0, len(distinct), draw(st.integers(0, 40)))]
-    queries = distinct[rng.integers(0, len(distinct), draw(st.integers(0, 4)))]
-    return queries, rows, draw(st.integers(1, 12)), draw(st.sampled_from(METRICS)), draw(st.integers(1, 8000))
+    scale = 10.0 ** draw(st.sampled_from([-25, 0, 18]))
+    rows = (distinct * scale)[rng.integers(0, len(distinct), draw(st.integers(0, 40)))].astype(dtype)
+    # With a query that is far longer than the rows, even float64 distances are nearly equal.
+    scale *= draw(st.sampled_from([1, 1e12]))
+    queries = (distinct * scale)[rng.integers(0, len(distinct), draw(st.integers(0, 4)))].astype(dtype)
+    k, metric = draw(st.integers(1, 12)), draw(st.sampled_from(METRICS))
+    return queries, rows, k, metric, draw(st.sampled_from([1, 20_000, 10**6]))
 
 
 @settings(max_examples=150, deadline=None)
@@ -60,6 +65,18 @@ def test_neighbours_are_those_of_a_float64_search(
     expected_rows, expected_scores = brute_force(queries, rows, k, metric)
     np.testing.assert_array_equal(found.rows, expected_rows)
     np.testing.assert_array_equal(found.scores, expected_scores)
+
+
+@pytest.mark.parametrize("length", [1, 1e9, 1e15])
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_closer_than_the_rounding_of_the_products(metric: Metric, length: float) -> None:
+    """Long queries make float64 distances nearly equal, short ones only those of the float32 products."""
+    rng = np.random.default_rng(0)
+    for noise in (1e-9, 1e-8, 1e-7, 1e-6):
+        rows = rng.standard_normal(200) + noise * rng.standard_normal((60, 200))
+        queries = length * (rows[:3] + rng.standard_normal((3, 200)))
+        found = top_k(queries, rows, 7, metric=metric)
+        np.testing.assert_array_equal(found.rows, brute_force(queries, rows, 7, metric)[0])
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -105,13 +122,13 @@ def test_rows_that_are_not_allowed_are_never_returned(metric: Metric) -> None:
 
 
 def test_memory_is_bounded_by_the_block_even_if_all_rows_are_equal() -> None:
-    queries, rows = np.ones((256, 16), np.float32), np.ones((20_000, 16), np.float32)
+    queries, rows = np.ones((256, 16), np.float32), np.ones((8_000, 16), np.float32)
     tracemalloc.start()
     found = top_k(queries, rows, 3, metric="cosine", block_bytes=2**21)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (found.rows == [0, 1, 2]).all()
-    # All pairs would be 20 MB even as float32; gathered pairs have a few MiB of their own.
+    # All pairs at once would take 200 MB; gathered pairs have a few MiB of their own.
     assert peak < 14 * 2**20
 
 
