@@ -60,17 +60,13 @@ def evaluate_probes(
         UsageError: An argument is out of its range.
     """
     grid = quick_grid() if grid is None else tuple(grid)
-    if (
-        not grid
-        or epochs < 1
-        or resamples < 1
-        or not 0 < confidence < 1
-        or (patience is not None and patience < 1)
-    ):
-        raise UsageError(
-            f"grid of {len(grid)}, epochs {epochs}, resamples {resamples}, patience {patience}, confidence {confidence}; "
-            "allowed: 1 and more, and a confidence between 0 and 1"
-        )
+    counts = {"grid": len(grid), "epochs": epochs, "resamples": resamples}
+    counts |= {} if patience is None else {"patience": patience}
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"{name} is {count}; allowed: 1 and more")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence}; allowed: between 0 and 1")
     for split in (train, valid, test):
         task.check(split)
         if split.features.shape[1] != train.features.shape[1]:
@@ -78,27 +74,26 @@ def evaluate_probes(
             raise InputError(f"{split.name} split: has {widths}")
     device = torch.device(device)
     on_device = [dataclasses.replace(split, features=split.features.to(device)) for split in (train, valid)]
-    fitted: dict[ProbeSettings, FittedProbe | None] = {}
+    done: dict[ProbeSettings, ProbeRun] = {}
     runs: list[ProbeRun] = []
-    chosen: tuple[float, int, FittedProbe] | None = None
+    best: FittedProbe | None = None
+    chosen = 0
     for position, settings in enumerate(grid):
         key = settings.effective()
-        if key not in fitted:
-            probe = fit_probe(
+        if key not in done:
+            fitted = fit_probe(
                 settings, task, *on_device, epochs=epochs, patience=patience, seed=seed, device=device
             )
-            fitted[key] = probe
-            if probe and (chosen is None or probe.validation[task.primary] > chosen[0]):
-                chosen = (probe.validation[task.primary], position, probe)
-        found = fitted[key]
-        runs.append(ProbeRun(settings, found.epoch if found else None, found.validation if found else {}))
+            done[key] = ProbeRun(key, fitted and fitted.epoch, fitted.validation if fitted else {})
+            if fitted and (best is None or fitted.validation[task.primary] > best.validation[task.primary]):
+                best, chosen = fitted, position
+        runs.append(dataclasses.replace(done[key], settings=settings))
         if on_run:
             on_run(position, runs[-1])
-    if chosen is None:
+    if best is None:
         raise InputError(
             "all runs of the grid diverged: no probe has finite outputs; try lower learning rates"
         )
-    _, position, best = chosen
     outputs = track_outputs(best.probe, dataclasses.replace(test, features=test.features.to(device)))
     targets, groups = test.targets.numpy(), _group_numbers(test)
     rng = np.random.default_rng(seed)
@@ -108,7 +103,7 @@ def evaluate_probes(
         task=type(task).__name__,
         primary=task.primary,
         runs=tuple(runs),
-        chosen=position,
+        chosen=chosen,
         test=bootstrap(task, outputs, targets, groups, resamples=resamples, confidence=confidence, rng=rng),
         baselines={name: task.metrics(guess, targets) for name, guess in baselines.items()},
         tracks={name: split.n_tracks for name, split in splits.items()},
