@@ -283,6 +283,10 @@ def test_wrong_arguments_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             evaluate(GENRES, data, **options)
+    small = [dataclasses.replace(split, features=split.features / 1000) for split in data[:2]]
+    huge = dataclasses.replace(data[2], features=torch.full_like(data[2].features, 3e38))
+    with pytest.raises(InputError, match="test split: the selected probe has outputs that are not finite"):
+        evaluate(GENRES, [*small, huge], epochs=1)
     narrow = dataclasses.replace(data[2], features=data[2].features[:, :5])
     with pytest.raises(InputError, match="test split: has 5 features, and the training split 8"):
         evaluate(GENRES, [*data[:2], narrow])

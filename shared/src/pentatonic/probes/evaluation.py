@@ -56,7 +56,8 @@ def evaluate_probes(
         The selected probe's test metrics with intervals, all runs, and the baselines.
 
     Raises:
-        InputError: A split has wrong or unusable targets or another width, or all runs diverged.
+        InputError: A split has wrong or unusable targets or another width, all runs diverged, or the selected probe
+            overflows on the test split.
         UsageError: An argument is out of its range.
     """
     grid = quick_grid() if grid is None else tuple(grid)
@@ -95,6 +96,10 @@ def evaluate_probes(
             "all runs of the grid diverged: no probe has finite outputs; try lower learning rates"
         )
     outputs = track_outputs(best.probe, dataclasses.replace(test, features=test.features.to(device)))
+    if not np.isfinite(outputs).all():
+        raise InputError(
+            "test split: the selected probe has outputs that are not finite; are its features as in training?"
+        )
     targets, groups = test.targets.numpy(), _group_numbers(test)
     rng = np.random.default_rng(seed)
     baselines = task.baselines(train.targets.numpy(), test.n_tracks, rng)

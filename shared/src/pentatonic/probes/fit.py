@@ -34,7 +34,7 @@ class Probe(nn.Module):
     def __init__(self, settings: ProbeSettings, train: ProbeSplit, task: Task) -> None:
         super().__init__()
         width, outputs = train.features.shape[1], len(task.names)
-        features = train.features.double()
+        features = train.features.cpu().double()
         mean, deviation = features.mean(dim=0), features.std(dim=0, correction=0)
         # A feature that is the same everywhere, up to rounding, must not be blown up to noise.
         deviation = torch.where(deviation > 1e-6 * mean.abs() + 1e-12, deviation, 1.0)

@@ -19,7 +19,7 @@ class ProbeSplit:
     Args:
         name: Of the split, for messages.
         features: (chunks, C) finite embeddings.
-        targets: What is read from them: (T,) int64 classes, or (T, outputs) numbers.
+        targets: What is read from them, on the CPU: (T,) int64 classes, or (T, outputs) numbers.
         track: (chunks,) int64, the track of each chunk, from 0; by default every chunk is a track of its own.
         groups: T names, such as artists. Tracks of a group are resampled together, as they are not independent; by
             default every track is a group.
@@ -74,7 +74,7 @@ class ProbeSplit:
         """
         tracks = self.chunk_tracks
         sums = torch.zeros(self.n_tracks, outputs.shape[1], dtype=torch.float64)
-        sums.index_add_(0, tracks, outputs.detach().to("cpu", torch.float64))
+        sums.index_add_(0, tracks, outputs.detach().cpu().double())
         return (sums / torch.bincount(tracks, minlength=self.n_tracks)[:, None]).numpy()
 
     def _refusal(self, reason: str) -> InputError:
