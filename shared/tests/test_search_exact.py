@@ -110,6 +110,12 @@ def test_blocks_give_what_one_array_gives(tmp_path) -> None:
         np.testing.assert_array_equal(top_k(rows[:9], source, 5, metric="cosine").rows, whole.rows)
 
 
+def test_a_huge_k_takes_no_memory() -> None:
+    found = top_k(np.ones((1, 2)), np.ones((3, 2)), 10**15, metric="cosine")
+    assert found.rows.tolist() == [[0, 1, 2]]
+    assert top_k(np.ones((1, 2)), np.ones((0, 2)), 10**15, metric="cosine").rows.shape == (1, 0)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_rows_that_are_not_allowed_are_never_returned(metric: Metric) -> None:
     rng = np.random.default_rng(3)
@@ -147,6 +153,10 @@ def test_a_vector_without_direction_has_no_cosine() -> None:
     rows = np.array([[1.0, 0.0], [0.0, 0.0]])
     with pytest.raises(InputError, match="row 1 has norm 0"):
         top_k(rows[:1], rows, 1, metric="cosine")
+    with pytest.raises(InputError, match="row 0 has norm 0"):
+        top_k(rows[:1], rows[:1] * 1e-200, 1, metric="cosine")
+    with pytest.raises(InputError, match="row 1 has norm 0"):
+        top_k(rows[:1], rows.astype(np.float32), 1, metric="cosine")
     assert top_k(rows[:1], rows, 2, metric="euclidean").scores.tolist() == [[0.0, 1.0]]
 
 
@@ -162,5 +172,7 @@ def test_wrong_shapes_and_arguments_are_refused() -> None:
         top_k(rows, rows, 0, metric="cosine")
     with pytest.raises(UsageError, match="allowed: cosine, inner_product, euclidean"):
         top_k(rows, rows, 1, metric="l1")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="allowed has the type int64; it needs one bool per row"):
+        top_k(rows, rows, 1, metric="cosine", allowed=np.array([0, 2]))
     with pytest.raises(UsageError, match="allowed has 2 entries for 3 rows"):
         top_k(rows, rows, 1, metric="cosine", allowed=np.array([True, False]))

@@ -82,7 +82,7 @@ def test_an_empty_store_and_one_row(tmp_path: Path) -> None:
     one = VectorBatch(["a"], np.ones((1, 4)))
     assert write_vectors(tmp_path / "one", HEADER, [one]) == 1
     with VectorStore(tmp_path / "one") as opened:
-        assert opened.search(np.ones((1, 4)), 3).rows.tolist() == [[0]]
+        assert opened.search(np.ones((1, 4)), 10**15).rows.tolist() == [[0]]
 
 
 def test_large_stores_are_read_in_bounded_batches(tmp_path: Path) -> None:
@@ -208,6 +208,7 @@ def test_damage_is_an_error_of_the_file_or_without_effect(store: Path, tmp_path:
             with VectorStore(damaged, HEADER) as opened:
                 batches = list(opened.batches())
                 np.testing.assert_array_equal(np.concatenate([b.vectors for b in batches]), rows(30).vectors)
+                assert [name for batch in batches for name in batch.ids] == rows(30).ids
         except PentatonicError as error:
             assert str(damaged) in str(error)
             refused += 1

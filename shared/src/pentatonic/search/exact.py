@@ -24,7 +24,7 @@ _QUERIES = 256  # queries of one matrix product
 _BLOCK_BYTES = 8 * 2**20  # stays in the caches of a CPU; larger blocks are slower
 _BYTES_PER_PAIR = 96  # of a block's queries x rows: bounds, and all of the merge if every pair is a candidate
 _BYTES_PER_NUMBER = 32  # of a block's rows: as float64, squared, divided and as float32
-_LARGEST = 1e150  # squares of larger numbers overflow
+_LARGEST = 1e150  # squares of larger numbers overflow, and those of numbers below its inverse vanish
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ def top_k(
     queries = np.asarray(queries)
     if queries.ndim != 2 or queries.shape[1] == 0:
         raise InputError(f"queries have the shape {queries.shape}; allowed: (queries, dimensions)")
+    if allowed is not None and allowed.dtype != np.bool_:
+        raise UsageError(f"allowed has the type {allowed.dtype}; it needs one bool per row")
+    if isinstance(rows, np.ndarray):
+        k = min(k, max(1, len(rows)))
     parts = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
     asked = [_Vectors.of(queries[part], metric, name="query", first=part.start) for part in parts]
     best = _Best(np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf))
@@ -117,7 +121,8 @@ def check_vectors(values: np.ndarray, metric: Metric, *, name: str, first: int =
     reason = f"has a number that is not finite; allowed: up to {largest:g}"
     bad = ~(np.abs(values) <= largest).all(axis=1)
     if metric == "cosine" and not bad.any():
-        bad, reason = ~values.any(axis=1), "has norm 0, which has no cosine with any vector"
+        bad = np.abs(values).max(axis=1) <= 1 / _LARGEST  # in float32 and float16, this is 0
+        reason = "has norm 0, and so no cosine with any vector"
     if bad.any():
         raise InputError(f"{name} {first + int(bad.argmax())} {reason}")
 

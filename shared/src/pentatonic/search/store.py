@@ -107,7 +107,7 @@ class VectorStore:
     """
 
     def __init__(self, path: str | Path, expected: VectorHeader | None = None) -> None:
-        pa, parquet = _import_pyarrow()
+        _, parquet = _import_pyarrow()
         self.path = Path(path)
         regular_file_size(self.path, error=InputError)
         with self._reading():
@@ -117,15 +117,11 @@ class VectorStore:
                 page_checksum_verification=True,
                 thrift_string_size_limit=_MAX_FOOTER_BYTES,
             )
-            schema = self._file.schema_arrow
-        self.header = self._read_header(schema)
-        if expected is not None:
-            self.header.require(expected, str(path))
-        self.columns = tuple(name for name in schema.names if name not in (_ID, _VECTOR))
-        wanted = _schema(pa, self.header, {})
-        for name in (_ID, _VECTOR):
-            if schema.names.count(name) != 1 or not schema.field(name).type.equals(wanted.field(name).type):
-                raise FormatError(f"needs one column {name!r} of {wanted.field(name).type}", path=path)
+        try:
+            self._check(expected)
+        except BaseException:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         return self._file.metadata.num_rows
@@ -156,6 +152,7 @@ class VectorStore:
             raise InputError(
                 f"queries have the shape {queries.shape}; allowed: (queries, {self.header.dimension})"
             )
+        k = min(k, max(1, len(self)))
         return top_k(queries, self.blocks(), k, metric=self.header.metric, allowed=allowed)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -193,13 +190,23 @@ class VectorStore:
             )
         return [value for batch, _ in self._batches([name]) for value in batch.column(name).to_pylist()]
 
-    def _read_header(self, schema: Any) -> VectorHeader:
+    def _check(self, expected: VectorHeader | None) -> None:
+        """Read the header and the names of the columns, and refuse what is not a store of the expected vectors."""
+        pa, _ = _import_pyarrow()
+        with self._reading():
+            schema = self._file.schema_arrow
         text = (schema.metadata or {}).get(_HEADER_KEY)
         if text is None:
-            raise FormatError(
-                "a Parquet file without a header of vectors; allowed: a store of vectors", path=self.path
-            )
-        return VectorHeader.from_json(text.decode("utf-8", "replace"), str(self.path))
+            reason = "a Parquet file without a header of vectors; allowed: a store of vectors"
+            raise FormatError(reason, path=self.path)
+        self.header = VectorHeader.from_json(text.decode("utf-8", "replace"), str(self.path))
+        if expected is not None:
+            self.header.require(expected, str(self.path))
+        self.columns = tuple(name for name in schema.names if name not in (_ID, _VECTOR))
+        wanted = _schema(pa, self.header, {})
+        for name in (_ID, _VECTOR):
+            if schema.names.count(name) != 1 or not schema.field(name).type.equals(wanted.field(name).type):
+                raise FormatError(f"needs one column {name!r} of {wanted.field(name).type}", path=self.path)
 
     def _batches(self, names: list[str]) -> Iterator[tuple[Any, int]]:
         """Yield (record batch, its first row)."""
