@@ -258,7 +258,7 @@ def test_what_is_no_file_of_vectors_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is a folder"):
         VectorStore(tmp_path)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(FormatError, match="not a whole Parquet file"):
+    with pytest.raises(FormatError, match="cannot be read as a Parquet file"):
         VectorStore(tmp_path / "text")
 
 

@@ -246,7 +246,7 @@ class VectorStore:
             yield
         except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError) as error:
             reason = str(error).partition("\n")[0]
-            raise FormatError(f"not a whole Parquet file ({reason})", path=self.path) from error
+            raise FormatError(f"cannot be read as a Parquet file ({reason})", path=self.path) from error
 
 
 def _schema(pa: Any, header: VectorHeader, columns: Mapping[str, ColumnType]) -> Any:
