@@ -70,6 +70,10 @@ class FormatError(InputError):
         super().__init__(f"{where}: {reason}" if where else reason)
 
 
+class IncompatibleVectors(InputError):
+    """Stored vectors were made by another model, or in another way, than those that they should be mixed with."""
+
+
 class AudioError(InputError):
     """An audio file or signal cannot be used.
 
