@@ -1,7 +1,7 @@
 """A teacher for audio models: the taggers of musicnn 0.1.0, from the weights inside the package's wheel.
 
     python tools/musicnn_teacher.py song.ogg other.flac --cache ~/.cache/musicnn
-    python tools/musicnn_teacher.py song.ogg --wheel musicnn-0.1.0-py3-none-any.whl --model MSD --out teacher.safetensors
+    python tools/musicnn_teacher.py song.ogg --wheel musicnn-0.1.0-py3-none-any.whl --model MSD --out song.safetensors
 
 Prints the most likely tags of each recording as JSON lines. `--out` writes, for each, the 200 values before the tags
 (`<file>.penultimate`, P x 200) and the tags (`<file>.tags`, P x 50) of its P patches of 187 frames (3 s).
@@ -40,20 +40,20 @@ WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa
 _LICENCE = "musicnn-0.1.0.dist-info/LICENSE.md"
 _BATCH = 16
 
-LABELS: dict[Model, list[str]] = {
+_LABELS: dict[Model, str] = {
     "MTT": (
         "guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, beat, violin, vocal, "
         "synth, female, indian, opera, male, singing, vocals, no vocals, harpsichord, loud, quiet, flute, woman, "
         "male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir, voice, new age, dance, male voice, "
         "female vocal, beats, harp, cello, no voice, weird, country, metal, female voice, choral"
-    ).split(", "),
+    ),
     "MSD": (
         "rock, pop, alternative, indie, electronic, female vocalists, dance, 00s, alternative rock, jazz, beautiful, "
         "metal, chillout, male vocalists, classic rock, soul, indie rock, Mellow, electronica, 80s, folk, 90s, chill, "
         "instrumental, punk, oldies, blues, hard rock, ambient, acoustic, experimental, female vocalist, guitar, "
         "Hip-Hop, 70s, party, country, easy listening, sexy, catchy, funk, electro, heavy metal, Progressive rock, "
         "60s, rnb, indie pop, sad, House, happy"
-    ).split(", "),
+    ),
 }
 
 # Module of the network -> name in the checkpoint.
@@ -108,6 +108,11 @@ def load_teacher(wheel: Path, model: Model) -> Musicnn:
     network = Musicnn()
     network.load_state_dict(_state(network, read_bundle(index, data, _is_weight), wheel))
     return network.eval()
+
+
+def labels(model: Model) -> list[str]:
+    """Return the 50 tags of a model, in the order of its outputs."""
+    return _LABELS[model].split(", ")
 
 
 def licence(wheel: Path) -> str:
@@ -234,7 +239,7 @@ def _embed_files(arguments: argparse.Namespace) -> int:
             status = 3
             continue
         likely = tags.mean(dim=0).topk(5)
-        names = [LABELS[arguments.model][i] for i in likely.indices]
+        names = [labels(arguments.model)[i] for i in likely.indices]
         values = dict(zip(names, (round(v, 3) for v in likely.values.tolist()), strict=True))
         print(json.dumps({"file": str(path), "patches": len(tags), "tags": values}, ensure_ascii=False))
         tensors |= {f"{path}.penultimate": penultimate, f"{path}.tags": tags}
