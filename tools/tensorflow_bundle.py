@@ -123,12 +123,10 @@ def _tensor(name: str, message: bytes, data: bytes) -> Tensor:
             size = value if field == 5 else size
     if dtype != _FLOAT32:
         raise FormatError(f"tensor {name!r} has dtype {dtype}; only {_FLOAT32} (float32) is allowed")
-    if len(shape) > _MAX_DIMENSIONS or 4 * math.prod(shape) != size:
+    if len(shape) > _MAX_DIMENSIONS or not size or 4 * math.prod(shape) != size:
         raise FormatError(f"tensor {name!r} of shape {shape} cannot have {size} bytes of float32")
     if offset + size > len(data):
         raise FormatError(f"tensor {name!r} is at {offset} with {size} bytes, and the data has {len(data)}")
-    if not size:
-        return torch.zeros(shape)
     return torch.frombuffer(bytearray(data[offset : offset + size]), dtype=torch.float32).reshape(shape)
 
 
