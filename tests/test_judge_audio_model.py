@@ -10,10 +10,13 @@ import audio_encoders
 import judge_audio_model
 import numpy as np
 import pytest
+import retrieval_protocol
 import torch
 from audio_encoders import Encoder, encoders, log_mel
 from musicnn_network import mel_frames
 from retrieval_protocol import (
+    DRAWS,
+    MEASURES,
     Crops,
     Track,
     difference,
@@ -100,8 +103,9 @@ def test_features_that_tell_all_tracks_apart_find_every_track():
 
 def test_a_constant_value_counts_for_nothing():
     values = features()
-    widened = np.concatenate([values, np.full((len(values), 3), 0.1)], axis=1)
-    np.testing.assert_array_equal(standardised(widened)[:, 4:], 0.0)
+    widened = np.concatenate([values, np.full((len(values), 3), (0.1, 1 / 3, 1e9 / 7))], axis=1)
+    assert widened[:, 4:].std(axis=0).max() > 0  # rounding gives a constant a deviation
+    np.testing.assert_allclose(standardised(widened)[:, 4:], 0.0, atol=1e-6)
     assert mean(judge(widened, SOME)["track_map"]) == mean(judge(values, SOME)["track_map"])
 
 
@@ -131,24 +135,29 @@ def test_draws_hold_as_many_tracks_as_there_are():
     assert not np.array_equal(drawn, draw_tracks(6, draws=500, seed=1))
 
 
-def test_the_mean_of_a_draw_is_that_of_the_crops_of_the_drawn_tracks():
+def test_the_mean_of_a_draw_is_that_of_the_crops_of_the_drawn_tracks(monkeypatch):
     by_track = np.array([[1.0, 2.0, 0.0], [2.0, 2.0, 4.0]])
     drawn = np.array([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [0.0, 1.0, 2.0]])
-    assert means_of_draws(by_track, drawn).tolist() == [3 / 8, 3 / 6, 2 / 10]
+    monkeypatch.setattr(retrieval_protocol, "draw_tracks", lambda n_tracks: drawn)
+    assert means_of_draws(by_track).tolist() == [3 / 8, 3 / 6, 2 / 10]
     assert mean(by_track) == 3 / 8
 
 
-def test_a_draw_without_a_scored_track_is_left_out():
-    by_track = np.array([[1.0, 0.0], [1.0, 0.0]])
-    drawn = np.array([[0.0, 2.0], [2.0, 0.0], [1.0, 1.0]])
-    assert interval(by_track, drawn) == (1.0, 1.0)
-    assert math.isnan(mean(np.zeros((2, 2))))
+def test_tracks_without_a_score_are_not_drawn():
+    by_track = np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    means = means_of_draws(by_track)
+    assert len(means) == DRAWS
+    # Two of two tracks: both are the first, or one is, or none.
+    assert set(means) == {0.0, 0.5, 1.0}
+    assert means.mean() == pytest.approx(0.5, abs=0.05)
+    nothing = np.zeros((2, 3))
+    assert math.isnan(mean(nothing)) and np.isnan(interval(nothing)).all()
 
 
-def test_the_interval_is_the_middle_of_the_draws():
+def test_the_interval_is_the_middle_of_the_draws(monkeypatch):
     by_track = np.stack([np.arange(101.0), np.ones(101)])
-    drawn = np.eye(101)  # the mean of draw i is i
-    assert interval(by_track, drawn) == pytest.approx((2.5, 97.5))
+    monkeypatch.setattr(retrieval_protocol, "draw_tracks", np.eye)  # the mean of draw i is i
+    assert interval(by_track) == pytest.approx((2.5, 97.5))
 
 
 def test_differences_are_paired():
@@ -156,9 +165,9 @@ def test_differences_are_paired():
     generator = np.random.default_rng(0)
     one = np.stack([generator.uniform(0, 1, 40), np.ones(40)])
     other = one - [[0.05], [0.0]]
-    value, low, high = difference(one, other, draw_tracks(40))
+    value, low, high = difference(one, other)
     assert (value, low, high) == pytest.approx((0.05, 0.05, 0.05))
-    assert interval(one, draw_tracks(40))[1] - interval(one, draw_tracks(40))[0] > 0.1
+    assert np.ptp(interval(one)) > 0.1
 
 
 def test_the_crops_of_the_tool():
@@ -260,9 +269,20 @@ def test_an_encoder_is_judged_beside_log_mel(recordings, functions, monkeypatch,
     assert (
         "| log-mel, mean and deviation | +" in differences and "| users_encoders:constant | +" in differences
     )
-    assert "of 4 differences have an interval above 0." in differences
     assert "8 crops of 1.5 s from 4 tracks" in page
     assert "The teacher was left out." in page and "chosen from: some-music." in page
+
+
+def test_only_differences_whose_interval_is_above_zero_are_counted():
+    generator = np.random.default_rng(0)
+    score = np.stack([generator.uniform(0.2, 0.8, 40), np.ones(40)])
+    given = {"judged": score, "equal": score, "lower": score - [[0.1], [0.0]]}
+    scores = {name: dict.fromkeys(MEASURES, each) for name, each in given.items()}
+    baselines = ("equal", "lower")
+    page = judge_audio_model.table([Encoder("judged", 16000, torch.abs, baselines)], scores)
+    assert "| equal | +.000 [+.000, +.000] | +.000 [+.000, +.000] |" in page
+    assert "| lower | +.100 [+.100, +.100] | +.100 [+.100, +.100] |" in page
+    assert page.endswith("2 of 4 differences have an interval above 0.\n")
 
 
 def test_encoders_get_mono_crops_at_their_rate(recordings, functions, monkeypatch):

@@ -173,6 +173,21 @@ def test_a_compressed_block_is_refused(arrays):
         read_bundle(index[:position] + b"\1" + index[position + 1 :], data, everything)
 
 
+def test_a_key_cannot_share_more_than_the_key_before_has():
+    index = bytearray(table([(b"a", b""), (b"ab", b"")]))
+    assert index[4] == 1  # after lengths 0, 1, 0 and the key
+    index[4] = 2
+    with pytest.raises(FormatError, match="shares 2 bytes with one of 1"):
+        read_bundle(bytes(index), b"", lambda name: False)
+
+
+def test_restart_offsets_cannot_be_larger_than_their_block(arrays):
+    index, data = bundle(arrays)
+    position = index.index(b"\0crc.") - 4
+    with pytest.raises(FormatError, match="states 262144 bytes of restart offsets"):
+        read_bundle(index[:position] + b"\xff\xff\0\0" + index[position + 4 :], data, everything)
+
+
 def test_more_entries_than_a_checkpoint_has_are_refused():
     values = [(b"%06d" % number, b"") for number in range(10_001)]
     with pytest.raises(FormatError, match="more than 10000 entries"):

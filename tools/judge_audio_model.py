@@ -37,7 +37,6 @@ from retrieval_protocol import (
     MEASURES,
     Crops,
     difference,
-    draw_tracks,
     interval,
     judge,
     mean,
@@ -115,7 +114,7 @@ def other_versions(crops: Crops, recordings: Path) -> list[str]:
     return [package for package, sha256 in crops.packages.items() if found.get(package) != sha256]
 
 
-def table(chosen: Sequence[Encoder], scores: dict[str, Scores], drawn: NDArray[np.float64]) -> str:
+def table(chosen: Sequence[Encoder], scores: dict[str, Scores]) -> str:
     """Markdown: the measures of every encoder, and for each that has baselines its differences to them."""
     lines = [
         "| features | " + " | ".join(_HEADINGS[measure] for measure in MEASURES) + " |",
@@ -123,24 +122,24 @@ def table(chosen: Sequence[Encoder], scores: dict[str, Scores], drawn: NDArray[n
     ]
     for encoder in chosen:
         cells = [
-            _cell(mean(scores[encoder.name][measure]), *interval(scores[encoder.name][measure], drawn))
+            _cell(mean(scores[encoder.name][measure]), *interval(scores[encoder.name][measure]))
             for measure in MEASURES
         ]
         lines.append(f"| {encoder.name} | " + " | ".join(cells) + " |")
     for encoder in chosen:
         if encoder.baselines:
-            lines += ["", *_differences(encoder, scores, drawn)]
+            lines += ["", *_differences(encoder, scores)]
     return "\n".join(lines) + "\n"
 
 
-def _differences(encoder: Encoder, scores: dict[str, Scores], drawn: NDArray[np.float64]) -> list[str]:
+def _differences(encoder: Encoder, scores: dict[str, Scores]) -> list[str]:
     lines = [
         f"| {encoder.name}, less | " + " | ".join(_HEADINGS[measure] for measure in COMPARED) + " |",
         "| --- |" + " --- |" * len(COMPARED),
     ]
     lows = []
     for baseline in encoder.baselines:
-        found = [difference(scores[encoder.name][m], scores[baseline][m], drawn) for m in COMPARED]
+        found = [difference(scores[encoder.name][m], scores[baseline][m]) for m in COMPARED]
         lows += [low for _, low, _ in found]
         lines.append(f"| {baseline} | " + " | ".join(_cell(*each, sign="+") for each in found) + " |")
     above = sum(low > 0 for low in lows)
@@ -187,7 +186,7 @@ def report(
         notes.append("The teacher was left out.")
     if others := other_versions(crops, recordings):
         notes.append(f"Not known to be the recordings that the crops were chosen from: {', '.join(others)}.")
-    page = table(chosen, scores, draw_tracks(n_tracks))
+    page = table(chosen, scores)
     return "# Retrieval on real recordings\n\n" + " ".join(notes) + "\n\n" + page
 
 

@@ -106,7 +106,18 @@ def load_teacher(wheel: Path, model: Model) -> Musicnn:
     with Archive(wheel) as archive:
         index, data = archive.read(f"{folder}/.index"), archive.read(f"{folder}/.data-00000-of-00001")
     network = Musicnn()
-    network.load_state_dict(_state(network, read_bundle(index, data, _is_weight), wheel))
+    state, names = network.state_dict(), _names(network)
+    tensors = read_bundle(index, data, set(names.values()).__contains__)
+    for name, source in names.items():
+        if source not in tensors:
+            raise WeightsError(f"{wheel}: the checkpoint has no tensor {source!r}")
+        tensor = _in_layout(tensors[source], state[name])
+        if tensor.shape != state[name].shape:
+            raise WeightsError(
+                f"{wheel}: {source!r} has shape {tuple(tensor.shape)}, not {tuple(state[name].shape)}"
+            )
+        state[name] = tensor
+    network.load_state_dict(state)
     return network.eval()
 
 
@@ -121,31 +132,16 @@ def licence(wheel: Path) -> str:
         return archive.read(_LICENCE).decode("utf-8")
 
 
-def _is_weight(name: str) -> bool:
-    """Whether a tensor belongs to the network, and not to its optimizer."""
-    return name.partition("/")[0] in {*_NORMS.values(), *_LAYERS.values()} and "Adam" not in name
-
-
-def _state(network: Musicnn, tensors: dict[str, Tensor], wheel: Path) -> dict[str, Tensor]:
-    """Tensors of the checkpoint by their names in the network, in its layout."""
-    state = {}
-    for name, expected in network.state_dict().items():
+def _names(network: Musicnn) -> dict[str, str]:
+    """Name of each tensor of the network -> its name in the checkpoint."""
+    names = {}
+    for name in network.state_dict():
         module, _, kind = name.rpartition(".")
-        if kind == "num_batches_tracked":
-            state[name] = expected
-            continue
-        if module in _NORMS:
-            source = f"{_NORMS[module]}/{_NORM_TENSORS[kind]}"
-        else:
-            source = f"{_LAYERS[module]}/{'kernel' if kind == 'weight' else 'bias'}"
-        if source not in tensors:
-            raise WeightsError(f"{wheel}: the checkpoint has no tensor {source!r}")
-        state[name] = tensor = _in_layout(tensors[source], expected)
-        if tensor.shape != expected.shape:
-            raise WeightsError(
-                f"{wheel}: {source!r} has shape {tuple(tensor.shape)}, not {tuple(expected.shape)}"
-            )
-    return state
+        if module in _LAYERS:
+            names[name] = f"{_LAYERS[module]}/{'kernel' if kind == 'weight' else 'bias'}"
+        elif kind in _NORM_TENSORS:
+            names[name] = f"{_NORMS[module]}/{_NORM_TENSORS[kind]}"
+    return names
 
 
 def _in_layout(tensor: Tensor, expected: Tensor) -> Tensor:

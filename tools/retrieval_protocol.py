@@ -9,8 +9,8 @@ but never crops of another version of the same piece. A measure is the mean over
 candidate is right, mAP the mean average precision of the ranking. Same composer compares tracks, by the means of their
 standardised crops: whether the most alike other track is of the same composer.
 
-Intervals: tracks are drawn with replacement as queries, while the candidates stay; the draws are the same for all
-features, so that differences between two of them are paired.
+Intervals: tracks are drawn with replacement as queries, while the candidates stay; composers from tracks whose composer
+is known. The draws are the same for all features, so that differences between two of them are paired.
 
 Shapes: N crops, D values of a crop, K tracks, R draws.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def _track(entry: dict[str, Any]) -> Track:
 
 
 def standardised(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Shift and scale every value to mean 0 and deviation 1 over the crops, ``(N, D)``; a constant one becomes 0.
+    """Shift and scale every value to mean 0 and deviation 1 over the crops, ``(N, D)``; a constant one to 0.
 
     Raises:
         InputError: A value is NaN or infinite.
@@ -112,7 +113,7 @@ def standardised(features: NDArray[np.floating]) -> NDArray[np.float64]:
     deviation = values.std(axis=0)
     # Rounding leaves a constant value a tiny deviation, which must not be blown up to 1.
     constant = deviation <= 1e-12 * np.abs(features).max(axis=0, initial=0.0)
-    return np.where(constant, 0.0, values / np.where(constant, 1.0, deviation))
+    return values / np.where(constant, 1.0, deviation)
 
 
 def likeness(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -203,11 +204,14 @@ def _composers(means: NDArray[np.float64], crops: Crops) -> NDArray[np.float64]:
     return result
 
 
+@cache
 def draw_tracks(n_tracks: int, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:
-    """Draw tracks with replacement: how often each track is in each draw, ``(R, K)``."""
+    """Draw tracks with replacement: how often each track is in each draw, ``(R, K)``, read-only."""
     generator = np.random.default_rng(seed)
     drawn = generator.integers(n_tracks, size=(draws, n_tracks))
-    return np.stack([np.bincount(row, minlength=n_tracks) for row in drawn]).astype(np.float64)
+    counts = np.stack([np.bincount(row, minlength=n_tracks) for row in drawn]).astype(np.float64)
+    counts.setflags(write=False)  # the same array for all who ask
+    return counts
 
 
 def mean(by_track: NDArray[np.float64]) -> float:
@@ -216,26 +220,25 @@ def mean(by_track: NDArray[np.float64]) -> float:
     return float(by_track[0].sum() / total) if total else float("nan")
 
 
-def means_of_draws(by_track: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean score of every draw, ``(R,)``; NaN for a draw without a scored track."""
-    sums, counts = drawn @ by_track.T[:, 0], drawn @ by_track.T[:, 1]
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+def means_of_draws(by_track: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean score of every draw, ``(R,)``; tracks that have a score are drawn. NaN without any."""
+    sums, counts = by_track[:, by_track[1] > 0]
+    if not len(counts):
+        return np.full(DRAWS, np.nan)
+    drawn = draw_tracks(len(counts))
+    return (drawn @ sums) / (drawn @ counts)
 
 
-def interval(by_track: NDArray[np.float64], drawn: NDArray[np.float64]) -> tuple[float, float]:
+def interval(by_track: NDArray[np.float64]) -> tuple[float, float]:
     """The middle 95 % of the means of the draws."""
-    return _middle(means_of_draws(by_track, drawn))
+    return _middle(means_of_draws(by_track))
 
 
-def difference(
-    one: NDArray[np.float64], other: NDArray[np.float64], drawn: NDArray[np.float64]
-) -> tuple[float, float, float]:
+def difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean of ``one`` less that of ``other``, and the middle 95 % of the difference on the same draws."""
-    return mean(one) - mean(other), *_middle(means_of_draws(one, drawn) - means_of_draws(other, drawn))
+    return mean(one) - mean(other), *_middle(means_of_draws(one) - means_of_draws(other))
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
-    if np.isnan(values).all():
-        return float("nan"), float("nan")
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
