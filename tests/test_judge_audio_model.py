@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import types
-from itertools import pairwise
+from itertools import count, pairwise
 
 import audio_encoders
 import judge_audio_model
@@ -180,7 +180,14 @@ def test_the_crops_of_the_tool():
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{", '{"tracks": [{"file": "x"}]}', '{"tracks": 1, "packages": {}}']
+    "content",
+    [
+        "[]",
+        "{",
+        '{"tracks": [], "packages": {}, "seconds": 1}',
+        '{"tracks": [{"file": "x"}]}',
+        '{"tracks": 1, "packages": {}}',
+    ],
 )
 def test_a_file_that_is_not_a_list_of_crops_is_refused(tmp_path, content):
     path = tmp_path / "crops.json"
@@ -233,7 +240,7 @@ def run(monkeypatch, folder, *arguments):
 @pytest.fixture
 def functions(monkeypatch):
     """A module that a user could have: what its functions were given, and their results."""
-    module, given = types.ModuleType("users_encoders"), []
+    module, given, sizes = types.ModuleType("users_encoders"), [], count(1)
 
     def spectrum(audio):
         given.append(audio)
@@ -247,6 +254,7 @@ def functions(monkeypatch):
     module.spectrum, module.given = spectrum, given
     module.constant = lambda audio: torch.ones(3)
     module.matrix = lambda audio: torch.ones(2, 3)
+    module.growing = lambda audio: np.zeros(next(sizes))
     module.text = "not a function"
     monkeypatch.setitem(sys.modules, "users_encoders", module)
     return module
@@ -305,6 +313,7 @@ def test_the_known_version_of_the_recordings_is_not_remarked(recordings, functio
     ("spec", "message"),
     [
         ("users_encoders:matrix", r"returned shape \(2, 3\)"),
+        ("users_encoders:growing", r"returned shape \(2,\); \(D,\) is needed, D equal for all crops"),
         ("users_encoders:none", "neither a model of omar-rq nor a function"),
         ("users_encoders:text", "is not a function"),
         ("no_such_module_here:f", "neither a model of omar-rq nor a function"),

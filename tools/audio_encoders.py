@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from musicnn_network import SAMPLE_RATE, mel_frames
@@ -108,7 +109,7 @@ def encoders(spec: str, baselines: Sequence[str]) -> list[Encoder]:
 
 def _function(module: str, name: str) -> tuple[int, Callable[[Tensor], Tensor]]:
     try:
-        function = getattr(import_module(module), name)
+        function: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         packages = ", ".join(PACKAGES)
         raise UsageError(

@@ -69,7 +69,7 @@ def embed_crops(chosen: Sequence[Encoder], crops: Crops, recordings: Path) -> di
         recordings: Folder that ``real_recordings.py`` made.
 
     Raises:
-        InputError: A recording is missing, ends before its crop, or an encoder does not return one vector.
+        InputError: A recording is missing, ends before its crop, or an encoder does not return one vector, always of the same size.
     """
     if missing := [track.file for track in crops.tracks if not (recordings / track.file).is_file()]:
         raise InputError(
@@ -83,10 +83,14 @@ def embed_crops(chosen: Sequence[Encoder], crops: Crops, recordings: Path) -> di
                 wanted: resample(crop, rate, wanted) for wanted in {each.sample_rate for each in chosen}
             }
             for encoder in chosen:
-                vector = encoder.embed(at_rate[encoder.sample_rate])
-                if vector.ndim != 1:
-                    raise InputError(f"{encoder.name} returned shape {tuple(vector.shape)}; (D,) is needed")
-                rows[encoder.name].append(vector.detach().double().cpu())
+                vector = torch.as_tensor(encoder.embed(at_rate[encoder.sample_rate])).double().cpu()
+                before = rows[encoder.name]
+                if vector.ndim != 1 or (before and vector.shape != before[0].shape):
+                    shape = tuple(vector.shape)
+                    raise InputError(
+                        f"{encoder.name} returned shape {shape}; (D,) is needed, D equal for all crops"
+                    )
+                before.append(vector)
     return {name: torch.stack(vectors).numpy() for name, vectors in rows.items()}
 
 

@@ -80,7 +80,8 @@ def read_crops(path: Path = CROPS) -> Crops:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        tracks = tuple(_track(entry) for entry in content["tracks"])
+        if not (tracks := tuple(_track(entry) for entry in content["tracks"])):
+            raise ValueError("there are no tracks")
         packages = {name: str(package["sha256"]) for name, package in content["packages"].items()}
         return Crops(tracks, float(content["seconds"]), packages)
     except OSError as error:
@@ -187,7 +188,7 @@ def _versions(crops: Crops) -> NDArray[np.bool_]:
 def _sums(scores: NDArray[np.float64], track: NDArray[np.int64], n_tracks: int) -> NDArray[np.float64]:
     known = ~np.isnan(scores)
     sums = np.bincount(track, np.where(known, scores, 0.0), n_tracks)
-    return np.stack([sums, np.bincount(track, known, n_tracks)])
+    return np.stack([sums, np.bincount(track, known, n_tracks)]).astype(np.float64)
 
 
 def _composers(means: NDArray[np.float64], crops: Crops) -> NDArray[np.float64]:
