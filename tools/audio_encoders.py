@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from musicnn_network import SAMPLE_RATE, mel_frames
@@ -109,7 +109,7 @@ def encoders(spec: str, baselines: Sequence[str]) -> list[Encoder]:
 
 def _function(module: str, name: str) -> tuple[int, Callable[[Tensor], Tensor]]:
     try:
-        function: Any = getattr(import_module(module), name)
+        function = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         packages = ", ".join(PACKAGES)
         raise UsageError(
@@ -117,4 +117,4 @@ def _function(module: str, name: str) -> tuple[int, Callable[[Tensor], Tensor]]:
         ) from error
     if not callable(function):
         raise UsageError(f"{module}:{name} is not a function")
-    return int(getattr(function, "sample_rate", SAMPLE_RATE)), function
+    return int(getattr(function, "sample_rate", SAMPLE_RATE)), cast("Callable[[Tensor], Tensor]", function)

@@ -69,7 +69,7 @@ def embed_crops(chosen: Sequence[Encoder], crops: Crops, recordings: Path) -> di
         recordings: Folder that ``real_recordings.py`` made.
 
     Raises:
-        InputError: A recording is missing, ends before its crop, or an encoder does not return one vector, always of the same size.
+        InputError: A recording is missing or ends before its crop, or the vectors of an encoder differ in shape.
     """
     if missing := [track.file for track in crops.tracks if not (recordings / track.file).is_file()]:
         raise InputError(
