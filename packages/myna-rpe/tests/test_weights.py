@@ -100,3 +100,10 @@ def test_a_file_of_the_originals_loads_by_its_path(tmp_path: Path) -> None:
     assert assumed.config.positions.bias == "distance" and zero.config.positions.bias == "none"
     with pytest.raises(UsageError, match="unknown position mode 'nope'"):
         from_pretrained(path, mode="nope")
+
+
+def test_other_slopes_than_those_of_the_formula_are_named() -> None:
+    slopes = "transformer.alibi_2d.slopes"
+    assert from_upstream({slopes: -torch.tensor([0.0625, 0.00390625])}) == {}
+    with pytest.warns(UserWarning, match=r"slopes are \[0.5, 0.25\]; used are \[0.0625, 0.00390625\]"):
+        from_upstream({slopes: torch.tensor([0.5, 0.25])})

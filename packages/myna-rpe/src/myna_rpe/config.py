@@ -26,9 +26,6 @@ Axes = Literal["both", "time", "freq"]
 FrontendName = Literal["myna", "myna-rpe", "myna-rpe-demo"]
 PatchName = Literal["first", "second"]
 
-# Absolute parts that depend on time: a track of another length than that of training has no defined place in them.
-ABSOLUTE_IN_TIME: tuple[Absolute, ...] = ("sincos2d", "sin_raster", "sin_xy", "sin_x", "learned_xy")
-
 
 @dataclass(frozen=True)
 class PositionConfig:
@@ -76,11 +73,6 @@ class PositionConfig:
             raise ConfigError("positions.learned_slopes needs a bias; positions.bias is none")
         if self.bias == "alibi_split" and self.bias_axes != "both":
             raise ConfigError(f"positions.bias_axes is {self.bias_axes} with alibi_split; allowed: both")
-
-    @property
-    def fixed_length(self) -> str | None:
-        """The part that defines positions only up to the length of training, or ``None``."""
-        return self.absolute if self.absolute in ABSOLUTE_IN_TIME else None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from pentatonic.attention import alibi_slopes
-from pentatonic.errors import WeightsError
 from pentatonic.hub import KeyMap
 
 _RULES = (
@@ -52,12 +52,16 @@ def from_upstream(tensors: Mapping[str, Tensor], *, features_only: bool = False)
         By our names; not copied.
 
     Raises:
-        WeightsError: A name is unknown, or the slopes are not those of the formula.
+        WeightsError: A name is unknown.
+
+    Warns:
+        UserWarning: Stored slopes are not those of the formula, which are used: most versions stored them unused.
     """
     if (slopes := tensors.get("transformer.alibi_2d.slopes")) is not None:
-        formula = alibi_slopes(len(slopes), "halving")
+        formula = alibi_slopes(slopes.numel(), "halving")
         if slopes.dim() != 1 or not torch.allclose(slopes.abs().float(), formula, rtol=1e-4, atol=0):
-            raise WeightsError(f"transformer.alibi_2d.slopes are {slopes.tolist()}, not {formula.tolist()}")
+            text = f"transformer.alibi_2d.slopes are {slopes.tolist()}; used are {formula.tolist()}"
+            warnings.warn(text, stacklevel=3)
     kept = {
         key: value for key, value in tensors.items() if not (features_only and key.startswith("linear_head"))
     }

@@ -31,7 +31,8 @@ class MynaEncoder(nn.Module):
     """The encoder.
 
     Args:
-        config: Configuration. Weights are initialised at random; :func:`myna_rpe.from_pretrained` loads trained ones.
+        config: Configuration. Weights are initialised at random; :func:`myna_rpe.weights.from_pretrained` loads
+            trained ones.
 
     Attributes:
         config: As given.

@@ -194,7 +194,7 @@ def _guessed(tensors: Mapping[str, Tensor], fields: dict[str, Any], *, class_tok
     guess = "paper_plus_row" if fields["row_table"] else "paper_plus_manhattan"
     warnings.warn(
         f"the weights do not say which position mode they were trained in: {guess} is assumed, as the equations of the "
-        "paper have it; the public demo of the original uses zero. `myna-rpe detect-mode` compares them on music",
+        "paper have it; the public demo of the original uses zero. Give the mode to choose another",
         stacklevel=4,
     )
     return guess

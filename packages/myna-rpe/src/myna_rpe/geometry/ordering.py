@@ -1,4 +1,6 @@
-"""Order songs so that each is near the next: an open way through all of them, by nearest neighbours and 2-opt.
+"""Order songs so that each is near the next: an open way through all of them.
+
+Few songs get the shortest way (Held and Karp, 1962); more get a short one, by nearest neighbours and 2-opt.
 
 Shapes: n songs, d dimensions.
 """
@@ -12,6 +14,9 @@ from numpy.typing import ArrayLike
 
 from myna_rpe.geometry.hull import Array, checked_points
 from pentatonic.errors import UsageError
+
+_FEW = 8
+"""Songs up to which the shortest way is searched for."""
 
 
 def cosine_distances(points: ArrayLike) -> Array:
@@ -47,11 +52,31 @@ def order(points: ArrayLike, *, first: int | None = None, last: int | None = Non
         raise UsageError("first and last are the same song")
     if n < 2:
         return list(range(n))
+    if n <= _FEW:
+        return _shortest(distances, first, last)
     starts = range(n) if first is None else [first]
     ways = (
         _two_opt(_greedy(distances, start, last), distances, first, last) for start in starts if start != last
     )
     return min(ways, key=lambda way: _length(way, distances))
+
+
+def _shortest(distances: Array, first: int | None, last: int | None) -> list[int]:
+    """The shortest way, from the best ways through each set of songs to each of its ends."""
+    n = len(distances)
+    starts = [place for place in range(n) if place != last] if first is None else [first]
+    best = {(1 << start, start): (0.0, [start]) for start in starts}
+    for count in range(2, n + 1):
+        longer: dict[tuple[int, int], tuple[float, list[int]]] = {}
+        for (songs, end), (length, way) in best.items():
+            for place in range(n):
+                if songs >> place & 1 or (place == last and count < n):
+                    continue
+                key, total = (songs | 1 << place, place), length + float(distances[end, place])
+                if key not in longer or total < longer[key][0]:
+                    longer[key] = (total, [*way, place])
+        best = longer
+    return min(way for way in best.values() if last is None or way[1][-1] == last)[1]
 
 
 def _greedy(distances: Array, start: int, last: int | None) -> list[int]:

@@ -17,7 +17,7 @@ from pentatonic.errors import UsageError
 
 UPSTREAM_MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        # Biases. The training code of the released models is not known with certainty: see the README.
+        # Biases. In which of them the released models were trained is not known with certainty.
         "sloped_lr": {"bias": "alibi", "slope_rule": "halving"},
         "paper_plus_manhattan": {"bias": "distance"},
         "paper_plus_row": {"bias": "distance", "bias_axes": "freq"},
