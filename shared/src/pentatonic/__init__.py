@@ -3,9 +3,15 @@
 The modules are imported one by one (``from pentatonic import audio``), so that nobody waits for what is not needed.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-try:
-    __version__ = version("pentatonic")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+source"
+
+def __getattr__(name: str) -> Any:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pentatonic")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+source"

@@ -44,6 +44,8 @@ _SAFE_PATH = "PYTHONSAFEPATH"
 _CHILD = "PENTATONIC_CHILD"
 _FOLDER = "pentatonic-child-"
 _MOST_SAID = 200
+# Most that Linux allows without privileges.
+_PIPE_BYTES = 1 << 20
 # Time that a process may take to end.
 _END_S = 5.0
 # A child whose parent was killed ends so long after its time limit.
@@ -70,11 +72,11 @@ class Message:
 
     Args:
         value: JSON value.
-        data: Raw bytes.
+        data: Raw bytes; those that were received belong to the receiver, who may change them.
     """
 
     value: Any = None
-    data: bytes = b""
+    data: bytes | bytearray = b""
 
 
 class ClosedAtEnd(ABC):
@@ -138,6 +140,10 @@ class ChildProcess(ClosedAtEnd):
     def pid(self) -> int | None:
         """Number of the process, while there is one."""
         return None if self._running is None else self._running.process.pid
+
+    def start(self) -> None:
+        """Start the process ahead of the first request, so that it imports its modules meanwhile."""
+        self._start()
 
     def close(self) -> None:
         """Kill the process and what it started, also at work; later requests fail."""
@@ -302,6 +308,8 @@ class _Running:
             env=python_environment() | {_CHILD: "1"},
             start_new_session=True,
         )
+        for pipe in (self.process.stdin, self.process.stdout):
+            _widen(pipe)
 
     def send(self, request: Message, seconds: float) -> None:
         """Write a request."""
@@ -434,19 +442,28 @@ def _end(status: int) -> str:
 # What follows is the protocol, and the side of the child.
 
 
-def _write(stream: IO[bytes], header: dict[str, Any], data: bytes = b"") -> None:
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold seconds of audio, where the system can do that: each process seldom waits for the other."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert pipe is not None
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _write(stream: IO[bytes], header: dict[str, Any], data: bytes | bytearray = b"") -> None:
     stream.write(json.dumps(header | {"bytes": len(data)}, default=str).encode() + b"\n")
     stream.write(data)
     stream.flush()
 
 
-def _read(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+def _read(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError
     header = json.loads(line)
-    data = stream.read(header["bytes"])
-    if len(data) != header["bytes"]:
+    data = bytearray(header["bytes"])
+    if data and stream.readinto(data) != len(data):  # type: ignore[attr-defined]
         raise EOFError
     return header, data
 

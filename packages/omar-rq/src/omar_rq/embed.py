@@ -271,12 +271,13 @@ def _run_folder(
     targets = npz_targets(paths, found.files, out)
     advice = "choose another folder, or overwrite it"
     claim_folder(out / RUN_FILE, settings, advice=advice, overwrite=overwrite)
-    write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
 
     def is_done(source: Path, target: Path) -> bool:
         return target.is_file() and is_made_by(target, made_from(settings, source))
 
     with audio.DecodingProcess() as decoder:
+        decoder.start()
+        write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
 
         def read(source: Path) -> AudioItem:
             opened = read_audio(

@@ -22,7 +22,7 @@ def decode(request: Message) -> Iterator[Message]:
             its ``limits``.
 
     Yields:
-        Blocks of float32 samples as ``data``, and at the end the warnings as ``value``, a list of texts.
+        Blocks of float32 samples as ``data``, and at the end, if there are any, warnings as ``value``, a list of texts.
     """
     with _silenced(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -32,7 +32,8 @@ def decode(request: Message) -> Iterator[Message]:
         )
         for block in mono_blocks(decoding, BLOCK_S):
             yield Message([], block.tobytes())
-    yield Message([str(warning.message) for warning in caught if warning.category is UserWarning])
+    if texts := [str(warning.message) for warning in caught if warning.category is UserWarning]:
+        yield Message(texts)
 
 
 @contextmanager

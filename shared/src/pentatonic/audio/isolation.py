@@ -47,6 +47,10 @@ class DecodingProcess(ClosedAtEnd):
         """Number of the decoder process, while there is one."""
         return self._child.pid
 
+    def start(self) -> None:
+        """Start the decoder process ahead of the first file; that takes it as long as to import NumPy."""
+        self._child.start()
+
     def close(self) -> None:
         """Stop the decoder process, whatever it is doing."""
         self._child.close()
@@ -79,7 +83,7 @@ class DecodingProcess(ClosedAtEnd):
                     for text in answer.value:
                         warnings.warn(text.replace(absolute, os.fsdecode(path), 1), stacklevel=2)
                     if answer.data:
-                        samples = torch.from_numpy(np.frombuffer(answer.data, np.float32).copy())
+                        samples = torch.from_numpy(np.frombuffer(answer.data, np.float32))
                         n_samples += len(samples)
                         yield samples
         except ChildFailure as failure:

@@ -109,7 +109,7 @@ def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> lis
         InputError: A piece cannot be converted, or the process crashed or took too long.
     """
     try:
-        return [{file.value: file.data for file in children.answers(request)} for request in requests]
+        return [{file.value: bytes(file.data) for file in children.answers(request)} for request in requests]
     except ChildFailure as failure:
         raise InputError(f"the converter {failure}") from failure
 
@@ -139,7 +139,7 @@ def convert_content(request: Message) -> Iterator[Message]:
     Raises:
         InputError: It cannot be read, or not be written in this format.
     """
-    text = piece_text(request.data, request.value["suffix"])
+    text = piece_text(bytes(request.data), request.value["suffix"])
     if not any(line.lstrip().startswith("K:") for line in text.splitlines()):
         raise FormatError("this is not a tune: it has no K: line, which ends the header of ABC")
     for end, content in FORMATS[request.value["to"]].files(ExportPiece(text)).items():

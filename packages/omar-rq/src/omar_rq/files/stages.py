@@ -144,10 +144,14 @@ def decode_ahead(
         n_samples += len(block)
         if n_samples > most:
             return replace(item, start=start)
-    samples = torch.cat([torch.zeros(0), *start])
+    samples = _joined(start)
     with _named_errors(item.source):
         check(samples[None])
     return replace(item, start=[samples], whole=True)
+
+
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat([torch.zeros(0), *blocks])
 
 
 def audio_share(item: AudioItem, *, model: OmarRQ, batch: int = 1) -> float:
@@ -197,7 +201,7 @@ def _embed_whole(
     items: Sequence[AudioItem], model: OmarRQ, options: EmbeddingOptions, folder: Path
 ) -> Iterator[NpzContent]:
     """Embed files in one pass."""
-    signals = [torch.cat(list(item.start)) for item in items]
+    signals = [_joined(item.start) for item in items]
     with _named_errors(*(item.source for item in items)):
         together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
     for item, embeddings in zip(items, together, strict=True):
@@ -259,7 +263,7 @@ def compute_tokens(
     contents = []
     for item in items:
         with _named_errors(item.source), closing(item):
-            samples = torch.cat([torch.zeros(0), *item.all_blocks()])
+            samples = _joined(list(item.all_blocks()))
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
