@@ -35,12 +35,13 @@ from machine import markdown_table, write_results
 
 from omar_rq.embed import embed_folder
 from omar_rq.files.batches import DEFAULT_BATCH
-from omar_rq.files.reading import open_audio
-from omar_rq.files.stages import AudioItem, EmbeddingOptions, compute_embeddings, decode_ahead
+from omar_rq.files.stages import EmbeddingOptions, compute_embeddings, pass_s
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from omar_rq.weights import from_pretrained
 from pentatonic import audio
+from pentatonic.audio_folder.items import AudioItem, decode_ahead
+from pentatonic.audio_folder.reading import open_audio
 
 FILE_RATE, SONG_S = 44100, 29.0
 SHORTEST_S, LONGEST_S = 0.1, 5.0
@@ -67,7 +68,7 @@ def decode_all(files: Sequence[Path], model: OmarRQ) -> list[AudioItem]:
             decode_ahead(
                 AudioItem(file, "", open_audio(file, stream=decoder.stream, sample_rate=model.sample_rate)),
                 sample_rate=model.sample_rate,
-                context_s=DEFAULT_CONTEXT_S,
+                seconds=pass_s(DEFAULT_CONTEXT_S),
             )
             for file in files
         ]

@@ -73,4 +73,7 @@ def decode_here(monkeypatch) -> None:
         def __exit__(self, *exception):
             pass
 
+        def start(self):
+            pass
+
     monkeypatch.setattr(audio, "DecodingProcess", InThisProcess)

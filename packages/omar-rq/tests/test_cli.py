@@ -18,11 +18,11 @@ import torch
 import omar_rq.training
 from omar_rq import cli
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
-from omar_rq.files.reading import ReadOptions
 from omar_rq.model import OmarRQ
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.audio import AudioLimits
+from pentatonic.audio_folder.reading import ReadOptions
 from pentatonic.cli import BatchReport
 from pentatonic.errors import InputError
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_exit_1_and_names_no_input_as_bad(omar, model, music, tmp
     def fill(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("omar_rq.files.npz_folder._write_archive", fill)
+    monkeypatch.setattr("pentatonic.audio_folder.npz._write_archive", fill)
     code, _, stderr = omar("embed", music, "--model", model, "--out", tmp_path / "out")
     assert code == 1
     assert "Error: cannot write " in stderr and "No space left on device" in stderr and "failed" not in stderr

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from omar_rq.demo import write_demo
 from omar_rq.demo.page import _nearest, centred, nearest_pairs
 from omar_rq.demo.recording import MeanRows, Recording, read_recording
-from omar_rq.files.reading import DEFAULT_READING, ReadOptions
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
 from omar_rq.training.masking import mask_patches, mask_window_tokens
 from omar_rq.weights import BUNDLED, from_pretrained
 from pentatonic import audio
+from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions
 from pentatonic.errors import InputError, UsageError
 from pentatonic.report import Report
 
@@ -272,7 +272,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig
         from omar_rq.demo.page import _figure, centred
         from omar_rq.demo.recording import read_recording
-        from omar_rq.files.reading import DEFAULT_READING
+        from pentatonic.audio_folder.reading import DEFAULT_READING
         from omar_rq.model import OmarRQ
         from pentatonic import audio
 

@@ -23,13 +23,14 @@ import torch
 
 from omar_rq.config import ConformerConfig, MelFrontendConfig, ModelConfig, QuantizerConfig
 from omar_rq.embed import embed_file, embed_folder, fingerprint, tokenize_folder
-from omar_rq.files.npz_folder import write_npz
-from omar_rq.files.reading import ReadOptions
-from omar_rq.files.stages import AudioItem, EmbeddingOptions, audio_share, compute_embeddings, decode_ahead
+from omar_rq.files.stages import EmbeddingOptions, audio_share, compute_embeddings
 from omar_rq.model import OmarRQ
 from omar_rq.signals import LayerIndexError
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
+from pentatonic.audio_folder.items import AudioItem, decode_ahead
+from pentatonic.audio_folder.npz import write_npz
+from pentatonic.audio_folder.reading import ReadOptions
 from pentatonic.cli import ProgressBar
 from pentatonic.errors import (
     AudioTooShort,
@@ -213,14 +214,14 @@ def test_decoding_ahead_stops_after_one_pass(model):
             taken.append("closed")
 
     item = AudioItem(Path("a.wav"), "", blocks())
-    started = decode_ahead(item, sample_rate=16000, check=model.frontend.check, context_s=2.0)
+    started = decode_ahead(item, sample_rate=16000, check=model.frontend.check, seconds=2.0)
     assert taken == [0, 1, 2] and not started.whole and audio_share(started, model=model) == np.inf
     first = next(iter(started.all_blocks()))
     assert first[0] == 0
     started.close()
     assert taken == [0, 1, 2, "closed"]
     whole = decode_ahead(
-        AudioItem(Path("a.wav"), "", blocks()), sample_rate=16000, check=model.frontend.check, context_s=10.0
+        AudioItem(Path("a.wav"), "", blocks()), sample_rate=16000, check=model.frontend.check, seconds=10.0
     )
     assert whole.whole and whole.n_decoded == 160000 and torch.cat(list(whole.all_blocks()))[-1] == 9
     assert 0 < audio_share(whole, model=model) < 1
@@ -229,7 +230,7 @@ def test_decoding_ahead_stops_after_one_pass(model):
             AudioItem(Path("a.wav"), "", [torch.zeros(10)]),
             sample_rate=16000,
             check=model.frontend.check,
-            context_s=2.0,
+            seconds=2.0,
         )
 
 
@@ -237,7 +238,7 @@ def test_errors_of_a_whole_signal_name_its_file(model, tmp_path, monkeypatch):
     paths = noises(tmp_path / "in", [1.0, 1.0])
     blocks = {paths[0]: torch.full((16000,), torch.inf), paths[1]: torch.zeros(16000)}
     items = [
-        decode_ahead(AudioItem(path, "", [block]), sample_rate=16000, context_s=None)
+        decode_ahead(AudioItem(path, "", [block]), sample_rate=16000, seconds=300.0)
         for path, block in blocks.items()
     ]
     options = EmbeddingOptions([2], None, "none", "float32", "")

@@ -31,8 +31,8 @@ from pentatonic.cli import (
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
-    from omar_rq.files.reading import ReadOptions
     from omar_rq.model import OmarRQ
+    from pentatonic.audio_folder.reading import ReadOptions
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
 
@@ -322,7 +322,7 @@ def _reading(
     max_duration: float,
     max_channels: int,
 ) -> ReadOptions:
-    from omar_rq.files.reading import ReadOptions
+    from pentatonic.audio_folder.reading import ReadOptions
 
     try:
         return ReadOptions(start, duration, nonfinite, max_duration, max_channels)

@@ -1,25 +1,22 @@
 """Embeddings and tokens of audio files, as ``.npz`` files or one Parquet table.
 
-For each file of a folder, :func:`pentatonic.folder_run.run_files` calls the stages of :mod:`omar_rq.files.stages`.
+A folder goes through :func:`pentatonic.audio_folder.run.run_audio_folder`, with the computing stages of
+:mod:`omar_rq.files.stages`.
 
 Shape legend: L layers, N tokens, C width, K token streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from omar_rq.files.batches import DEFAULT_BATCH
-from omar_rq.files.npz_folder import NpzContent, find_audio, is_made_by, npz_targets, write_content
 from omar_rq.files.parquet_table import import_pyarrow, write_parquet
-from omar_rq.files.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
 from omar_rq.files.stages import (
-    AudioItem,
     EmbeddingOptions,
     Pool,
     Store,
@@ -27,24 +24,18 @@ from omar_rq.files.stages import (
     check_choice,
     compute_embeddings,
     compute_tokens,
-    decode_ahead,
-    read_audio,
+    pass_s,
 )
 from omar_rq.model import OmarRQ
 from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
-from pentatonic.cli import BatchReport, Interrupted, run_manifest
-from pentatonic.errors import CheckpointError, ConfigError
-from pentatonic.folder_run import (
-    REPORT_FILE,
-    RUN_FILE,
-    OutputError,
-    claim_folder,
-    made_from,
-    run_files,
-    write_json,
-)
+from pentatonic.audio_folder.items import AudioItem, decode_ahead
+from pentatonic.audio_folder.npz import find_audio, npz_targets, write_content
+from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
+from pentatonic.audio_folder.run import run_audio_folder
+from pentatonic.cli import BatchReport
+from pentatonic.errors import ConfigError
 from pentatonic.precision import number_type_name
 
 Format = Literal["npz", "parquet"]
@@ -92,7 +83,7 @@ def embed_file(
 
     Returns:
         ``tokens``, N, ``duration_s``, and ``flags`` where the signal is unusual, see
-        :attr:`omar_rq.files.reading.MeasuredBlocks.flags`.
+        :attr:`pentatonic.audio_folder.reading.MeasuredBlocks.flags`.
 
     Raises:
         UsageError: An option has a value that is not allowed.
@@ -104,7 +95,9 @@ def embed_file(
     options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name)
     blocks = open_audio(path, stream=stream, sample_rate=model.sample_rate, strict=strict, reading=reading)
     item = AudioItem(Path(path), made_by, blocks, reading.start_s)
-    item = decode_ahead(item, sample_rate=model.sample_rate, context_s=context_s, check=model.frontend.check)
+    item = decode_ahead(
+        item, sample_rate=model.sample_rate, seconds=pass_s(context_s), check=model.frontend.check
+    )
     (content,) = compute_embeddings([item], model=model, options=options, folder=Path(out).parent)
     return dict(write_content(content, Path(out)))
 
@@ -173,18 +166,21 @@ def embed_folder(
         "strict": strict,
         **asdict(reading),
     }
-    compute = partial(compute_embeddings, model=model, options=options, folder=Path(out))
-    report = _run_folder(
-        model,
+    decode = partial(
+        decode_ahead, sample_rate=model.sample_rate, seconds=pass_s(context_s), check=model.frontend.check
+    )
+    report = run_audio_folder(
         paths,
-        Path(out),
-        settings,
-        reading,
-        compute,
-        decode=partial(decode_ahead, context_s=context_s, check=model.frontend.check),
-        batch=batch,
-        overwrite=overwrite,
+        out,
+        partial(compute_embeddings, model=model, options=options, folder=Path(out)),
+        settings=settings,
+        sample_rate=model.sample_rate,
+        decode=decode,
+        share=partial(audio_share, model=model, batch=batch),
         description="embedding",
+        strict=strict,
+        reading=reading,
+        overwrite=overwrite,
     )
     if format == "parquet":
         good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
@@ -239,75 +235,19 @@ def tokenize_folder(
         "strict": strict,
         **asdict(reading),
     }
-    compute = partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name)
-    return _run_folder(
-        model,
+    return run_audio_folder(
         paths,
-        Path(out),
-        settings,
-        reading,
-        compute,
-        decode=partial(decode_ahead, context_s=None),
-        overwrite=overwrite,
+        out,
+        partial(compute_tokens, model=model, tokenizer=tokenizer, model_name=model_name),
+        settings=settings,
+        sample_rate=model.sample_rate,
+        decode=partial(decode_ahead, sample_rate=model.sample_rate, seconds=pass_s(None)),
+        share=partial(audio_share, model=model),
         description="tokenizing",
+        strict=strict,
+        reading=reading,
+        overwrite=overwrite,
     )
-
-
-def _run_folder(
-    model: OmarRQ,
-    paths: Sequence[str | Path],
-    out: Path,
-    settings: Mapping[str, object],
-    reading: ReadOptions,
-    compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
-    *,
-    decode: Callable[..., AudioItem],
-    batch: int = 1,
-    overwrite: bool,
-    description: str,
-) -> BatchReport:
-    """Make one ``.npz`` per audio file, with ``run.json`` before and ``report.json`` after the work."""
-    found = find_audio(paths)
-    targets = npz_targets(paths, found.files, out)
-    advice = "choose another folder, or overwrite it"
-    claim_folder(out / RUN_FILE, settings, advice=advice, overwrite=overwrite)
-
-    def is_done(source: Path, target: Path) -> bool:
-        return target.is_file() and is_made_by(target, made_from(settings, source))
-
-    with audio.DecodingProcess() as decoder:
-        decoder.start()
-        write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
-
-        def read(source: Path) -> AudioItem:
-            opened = read_audio(
-                source,
-                stream=decoder.stream,
-                sample_rate=model.sample_rate,
-                strict=bool(settings["strict"]),
-                settings=settings,
-                reading=reading,
-            )
-            return decode(opened, sample_rate=model.sample_rate)
-
-        try:
-            report = run_files(
-                targets,
-                read,
-                compute,
-                write_content,
-                description=description,
-                is_done=None if overwrite else is_done,
-                share=partial(audio_share, model=model, batch=batch),
-            )
-        except (Interrupted, OutputError) as error:
-            error.report.passed_over = found.passed_over
-            with suppress(CheckpointError):
-                error.report.write(out / REPORT_FILE)
-            raise
-    report.passed_over = found.passed_over
-    report.write(out / REPORT_FILE)
-    return report
 
 
 def fingerprint(model: OmarRQ) -> str:

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omar_rq.demo.recording import PLAYER_BYTES, PLAYER_S, SEGMENT_S, Recording, read_recording
-from omar_rq.files.npz_folder import find_audio
-from omar_rq.files.reading import DEFAULT_READING, ReadOptions
 from omar_rq.model import OmarRQ
 from omar_rq.weights import from_pretrained
 from pentatonic import audio
+from pentatonic.audio_folder.npz import find_audio
+from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions
 from pentatonic.cli import BatchReport, run_manifest
 from pentatonic.errors import InputError, MissingExtra
 from pentatonic.folder_run import REPORT_FILE, run_files

@@ -15,9 +15,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from omar_rq.files.reading import ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
+from pentatonic.audio_folder.reading import ReadOptions, Stream, open_audio
 from pentatonic.mel import MelFrontend
 from pentatonic.report import is_embeddable
 
@@ -51,7 +51,7 @@ class Recording:
         spectrogram: Log-mel spectrogram, (M, R).
         sound: What the player plays: the file, or an encoded one in memory.
         sound_s: Seconds of it.
-        flags: What is unusual about the signal, see :class:`omar_rq.files.reading.MeasuredBlocks`.
+        flags: What is unusual about the signal, see :class:`pentatonic.audio_folder.reading.MeasuredBlocks`.
     """
 
     path: Path

@@ -1,7 +1,8 @@
-"""The stages of embedding and tokenising files: plain functions, which any driver may call.
+"""The computing stages of embedding and tokenising files: plain functions, which any driver may call.
 
-:func:`read_audio` opens a file and :func:`decode_ahead` decodes its start, :func:`compute_embeddings` or
-:func:`compute_tokens` gives what goes into its ``.npz``, and :func:`omar_rq.files.npz_folder.write_content` writes it.
+:mod:`pentatonic.audio_folder.items` opens a file and decodes its start, :func:`compute_embeddings` or
+:func:`compute_tokens` gives what goes into its ``.npz``, and :func:`pentatonic.audio_folder.npz.write_content` writes
+it.
 
 Shape legend: L layers, N tokens, C width, K token streams.
 """
@@ -10,10 +11,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from omar_rq.files.batches import DEFAULT_BATCH, ONE_PASS_S, batch_share, passes
-from omar_rq.files.npz_folder import MADE_BY, NpzContent, Spooled
-from omar_rq.files.reading import DEFAULT_READING, MeasuredBlocks, ReadOptions, Stream, open_audio
 from omar_rq.model import OmarRQ
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
-from pentatonic.errors import AudioError, InputError, UsageError
-from pentatonic.folder_run import made_from
+from pentatonic.audio_folder.items import AudioItem, named_errors
+from pentatonic.audio_folder.npz import MADE_BY, NpzContent, Spooled
+from pentatonic.errors import InputError, UsageError
 from pentatonic.precision import number_type_name
 
 # Larger results wait on disk until they are written.
@@ -36,40 +35,6 @@ _IN_MEMORY_BYTES = 8 << 20
 
 Pool = Literal["none", "mean"]
 Store = Literal["float32", "float16"]
-
-
-@dataclass(frozen=True)
-class AudioItem:
-    """One audio file that is being read.
-
-    Args:
-        source: The file.
-        made_by: What its output will be made from, as stored in it.
-        blocks: Its samples at the rate of the model, decoded as they are asked for.
-        start_s: Where they start in the file.
-        start: Blocks that were taken from ``blocks`` and decoded already, by :func:`decode_ahead`.
-        whole: ``start`` is all there is.
-    """
-
-    source: Path
-    made_by: str
-    blocks: MeasuredBlocks
-    start_s: float = 0.0
-    start: Sequence[Tensor] = ()
-    whole: bool = False
-
-    @property
-    def n_decoded(self) -> int:
-        """Samples that were decoded already."""
-        return sum(map(len, self.start))
-
-    def all_blocks(self) -> Iterator[Tensor]:
-        """Yield the samples from the start."""
-        return chain(self.start, self.blocks)
-
-    def close(self) -> None:
-        """Read no further, so that the decoder can take another file."""
-        self.blocks.close()
 
 
 @dataclass(frozen=True)
@@ -94,64 +59,13 @@ class EmbeddingOptions:
         check_choice("store", self.store, Store)
 
 
-def read_audio(
-    source: Path,
-    *,
-    stream: Stream,
-    sample_rate: int,
-    strict: bool,
-    settings: Mapping[str, object],
-    reading: ReadOptions = DEFAULT_READING,
-) -> AudioItem:
-    """Open one file; the first stage of a run over a folder.
-
-    Raises:
-        OSError: There is no such file.
-    """
-    # Before the audio is read: a file that changes meanwhile is not done.
-    made_by = made_from(settings, source)
-    blocks = open_audio(source, stream=stream, sample_rate=sample_rate, strict=strict, reading=reading)
-    return AudioItem(source, made_by, blocks, reading.start_s)
-
-
-def decode_ahead(
-    item: AudioItem,
-    *,
-    sample_rate: int,
-    context_s: float | None,
-    check: Callable[[Tensor], None] = lambda samples: None,
-) -> AudioItem:
-    """Decode the start of a file, all of it if it is not longer than one pass of the model; belongs to the first stage.
+def pass_s(context_s: float | None) -> float:
+    """Return how many seconds of a recording are decoded ahead; longer ones are streamed.
 
     Args:
-        item: From :func:`read_audio`.
-        sample_rate: That of the model.
-        context_s: Reach of attention; longer files are streamed, and so are files of more than 300 s.
-        check: Refuses the samples (1, n) of a whole file, such as ``check`` of the model's front end.
-
-    Returns:
-        The item with its ``start``.
-
-    Raises:
-        AudioError: The audio cannot be read, or is refused.
+        context_s: Reach of attention; None: everything.
     """
-    seconds = ONE_PASS_S if context_s is None else min(context_s, ONE_PASS_S)
-    most = math.ceil(seconds * sample_rate)
-    start: list[Tensor] = []
-    n_samples = 0
-    for block in item.blocks:
-        start.append(block)
-        n_samples += len(block)
-        if n_samples > most:
-            return replace(item, start=start)
-    samples = _joined(start)
-    with _named_errors(item.source):
-        check(samples[None])
-    return replace(item, start=[samples], whole=True)
-
-
-def _joined(blocks: Sequence[Tensor]) -> Tensor:
-    return blocks[0] if len(blocks) == 1 else torch.cat([torch.zeros(0), *blocks])
+    return ONE_PASS_S if context_s is None else min(context_s, ONE_PASS_S)
 
 
 def audio_share(item: AudioItem, *, model: OmarRQ, batch: int = 1) -> float:
@@ -201,8 +115,8 @@ def _embed_whole(
     items: Sequence[AudioItem], model: OmarRQ, options: EmbeddingOptions, folder: Path
 ) -> Iterator[NpzContent]:
     """Embed files in one pass."""
-    signals = [_joined(item.start) for item in items]
-    with _named_errors(*(item.source for item in items)):
+    signals = [item.samples() for item in items]
+    with named_errors(*(item.source for item in items)):
         together = model.extract_embeddings(signals, options.layers, sample_rate=model.sample_rate)
     for item, embeddings in zip(items, together, strict=True):
         yield _embeddings_content(item, [list(embeddings)], model, options, folder)
@@ -210,7 +124,7 @@ def _embed_whole(
 
 def _embed_streamed(item: AudioItem, model: OmarRQ, options: EmbeddingOptions, folder: Path) -> NpzContent:
     """Embed a file of any length in bounded memory."""
-    with _named_errors(item.source), closing(item):
+    with named_errors(item.source), closing(item):
         pieces = stream_embeddings(model, item.all_blocks(), options.layers, context_s=options.context_s)
         return _embeddings_content(item, pieces, model, options, folder)
 
@@ -262,8 +176,8 @@ def compute_tokens(
     """
     contents = []
     for item in items:
-        with _named_errors(item.source), closing(item):
-            samples = _joined(list(item.all_blocks()))
+        with named_errors(item.source), closing(item):
+            samples = item.samples()
             tokens = tokenizer.tokenize(samples, sample_rate=model.sample_rate)
             assert isinstance(tokens, Tensor)
         arrays = {
@@ -335,17 +249,6 @@ def _content(
     if flags := item.blocks.flags:
         about["flags"] = flags
     return NpzContent({**arrays, **scalars}, about, files)
-
-
-@contextmanager
-def _named_errors(*sources: Path) -> Iterator[None]:
-    """Name the file, if it is one, in errors about a signal in memory, which do not name one."""
-    try:
-        yield
-    except AudioError as error:
-        if len(sources) == 1 and error.path != sources[0]:
-            error.path, error.args = sources[0], (f"{sources[0]}: {error.reason}",)
-        raise
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
-from omar_rq.files.reading import MeasuredBlocks
 from omar_rq.training.data import MANIFEST, SAMPLE_TYPES
 from pentatonic import audio
+from pentatonic.audio_folder.reading import MeasuredBlocks
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, make_output_folder, progress, run_manifest
 from pentatonic.errors import ConfigError, PentatonicError, UsageError
