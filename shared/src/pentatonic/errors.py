@@ -117,6 +117,10 @@ class EmptyAudio(AudioError):
     """There are no samples."""
 
 
+class SilentAudio(AudioError):
+    """The signal is too quiet to mean anything to the model."""
+
+
 class NonFiniteAudio(AudioError):
     """There are NaN or infinite samples."""
 

@@ -10,7 +10,7 @@ Shapes: n samples, F mel bands, T frames.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ from pentatonic.errors import EmptyAudio
 from pentatonic.mel import MelFrontend
 from pentatonic.mel.presets import PRESETS
 
+PADDING: Mapping[FrontendName, float] = {"myna": 0.0, "myna-rpe": -80.0, "myna-rpe-demo": -80.0}
+"""Value that stands for nothing, where spectrograms are padded."""
 # Of the mel power. Below it every value of the logarithm is that of silence, which the front end takes for the loudest.
 _SILENT_POWER = 1e-5
 
@@ -51,7 +53,6 @@ class Frontend(nn.Module):
         name: As given.
         sample_rate: Of the audio, in Hz.
         hop_length: Samples from one frame to the next.
-        padding: Value that stands for nothing, where spectrograms are padded.
     """
 
     def __init__(self, name: FrontendName) -> None:
@@ -62,7 +63,6 @@ class Frontend(nn.Module):
             config = dataclasses.replace(config, win_length=2048, hop_length=512)
         self._mel = MelFrontend(config)
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
-        self.padding = 0.0 if name == "myna" else -80.0
 
     @property
     def frames_per_second(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pentatonic import audio
 from pentatonic.audio_folder.items import AudioItem, read_audio
@@ -22,16 +23,18 @@ from pentatonic.folder_run import (
     write_json,
 )
 
+Item = TypeVar("Item")
+
 
 def run_audio_folder(
     paths: Sequence[str | Path],
     out: str | Path,
-    compute: Callable[[Sequence[AudioItem]], list[NpzContent]],
+    compute: Callable[[Sequence[Item]], list[NpzContent]],
     *,
     settings: Mapping[str, object],
     sample_rate: int,
-    decode: Callable[[AudioItem], AudioItem],
-    share: Callable[[AudioItem], float],
+    decode: Callable[[AudioItem], Item],
+    share: Callable[[Item], float],
     description: str,
     strict: bool = True,
     reading: ReadOptions = DEFAULT_READING,
@@ -77,7 +80,7 @@ def run_audio_folder(
         decoder.start()  # it imports its modules while this process looks up versions and hardware
         write_json(out / RUN_FILE, {"settings": settings, **run_manifest()})
 
-        def read(source: Path) -> AudioItem:
+        def read(source: Path) -> Item:
             opened = read_audio(
                 source,
                 stream=decoder.stream,

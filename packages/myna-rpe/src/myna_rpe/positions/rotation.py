@@ -44,7 +44,7 @@ def rotation_table(
             )
             angles = torch.cat(halves, dim=-1)
     if class_token:
-        angles = torch.cat((torch.zeros_like(angles[..., :1, :]), angles), dim=-2)
+        angles = torch.nn.functional.pad(angles, (0, 0, 1, 0))
     return Rope(cos_sin=(angles.cos(), angles.sin()), style="interleaved")
 
 
