@@ -40,6 +40,33 @@ RELEASED: Mapping[str, Released] = {
 BUNDLED: Mapping[str, Path] = {}
 
 
+_FIRST, _SECOND = "to_patch_embedding.", "to_patch_embedding_b."
+
+
+def read_original(path: str | Path, *, swap_patches: bool = False) -> PickledModel:
+    """Read a checkpoint of an original program, without running code of it.
+
+    Args:
+        path: The file, or a ``.safetensors`` with the original's names.
+        swap_patches: Exchange the names of the two patch embeddings: the original exchanges them in what it saves after
+            training with its option ``--use_other_patch_size``. Shapes cannot tell.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    path = Path(path)
+    found = PickledModel(load_tensors(path)) if path.suffix == ".safetensors" else read_pickled(path)
+    if not swap_patches:
+        return found
+    other = {_FIRST: _SECOND, _SECOND: _FIRST}
+
+    def swapped(name: str) -> str:
+        start = next((each for each in other if name.startswith(each)), None)
+        return name if start is None else other[start] + name.removeprefix(start)
+
+    return PickledModel({swapped(name): value for name, value in found.tensors.items()}, found.attributes)
+
+
 def load_original(
     path: str | Path,
     *,
@@ -47,6 +74,7 @@ def load_original(
     patch: PatchConfig | None = None,
     train_frames: int | None = None,
     features_only: bool = False,
+    swap_patches: bool = False,
 ) -> MynaEncoder:
     """Load a checkpoint of an original program.
 
@@ -56,6 +84,7 @@ def load_original(
         patch: The patches, likewise.
         train_frames: Frames of the crops of training, likewise.
         features_only: Leave out the head, which Myna throws away after training.
+        swap_patches: Exchange the two patch embeddings, see :func:`read_original`.
 
     Returns:
         The model in evaluation mode.
@@ -66,7 +95,7 @@ def load_original(
         ConfigError, WeightsError: Its tensors make no model of this family.
     """
     path = Path(path)
-    found = PickledModel(load_tensors(path)) if path.suffix == ".safetensors" else read_pickled(path)
+    found = read_original(path, swap_patches=swap_patches)
     if features_only:
         kept = {key: value for key, value in found.tensors.items() if not key.startswith("linear_head")}
         found = PickledModel(kept, found.attributes)
