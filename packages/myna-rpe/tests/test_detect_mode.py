@@ -54,11 +54,12 @@ def test_the_mode_of_training_comes_first(mode: str, tmp_path: Path) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    scores = detect_mode(
-        written(model, tmp_path / "model.safetensors"), list(tracks(48, seed=1000)), train_frames=FRAMES
-    )
-    assert scores[0].mode == mode and scores[0].loss < scores[1].loss - 0.05, scores
-    assert {each.mode for each in scores} == set(fitting_modes([]))
+    # Distances in time tell nothing about tracks that do not change, so that this mode is nearly that of rows alone.
+    modes = [each for each in fitting_modes([]) if each != "paper_plus_manhattan"]
+    path = written(model, tmp_path / "model.safetensors")
+    scores = detect_mode(path, list(tracks(48, seed=1000)), modes=modes, train_frames=FRAMES)
+    assert scores[0].mode == mode and scores[0].loss < scores[1].loss - 0.1, scores
+    assert {each.mode for each in scores} == set(modes)
 
 
 @pytest.mark.parametrize(
