@@ -237,7 +237,7 @@ def test_shards_roll_over_and_broken_folders_are_refused(tmp_path):
         assert [float(opened.read(track, 2, 9).mean()) for track in tracks] == [0, 1, 2, 3, 4]
     assert folder.read(tracks[3], 2, 9).shape == (4, 128)
     (tmp_path / "shard-00002.f16").write_bytes(b"short")
-    with pytest.raises(InputError, match="shard-00002.f16 is missing or truncated"):
+    with pytest.raises(InputError, match=r"shard-00002\.f16 is missing or truncated"):
         SpectrogramFolder(tmp_path)
     (tmp_path / "index.jsonl").write_text('{"source": "a", "shard": 0, "start": 0, "frames": 0}\n')
     with pytest.raises(FormatError, match=r"index.jsonl:1: .*frames 1 or more"):
@@ -286,7 +286,7 @@ def test_short_tracks_are_padded_with_what_stands_for_nothing(tmp_path):
 
 def test_lengths_of_a_batch_are_drawn_evenly_in_their_logarithm(tmp_path):
     folder = stored(tmp_path, [3000, 900, 2500])
-    config = CropConfig(frames=128, max_frames=2048, step=16)
+    config = CropConfig(frames=128, max_frames=2048)
     views = Views(folder, "train", config, seed=5)
     lengths = [views.lengths([views[ItemKey(epoch, 0)], views[ItemKey(epoch, 2)]]) for epoch in range(400)]
     assert all(one == other for one, other in lengths)
@@ -304,7 +304,7 @@ def test_lengths_of_a_batch_are_drawn_evenly_in_their_logarithm(tmp_path):
 
 
 def test_wrong_crops_are_refused():
-    for values in ({"views": 1}, {"frames": 8}, {"max_frames": 100}, {"full_probability": 2.0}):
+    for values in ({"views": 1}, {"frames": 0}, {"max_frames": 100}, {"full_probability": 2.0}):
         with pytest.raises(ConfigError, match="crops"):
             CropConfig(**values)
 
@@ -353,5 +353,5 @@ def test_targets_that_do_not_fit_are_refused(tmp_path):
     write_teacher_targets(tmp_path, "judge", [good, good], 1.0)
     assert TeacherTargets(tmp_path, "judge").tag_width == 0
     write_index(tmp_path, [StoredTrack("0.wav", 0, 0, 10)])
-    with pytest.raises(InputError, match="another index.jsonl"):
+    with pytest.raises(InputError, match=r"another index\.jsonl"):
         TeacherTargets(tmp_path, "judge")

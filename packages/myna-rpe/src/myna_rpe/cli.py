@@ -17,7 +17,7 @@ add_building_command(
     feature="Training",
     help=(
         "Pre-train a model; the same command continues a stopped run.\n\n"
-        "Takes Hydra overrides: myna-rpe train experiment=base data.root=data/music optim.lr=1e-4\n\n"
+        "Takes Hydra overrides: myna-rpe train experiment=rpecl-2d-alibi data.root=data/music optim.lr=1e-4\n\n"
         + experiments("myna_rpe")
     ),
 )

@@ -34,8 +34,7 @@ class CropConfig:
     Args:
         views: V, crops of each track.
         frames: Frames of a crop; with ``max_frames`` the least number.
-        max_frames: Draw lengths, log-uniform in multiples of ``step`` from ``frames`` to this; ``None``: fixed length.
-        step: Frames of a patch, of the widest kind.
+        max_frames: Draw lengths, log-uniform in whole patches from ``frames`` to this; ``None``: fixed length.
         independent_lengths: Draw a length for each view; otherwise one for all views of a batch.
         full_probability: With ``max_frames``, how often a batch gets crops as long as its shortest track.
         full_frames: Most frames of such a crop.
@@ -48,7 +47,6 @@ class CropConfig:
     views: int = 2
     frames: int = 256
     max_frames: int | None = None
-    step: int = 16
     independent_lengths: bool = False
     full_probability: float = 0.0
     full_frames: int = 18_000
@@ -58,14 +56,14 @@ class CropConfig:
         most = self.frames if self.max_frames is None else self.max_frames
         if self.views < 2:
             raise ConfigError(f"crops.views is {self.views}; allowed: 2 or more")
-        if self.step < 1 or not self.step <= self.frames <= most:
+        if not 1 <= self.frames <= most:
             raise ConfigError(
-                f"crops.step, frames and max_frames are {self.step}, {self.frames} and {most}; allowed: ascending"
+                f"crops.frames is {self.frames} and max_frames {most}; allowed: 1 or more, ascending"
             )
-        if not 0 <= self.full_probability <= 1 or self.full_frames < self.step:
+        if not 0 <= self.full_probability <= 1 or self.full_frames < 1:
             raise ConfigError(
-                f"crops.full_probability is {self.full_probability} and full_frames {self.full_frames}; allowed: 0 to 1, "
-                f"and {self.step} or more"
+                f"crops.full_probability is {self.full_probability} and full_frames {self.full_frames}; "
+                "allowed: 0 to 1, and 1 or more"
             )
         if self.max_frame_distance is not None and self.max_frame_distance < 0:
             raise ConfigError(f"crops.max_frame_distance is {self.max_frame_distance}; allowed: 0 or more")
@@ -77,10 +75,12 @@ class Places:
 
     Attributes:
         key: The item.
+        track: Number of the track in the index.
         shares: V numbers in [0, 1): how far into the room that there is a crop starts.
     """
 
     key: ItemKey
+    track: int
     shares: tuple[float, ...]
 
 
@@ -94,6 +94,7 @@ class Views(Dataset[Places]):
         folder: The data.
         split: Which tracks.
         config: How they are cropped.
+        step: Frames of a patch, of the widest kind; lengths that are drawn are multiples of it.
         seed: Of all draws.
         teacher: Targets of a teacher for all tracks of the folder.
 
@@ -107,10 +108,12 @@ class Views(Dataset[Places]):
         split: str,
         config: CropConfig,
         *,
+        step: int = 16,
         seed: int = 0,
         teacher: TeacherTargets | None = None,
     ) -> None:
-        self.folder, self.config, self.seed, self.teacher = folder, config, seed, teacher
+        self.folder, self.config, self.teacher = folder, config, teacher
+        self.step, self.seed = step, seed
         self._numbers = [n for n, track in enumerate(folder.tracks) if track.split == split]
         self.tracks = [folder.tracks[number] for number in self._numbers]
         self._frames_per_second = Frontend(folder.frontend).frames_per_second
@@ -120,10 +123,10 @@ class Views(Dataset[Places]):
 
     def __getitem__(self, key: ItemKey) -> Places:
         rng = np.random.default_rng(mix_seed(self.seed, key.epoch, key.index))
-        return Places(key, tuple(rng.random(self.config.views)))
+        return Places(key, self._numbers[key.index], tuple(rng.random(self.config.views)))
 
     def collate(self, places: Sequence[Places]) -> dict[str, object]:
-        """Read the crops of a batch.
+        """Read the crops of a batch, of this or another split of the folder.
 
         Returns:
             ``views``: V tensors ``(B, F, T)`` float32; ``frames``: V tensors ``(B,)``, frames before the padding;
@@ -141,7 +144,7 @@ class Views(Dataset[Places]):
             mel = torch.full((len(places), N_MELS, length), PADDING[self.folder.frontend])
             real = torch.empty(len(places), dtype=torch.int64)
             for row, one in enumerate(places):
-                values = self.folder.read(self.tracks[one.key.index], starts[row][view], length)
+                values = self.folder.read(self.folder.tracks[one.track], starts[row][view], length)
                 mel[row, :, : len(values)] = torch.from_numpy(values).T
                 real[row] = len(values)
             views.append(mel)
@@ -159,19 +162,19 @@ class Views(Dataset[Places]):
         first = places[0].key
         rng = np.random.default_rng(mix_seed(self.seed, first.epoch, first.index, _LENGTH_STREAM))
         if rng.random() < config.full_probability:
-            shortest = min(self.tracks[one.key.index].frames for one in places)
-            most = min(shortest, config.full_frames) // config.step * config.step
-            return [max(config.step, most)] * config.views
+            shortest = min(self.folder.tracks[one.track].frames for one in places)
+            most = min(shortest, config.full_frames) // self.step * self.step
+            return [max(self.step, most)] * config.views
         count = config.views if config.independent_lengths else 1
         low, high = math.log(config.frames), math.log(config.max_frames)
         drawn = np.exp(rng.uniform(low, high, count))
-        steps = np.maximum(1, np.round(drawn / config.step)).astype(int)
-        lengths = [int(step) * config.step for step in steps]
+        steps = np.maximum(1, np.round(drawn / self.step)).astype(int)
+        lengths = [int(step) * self.step for step in steps]
         return lengths * (config.views // count)
 
     def starts(self, places: Places, lengths: Sequence[int]) -> list[int]:
         """First frames of the crops of a track."""
-        total = self.tracks[places.key.index].frames
+        total = self.folder.tracks[places.track].frames
         starts: list[int] = []
         for share, length in zip(places.shares, lengths, strict=True):
             least, most = 0, max(0, total - length)
@@ -195,7 +198,7 @@ class Views(Dataset[Places]):
             for row, one in enumerate(places):
                 start_s = starts[row][view] / self._frames_per_second
                 end_s = start_s + float(real[row]) / self._frames_per_second
-                rows.append(teacher.of_crop(self._numbers[one.key.index], start_s, end_s))
+                rows.append(teacher.of_crop(one.track, start_s, end_s))
             for name in rows[0]:
                 targets.setdefault(name, []).append(torch.from_numpy(np.stack([each[name] for each in rows])))
         return targets

@@ -84,7 +84,7 @@ def read_jamendo_splits(folder: str | Path) -> dict[str, TrackInfo]:
 
 
 def read_metadata(path: str | Path) -> dict[str, TrackInfo]:
-    """Read a JSON Lines file of ``{"path": ..., "artist": ..., "album": ..., "split": ...}``, all but ``path`` optional.
+    """Read a JSON Lines file: objects with ``path`` and, where known, ``artist``, ``album`` and ``split``.
 
     Returns:
         Path below the folder of audio, with its suffix -> what is known of the track.

@@ -6,8 +6,8 @@ that a crop overlaps. For a teacher called NAME::
     teacher-NAME.json          {"hop_s", "patch_s", "tracks", "vector_width", "tag_width", "index_sha256",
                                 "vector_mean", "vector_std"}
     teacher-NAME-rows.npy      (tracks + 1,) int64: patches of track i of the index are rows[i] to rows[i + 1]
-    teacher-NAME-vectors.f16   (patches of all tracks, vector_width) little-endian float16, such as the penultimate layer
-    teacher-NAME-tags.f16      (patches of all tracks, tag_width) little-endian float16 probabilities; only with tags
+    teacher-NAME-vectors.f16   (patches of all tracks, vector_width) little-endian float16, of a late layer
+    teacher-NAME-tags.f16      (patches of all tracks, tag_width) little-endian float16 probabilities, if any
 
 Patch p of a track is about the audio from ``p * hop_s`` to ``p * hop_s + patch_s``. The order of the tracks is that of
 ``index.jsonl``, whose hash is in the header: after another ``prepare`` the targets are refused.
