@@ -278,6 +278,17 @@ add_building_command(
     ),
 )
 
+add_building_command(
+    app,
+    "probe",
+    "myna_rpe.probe:main",
+    feature="Probing",
+    help=(
+        "Measure what shallow probes read from the embeddings of a public data set.\n\n"
+        "Takes Hydra overrides: myna-rpe probe data.name=gtzan data.root=GTZAN model=myna-rpe-tiny"
+    ),
+)
+
 
 def _load(name: str, device: str, dtype: str, position_mode: str | None) -> MynaEncoder:
     import torch

@@ -51,6 +51,7 @@ class Frontend(nn.Module):
 
     Attributes:
         name: As given.
+        mel_config: Parameters of the mel spectrogram.
         sample_rate: Of the audio, in Hz.
         hop_length: Samples from one frame to the next.
     """
@@ -61,6 +62,7 @@ class Frontend(nn.Module):
         config = PRESETS["myna" if name == "myna" else "myna-rpe"]
         if name == "myna-rpe-demo":
             config = dataclasses.replace(config, win_length=2048, hop_length=512)
+        self.mel_config = config
         self._mel = MelFrontend(config)
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
 

@@ -24,6 +24,8 @@ from pentatonic.hub import Released, check_state, load_state, resolve
 from pentatonic.untrusted.files import local_path, read_json
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+# The part of a training checkpoint that is the model; see :mod:`myna_rpe.training.objective`.
+_ENCODER = "encoder."
 ORIGINAL_SUFFIXES = (".pt", ".pth", ".ckpt")
 """Suffixes of files of the originals."""
 
@@ -119,7 +121,12 @@ def load_directory(directory: str | Path) -> MynaEncoder:
     except ConfigError as error:
         raise ConfigError(f"{config_path}: {error}") from error
     weights = folder / _WEIGHTS
-    return _loaded(config, load_tensors(weights), weights)
+    tensors = load_tensors(weights)
+    if any(name.startswith(_ENCODER) for name in tensors):
+        tensors = {
+            name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)
+        }
+    return _loaded(config, tensors, weights)
 
 
 def from_pretrained(

@@ -1,0 +1,47 @@
+"""Public data sets with labels, read from folders in the layouts in which their authors publish them.
+
+No data set is downloaded. A folder that lacks a file is one error that says what is missing and where to get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pentatonic.errors import UsageError
+from pentatonic.probes.datasets.dataset import LabelledTrack, ProbeDataset
+from pentatonic.probes.datasets.emomusic import read_emomusic
+from pentatonic.probes.datasets.giantsteps import read_giantsteps
+from pentatonic.probes.datasets.gtzan import read_gtzan
+from pentatonic.probes.datasets.jamendo import read_jamendo
+from pentatonic.probes.datasets.magnatagatune import read_magnatagatune
+
+__all__ = ["DATASETS", "LabelledTrack", "ProbeDataset", "read_dataset"]
+
+DATASETS: Mapping[str, Callable[[Path], ProbeDataset]] = MappingProxyType(
+    {
+        "gtzan": read_gtzan,
+        "giantsteps": read_giantsteps,
+        "emomusic": read_emomusic,
+        "magnatagatune": read_magnatagatune,
+        "jamendo-top50": read_jamendo,
+    }
+)
+"""Name -> function that reads the data set from its folder."""
+
+
+def read_dataset(name: str, root: str | Path) -> ProbeDataset:
+    """Read a data set.
+
+    Args:
+        name: In :data:`DATASETS`.
+        root: Its folder; the function of the data set documents the layout.
+
+    Raises:
+        UsageError: There is no such data set.
+        InputError: A file is missing or has no usable content; the message says where the data set comes from.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"there is no data set {name!r}; allowed: {', '.join(DATASETS)}")
+    return DATASETS[name](Path(root))
