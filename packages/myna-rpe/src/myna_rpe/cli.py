@@ -285,7 +285,7 @@ add_building_command(
     feature="Probing",
     help=(
         "Measure what shallow probes read from the embeddings of a public data set.\n\n"
-        "Takes Hydra overrides: myna-rpe probe data.name=gtzan data.root=GTZAN model=myna-rpe-tiny"
+        "Takes Hydra overrides: myna-rpe probe data.name=gtzan data.root=GTZAN encoder=myna-rpe-tiny"
     ),
 )
 

@@ -1,6 +1,6 @@
 """``myna-rpe probe``: what shallow probes read from frozen embeddings of a public data set.
 
-    myna-rpe probe data.name=gtzan data.root=GTZAN model=myna-rpe-tiny out=gtzan.json
+    myna-rpe probe data.name=gtzan data.root=GTZAN encoder=myna-rpe-tiny out=gtzan.json
 
 Probes are fitted to the training split, chosen on the validation split and tested once.
 """
@@ -54,7 +54,7 @@ class ProbeConfig:
 
     Args:
         data: The data set.
-        model: As ``--model`` of ``myna-rpe embed``.
+        encoder: As ``--model`` of ``myna-rpe embed``.
         position_mode: Position mode of a checkpoint of the original.
         mode: ``auto``, ``track`` or ``chunks``; with chunks a probe is trained on chunks, each with the label of its
             track, and its outputs are averaged over the track.
@@ -68,7 +68,7 @@ class ProbeConfig:
     """
 
     data: ProbeDataConfig = field(default_factory=ProbeDataConfig)
-    model: str = "myna-rpe-tiny"
+    encoder: str = "myna-rpe-tiny"
     position_mode: str | None = None
     mode: str = "auto"
     output: str = "auto"
@@ -95,7 +95,7 @@ def probe(config: ProbeConfig) -> tuple[ProbeResult, BatchReport]:
         raise ConfigError(f"grid is {config.grid!r}; allowed: {', '.join(_GRIDS)}")
     dataset = read_dataset(config.data.name, config.data.root)
     place = pick_device(config.device)
-    model = from_pretrained(config.model, device=place, mode=config.position_mode)
+    model = from_pretrained(config.encoder, device=place, mode=config.position_mode)
     chosen = {name: None if value == "auto" else value for name, value in _options(config).items()}
     options = TrackOptions(**chosen).resolved(model.config)  # type: ignore[arg-type]
     with audio.DecodingProcess() as decoder:
@@ -134,7 +134,7 @@ def main(overrides: Sequence[str]) -> None:
         make_output_place(Path(config.out), "out=")  # fail fast
     result, report = probe(config)
     report.print_summary()
-    document = {"data": config.data.name, "model": config.model, **result.to_json()}
+    document = {"data": config.data.name, "encoder": config.encoder, **result.to_json()}
     if config.out is None:
         emit_json(document)
     else:
