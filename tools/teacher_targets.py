@@ -1,0 +1,100 @@
+"""Write what a musicnn teacher says about recordings beside their prepared spectrograms, for distillation.
+
+    myna-rpe prepare input=data/recordings output=data/tiny
+    python tools/teacher_targets.py data/tiny --audio data/recordings --cache data/musicnn
+
+For each track of `data/tiny/index.jsonl`, the 200 values before the tags and the 50 tags of every 3 seconds
+(187 frames of 256 samples at 16 kHz, without overlap), in the layout of :mod:`myna_rpe.training.teacher`. Results of
+each track are kept in the folder `--cache`, so a run that was stopped goes on there. The teacher's weights are under
+the ISC licence; `data/tiny/teacher-musicnn-LICENCE.txt` gets its text, which belongs to what is made from the targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from musicnn_network import PATCH_FRAMES, SAMPLE_RATE, Musicnn
+from musicnn_teacher import Model, embed, licence, load_teacher, teacher_wheel
+from numpy.typing import NDArray
+
+from myna_rpe.training.spectrograms import INDEX, read_index
+from myna_rpe.training.teacher import write_teacher_targets
+from pentatonic.audio import load
+from pentatonic.checkpoint import atomic_file
+from pentatonic.cli import progress
+from pentatonic.errors import AudioError, AudioTooShort, PentatonicError
+
+HOP_SAMPLES = 256
+PATCH_S = PATCH_FRAMES * HOP_SAMPLES / SAMPLE_RATE
+
+Targets = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def targets_of(network: Musicnn, file: Path, cache: Path) -> Targets:
+    """Return penultimate values ``(P, 200)`` and tags ``(P, 50)`` of a recording, from the cache if they are there.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    status = file.stat()
+    key = hashlib.sha256(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+    kept = cache / f"{key}.npz"
+    if kept.is_file():
+        with np.load(kept, allow_pickle=False) as stored:
+            return stored["penultimate"], stored["tags"]
+    try:
+        with torch.no_grad():
+            found = embed(network, load(file, sample_rate=SAMPLE_RATE, strict=False).samples[0])
+    except AudioTooShort:
+        found = (torch.empty(0, 200), torch.empty(0, 50))
+    penultimate, tags = (part.numpy() for part in found)
+    with atomic_file(kept) as target:
+        np.savez(target, penultimate=penultimate, tags=tags)
+    return penultimate, tags
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder that `myna-rpe prepare` has written")
+    parser.add_argument("--audio", type=Path, required=True, help="the recordings that it was made from")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the wheel and for results")
+    parser.add_argument("--model", choices=get_args(Model), default="MTT", help="which tagger")
+    parser.add_argument("--name", default="musicnn", help="name of the teacher in the folder")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        wheel = teacher_wheel(arguments.cache)
+        network = load_teacher(wheel, arguments.model)
+        tracks = read_index(arguments.folder / INDEX)
+
+        def targets() -> Iterator[Targets]:
+            with progress(len(tracks), "listening") as bar:
+                for track in tracks:
+                    yield targets_of(
+                        network, arguments.audio / track.source, arguments.cache / arguments.model
+                    )
+                    bar.advance(1, note=track.source)
+
+        write_teacher_targets(arguments.folder, arguments.name, targets(), PATCH_S)
+        text = arguments.folder / f"teacher-{arguments.name}-LICENCE.txt"
+        text.write_text(licence(wheel), encoding="utf-8")
+    except (AudioError, PentatonicError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.folder}: targets of {len(tracks)} tracks")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
