@@ -76,8 +76,36 @@ def omar_rq(name: str, layer: int | None, seed: int | None) -> Encoder:
     return Encoder(f"{shown}, {suffix}", network.sample_rate, pooled)
 
 
+def myna_rpe(name: str, layer: int | None, seed: int | None) -> Encoder:
+    """A model of myna-rpe as `myna-rpe embed` uses it, or with a seed an untrained one of the same configuration.
+
+    Raises:
+        UsageError: A layer is given.
+    """
+    from myna_rpe import MynaEncoder, TrackOptions, embed_tracks, from_pretrained
+    from myna_rpe.frontend import Frontend
+
+    if layer is not None:
+        raise UsageError("a model of myna-rpe gives one vector of a track; @ and a layer are for omar-rq")
+    network = from_pretrained(name)
+    shown = f"myna-rpe:{name}"
+    if seed is not None:
+        torch.manual_seed(seed)
+        network = MynaEncoder(network.config).eval()
+        shown = f"untrained {shown}, seed {seed}"
+    frontend = Frontend(network.config.frontend)
+
+    def whole(audio: Tensor) -> Tensor:
+        return embed_tracks(network, [frontend([audio]).mel], TrackOptions())[0].vector
+
+    return Encoder(shown, frontend.sample_rate, whole)
+
+
 # Package -> function that makes an encoder of a model's name, a layer (None: the last) and a seed (None: trained).
-PACKAGES: dict[str, Callable[[str, int | None, int | None], Encoder]] = {"omar-rq": omar_rq}
+PACKAGES: dict[str, Callable[[str, int | None, int | None], Encoder]] = {
+    "omar-rq": omar_rq,
+    "myna-rpe": myna_rpe,
+}
 
 
 def encoders(spec: str, baselines: Sequence[str]) -> list[Encoder]:

@@ -6,9 +6,9 @@
 
 An encoder is one of
 
-- `package:model`, the mean over the tokens of one pass through a model of this workspace: a bundled name, a folder or
-  a hub id. `package:model@2` is its layer 2 instead of the last one. Untrained networks of the same configuration are
-  judged with it, for two seeds;
+- `package:model`, a model of this workspace by its bundled name, a folder or a hub id, as its user gets it: of omar-rq
+  the mean over the tokens of one pass, with `omar-rq:model@2` of layer 2 instead of the last one; of myna-rpe what
+  `myna-rpe embed` writes. Untrained networks of the same configuration are judged with it, for two seeds;
 - `module:function`, any function that can be imported. It gets the mono samples of a crop, a float32 tensor (n,), and
   returns a tensor (D,); the samples have the rate `function.sample_rate`, or 16000 Hz if it has no such attribute.
 
