@@ -314,9 +314,9 @@ def test_the_known_version_of_the_recordings_is_not_remarked(recordings, functio
     [
         ("users_encoders:matrix", r"returned shape \(2, 3\)"),
         ("users_encoders:growing", r"returned shape \(2,\); \(D,\) is needed, D equal for all crops"),
-        ("users_encoders:none", "neither a model of omar-rq nor a function"),
+        ("users_encoders:none", "neither a model of omar-rq, myna-rpe nor a function"),
         ("users_encoders:text", "is not a function"),
-        ("no_such_module_here:f", "neither a model of omar-rq nor a function"),
+        ("no_such_module_here:f", "neither a model of omar-rq, myna-rpe nor a function"),
         ("omar-rq", "'omar-rq' is not an encoder; allowed: package:model"),
     ],
 )
