@@ -6,6 +6,7 @@ soundfont (Debian packages `fluidsynth` and `fluid-soundfont-gm`). It is not nee
     python tools/render_scores.py midi  --out data/scores                      # scores -> MIDI, once
     python tools/render_scores.py audio --scores data/scores --out data/rendered
     python tools/render_scores.py demo  --scores data/scores --out packages/omar-rq/demo
+    python tools/render_scores.py library --out packages/myna-rpe/demo
 
 `audio` draws, for every rendering, a score, instruments, a transposition and a tempo from a seeded generator, and
 writes 16 kHz mono FLAC beside a JSON file that lists what was played (notes in seconds, programs, score). A score
@@ -208,6 +209,80 @@ def render_demo(scores: Path, out: Path) -> None:
         soundfile.write(out / f"{name}.ogg", 0.8 * mono / abs(mono).max(), rate, compression_level=0.6)
 
 
+# The library of `make demo`: file, score of music21, instruments of its parts in turn, title, composer. Four pieces
+# each for strings, winds, choir and keyboards.
+LIBRARY = (
+    ("quartet_haydn", "haydn/opus74no1/movement1", (40, 40, 41, 42), "Quartet op. 74 no. 1", "Joseph Haydn"),
+    (
+        "quartet_mozart",
+        "mozart/k155/movement1",
+        (40, 40, 41, 42),
+        "Quartet K. 155",
+        "Wolfgang Amadeus Mozart",
+    ),
+    (
+        "quartet_beethoven",
+        "beethoven/opus18no1/movement2",
+        (40, 40, 41, 42),
+        "Quartet op. 18 no. 1",
+        "Ludwig van Beethoven",
+    ),
+    ("chorale_strings", "bach/bwv269", (48,), "Chorale BWV 269, strings", "Johann Sebastian Bach"),
+    ("hornpipe_flute", "ryansMammoth/DurangsHornpipe", (73,), "Durang's Hornpipe", "traditional"),
+    ("reel_recorder", "ryansMammoth/ArkansasTravellerReel", (74,), "Arkansas Traveller", "traditional"),
+    ("jig_oboe", "ryansMammoth/GarryOwenJig", (68,), "Garry Owen", "traditional"),
+    ("chorale_winds", "bach/bwv318", (73, 68, 71, 70), "Chorale BWV 318, winds", "Johann Sebastian Bach"),
+    ("chorale_choir", "bach/bwv281", (52,), "Chorale BWV 281, choir", "Johann Sebastian Bach"),
+    ("madrigal_choir", "monteverdi/madrigal.3.1", (52, 53), "La giovinetta pianta", "Claudio Monteverdi"),
+    (
+        "aria_choir",
+        "handel/rinaldo/Lascia_chio_pianga",
+        (53, 52),
+        "Lascia ch'io pianga",
+        "George Frideric Handel",
+    ),
+    ("chorale_choir_2", "bach/bwv302", (52,), "Chorale BWV 302, choir", "Johann Sebastian Bach"),
+    ("rag_piano", "joplin/maple_leaf_rag", (0,), "Maple Leaf Rag", "Scott Joplin"),
+    ("chorale_piano", "bach/bwv366", (0,), "Chorale BWV 366, piano", "Johann Sebastian Bach"),
+    ("quartet_piano", "mozart/k156/movement1", (0,), "Quartet K. 156, on a piano", "Wolfgang Amadeus Mozart"),
+    ("chorale_harpsichord", "bach/bwv253", (6,), "Chorale BWV 253, harpsichord", "Johann Sebastian Bach"),
+)
+_LIBRARY_S = 12.0
+
+
+def render_library(out: Path) -> None:
+    """Write the demo library as 44.1 kHz mono Ogg Vorbis with tags; one piece twice, as if from another rip."""
+    import soundfile
+    import symusic
+    from music21 import corpus
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, score, programs, title, composer in LIBRARY:
+        with tempfile.TemporaryDirectory() as folder:
+            plain, part = Path(folder) / "plain.mid", Path(folder) / "part.mid"
+            corpus.parse(score).write("midi", fp=plain)
+            music = symusic.Score(plain)
+            for index, track in enumerate(music.tracks):
+                track.program = programs[index % len(programs)]
+            music.dump_midi(part)
+            synthesise(part, part.with_suffix(".wav"))
+            samples, rate = soundfile.read(part.with_suffix(".wav"), dtype="float32")
+        mono = samples.mean(axis=1)[: int(_LIBRARY_S * rate)]
+        fade = min(len(mono), rate // 2)
+        mono[-fade:] *= [1 - i / fade for i in range(fade)]
+        mono *= 0.8 / abs(mono).max()
+        copies = [(name, title, mono, 0.85)]
+        if name == "hornpipe_flute":
+            late = [0.0] * (rate // 2)
+            copies.append((f"{name}_copy", f"{title} (other rip)", [*late, *(0.6 * mono)], 0.95))
+        for file, tag, audio, level in copies:
+            with soundfile.SoundFile(
+                out / f"{file}.ogg", "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=level
+            ) as target:
+                target.title, target.artist, target.album = tag, composer, "Demo library"
+                target.write(audio)
+
+
 def render_split(
     midis: list[Path], out: Path, *, hours: float, seed: str, max_seconds: float, workers: int
 ) -> None:
@@ -236,7 +311,8 @@ def main() -> None:
     midi = verbs.add_parser("midi", help="scores -> MIDI files")
     audio = verbs.add_parser("audio", help="MIDI files -> FLAC + JSON")
     demo = verbs.add_parser("demo", help="MIDI files -> the demo recordings")
-    for verb in (midi, audio, demo):
+    library = verbs.add_parser("library", help="scores -> the demo library")
+    for verb in (midi, audio, demo, library):
         verb.add_argument("--out", type=Path, required=True)
         verb.add_argument("--workers", type=int, default=2)
     for verb in (audio, demo):
@@ -248,6 +324,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.verb == "midi":
         collect_midi(args.out, args.workers)
+    elif args.verb == "library":
+        render_library(args.out)
     elif args.verb == "demo":
         render_demo(args.scores, args.out)
     else:
