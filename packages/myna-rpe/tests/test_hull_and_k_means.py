@@ -114,6 +114,7 @@ def test_embeddings_move_to_their_clusters_and_stay_apart() -> None:
     loss_of = KMeans(5, 16, queue=100, temperature=None)
     plain, helped = points.clone(), points.clone()
     reached = []
+    contrast = torch.zeros(())
     for moved, weight in ((plain, 0.0), (helped, 0.1)):
         moved.requires_grad_()
         optimizer = torch.optim.Adam([moved], 0.01)

@@ -53,7 +53,8 @@ class Distillation(nn.Module):
         super().__init__()
         if vector_mean.ndim != 1 or vector_mean.shape != vector_std.shape:
             raise UsageError(
-                f"vector_mean is {tuple(vector_mean.shape)} and vector_std {tuple(vector_std.shape)}; allowed: (V,) each"
+                f"vector_mean is {tuple(vector_mean.shape)} and vector_std {tuple(vector_std.shape)}; "
+                "allowed: (V,) each"
             )
         weights = (cosine_weight, mse_weight, tags_weight)
         if min(weights) < 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ class Views(Dataset[Places]):
         rng = np.random.default_rng(mix_seed(self.seed, key.epoch, key.index))
         return Places(key, self._numbers[key.index], tuple(rng.random(self.config.views)))
 
-    def collate(self, places: Sequence[Places]) -> dict[str, object]:
+    def collate(self, places: Sequence[Places]) -> dict[str, Any]:
         """Read the crops of a batch, of this or another split of the folder.
 
         Returns:
@@ -134,7 +135,7 @@ class Views(Dataset[Places]):
             ``(B, width)``, NaN where a crop has no target.
         """
         lengths = self.lengths(places)
-        batch: dict[str, object] = {
+        batch: dict[str, Any] = {
             "index": torch.tensor([one.key.index for one in places]),
             "epoch": torch.tensor([one.key.epoch for one in places]),
         }

@@ -94,7 +94,7 @@ class SpectrogramFolder:
                 f"{self.root} holds no prepared spectrograms ({HEADER} and {INDEX}); make them with: "
                 f"myna-rpe prepare input=MUSIC output={self.root}"
             )
-        self.frontend = _read_frontend(self.root / HEADER)
+        self.frontend: FrontendName = _read_frontend(self.root / HEADER)
         self.tracks = read_index(self.root / INDEX)
         for shard in sorted({track.shard for track in self.tracks}):
             path = shard_path(self.root, shard)
@@ -124,11 +124,11 @@ class SpectrogramFolder:
 def _read_frontend(path: Path) -> FrontendName:
     values = read_json(path, error=InputError)
     settings = values.get("settings") if isinstance(values, dict) else None
-    name = settings.get("frontend") if isinstance(settings, dict) else None
-    if name not in get_args(FrontendName):
-        allowed = ", ".join(get_args(FrontendName))
-        raise FormatError(f"settings.frontend is {name!r}; allowed: {allowed}", path=path)
-    return name
+    name = str(settings.get("frontend")) if isinstance(settings, dict) else None
+    known: dict[Any, FrontendName] = {known: known for known in get_args(FrontendName)}
+    if name not in known:
+        raise FormatError(f"settings.frontend is {name!r}; allowed: {', '.join(known)}", path=path)
+    return known[name]
 
 
 def read_index(path: Path) -> list[StoredTrack]:
