@@ -3,9 +3,10 @@
     myna-rpe prepare input=data/recordings output=data/tiny
     python tools/teacher_targets.py data/tiny --audio data/recordings --cache data/musicnn
 
-For each track of `data/tiny/index.jsonl`, the 200 values before the tags and the 50 tags of every 3 seconds
-(187 frames of 256 samples at 16 kHz, without overlap), in the layout of :mod:`myna_rpe.training.teacher`. Results of
-each track are kept in the folder `--cache`, so a run that was stopped goes on there. The teacher's weights are under
+For each track of `data/tiny/index.jsonl`, the 200 values before the tags and the 50 tags of patches of 3 seconds
+(187 frames of 256 samples at 16 kHz, without overlap), in the layout of :mod:`myna_rpe.training.teacher`. With
+`--every 3` the teacher hears every third patch only. Results of each track are kept in the folder `--cache`, so a run
+that was stopped goes on there. The teacher's weights are under
 the ISC licence; `data/tiny/teacher-musicnn-LICENCE.txt` gets its text, which belongs to what is made from the targets.
 """
 
@@ -20,8 +21,8 @@ from typing import get_args
 
 import numpy as np
 import torch
-from musicnn_network import PATCH_FRAMES, SAMPLE_RATE, Musicnn
-from musicnn_teacher import Model, embed, licence, load_teacher, teacher_wheel
+from musicnn_network import PATCH_FRAMES, SAMPLE_RATE, Musicnn, mel_patches
+from musicnn_teacher import Model, licence, load_teacher, teacher_wheel
 from numpy.typing import NDArray
 
 from myna_rpe.training.spectrograms import INDEX, read_index
@@ -32,13 +33,21 @@ from pentatonic.cli import progress
 from pentatonic.errors import AudioError, AudioTooShort, PentatonicError
 
 HOP_SAMPLES = 256
+_BATCH = 16
 PATCH_S = PATCH_FRAMES * HOP_SAMPLES / SAMPLE_RATE
 
 Targets = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def targets_of(network: Musicnn, file: Path, cache: Path) -> Targets:
+def targets_of(network: Musicnn, file: Path, cache: Path, *, every: int, bf16: bool) -> Targets:
     """Return penultimate values ``(P, 200)`` and tags ``(P, 50)`` of a recording, from the cache if they are there.
+
+    Args:
+        network: The teacher.
+        file: The recording.
+        cache: Folder for results.
+        every: Of so many patches the first counts.
+        bf16: Compute in bfloat16.
 
     Raises:
         AudioError: It cannot be read.
@@ -51,11 +60,15 @@ def targets_of(network: Musicnn, file: Path, cache: Path) -> Targets:
         with np.load(kept, allow_pickle=False) as stored:
             return stored["penultimate"], stored["tags"]
     try:
-        with torch.no_grad():
-            found = embed(network, load(file, sample_rate=SAMPLE_RATE, strict=False).samples[0])
+        patches = mel_patches(load(file, sample_rate=SAMPLE_RATE, strict=False).samples[0])[::every]
     except AudioTooShort:
-        found = (torch.empty(0, 200), torch.empty(0, 50))
-    penultimate, tags = (part.numpy() for part in found)
+        patches = torch.empty(0, PATCH_FRAMES, 96)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        parts = [network(batch) for batch in patches.split(_BATCH) if len(batch)]
+    empty = [torch.empty(0, 200)], [torch.empty(0, 50)]
+    penultimate, tags = (
+        torch.cat(list(part)).float().numpy() for part in (zip(*parts, strict=True) if parts else empty)
+    )
     with atomic_file(kept) as target:
         np.savez(target, penultimate=penultimate, tags=tags)
     return penultimate, tags
@@ -70,6 +83,8 @@ def main() -> int:
     parser.add_argument("--audio", type=Path, required=True, help="the recordings that it was made from")
     parser.add_argument("--cache", type=Path, required=True, help="folder for the wheel and for results")
     parser.add_argument("--model", choices=get_args(Model), default="MTT", help="which tagger")
+    parser.add_argument("--every", type=int, default=1, help="hear the first of so many patches")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--name", default="musicnn", help="name of the teacher in the folder")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,11 +97,17 @@ def main() -> int:
             with progress(len(tracks), "listening") as bar:
                 for track in tracks:
                     yield targets_of(
-                        network, arguments.audio / track.source, arguments.cache / arguments.model
+                        network,
+                        arguments.audio / track.source,
+                        arguments.cache / f"{arguments.model}-every-{arguments.every}",
+                        every=arguments.every,
+                        bf16=arguments.bf16,
                     )
                     bar.advance(1, note=track.source)
 
-        write_teacher_targets(arguments.folder, arguments.name, targets(), PATCH_S)
+        write_teacher_targets(
+            arguments.folder, arguments.name, targets(), PATCH_S * arguments.every, patch_s=PATCH_S
+        )
         text = arguments.folder / f"teacher-{arguments.name}-LICENCE.txt"
         text.write_text(licence(wheel), encoding="utf-8")
     except (AudioError, PentatonicError) as error:

@@ -20,12 +20,14 @@ from torch.utils.data import Dataset
 
 from myna_rpe.config import N_MELS
 from myna_rpe.frontend import PADDING, Frontend
+from myna_rpe.training.augment import AugmentConfig, augment
 from myna_rpe.training.spectrograms import SpectrogramFolder
 from myna_rpe.training.teacher import TeacherTargets
 from pentatonic.errors import ConfigError
 from pentatonic.training import ItemKey, mix_seed
 
-_LENGTH_STREAM = 0x4C454E  # keeps the lengths of crops apart from their places
+# Keep the lengths of crops, and how they are changed, apart from their places.
+_LENGTH_STREAM, _AUGMENT_STREAM = 0x4C454E, 0x415547
 
 
 @dataclass
@@ -98,6 +100,7 @@ class Views(Dataset[Places]):
         step: Frames of a patch, of the widest kind; lengths that are drawn are multiples of it.
         seed: Of all draws.
         teacher: Targets of a teacher for all tracks of the folder.
+        augmentation: How crops are changed; ``None``: not at all.
 
     Attributes:
         tracks: Those of the split.
@@ -112,8 +115,10 @@ class Views(Dataset[Places]):
         step: int = 16,
         seed: int = 0,
         teacher: TeacherTargets | None = None,
+        augmentation: AugmentConfig | None = None,
     ) -> None:
         self.folder, self.config, self.teacher = folder, config, teacher
+        self.augmentation = augmentation if augmentation is not None and augmentation.active else None
         self.step, self.seed = step, seed
         self._numbers = [n for n, track in enumerate(folder.tracks) if track.split == split]
         self.tracks = [folder.tracks[number] for number in self._numbers]
@@ -146,7 +151,13 @@ class Views(Dataset[Places]):
             real = torch.empty(len(places), dtype=torch.int64)
             for row, one in enumerate(places):
                 values = self.folder.read(self.folder.tracks[one.track], starts[row][view], length)
-                mel[row, :, : len(values)] = torch.from_numpy(values).T
+                crop = torch.from_numpy(values).T.float()
+                if self.augmentation is not None:
+                    rng = np.random.default_rng(
+                        mix_seed(self.seed, one.key.epoch, one.key.index, _AUGMENT_STREAM + view)
+                    )
+                    crop = augment(crop, self.augmentation, rng)
+                mel[row, :, : len(values)] = crop
                 real[row] = len(values)
             views.append(mel)
             frames.append(real)

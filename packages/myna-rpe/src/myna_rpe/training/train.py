@@ -25,6 +25,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from myna_rpe.config import EncoderConfig
+from myna_rpe.training.augment import AugmentConfig
 from myna_rpe.training.data import CropConfig, Views
 from myna_rpe.training.objective import ContrastiveTraining
 from myna_rpe.training.options import ObjectiveConfig
@@ -59,12 +60,14 @@ class DataConfig:
     Args:
         root: Folder that ``myna-rpe prepare`` has written.
         crops: How tracks are cropped.
+        augment: How the crops of training are changed; those of validation are not.
         batch_size: Tracks per process and step.
         num_workers: Loader processes.
     """
 
     root: str = MISSING
     crops: CropConfig = field(default_factory=CropConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch_size: int = 256
     num_workers: int = 4
 
@@ -140,6 +143,7 @@ def train(config: TrainConfig) -> TrainResult:
             f"{folder.root} was prepared with the front end {folder.frontend}, and model.frontend is "
             f"{model_config.frontend}"
         )
+    config.data.augment.check(model_config.frontend)
     distillation = config.objective.distillation
     teacher = TeacherTargets(folder.root, distillation.teacher) if distillation.weight else None
     views = partial(
@@ -150,7 +154,7 @@ def train(config: TrainConfig) -> TrainResult:
         seed=config.trainer.seed,
         teacher=teacher,
     )
-    train_data, val_data = views("train"), views("val")
+    train_data, val_data = views("train", augmentation=config.data.augment), views("val")
     batch = config.data.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
     if batch > len(train_data):
         raise ConfigError(
