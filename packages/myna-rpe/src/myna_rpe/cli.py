@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from myna_rpe.library.commands import app as library_app
 from pentatonic.cli import add_building_command, experiments, make_app, run
 
 app = make_app("myna-rpe", "Myna-RPE: embeddings of whole tracks, a music library, and playlists.")
@@ -31,6 +32,7 @@ add_building_command(
         "Takes Hydra overrides: myna-rpe prepare input=music output=data/music"
     ),
 )
+app.add_typer(library_app, name="library")
 
 
 def main() -> None:
