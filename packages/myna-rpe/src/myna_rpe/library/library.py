@@ -203,7 +203,7 @@ class Library:
         return self._by_path.get(path)
 
     def search(self, query: str, count: int = 20, offset: int = 0) -> list[LibraryTrack]:
-        """Return tracks that have all words of a query in title, artist, album or path; for no words, all of them.
+        """Return tracks that have all words of a query in title, artist, album or name of the file; for no words, all of them.
 
         Raises:
             UsageError: ``count`` or ``offset`` is negative.
@@ -318,8 +318,9 @@ class Library:
 
     @staticmethod
     def _words(track: LibraryTrack) -> str:
-        path = printable_path(str(track.path))
-        return _folded(" ".join((track.title, track.artist or "", track.album or "", path)))
+        return _folded(
+            " ".join((track.title, track.artist or "", track.album or "", printable_path(track.path.name)))
+        )
 
 
 def _folded(text: str) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from myna_rpe.whole_tracks import TrackEmbedding, TrackOptions, embedding_width
 from pentatonic import audio
 from pentatonic.audio_folder.items import AudioItem, read_audio
 from pentatonic.cli import BatchReport, progress
-from pentatonic.errors import PentatonicError, RunFolderInUse, SilentAudio, UsageError
+from pentatonic.errors import IncompatibleVectors, PentatonicError, RunFolderInUse, SilentAudio, UsageError
 from pentatonic.folder_run import search_files
 from pentatonic.pipeline import overlapped
 from pentatonic.search import VectorHeader
@@ -223,7 +223,7 @@ class _Scan:
             progress(len(paths), "scanning") as bar,
             closing(
                 overlapped(
-                    paths,
+                    self._until(end, paths),
                     self._read,
                     self._compute,
                     self._write,
@@ -232,7 +232,7 @@ class _Scan:
                 )
             ) as entries,
         ):
-            for number, entry in enumerate(entries, 1):
+            for entry in entries:
                 try:
                     about = entry.outcome()
                 except (PentatonicError, OSError) as error:
@@ -241,9 +241,14 @@ class _Scan:
                     self._note_success(entry.source, about, entry.warnings)
                 self._readings.pop(entry.source, None)
                 bar.advance(1, note=entry.source.name)
-                if time.monotonic() > end and number < len(paths):
-                    self._result.stopped = True
-                    break
+
+    def _until(self, end: float, paths: Sequence[Path]) -> Iterator[Path]:
+        """Yield paths until a time; the first one always."""
+        for number, path in enumerate(paths):
+            if number and time.monotonic() > end:
+                self._result.stopped = True
+                return
+            yield path
 
     def _read(self, path: Path) -> tuple[Track, _Reading] | None:
         """First stage: hash, tags, audio, spectrogram. Nothing is left to do for content that is known."""
@@ -405,8 +410,6 @@ def _covers(generation: Generation, index: Path, current: str) -> bool:
 
 
 def _beside(folder: Path, header: VectorHeader) -> str:
-    from pentatonic.errors import IncompatibleVectors
-
     try:
         Generation.load(folder, journal=False).header.require(header, str(folder))
     except IncompatibleVectors as error:

@@ -1,14 +1,18 @@
-"""Synthetic pieces and a small random model, for the tests of the library and the playlists."""
+"""Fixtures of the tests of the library and the playlists: synthetic pieces, a small random model, a library."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
 from myna_rpe.config import EncoderConfig, PositionConfig
+from myna_rpe.library.library import Library
+from myna_rpe.library.scan import scan
 from myna_rpe.model import MynaEncoder
 
 RATE = 22050
@@ -50,3 +54,32 @@ def write(path: Path, sound: np.ndarray, **tags: str) -> Path:
             setattr(file, name, value)
         file.write(sound)
     return path
+
+
+@pytest.fixture
+def sounds() -> SimpleNamespace:
+    """``piece``, ``write``, ``small_model`` and ``RATE`` of this module."""
+    return SimpleNamespace(piece=piece, write=write, small_model=small_model, RATE=RATE)
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A library that no test changes.
+
+    ``music`` and ``index`` are its folders: 12 pieces of 4 artists on 6 albums, a copy of the first with 3 s of silence
+    before it, silence, near-silence, a short piece and a file that is no audio.
+    """
+    folder = tmp_path_factory.mktemp("library")
+    music = folder / "music"
+    for seed in range(12):
+        tags = {"title": f"Piece {seed}", "artist": f"Artist {seed % 4}", "album": f"Album {seed % 6}"}
+        write(music / f"{seed:02}.ogg", piece(seed), **tags)
+    write(music / "late.flac", np.concatenate([np.zeros(3 * RATE), piece(0)]), title="Piece 0 (late)")
+    write(music / "silent.wav", np.zeros(11 * RATE))
+    write(music / "quiet.wav", 1e-4 * piece(30))
+    write(music / "short.wav", piece(31, 4.9))
+    (music / "broken.ogg").write_bytes(b"OggS" + b"x" * 3000)
+    result = scan(small_model(), folder / "index", [music], model_name="small")
+    return SimpleNamespace(
+        music=music, index=folder / "index", result=result, library=Library.open(folder / "index")
+    )
