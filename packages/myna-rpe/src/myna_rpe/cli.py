@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from myna_rpe.library.commands import app as library_app
+from myna_rpe.playlists.commands import app as playlist_app
 from pentatonic.cli import add_building_command, experiments, make_app, run
 
 app = make_app("myna-rpe", "Myna-RPE: embeddings of whole tracks, a music library, and playlists.")
@@ -33,6 +34,7 @@ add_building_command(
     ),
 )
 app.add_typer(library_app, name="library")
+app.add_typer(playlist_app, name="playlist")
 
 
 def main() -> None:

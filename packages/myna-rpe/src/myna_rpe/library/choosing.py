@@ -50,7 +50,7 @@ def choose(
     """Choose the tracks of the largest worth.
 
     Args:
-        worth: ``(n,)``; ties go to the lower row.
+        worth: ``(n,)``; ties go to the lower row, and those of minus infinity are not chosen.
         tracks: Of the rows.
         count: How many at most.
         excluded: Tracks that are not chosen, nor their near-duplicates; they do not count for the limits.
@@ -65,9 +65,8 @@ def choose(
     """
     if count < 0:
         raise UsageError(f"count is {count}; allowed: 0 and more")
-    order = np.argsort(-worth, kind="stable")
     pool = count if variance is None else _POOL * count
-    chosen = _limited(order, tracks, pool, excluded, limits)
+    chosen = _limited(worth, tracks, pool, excluded, limits)
     if variance is None or len(chosen) <= count:
         return chosen
     # The largest of logarithm plus Gumbel noise: a draw without replacement, each by its worth.
@@ -77,7 +76,7 @@ def choose(
 
 
 def _limited(
-    order: np.ndarray,
+    worth: np.ndarray,
     tracks: Sequence[LibraryTrack],
     count: int,
     excluded: Iterable[LibraryTrack],
@@ -87,8 +86,8 @@ def _limited(
     artists: Counter[str] = Counter()
     albums: Counter[tuple[str, str]] = Counter()
     chosen: list[int] = []
-    for row in order.tolist():
-        if len(chosen) == count:
+    for row in np.argsort(-worth, kind="stable").tolist():
+        if len(chosen) == count or worth[row] == -np.inf:
             break
         track = tracks[row]
         artist, album = (track.artist or "").casefold(), (track.album or "").casefold()

@@ -203,7 +203,7 @@ class Library:
         return self._by_path.get(path)
 
     def search(self, query: str, count: int = 20, offset: int = 0) -> list[LibraryTrack]:
-        """Return tracks that have all words of a query in title, artist, album or name of the file; for no words, all of them.
+        """Return tracks with all words of a query in title, artist, album or name of the file; for no words, all.
 
         Raises:
             UsageError: ``count`` or ``offset`` is negative.
@@ -318,9 +318,8 @@ class Library:
 
     @staticmethod
     def _words(track: LibraryTrack) -> str:
-        return _folded(
-            " ".join((track.title, track.artist or "", track.album or "", printable_path(track.path.name)))
-        )
+        name = printable_path(track.path.name)
+        return _folded(" ".join((track.title, track.artist or "", track.album or "", name)))
 
 
 def _folded(text: str) -> str:
