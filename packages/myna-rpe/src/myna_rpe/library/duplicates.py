@@ -16,7 +16,7 @@ import numpy as np
 
 from myna_rpe.library.fingerprint import Fingerprint, match
 
-_LOWEST, _HIGHEST = 0.55, 0.8
+_LOWEST, _HIGHEST = 0.65, 0.8
 _DEVIATIONS = 6.0
 _LEAST_PAIRS = 30
 _TO_DEVIATION = 1.4826  # of a normal distribution: standard deviation by median absolute deviation
@@ -77,7 +77,7 @@ def find_groups(neighbours: np.ndarray, prints: Sequence[Fingerprint | None]) ->
 
 
 def calibrated(matches: Sequence[float]) -> tuple[float, Calibration]:
-    """Return the threshold for a library: six deviations above the median, between 0.55 and 0.8.
+    """Return the threshold for a library: six deviations above the median, between 0.65 and 0.8.
 
     The deviation is that of the lower half, by which the near-duplicates among the pairs do not matter. With fewer than
     30 pairs it is not known, and the threshold is the highest.
