@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from myna_rpe.library.commands import app as library_app
+from myna_rpe.playlists.commands import app as playlist_app
 from pentatonic.cli import (
     Device,
     JsonFlag,
@@ -277,6 +279,8 @@ add_building_command(
         "Takes Hydra overrides: myna-rpe prepare input=music output=data/music"
     ),
 )
+app.add_typer(library_app, name="library")
+app.add_typer(playlist_app, name="playlist")
 
 add_building_command(
     app,

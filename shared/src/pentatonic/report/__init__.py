@@ -1,8 +1,9 @@
 """Reports as one self-contained HTML file: players, plots, tables, the exact command and the versions.
 
 The file loads nothing from a network: its content security policy allows only its own style sheet and script, by
-their SHA-256, and images and sound from ``data:`` addresses. All text is escaped. Several
-programs can share one file: each adds a section with its own command and versions, and replaces only that one.
+their SHA-256, and images and sound from ``data:`` addresses; and sound of local files where a player plays one in
+place. All text is escaped. Several programs can share one file: each adds a section with its own command and versions,
+and replaces only that one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ MAX_AUDIO_BYTES = 64 * 2**20
 _FIGURE_DPI = 192  # twice the 96 of a CSS pixel: sharp on dense screens
 _MAX_CHANNELS = 8
 _MEDIA_TYPES = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
+_FILE_URL = re.compile("file:///[A-Za-z0-9/._~!$&'()*+,;=:@%-]+")
 _SECTION_NAME = re.compile("[a-z0-9-]*")
 _SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
@@ -137,12 +139,26 @@ class Report:
             raise UsageError("sample_rate: samples need one, in Hz")
         else:
             media_type, data = "audio/wav", _encode_samples(sound, label, sample_rate)
-        player = f"{self._name}{'-' if self._name else ''}player-{len(self._players) + 1}"
-        self._players.add(player)
-        self._blocks.append(
-            {"kind": "audio", "label": label, "player": player, "uri": _data_uri(media_type, data)}
-        )
-        return player
+        return self._add_player(label, _data_uri(media_type, data))
+
+    def local_audio(self, url: str, label: str) -> str:
+        """Add a player of a file of this machine, which is played from where it is and not copied.
+
+        Only a page that was opened from a file plays it; one with such a player may load media from files.
+
+        Args:
+            url: A ``file:`` URL.
+            label: Name of the recording.
+
+        Returns:
+            The id of the player, for :meth:`links`.
+
+        Raises:
+            UsageError: The URL is of another kind, or has signs that are not those of a URL.
+        """
+        if not _FILE_URL.fullmatch(url):
+            raise UsageError(f"url: {url!r} is not the file: URL of a file of this machine")
+        return self._add_player(label, url)
 
     def figure(self, fig: Figure, alt: str) -> None:
         """Add a matplotlib figure.
@@ -236,6 +252,12 @@ class Report:
         if not self._name:
             raise UsageError("section: a report that is added to a page needs a name for its section")
         _write_page(path, self._html(self._templates.sections_of(path) if path.exists() else []))
+
+    def _add_player(self, label: str, uri: str) -> str:
+        player = f"{self._name}{'-' if self._name else ''}player-{len(self._players) + 1}"
+        self._players.add(player)
+        self._blocks.append({"kind": "audio", "label": label, "player": player, "uri": uri})
+        return player
 
     def _html(self, others: Sequence[Section]) -> str:
         own = self._templates.section(

@@ -78,8 +78,11 @@ class PageTemplates:
     def page(self, sections: Sequence[Section]) -> str:
         """Return the HTML of a page."""
         style, script = _package_text("style.css"), _package_text("script.js")
+        # All text is escaped, so only a player has this with its quote.
+        local = any(' src="file:' in section.html for section in sections)
         policy = (
-            "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+            f"default-src 'none'; img-src data:; media-src data:{' file:' if local else ''}; base-uri 'none'; "
+            "form-action 'none'; "
             f"style-src {_source_hash(style)}; script-src {_source_hash(script)}"
         )
         return self._page.render(sections=sections, policy=policy, style=style, script=script)

@@ -20,7 +20,7 @@ from pentatonic.search.exact import Neighbours, check_vectors, top_k
 from pentatonic.search.header import VectorHeader
 from pentatonic.untrusted.files import regular_file_size
 
-ColumnType = Literal["string", "int64", "float64", "bool"]
+ColumnType = Literal["string", "int64", "float64", "bool", "binary"]
 """Types of metadata columns; any value may also be None."""
 
 _HEADER_KEY = b"pentatonic.vectors"

@@ -1,0 +1,284 @@
+"""Scanning folders of music into an index."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from myna_rpe.library import scan as scan_module
+from myna_rpe.library.index import Generation, IndexSettings
+from myna_rpe.library.library import Library
+from myna_rpe.library.scan import ScanResult, header_of, scan
+from myna_rpe.weights import save_pretrained
+from myna_rpe.whole_tracks import TrackOptions
+from pentatonic.cli import Interrupted
+from pentatonic.errors import IncompatibleVectors, InputError, RunFolderInUse, UsageError
+from pentatonic.training.run_lock import LOCK_FILE
+
+SCAN_SLOWLY = """
+import sys, time
+from pathlib import Path
+from myna_rpe.library import scan as module
+from myna_rpe.weights import from_pretrained
+compute = module.compute_embeddings
+def slow(*arguments, **options):
+    time.sleep(0.5)
+    return compute(*arguments, **options)
+module.compute_embeddings = slow
+if __name__ == "__main__":
+    model, index, music = sys.argv[1:]
+    module.scan(from_pretrained(model), Path(index), [Path(music)])
+"""
+
+
+@pytest.fixture
+def music(tmp_path: Path, sounds: SimpleNamespace) -> Path:
+    folder = tmp_path / "music"
+    for seed, name in enumerate(("a/one.flac", "a/two.flac", "b/three.flac", "b/four.flac")):
+        sounds.write(folder / name, sounds.piece(seed, 10.5), title=Path(name).stem)
+    return folder
+
+
+@pytest.fixture
+def rescan(music: Path, tmp_path: Path, sounds: SimpleNamespace) -> Any:
+    """``rescan(seed=0, **options)`` scans with the small model of that seed."""
+
+    def run(seed: int = 0, **options: Any) -> ScanResult:
+        return scan(sounds.small_model(seed), tmp_path / "index", [music], **options)
+
+    return run
+
+
+def test_a_first_scan_has_every_file_or_says_why(scanned: SimpleNamespace) -> None:
+    result = scanned.result
+    assert (result.new, result.complete) == (16, True)
+    assert result.report.counts == {"done": 16, "skipped": 0, "failed": 1}
+    library = scanned.library
+    assert len(library.tracks) == 16
+    assert len(library.vectors) == 13
+    flags = {track.path.name: track.flags for track in library.tracks if track.flags}
+    assert {name: text[0].split()[0] for name, text in flags.items()} == {
+        "silent.wav": "quiet",
+        "quiet.wav": "quiet",
+        "short.wav": "short",
+    }
+    (failure,) = library.failures.items()
+    assert failure[0] == str(scanned.music / "broken.ogg")
+    assert "Ogg" in failure[1].reason
+    piece = library.find("Piece 5")
+    assert (piece.artist, piece.album, piece.title) == ("Artist 1", "Album 5", "Piece 5")
+    assert piece.duration_s == pytest.approx(12.0, abs=0.1)
+
+
+def test_unchanged_files_are_not_read(rescan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rescan().new == 4
+    monkeypatch.setattr(scan_module, "_content_hash", lambda path: pytest.fail(f"{path} was read"))
+    again = rescan()
+    assert again.report.counts == {"done": 0, "skipped": 4, "failed": 0}
+
+
+def test_files_move_change_and_go(rescan: Any, music: Path, tmp_path: Path, sounds: SimpleNamespace) -> None:
+    rescan()
+    before = {track.title: track.id for track in Library.open(tmp_path / "index").tracks}
+    (music / "c").mkdir()
+    (music / "a/one.flac").rename(music / "c/renamed.flac")
+    (music / "a/two.flac").unlink()
+    sounds.write(music / "b/three.flac", sounds.piece(9, 10.5), title="other")
+    result = rescan()
+    assert (result.new, result.moved) == (1, 1)
+    assert [Path(path).name for path in result.dropped] == ["one.flac", "two.flac"]
+    library = Library.open(tmp_path / "index")
+    after = {track.title: track.id for track in library.tracks}
+    assert sorted(after) == ["four", "one", "other"]
+    assert after["one"] == before["one"]
+    assert library.find("one").path == music / "c/renamed.flac"
+
+
+def test_a_copy_is_one_track_with_two_files(rescan: Any, music: Path, tmp_path: Path) -> None:
+    (music / "copy.flac").write_bytes((music / "a/one.flac").read_bytes())
+    rescan()
+    library = Library.open(tmp_path / "index")
+    assert len(library.tracks) == 4
+    assert library.find("one").copies == (music / "copy.flac",)
+    assert library.at_path(music / "copy.flac") is library.find("one")
+
+
+def test_only_one_folder_is_looked_at(rescan: Any, music: Path, tmp_path: Path) -> None:
+    assert rescan(only=Path("b")).new == 2
+    (music / "b/four.flac").unlink()
+    assert rescan(only=music / "a").new == 2
+    assert len(Library.open(tmp_path / "index").tracks) == 4
+    assert rescan(only=Path("b")).dropped == [str(music / "b/four.flac")]
+    with pytest.raises(UsageError, match="is no folder below"):
+        rescan(only=tmp_path)
+
+
+def test_a_stopped_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, done = scan_module.compute_embeddings, []
+
+    def counted(tracks: Any, **options: Any) -> Any:
+        if interrupting and len(done) == 2:
+            raise KeyboardInterrupt
+        done.extend(tracks)
+        return compute(tracks, **options)
+
+    monkeypatch.setattr(scan_module, "compute_embeddings", counted)
+    interrupting = False
+    stopped = rescan(max_minutes=0)
+    assert (stopped.stopped, stopped.complete) == (True, False)
+    assert len(Library.open(tmp_path / "index").tracks) == stopped.new == 1
+    interrupting = True
+    with pytest.raises(Interrupted):
+        rescan()
+    interrupting = False
+    assert rescan().complete
+    assert len(Library.open(tmp_path / "index").tracks) == 4
+    assert sorted(track.source.stem for track in done) == ["four", "one", "three", "two"]
+
+
+def test_a_killed_scan_goes_on(rescan: Any, music: Path, tmp_path: Path, sounds: SimpleNamespace) -> None:
+    save_pretrained(sounds.small_model(), tmp_path / "model")
+    (tmp_path / "slow.py").write_text(SCAN_SLOWLY)
+    index = tmp_path / "index"
+    command = [sys.executable, "-P", tmp_path / "slow.py", tmp_path / "model", index, music]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        journal = next(index.glob("vectors-*/journal.jsonl"), None)
+        if journal is not None and journal.read_bytes().count(b'"tags"') >= 2:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    journal = next(index.glob("vectors-*/journal.jsonl"))
+    kept = journal.read_bytes().count(b'"tags"')
+    with journal.open("ab") as file:
+        file.write(b'{"path": "cut o')
+    with pytest.raises(InputError, match="scan a folder of music first"):
+        Library.open(index)
+    result = rescan()
+    assert kept >= 2
+    assert result.new == 4 - kept
+    assert len(Library.open(index).tracks) == 4
+
+
+def test_a_failure_is_tried_again_only_when_asked(rescan: Any, music: Path, tmp_path: Path) -> None:
+    (music / "bad.mp3").write_bytes(b"ID3 is not enough" * 50)
+    first = rescan()
+    assert first.report.exit_code == 3
+    again = rescan()
+    assert again.report.exit_code == 0
+    reasons = {Path(e["path"]).name: e["reason"] for e in again.report.entries}
+    assert reasons["bad.mp3"].startswith("failed before: ")
+    assert rescan(retry=True).report.count("failed") == 1
+    (music / "bad.mp3").rename(music / "still bad.mp3")
+    assert rescan().report.count("failed") == 1, "a new name is tried once"
+    (music / "still bad.mp3").unlink()
+    rescan()
+    assert not Library.open(tmp_path / "index").failures
+
+
+def test_a_crash_of_the_decoder_costs_one_file(
+    rescan: Any, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pentatonic.audio import DecodingProcess
+
+    stream = DecodingProcess.stream
+
+    def crashing(self: DecodingProcess, path: Path, **options: Any) -> Any:
+        self._child._stop()
+        self._child.function = "os:abort" if path.name == "two.flac" else "pentatonic.audio.decoder:decode"
+        return stream(self, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DecodingProcess, "stream", crashing)
+        result = rescan()
+    assert result.new == 3
+    library = Library.open(tmp_path / "index")
+    assert list(library.failures) == [str(music / "a/two.flac")]
+    assert "the decoder ended" in library.failures[str(music / "a/two.flac")].reason
+    assert rescan().new == 0
+    assert rescan(retry=True).new == 1
+
+
+def test_vectors_of_two_models_never_mix(
+    rescan: Any, tmp_path: Path, sounds: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rescan()
+    index = tmp_path / "index"
+    old = Library.open(index)
+    other = sounds.small_model(1)
+    with pytest.raises(IncompatibleVectors, match="model_hash"):
+        Library.open(index, header_of(other, TrackOptions().resolved(other.config)))
+    capsys.readouterr()
+    partly = rescan(1, max_minutes=0)
+    assert not partly.complete
+    assert "cannot be mixed" in capsys.readouterr().err
+    assert Library.open(index).header == old.header
+    assert rescan(1).complete
+    new = Library.open(index)
+    assert new.header.model_hash != old.header.model_hash
+    assert {track.id for track in new.tracks} == {track.id for track in old.tracks}
+    assert len(list(index.glob("vectors-*"))) == 1
+    generation = index / IndexSettings.load(index).current
+    with pytest.raises(IncompatibleVectors):
+        Generation.load(generation, old.header)
+
+
+def test_a_missing_drive_loses_nothing(rescan: Any, music: Path, tmp_path: Path) -> None:
+    rescan()
+    music.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="a drive or a share is missing"):
+        rescan()
+    music.mkdir()
+    with pytest.raises(UsageError, match="a drive or a share is missing"):
+        rescan()
+    assert len(Library.open(tmp_path / "index").tracks) == 4
+
+
+def test_one_scan_at_a_time(rescan: Any, tmp_path: Path, sounds: SimpleNamespace) -> None:
+    hold = "import fcntl, sys\nfile = open(sys.argv[1], 'a+')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+    hold += "print(flush=True)\nsys.stdin.read()"
+    (tmp_path / "index").mkdir()
+    command = [sys.executable, "-P", "-c", hold, tmp_path / "index" / LOCK_FILE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunFolderInUse, match="wait until that scan has ended"):
+            rescan()
+        process.communicate(b"")
+    assert rescan().complete
+
+
+def test_names_that_are_not_utf8(rescan: Any, music: Path, tmp_path: Path, sounds: SimpleNamespace) -> None:
+    name = os.fsdecode(b"caf\xe9 \x1b[31m\n.flac")
+    (music / "a/one.flac").rename(music / name)
+    rescan()
+    library = Library.open(tmp_path / "index")
+    track = library.find("one")
+    assert track.path == music / name
+    assert library.find(music / name) is track
+    assert rescan().new == 0
+
+
+def test_a_damaged_index_is_named(rescan: Any, tmp_path: Path) -> None:
+    rescan()
+    index = tmp_path / "index"
+    current = index / IndexSettings.load(index).current
+    files = json.loads((current / "files.json").read_text())
+    files["files"] = [1]
+    (current / "files.json").write_text(json.dumps(files))
+    with pytest.raises(InputError, match=r"files\.json: is not the list of files"):
+        Library.open(index)
+    (index / "index.json").write_text('{"version": 1, "folders": [], "model": "", "current": "../x"}')
+    with pytest.raises(InputError, match="no folder of vectors"):
+        Library.open(index)
