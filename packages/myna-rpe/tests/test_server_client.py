@@ -23,7 +23,7 @@ MODES = [{}, {"use_get": True, "use_views": False}]
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    command = [sys.executable, "-P", str(PROGRAM), "serve", "index", "--port", "0", "--user", "anna"]
+    command = [sys.executable, "-P", str(PROGRAM), "serve", "--port", "0", "--user", "anna"]
     secrets = {"MYNA_RPE_PASSWORD": PASSWORD, "MYNA_RPE_API_KEY": KEY}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | secrets) as process:
         assert process.stdout is not None

@@ -11,7 +11,10 @@ from pentatonic.errors import MissingExtra
 
 
 def serve_command(
-    library: Annotated[Path, typer.Argument(help="Index that `myna-rpe library scan` has made.")],
+    index: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the index, in place of --library.")
+    ] = None,
+    library: Annotated[str, typer.Option(help="Name of the library, in the user's data folder.")] = "default",
     host: Annotated[
         str,
         typer.Option(help="Address to listen at; others than this machine need a password or an API key."),
@@ -50,6 +53,6 @@ def serve_command(
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise MissingExtra("The server", "myna-rpe[serve]") from error
-    from myna_rpe.library import Library
+    from myna_rpe.library.commands import open_library
 
-    serve(Library(library), credentials, host=host, port=port)
+    serve(open_library(index, library), credentials, host=host, port=port)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 from myna_rpe.server.envelope import SubsonicError
 from myna_rpe.server.parameters import Parameters
-from myna_rpe.server.sonic_library import NoEmbedding, SonicLibrary, SonicTrack
+from myna_rpe.server.sonic_library import SonicLibrary, SonicMatch, SonicTrack
+from pentatonic.errors import InputError
 from pentatonic.untrusted.files import shortened
 
 MAX_COUNT = 500
@@ -103,7 +104,7 @@ def _search(request: Request) -> dict[str, Any]:
 
 def _similar_songs(name: str) -> Endpoint:
     def answer(request: Request) -> dict[str, Any]:
-        return {name: {"song": [_child(track) for track, _ in _similar(request, default=50)]}}
+        return {name: {"song": [_child(match.track) for match in _similar(request, default=50)]}}
 
     return answer
 
@@ -116,14 +117,14 @@ def _sonic_path(request: Request) -> dict[str, Any]:
     count = request.parameters.count("count", 25, least=1, most=MAX_COUNT)
     start, end = _known(request, "startSongId"), _known(request, "endSongId")
     if start.id == end.id:
-        return _matches([(start, 1.0)])
+        return {"sonicMatch": [_match(start, 1.0)]}
     if count < 2:
         raise SubsonicError(
             SubsonicError.GENERIC, "count is 1; allowed: 2 or more between two different songs"
         )
     try:
         return _matches(request.library.path_between(start.id, end.id, count))
-    except NoEmbedding as error:
+    except InputError as error:
         raise SubsonicError(SubsonicError.NOT_FOUND, str(error)) from error
 
 
@@ -145,7 +146,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 
 def _known(request: Request, name: str) -> SonicTrack:
     id = request.parameters.require(name)
-    track = request.library.track(id)
+    track = request.library.get(id)
     if track is None:
         raise SubsonicError(
             SubsonicError.NOT_FOUND, f"{name} is {shortened(id)}, which is not the id of a song here"
@@ -153,17 +154,21 @@ def _known(request: Request, name: str) -> SonicTrack:
     return track
 
 
-def _similar(request: Request, *, default: int) -> Iterable[tuple[SonicTrack, float]]:
+def _similar(request: Request, *, default: int) -> Iterable[SonicMatch]:
     count = request.parameters.count("count", default, most=MAX_COUNT)
     track = _known(request, "id")
     try:
-        return request.library.similar([track.id], count) if count else []
-    except NoEmbedding:
+        return request.library.similar([track.id], count)
+    except InputError:
         return []
 
 
-def _matches(pairs: Iterable[tuple[SonicTrack, float]]) -> dict[str, Any]:
-    return {"sonicMatch": [{"entry": _child(track), "similarity": _similarity(s)} for track, s in pairs]}
+def _matches(found: Iterable[SonicMatch]) -> dict[str, Any]:
+    return {"sonicMatch": [_match(each.track, each.similarity) for each in found]}
+
+
+def _match(track: SonicTrack, similarity: float) -> dict[str, Any]:
+    return {"entry": _child(track), "similarity": _similarity(similarity)}
 
 
 def _similarity(value: float) -> float:
@@ -173,24 +178,31 @@ def _similarity(value: float) -> float:
 
 def _child(track: SonicTrack) -> dict[str, Any]:
     """A song as the specification's ``Child``, without what is not known."""
-    suffix = (track.suffix or "").removeprefix(".").lower()
+    suffix = track.path.suffix.removeprefix(".").lower()
     known = {
         "artist": track.artist,
         "album": track.album,
         "track": track.track,
         "year": track.year,
         "duration": None if track.duration_s is None else round(track.duration_s),
-        "size": track.size,
+        "size": _size(track.path),
         "suffix": suffix,
         "contentType": _CONTENT_TYPES.get(suffix),
         "comment": ", ".join(track.flags),
     }
     return {
-        "id": str(track.id),
+        "id": track.id,
         "isDir": False,
-        "title": track.title or PurePath(track.path).stem,
+        "title": track.title,
         "path": str(track.path),
         "type": "music",
         "mediaType": "song",
         **{name: value for name, value in known.items() if value not in (None, "")},
     }
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # it was moved, or its name is not one
+        return None
