@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import stat
+import sys
 import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -262,8 +264,9 @@ def test_what_is_not_a_playlist(text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "an object with 'tracks'"),
-        ('{"tracks": {}}', "an object with 'tracks'"),
+        ("5", "allowed: a list of objects"),
+        ("{}", "allowed: a list of objects"),
+        ('{"tracks": {}}', "allowed: a list of objects"),
         ('{"tracks": [5]}', "entry 1 has no text 'id'"),
         ('{"tracks": [{"id": 5}]}', "entry 1 has no text 'id'"),
         ('{"tracks": [{"id": "short"}]}', "entry 1 is 'short'; allowed: the id of a track"),
@@ -277,11 +280,13 @@ def test_lists_that_cannot_be_read(tmp_path: Path, content: str, message: str) -
         read_list(path)
 
 
-def test_entries_are_looked_up_by_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key_of_list", [None, "tracks", "steps"])
+def test_entries_are_looked_up_by_path(tmp_path: Path, key_of_list: str | None) -> None:
     path = tmp_path / "list.json"
-    path.write_text(json.dumps({"tracks": [{"id": "index-7", "path": "a.mp3"}, {"path": "b.mp3"}]}))
-    wanted = read_list(path, {"a.mp3": key(1)})
-    assert (wanted.ids, wanted.missing) == ((key(1),), ("b.mp3",))
+    entries = [{"id": "index-7", "path": "a.mp3"}, {"path": "b.mp3"}, {"path": str(tmp_path / "c.mp3")}]
+    path.write_text(json.dumps(entries if key_of_list is None else {key_of_list: entries}))
+    wanted = read_list(path, {str(Path("a.mp3").absolute()): key(1), str(tmp_path / "c.mp3"): key(2)})
+    assert (wanted.ids, wanted.missing) == ((key(1), key(2)), ("b.mp3",))
 
 
 # Matching.
@@ -576,6 +581,26 @@ def test_local_files_become_a_playlist(fake: Fake, tmp_path: Path) -> None:
     source = tmp_path / "list.json"
     source.write_text(json.dumps({"tracks": [{"path": str(one)}, {"path": str(two)}]}))
     assert "would put 1 tracks" in run("create-playlist", "--from", source, "--matches", out)
+
+
+def test_the_files_of_a_library_are_matched(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = write_song(tmp_path / "1.wav", "Song 1")
+    fake.found = {'track:"Song 1" artist:"Ann"': [track(1, duration_ms=1000)]}
+    asked = []
+
+    def open_library(index: Path | None, name: str) -> Any:
+        asked.append((index, name))
+        return SimpleNamespace(tracks=[SimpleNamespace(path=song)])
+
+    commands = ModuleType("myna_rpe.library.commands")
+    monkeypatch.setitem(sys.modules, "myna_rpe.library", ModuleType("myna_rpe.library"))
+    monkeypatch.setitem(sys.modules, commands.__name__, commands)
+    monkeypatch.setattr(commands, "open_library", open_library, raising=False)
+    out = tmp_path / "matches.json"
+    assert run("match-local", "--out", out, "--library", "home").startswith("1 of 1 files have a track")
+    assert asked == [(None, "home")] and list(load_matches(out)) == [str(song)]
 
 
 def test_an_interrupted_matching_keeps_what_it_has(fake: Fake, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def create_playlist(
     source: Annotated[
         Path,
         typer.Option(
-            "--from", help="JSON file: {'tracks': [{'id': ...}, ...]}, as export-playlist writes it."
+            "--from", help="JSON file of export-playlist, or of a playlist of the library with --matches."
         ),
     ],
     name: Annotated[
@@ -123,24 +123,32 @@ def create_playlist(
 
 @app.command("match-local")
 def match_local(
-    inputs: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Audio files and folders.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Audio files and folders; none: the files of the library."),
+    ] = None,
+    *,
     out: Annotated[
         Path, typer.Option(help="File that keeps the matches; known ones are not looked up again.")
     ],
+    index: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the index, in place of --library.")
+    ] = None,
+    library: Annotated[str, typer.Option(help="Name of the library, in the user's data folder.")] = "default",
     retry: Annotated[bool, typer.Option(help="Look up again what was not found.")] = False,
 ) -> None:
     """Find the track ids of local files by ISRC, else by title, artist and length. Tags are never written."""
-    check_inputs(inputs)
+    check_inputs(inputs or [])
     make_output_place(out)
     with _spotify():
         from myna_rpe.spotify import login
         from myna_rpe.spotify.local_songs import read_songs
         from myna_rpe.spotify.matching import find_match, load_matches, save_matches
-        from pentatonic.audio import find_files
+        from myna_rpe.spotify.playlists import absolute
 
-        files = find_files(inputs)
+        files = _find_files(inputs) if inputs else _library_files(index, library)
         known = load_matches(out)
-        todo = [path for path in files if _is_open(known.get(str(path)), retry=retry)]
+        todo = [path for path in files if _is_open(known.get(absolute(path)), retry=retry)]
         failures: list[tuple[Path, InputError]] = []
         if todo:
             api = login.connect(login.SEARCH)
@@ -150,18 +158,30 @@ def match_local(
                         if isinstance(song, InputError):
                             failures.append((path, song))
                         else:
-                            known[str(path)] = find_match(api, song)
+                            known[absolute(path)] = find_match(api, song)
                         bar.advance()
                         if bar.done % _SAVE_EVERY == 0:
                             save_matches(out, known)
             finally:
                 save_matches(out, known)
-    n_found = sum(1 for path in files if (match := known.get(str(path))) and match.id)
+    n_found = sum(1 for path in files if (match := known.get(absolute(path))) and match.id)
     for path, error in failures:
         print(f"failed  {one_line(str(path))}  {one_line(str(error))}", file=sys.stderr)
     print(f"{n_found} of {len(files)} files have a track; {len(todo)} were looked up: {out}")
     if failures:
         raise PartialFailure(f"{len(failures)} of {len(files)} files could not be read")
+
+
+def _find_files(inputs: list[Path]) -> list[Path]:
+    from pentatonic.audio import find_files
+
+    return find_files(inputs)
+
+
+def _library_files(index: Path | None, library: str) -> list[Path]:
+    from myna_rpe.library.commands import open_library
+
+    return [track.path for track in open_library(index, library).tracks]
 
 
 def _is_open(match: Match | None, *, retry: bool) -> bool:

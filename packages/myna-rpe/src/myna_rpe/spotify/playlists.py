@@ -95,6 +95,11 @@ def to_csv(found: Sequence[Song]) -> str:
     return text.getvalue()
 
 
+def absolute(path: str | Path) -> str:
+    """The path under which a local file is looked up."""
+    return str(Path(path).absolute())
+
+
 @dataclass(frozen=True)
 class TrackList:
     """What a file asks for.
@@ -109,19 +114,20 @@ class TrackList:
 
 
 def read_list(path: Path, matches: Mapping[str, str] | None = None) -> TrackList:
-    """Read a JSON file with ``tracks``, a list of objects.
+    """Read a JSON file: a list of objects, or an object with such a list as ``tracks`` or ``steps``.
 
     Args:
         path: The file.
-        matches: Local path -> track id: each object is looked up by its ``path``. None: by its ``id``.
+        matches: Absolute path -> track id: each object is looked up by its ``path``, as in the playlists of a library.
+            None: each object has the track in ``id``.
 
     Raises:
         InputError: The file cannot be read, or an object lacks what is needed.
     """
     content = read_json(path, max_bytes=_MAX_LIST_BYTES, error=InputError)
-    entries = content.get("tracks") if isinstance(content, dict) else None
+    entries = content.get("tracks", content.get("steps")) if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise InputError(f"{path}: allowed: an object with 'tracks', a list of objects")
+        raise InputError(f"{path}: allowed: a list of objects, or an object with it as 'tracks' or 'steps'")
     key = "id" if matches is None else "path"
     ids, missing = [], []
     for number, entry in enumerate(entries, 1):
@@ -131,7 +137,7 @@ def read_list(path: Path, matches: Mapping[str, str] | None = None) -> TrackList
             continue
         if not isinstance(value, str):
             raise InputError(f"{path}: entry {number} has no text {key!r}; allowed: an object with it")
-        found = value if matches is None else matches.get(value)
+        found = value if matches is None else matches.get(absolute(value))
         if found is None:
             missing.append(value)
             continue
