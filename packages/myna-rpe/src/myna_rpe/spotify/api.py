@@ -216,6 +216,7 @@ class Api:
             changes: It changes something, so that it is repeated only where it surely had no effect.
             may_be_missing: It names something that need not exist.
         """
+        reason = ""
         for failures in range(1, self.patience.attempts + 1):
             last = failures == self.patience.attempts
             try:

@@ -97,9 +97,8 @@ def connect(scopes: tuple[str, ...], settings: Settings | None = None) -> Api:
         else _user_manager(settings, scopes)
     )
     # A session of our own has none of spotipy's retries, which hide Retry-After and would repeat additions.
-    client = spotipy.Spotify(
-        auth_manager=manager, requests_session=requests.Session(), requests_timeout=_TIMEOUT_S
-    )
+    session: Any = requests.Session()  # annotated as a bool there
+    client = spotipy.Spotify(auth_manager=manager, requests_session=session, requests_timeout=_TIMEOUT_S)
     return Api(client)
 
 
