@@ -25,6 +25,7 @@ from pentatonic.server import (
     bindable_port,
     check_login,
     finite,
+    listening_socket,
     serving,
 )
 
@@ -61,6 +62,13 @@ def test_a_taken_port_is_refused() -> None:
             UsageError, match=rf"cannot listen at 127\.0\.0\.1, port {port} \(Address already"
         ):
             bindable_port("127.0.0.1", port)
+
+
+def test_the_socket_of_a_server_listens_already() -> None:
+    with listening_socket("127.0.0.1", 0) as listener:
+        socket.create_connection(listener.getsockname()).close()
+        with pytest.raises(UsageError, match="Address already in use"):
+            listening_socket("127.0.0.1", listener.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host", "a" * 70])
@@ -151,10 +159,12 @@ async def ask(
     parts: Sequence[bytes] = (b"",),
     announced: int | None = None,
     kind: str = "http",
+    fetch: tuple[str, str] | None = None,
 ) -> tuple[int | str, str]:
     """Status (or type, of a websocket's answer) and body of the answer."""
     headers = [(b"host", host.encode())] if host is not None else []
     headers += [(b"origin", origin.encode())] if origin is not None else []
+    headers += zip((b"sec-fetch-site", b"sec-fetch-mode"), map(str.encode, fetch or ()), strict=False)
     headers += [(b"content-length", str(announced).encode())] if announced is not None else []
     scope: dict[str, Any] = {"type": kind, "method": method, "path": path, "headers": headers}
     messages = [
@@ -205,6 +215,22 @@ def test_only_the_page_of_the_server_may_use_it(host: str | None, origin: str | 
     answer = asyncio.run(ask(guard, host=host, origin=origin, kind="websocket"))[0]
     assert answer == ("websocket.accept" if status == 200 else "websocket.close")
     assert page.calls == (3 if status == 200 else 0)
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),  # typed into the address bar
+        ("cross-site", "navigate", 200),  # a link
+        ("cross-site", "no-cors", 403),  # a script or picture element
+        ("same-site", "no-cors", 403),  # that of another server of this machine
+        ("cross-site", "websocket", 403),
+    ],
+)
+def test_pages_of_others_may_link_to_it_and_embed_nothing(site: str, mode: str, status: int) -> None:
+    guard = Guard(Page(), host="127.0.0.1", port=7861)
+    assert asyncio.run(ask(guard, fetch=(site, mode)))[0] == status
 
 
 def test_two_hosts_fit_nothing() -> None:

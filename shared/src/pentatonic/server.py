@@ -3,7 +3,8 @@
 A server that listens on this machine can be reached by every web page that the user has open: a page can send requests
 to ``http://127.0.0.1``, and a host name of its own can be made to resolve to it. :class:`Guard` therefore refuses
 requests from another origin and, on a loopback address, for another host; it bounds what uploads may hold on disk, and
-slows failed logins. It is plain ASGI, so that any framework can use it. Loading this module imports no framework.
+slows failed logins (:class:`LoginQueue`, which other kinds of login can use). It is plain ASGI, so that any framework
+can use it. Loading this module imports no framework.
 """
 
 from __future__ import annotations
@@ -79,13 +80,31 @@ def bindable_port(host: str, port: int) -> int:
     Raises:
         UsageError: ``host`` is not an address of this machine, or the port is taken or not allowed.
     """
+    with listening_socket(host, port) as probe:
+        return probe.getsockname()[1]
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Listen on a port, for a server that takes an open socket: the address that is printed is then surely its own.
+
+    Args:
+        host: Name or address of this machine.
+        port: The port; 0: a free one.
+
+    Raises:
+        UsageError: As :func:`bindable_port`.
+    """
+    listener: socket.socket | None = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return probe.getsockname()[1]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+        return listener
     except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise UsageError(
             f"cannot listen at {host}, port {port} ({reason}); allowed: an address of this machine and a free port"
@@ -140,14 +159,42 @@ def serving(prefix: str) -> Iterator[Path]:
             signal.signal(signal.SIGTERM, before)
 
 
+class LoginQueue:
+    """Slows failed logins: after one the next waits, twice as long each time up to half a minute.
+
+    All logins wait in one queue, as the processes of this machine cannot be told apart. A login that succeeds ends the
+    waiting of those that come later.
+    """
+
+    def __init__(self) -> None:
+        self._failures, self._next_s = 0, 0.0
+
+    async def enter(self) -> bool:
+        """Wait until a login may be tried; False: more than a minute of waiting has piled up, so it must be refused."""
+        wait_s = self._next_s - time.monotonic()
+        if wait_s > _MOST_WAITING_S:
+            return False
+        if self._failures:  # each attempt takes its place in the queue before it waits
+            delay_s = min(_FIRST_DELAY_S * 2 ** (self._failures - 1), _LONGEST_DELAY_S)
+            self._next_s = max(self._next_s, time.monotonic()) + delay_s
+            await asyncio.sleep(max(wait_s, 0.0))
+        return True
+
+    def leave(self, *, failed: bool) -> None:
+        """Tell how the login ended."""
+        if failed and not self._failures:
+            self._next_s = time.monotonic() + _FIRST_DELAY_S
+        self._failures = min(self._failures + 1, 16) if failed else 0
+
+
 class Guard:
     """ASGI middleware: refuses what does not come from the server's own page, and bounds what strangers can cost.
 
     - A request whose ``Origin`` is not the host it is sent to is answered with 403; so is, at a loopback address, one
-      whose ``Host`` is not this server.
+      whose ``Host`` is not this server. So is what a page of another site embeds, such as a script or a picture,
+      which has no ``Origin`` but a ``Sec-Fetch-Site``; links are followed.
     - Uploads are answered with 413 when the folder would hold more than its quota of bytes or files.
-    - After a failed login the next one waits, twice as long each time up to half a minute; when more than a minute of
-      waiting has piled up, logins are answered with 429.
+    - Failed logins are slowed by a :class:`LoginQueue`; when it is full, logins are answered with 429.
 
     Args:
         app: The application.
@@ -176,7 +223,7 @@ class Guard:
         self.names = {*_LOOPBACK_NAMES, host} if is_loopback(host) else None
         self.upload_path, self.login_path = upload_path, login_path
         self.quota_bytes, self.quota_files = quota_bytes, quota_files
-        self._failures, self._next_login_s = 0, 0.0
+        self._logins = LoginQueue()
         self._arriving = 0  # bytes of uploads that are still on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,24 +252,19 @@ class Guard:
                 return f"this server is not {host or 'without a Host header'}"
         if origin is not None and urlsplit(origin).netloc.lower() != (host or "").lower():
             return f"a page of {origin} may not use this server"
+        site, mode = _header(scope, b"sec-fetch-site"), _header(scope, b"sec-fetch-mode")
+        if site in ("cross-site", "same-site") and mode != "navigate":
+            return "a page of another site may not use this server"
         return None
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wait_s = self._next_login_s - time.monotonic()
-        if wait_s > _MOST_WAITING_S:
+        if not await self._logins.enter():
             await _refuse(scope, send, 429, "too many failed logins; wait a minute")
             return
-        if self._failures:  # each attempt takes its place in the queue before it waits
-            delay_s = min(_FIRST_DELAY_S * 2 ** (self._failures - 1), _LONGEST_DELAY_S)
-            self._next_login_s = max(self._next_login_s, time.monotonic()) + delay_s
-            await asyncio.sleep(max(wait_s, 0.0))
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
-                failed = message["status"] >= 400
-                if failed and not self._failures:
-                    self._next_login_s = time.monotonic() + _FIRST_DELAY_S
-                self._failures = min(self._failures + 1, 16) if failed else 0
+                self._logins.leave(failed=message["status"] >= 400)
             await send(message)
 
         await self.app(scope, receive, watched)

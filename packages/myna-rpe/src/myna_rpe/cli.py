@@ -11,6 +11,8 @@ import typer
 
 from myna_rpe.library.commands import app as library_app
 from myna_rpe.playlists.commands import app as playlist_app
+from myna_rpe.server.commands import serve_command
+from myna_rpe.spotify.commands import app as spotify_app
 from pentatonic.cli import (
     Device,
     JsonFlag,
@@ -281,6 +283,8 @@ add_building_command(
 )
 app.add_typer(library_app, name="library")
 app.add_typer(playlist_app, name="playlist")
+app.add_typer(spotify_app, name="spotify")
+app.command("serve")(serve_command)
 
 add_building_command(
     app,

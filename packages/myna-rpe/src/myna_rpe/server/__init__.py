@@ -1,0 +1,1 @@
+"""A loopback server of the OpenSubsonic extension ``sonicSimilarity``: neighbours and paths in a music library."""

@@ -1,0 +1,1 @@
+"""Playlists to and from Spotify; audio always comes from the user's own files."""
