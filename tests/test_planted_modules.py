@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 PLANTED = (
-    *("pentatonic", "notagen", "omar_rq", "verovio", "torch", "numpy", "soundfile", "soxr", "safetensors"),
+    *("pentatonic", "notagen", "omar_rq", "myna_rpe", "verovio", "torch", "numpy", "soundfile", "soxr", "scipy"),
     *(
         "json",
         "subprocess",
@@ -34,6 +34,10 @@ PLANTED = (
         "matplotlib",
         "cairosvg",
         "pyarrow",
+        "safetensors",
+        "starlette",
+        "spotipy",
+        "tinytag",
     ),
 )
 TUNE = "X:1\nT:Scale\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|]\n"
@@ -50,6 +54,7 @@ STARTERS = [
         f"train experiment=debug data.root=. run_dir=out {ONE_STEP}",
         "out/metrics.jsonl",
     ),
+    ("myna_rpe", "tinytag", "library scan . --index index --model model", "index/run.json"),
     ("notagen", "verovio", "convert scores --to svg --out out --jobs 2", "out/one-1.svg"),
     ("notagen", "hydra", "preprocess data.source=scores data.out=out jobs=2", "out/augmented.jsonl"),
 ]
