@@ -20,6 +20,8 @@ COMMANDS = [
     ("omar_rq", "prepare input=. output=", ""),
     ("omar_rq", "stats model=debug root=. output=", "/stats.json"),
     ("omar_rq", "train experiment=tiny data.root=. run_dir=", ""),
+    ("myna_rpe", "prepare input=. output=", ""),
+    ("myna_rpe", "train experiment=tiny data.root=. run_dir=", ""),
     ("notagen", "generate --out ", ""),
     ("notagen", "generate --out made --page ", "/page.html"),
     ("notagen", "infill tune.abc --bars 1 --out ", "/tune.abc"),

@@ -209,19 +209,19 @@ def test_a_weight_rises_after_its_start() -> None:
     assert ExtraLoss(2.0, ramp_steps=0).weight_at(0) == 2
 
 
-@pytest.mark.parametrize("weights", ["exact", "attention"])
-def test_further_losses_are_added_with_their_weights(weights: str) -> None:
+@pytest.mark.parametrize("projection", ["exact", "attention"])
+def test_further_losses_are_added_with_their_weights(projection: str) -> None:
     values = options(
         k_means=KMeansConfig(0.1, 0, 10, clusters=3, queue=18),
-        hull=HullConfig(0.2, 0, 10, weights=weights),
-        width=WidthConfig(0.01, 0, 10, target=None if weights == "exact" else 5.0),
+        hull=HullConfig(0.2, 0, 10, projection=projection),
+        width=WidthConfig(0.01, 0, 10, target=None if projection == "exact" else 5.0),
     )
     module, batch = model(values, views=3), batch_of(views=3)
     module(batch)  # fills the queue of k-means
     assert module.k_means is not None and module.k_means.ready
     for step, share in ((0, 0.0), (5, 0.5), (20, 1.0)):
         out = module(batch, StepContext(0, 0, step, 0))
-        sign = -1 if weights == "exact" else 1
+        sign = -1 if projection == "exact" else 1
         extra = 0.1 * out["k_means"] + 0.2 * out["hull"] + sign * 0.01 * out["width"]
         torch.testing.assert_close(out["loss"].detach(), out["contrast"] + share * extra)
         assert out["hull"] > 0 and out["width"] > 0

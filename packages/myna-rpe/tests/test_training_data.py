@@ -246,6 +246,12 @@ def test_shards_roll_over_and_broken_folders_are_refused(tmp_path):
         SpectrogramFolder(tmp_path)
 
 
+def test_values_beyond_float16_stay_finite(tmp_path):
+    track = SpectrogramWriter(tmp_path).write(torch.full((128, 2), 1e6), "loud.wav")
+    assert track.frames == 2
+    assert (np.fromfile(tmp_path / "shard-00000.f16", "<f2") == 65504).all()
+
+
 def test_crops_are_a_function_of_seed_epoch_and_item(tmp_path):
     views = Views(stored(tmp_path, [100, 400]), "train", CropConfig(frames=32), seed=1)
     keys = [ItemKey(3, 1), ItemKey(3, 0)]
@@ -361,6 +367,13 @@ def test_targets_that_do_not_fit_are_refused(tmp_path):
         TeacherTargets(tmp_path, "judge")
     write_teacher_targets(tmp_path, "judge", [good, good], 1.0)
     assert TeacherTargets(tmp_path, "judge").tag_width == 0
+    rows = tmp_path / "teacher-judge-rows.npy"
+    rows.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"teacher-judge-rows\.npy: "):
+        TeacherTargets(tmp_path, "judge")
+    rows.unlink()
+    with pytest.raises(InputError, match=r"teacher-judge-rows\.npy: "):
+        TeacherTargets(tmp_path, "judge")
     write_index(tmp_path, [StoredTrack("0.wav", 0, 0, 10)])
     with pytest.raises(InputError, match=r"another index\.jsonl"):
         TeacherTargets(tmp_path, "judge")

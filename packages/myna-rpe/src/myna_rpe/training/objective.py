@@ -241,7 +241,7 @@ class ContrastiveTraining(nn.Module):
             extra["k_means"] = self.k_means(points)
         if options.hull.weight:
             anchor, others = views[0], torch.stack(views[1:], dim=1)
-            if options.hull.weights == "exact":
+            if options.hull.projection == "exact":
                 extra["hull"] = hull_distance(anchor, others)
             else:
                 weights = attention_weights(anchor, others, temperature=options.hull.temperature)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pentatonic.errors import ConfigError
 
 LOSSES = ("info_nce", "nt_xent", "sogclr", "isogclr")
-HULL_WEIGHTS = ("exact", "attention")
+HULL_PROJECTIONS = ("exact", "attention")
 
 
 @dataclass
@@ -117,17 +117,22 @@ class HullConfig(ExtraLoss):
     """The first view of a track lies near the convex hull of its other views; needs three views or more.
 
     Args:
-        weights: Where on the hull: ``exact``, its nearest point; ``attention``, a mean by likeness, with the mean
-            squared error of the original.
+        projection: What it is compared with: ``exact``, the nearest point of the hull; ``attention``, a mean by
+            likeness, with the mean squared error of the original.
         temperature: Of the attention.
     """
 
-    weights: str = "exact"
+    projection: str = "exact"
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.weights in HULL_WEIGHTS, "hull.weights", self.weights, ", ".join(HULL_WEIGHTS))
+        _require(
+            self.projection in HULL_PROJECTIONS,
+            "hull.projection",
+            self.projection,
+            ", ".join(HULL_PROJECTIONS),
+        )
 
 
 @dataclass

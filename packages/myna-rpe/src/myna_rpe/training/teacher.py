@@ -173,7 +173,7 @@ class TeacherTargets:
             raise InputError(
                 f"{header} was written for another {INDEX}; write the targets again after preparing"
             )
-        self._rows = np.load(self._paths["rows"], allow_pickle=False)
+        self._rows = _read_rows(self._paths["rows"])
         self._maps: dict[str, Array] = {}
         for kind, width in self._widths.items():
             path, needed = self._paths[kind], int(self._rows[-1]) * width * DTYPE.itemsize
@@ -220,6 +220,16 @@ class TeacherTargets:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}  # a worker maps the files itself
+
+
+def _read_rows(path: Path) -> NDArray[np.int64]:
+    try:
+        rows = np.load(path, allow_pickle=False)
+        if rows.dtype != np.int64 or rows.ndim != 1 or rows[0] != 0 or (np.diff(rows) < 0).any():
+            raise ValueError("not ascending int64 numbers from 0 on")
+    except (OSError, ValueError, EOFError, IndexError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return rows
 
 
 def _paths(folder: Path, name: str) -> dict[str, Path]:
