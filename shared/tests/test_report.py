@@ -294,6 +294,29 @@ def test_samples_without_a_rate_are_refused() -> None:
         new_report().audio(tone(0.1), "tone")
 
 
+def test_local_files_are_played_where_they_are(tmp_path: Path) -> None:
+    report = section("local")
+    player = report.local_audio("file:///music/caf%E9%20%22.mp3", HOSTILE)
+    report.links([("start", player, 1.0)])
+    path = tmp_path / "index.html"
+    report.add_to(path)
+    section("other").add_to(path)
+    page = Page(path.read_text())
+    (policy,) = (m.attrs["content"] for m in page.all("meta") if "http-equiv" in m.attrs)
+    assert "media-src data: file:;" in policy
+    assert [element.attrs["src"][:27] for element in page.all("audio")][1] == "file:///music/caf%E9%20%22."
+    section("local").add_to(path)
+    assert "file:" not in path.read_text().partition("<body>")[0]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x/a.mp3", "file://host/a", "javascript:x", 'file:///a"b', "file:///a b", "file:///é"]
+)
+def test_addresses_that_are_no_local_files_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is not the file: URL"):
+        new_report().local_audio(url, "x")
+
+
 def test_files_that_browsers_do_not_play_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"<html>")
     with pytest.raises(UnsupportedFormat, match="WAV, FLAC and Ogg"):

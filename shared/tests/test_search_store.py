@@ -26,7 +26,13 @@ parquet = pytest.importorskip("pyarrow.parquet")
 HEADER = VectorHeader(
     model_hash="abc", frontend="myna-rpe", windows="track", pooling="mean", dimension=4, metric="cosine"
 )
-COLUMNS = {"artist": "string", "duration_s": "float64", "year": "int64", "is_quiet": "bool"}
+COLUMNS = {
+    "artist": "string",
+    "duration_s": "float64",
+    "year": "int64",
+    "is_quiet": "bool",
+    "print": "binary",
+}
 
 
 def rows(count: int, dimension: int = 4) -> VectorBatch:
@@ -36,6 +42,7 @@ def rows(count: int, dimension: int = 4) -> VectorBatch:
         "duration_s": [n / 2 for n in range(count)],
         "year": list(range(count)),
         "is_quiet": [n % 2 == 0 for n in range(count)],
+        "print": [bytes([n, 255]) for n in range(count)],
     }
     vectors = rng.standard_normal((count, dimension), dtype=np.float32)
     return VectorBatch([f"folder/{n} ♪.flac" for n in range(count)], vectors, metadata)
