@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 PLANTED = (
-    *("pentatonic", "notagen", "omar_rq", "myna_rpe", "verovio", "torch", "numpy", "soundfile", "soxr", "scipy"),
+    *(
+        "pentatonic",
+        "notagen",
+        "omar_rq",
+        "myna_rpe",
+        "verovio",
+        "torch",
+        "numpy",
+        "soundfile",
+        "soxr",
+        "scipy",
+    ),
     *(
         "json",
         "subprocess",
@@ -54,7 +65,7 @@ STARTERS = [
         f"train experiment=debug data.root=. run_dir=out {ONE_STEP}",
         "out/metrics.jsonl",
     ),
-    ("myna_rpe", "tinytag", "library scan . --index index --model model", "index/run.json"),
+    ("myna_rpe", "tinytag", "library scan . --index index", "index/index.json"),
     ("notagen", "verovio", "convert scores --to svg --out out --jobs 2", "out/one-1.svg"),
     ("notagen", "hydra", "preprocess data.source=scores data.out=out jobs=2", "out/augmented.jsonl"),
 ]
@@ -70,6 +81,26 @@ OTHERS = {
         ("hydra", "prepare input=. output=data workers=1 val_fraction=0", "data/manifest.jsonl"),
         ("hydra", "stats model=debug root=data crop_s=0.5 output=stats.json", "stats.json"),
         ("accelerate", f"train experiment=debug data.root=data run_dir=run {ONE_STEP}", "run/metrics.jsonl"),
+    ],
+    "myna_rpe": [
+        ("torch", "embed a.wav --out embeddings --device cpu", "embeddings/a.wav.npz"),
+        ("torch", "info myna-rpe-tiny", ""),
+        ("torch", "export myna-rpe-tiny --out model", "model/config.json"),
+        ("torch", "convert old.safetensors --out converted", "converted/config.json"),
+        ("torch", "detect-mode old.safetensors long --modes zero,head_col", ""),
+        ("hydra", "prepare input=long output=data val_fraction=0", "data/index.jsonl"),
+        (
+            "accelerate",
+            f"train experiment=debug data.root=data data.batch_size=2 run_dir=run {ONE_STEP}",
+            "run/metrics.jsonl",
+        ),
+        (
+            "hydra",
+            "probe data.name=gtzan data.root=gtzan epochs=1 out=result.json device=cpu",
+            "result.json",
+        ),
+        ("tinytag", "playlist make --like a --index index --count 1 --out made.m3u8", "made.m3u8"),
+        ("spotipy", "spotify match-local a.wav --help", ""),
     ],
     "notagen": [
         (
@@ -166,7 +197,7 @@ def test_every_verb_is_tried(package: str) -> None:
     app = typer.main.get_command(import_module(f"{package}.cli").app)
     tried = {words.split()[0] for of, _, words, _ in STARTERS if of == package}
     tried |= {words.split()[0] for _, words, _ in OTHERS[package]}
-    served = {"demo"} if package == "notagen" else set()
+    served = {"notagen": {"demo"}, "myna_rpe": {"serve"}}.get(package, set())
     assert tried | served == set(app.commands)  # type: ignore[attr-defined]
 
 

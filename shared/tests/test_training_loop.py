@@ -37,6 +37,7 @@ from pentatonic.errors import (
     WeightsError,
 )
 from pentatonic.optim import adamw, muon
+from pentatonic.processes.run_lock import locked_run_folder
 from pentatonic.training import (
     ItemKey,
     StepContext,
@@ -49,7 +50,6 @@ from pentatonic.training import (
 )
 from pentatonic.training.interruption import StopRequest
 from pentatonic.training.metrics import MetricsLog
-from pentatonic.training.run_lock import locked_run_folder
 from pentatonic.training.seeding import opaque_context
 
 STEPS = 9

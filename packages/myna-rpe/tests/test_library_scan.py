@@ -22,7 +22,7 @@ from myna_rpe.weights import save_pretrained
 from myna_rpe.whole_tracks import TrackOptions
 from pentatonic.cli import Interrupted
 from pentatonic.errors import IncompatibleVectors, InputError, RunFolderInUse, UsageError
-from pentatonic.training.run_lock import LOCK_FILE
+from pentatonic.processes.run_lock import LOCK_FILE
 
 SCAN_SLOWLY = """
 import sys, time

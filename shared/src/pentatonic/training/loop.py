@@ -29,6 +29,7 @@ from pentatonic.checkpoint import (
 )
 from pentatonic.cli import ProgressBar, progress, run_manifest
 from pentatonic.errors import ConfigError, PentatonicError, RunFolderInUse
+from pentatonic.processes.run_lock import locked_run_folder
 from pentatonic.provenance import distribution_version
 from pentatonic.training import state as checkpoints
 from pentatonic.training.acceleration import Processes
@@ -36,7 +37,6 @@ from pentatonic.training.config import TrainerConfig, config_yaml
 from pentatonic.training.interruption import StopRequest, clear_interruption, record_interruption
 from pentatonic.training.loader import Collate, KeyedDataset, TrainLoader
 from pentatonic.training.metrics import MetricsLog
-from pentatonic.training.run_lock import locked_run_folder
 from pentatonic.training.schedules import Schedule
 from pentatonic.training.seeding import StepContext, mix_seed, opaque_context, seed_global_generators
 

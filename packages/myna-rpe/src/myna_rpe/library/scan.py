@@ -39,8 +39,8 @@ from pentatonic.cli import BatchReport, progress
 from pentatonic.errors import IncompatibleVectors, PentatonicError, RunFolderInUse, SilentAudio, UsageError
 from pentatonic.folder_run import search_files
 from pentatonic.pipeline import overlapped
+from pentatonic.processes.run_lock import locked_run_folder
 from pentatonic.search import VectorHeader
-from pentatonic.training.run_lock import locked_run_folder
 
 SHORT_TRACK_S = 10.0
 """A recording below this length is flagged as ``short``, and no neighbour: it is a jingle and not a piece."""

@@ -52,7 +52,7 @@ from pentatonic.folder_run import (
     search_files,
     write_json,
 )
-from pentatonic.training.run_lock import locked_run_folder
+from pentatonic.processes.run_lock import locked_run_folder
 
 
 @dataclass

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from pentatonic.errors import RunFolderInUse
-from pentatonic.training.run_lock import LOCK_FILE, locked_run_folder
+from pentatonic.processes.run_lock import LOCK_FILE, locked_run_folder
 
 # Holds the lock until its standard input ends, or until it is killed; its child, as a loader worker, lives on.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from pentatonic.training.run_lock import locked_run_folder
+from pentatonic.processes.run_lock import locked_run_folder
 with locked_run_folder(Path(sys.argv[1])):
     child = os.fork()
     if child == 0:
