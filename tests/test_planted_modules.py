@@ -99,8 +99,9 @@ OTHERS = {
             "probe data.name=gtzan data.root=gtzan epochs=1 out=result.json device=cpu",
             "result.json",
         ),
-        ("tinytag", "playlist make --like a --index index --count 1 --out made.m3u8", "made.m3u8"),
-        ("spotipy", "spotify match-local a.wav --help", ""),
+        ("tinytag", "library scan long --index index --device cpu", "index/index.json"),
+        ("tinytag", "playlist make --like one --index index --count 1 --out made.m3u8", "made.m3u8"),
+        ("spotipy", "spotify match-local --help", ""),
     ],
     "notagen": [
         (
@@ -183,9 +184,36 @@ def test_planted_modules_are_not_executed(
 @pytest.mark.slow
 @pytest.mark.parametrize("package", OTHERS)
 def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) -> None:
+    if package == "myna_rpe":
+        write_files_for_myna(here)
     for needs, words, output in OTHERS[package]:
         pytest.importorskip(needs)
         check(here, package, words, output)
+
+
+def write_files_for_myna(here: Path) -> None:
+    """Write recordings of 12 seconds, a data set of them, and a checkpoint with the names of the original."""
+    import soundfile
+    import torch
+    from safetensors.torch import save_file
+
+    from myna_rpe.config import EncoderConfig
+    from myna_rpe.key_map import KEY_MAP
+    from myna_rpe.model import MynaEncoder
+
+    generator = np.random.default_rng(0)
+    for genre in ("long", "gtzan/low", "gtzan/high"):
+        (here / genre).mkdir(parents=True)
+        for name in ("one", "two"):
+            soundfile.write(here / genre / f"{name}.wav", generator.uniform(-0.1, 0.1, 12 * 16000), 16000)
+    for split in ("train", "valid", "test"):
+        names = [f"{genre}/{name}.wav" for name in ("one", "two") for genre in ("low", "high")]
+        (here / "gtzan" / f"{split}_filtered.txt").write_text("\n".join(names))
+    torch.manual_seed(0)
+    config = EncoderConfig(dim=32, depth=1, heads=1, dim_head=64, mlp_dim=32, out_dim=8)
+    tensors = KEY_MAP.to_theirs(MynaEncoder(config).state_dict())
+    tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, here / "old.safetensors")
 
 
 @pytest.mark.parametrize("package", OTHERS)
