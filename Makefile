@@ -51,18 +51,30 @@ setup: $(filter .tools/bin/uv,$(UV)) ## install all packages with all extras int
 # Eight pieces, two for each of the model's prompts.
 GENERATE = notagen generate --number 8 --formats abc,musicxml,midi --max-patches 400
 
+# A library of the demo recordings, and a playlist like two of them; $(1) is the folder.
+define LIBRARY
+$(RUN) myna-rpe library scan packages/myna-rpe/demo --index $(1)/library
+$(RUN) myna-rpe library similar "Durang's Hornpipe" --index $(1)/library --count 3
+$(RUN) myna-rpe playlist make --like "Garry Owen" --like "Arkansas Traveller" --include-seed --count 3 --index $(1)/library --out $(1)/dances.m3u8
+$(RUN) myna-rpe playlist page $(1)/dances.m3u8 --index $(1)/library --neighbours 6 --embed-audio --out $(1)/index.html
+endef
+
 .PHONY: demo
-demo: setup ## embed three recordings, write eight pieces of music; writes out/demo/index.html
+demo: setup ## embed recordings, write music, make a playlist from sound; writes out/demo/index.html
 	rm -rf out/demo
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
 	$(RUN) $(GENERATE) --out out/demo/pieces --page out/demo/index.html
+	$(call LIBRARY,out/demo)
 
-.PHONY: demo-omar-rq demo-notagen
+.PHONY: demo-omar-rq demo-notagen demo-myna-rpe
 demo-omar-rq: setup ## the demo of one package, such as demo-notagen
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
 demo-notagen: setup
 	rm -rf out/notagen
 	$(RUN) $(GENERATE) --out out/notagen/pieces --page out/notagen/index.html
+demo-myna-rpe: setup
+	rm -rf out/myna-rpe
+	$(call LIBRARY,out/myna-rpe)
 
 .PHONY: test
 test: setup ## all fast tests

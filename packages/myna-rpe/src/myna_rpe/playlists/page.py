@@ -34,7 +34,7 @@ def write_page(
     Args:
         library: The library.
         playlist: With songs that can be compared.
-        out: The HTML file.
+        out: The HTML file; in one with sections of other packages, this one is added.
         neighbours: How many tracks of the library that are near are shown.
         embed_audio: Copy the sound into the page: whole files of up to 8 MB that are WAV, FLAC or Ogg, of others 30
             seconds. Otherwise it plays the files where they are.
@@ -50,7 +50,12 @@ def write_page(
     manifest = run_manifest()
     title = one_line(f"Playlist {playlist.path.name}")
     try:
-        page = Report(title, command=str(manifest["command"]), versions=dict(manifest["versions"]))
+        page = Report(
+            title,
+            command=str(manifest["command"]),
+            versions=dict(manifest["versions"]),
+            section="myna-rpe",  # beside those of other packages, in the page of a demo
+        )
     except MissingExtra as error:
         raise MissingExtra("A page about a playlist", "myna-rpe[report]") from error
     rows, near_rows = (
@@ -99,7 +104,7 @@ def write_page(
             [{"entry": text, "reason": reason} for text, reason in playlist.unusable.items()],
             "Entries that the library cannot compare",
         )
-    page.write(out)
+    page.add_to(out)
 
 
 def _players(page: Report, tracks: list[tuple[str, LibraryTrack]], embed_audio: bool) -> None:
