@@ -200,7 +200,7 @@ def test_commands_that_read(scanned: SimpleNamespace) -> None:
     assert about["duplicates"]["groups"] == 1
     assert set(about["artists"]) == {"Artist 0", "Artist 1", "Artist 2", "Artist 3", "unknown"}
     text = run(scanned.index, "info", "--hubs").stdout
-    assert "skew of the 10-occurrence" in text
+    assert "skew of the 6-occurrence" in text
     assert "broken.ogg" in text
     similar = json.loads(run(scanned.index, "similar", "Piece 3", "--count", "3", "--json").stdout)
     assert [set(each) >= {"similarity", "id", "title", "path"} for each in similar] == [True] * 3
