@@ -140,6 +140,8 @@ def test_versions_match_and_pieces_do_not(name: Any, sounds: SimpleNamespace) ->
     if name == "myna":
         front.sample_rate = 22050  # reads the sound as somewhat slower, all alike
     original = sounds.piece(0, 30)
+    low: Any
+    high: Any
     low, high = (scipy.signal.butter(1, hz / (rate / 2), kind) for hz, kind in ((400, "low"), (2500, "high")))
     versions = {
         "louder": 1.9 * original,
