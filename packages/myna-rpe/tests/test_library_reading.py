@@ -127,10 +127,10 @@ def test_there_is_always_a_way(scanned: SimpleNamespace) -> None:
         library.path_between(start.id, end.id, 1)
 
 
-def prints_of(sound: np.ndarray, rate: int, front: Frontend) -> np.ndarray:
+def prints_of(sound: np.ndarray, rate: int, front: Frontend, name: Any) -> np.ndarray:
     samples = scipy.signal.resample_poly(sound, 441, 441 * rate // front.sample_rate)
     found = front([torch.from_numpy(samples.copy()).float()])
-    return fingerprint(found.mel, front.name, front.frames_per_second)
+    return fingerprint(found.mel, name, front.frames_per_second)
 
 
 @pytest.mark.parametrize("name", ["myna-rpe", "myna"])
@@ -140,20 +140,22 @@ def test_versions_match_and_pieces_do_not(name: Any, sounds: SimpleNamespace) ->
     if name == "myna":
         front.sample_rate = 22050  # reads the sound as somewhat slower, all alike
     original = sounds.piece(0, 30)
+    low: Any
+    high: Any
     low, high = (scipy.signal.butter(1, hz / (rate / 2), kind) for hz, kind in ((400, "low"), (2500, "high")))
     versions = {
         "louder": 1.9 * original,
         "late": np.concatenate([np.zeros(int(4.3 * rate)), original]),
         "fast": scipy.signal.resample(original, int(len(original) / 1.03)),
         "slow": scipy.signal.resample(original, int(len(original) / 0.97)),
-        "bass": 0.5 * original + scipy.signal.lfilter(*low, original),
-        "treble": 0.4 * original + scipy.signal.lfilter(*high, original),
+        "bass": 0.5 * original + scipy.signal.lfilter(low[0], low[1], original),
+        "treble": 0.4 * original + scipy.signal.lfilter(high[0], high[1], original),
         "cut": original[5 * rate :],
     }
-    own = prints_of(original, rate, front)
-    found = {key: match(own, prints_of(sound, rate, front)) for key, sound in versions.items()}
+    own = prints_of(original, rate, front, name)
+    found = {key: match(own, prints_of(sound, rate, front, name)) for key, sound in versions.items()}
     assert min(found.values()) > 0.8, found
-    others = [match(own, prints_of(sounds.piece(seed, 30), rate, front)) for seed in range(1, 9)]
+    others = [match(own, prints_of(sounds.piece(seed, 30), rate, front, name)) for seed in range(1, 9)]
     assert max(others) < 0.5
     assert match(own, own) == pytest.approx(1.0)
     assert match(own, own[:3]) == 0.0
@@ -200,7 +202,7 @@ def test_commands_that_read(scanned: SimpleNamespace) -> None:
     assert about["duplicates"]["groups"] == 1
     assert set(about["artists"]) == {"Artist 0", "Artist 1", "Artist 2", "Artist 3", "unknown"}
     text = run(scanned.index, "info", "--hubs").stdout
-    assert "skew of the 10-occurrence" in text
+    assert "skew of the 6-occurrence" in text
     assert "broken.ogg" in text
     similar = json.loads(run(scanned.index, "similar", "Piece 3", "--count", "3", "--json").stdout)
     assert [set(each) >= {"similarity", "id", "title", "path"} for each in similar] == [True] * 3

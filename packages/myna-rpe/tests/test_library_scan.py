@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from myna_rpe.embed import compute_embeddings
 from myna_rpe.library import scan as scan_module
 from myna_rpe.library.index import Generation, IndexSettings
 from myna_rpe.library.library import Library
@@ -123,13 +124,13 @@ def test_only_one_folder_is_looked_at(rescan: Any, music: Path, tmp_path: Path) 
 
 
 def test_a_stopped_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, done = scan_module.compute_embeddings, []
+    done: list[Any] = []
 
     def counted(tracks: Any, **options: Any) -> Any:
         if interrupting and len(done) == 2:
             raise KeyboardInterrupt
         done.extend(tracks)
-        return compute(tracks, **options)
+        return compute_embeddings(tracks, **options)
 
     monkeypatch.setattr(scan_module, "compute_embeddings", counted)
     interrupting = False
@@ -139,6 +140,7 @@ def test_a_stopped_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest
     interrupting = True
     with pytest.raises(Interrupted):
         rescan()
+    assert Library.open(tmp_path / "index").unfinished
     interrupting = False
     assert rescan().complete
     assert len(Library.open(tmp_path / "index").tracks) == 4
@@ -208,6 +210,23 @@ def test_a_crash_of_the_decoder_costs_one_file(
     assert "the decoder ended" in library.failures[str(music / "a/two.flac")].reason
     assert rescan().new == 0
     assert rescan(retry=True).new == 1
+
+
+def test_a_vector_that_means_nothing_is_a_failure(
+    rescan: Any, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(tracks: Any, **options: Any) -> Any:
+        found = compute_embeddings(tracks, **options)
+        names = [track.source.name for track in tracks]
+        for name, each in zip(names, found, strict=True):
+            each.vector.mul_({"one.flac": float("nan"), "two.flac": 0.0}.get(name, 1.0))
+        return found
+
+    monkeypatch.setattr(scan_module, "compute_embeddings", spoiled)
+    assert rescan().report.count("failed") == 2
+    library = Library.open(tmp_path / "index")
+    assert len(library.vectors) == 2
+    assert {Path(path).name for path in library.failures} == {"one.flac", "two.flac"}
 
 
 def test_vectors_of_two_models_never_mix(

@@ -226,6 +226,8 @@ def _scan(
     from myna_rpe.library.index import IndexSettings
 
     name = model or IndexSettings.load(place).model or DEFAULT_MODEL
+    if Path(name).exists():  # `library update` may run in another folder
+        name = str(Path(name).absolute())
     if dry_run:
         _print_changes(place, folders, only, retry=retry, as_json=as_json)
         return

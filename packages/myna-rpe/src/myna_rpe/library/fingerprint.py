@@ -95,7 +95,8 @@ def _stretched(a: Fingerprint, speed: float) -> NDArray[np.float64]:
     places = np.minimum(np.arange(count) * speed, len(a) - 1)
     lower = np.minimum(places.astype(int), len(a) - 2)
     share = (places - lower)[:, None]
-    return a[lower] * (1 - share) + a[lower + 1] * share
+    values = a.astype(np.float64)
+    return values[lower] * (1 - share) + values[lower + 1] * share
 
 
 def _best_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

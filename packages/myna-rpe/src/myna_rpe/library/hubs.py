@@ -60,7 +60,7 @@ def hub_measures(vectors: np.ndarray, near: np.ndarray) -> dict[str, float]:
         ``k``, ``skew_before``, ``skew_after``, ``largest_before`` and ``largest_after``: the largest k-occurrences.
     """
     unit = unit_vectors(vectors)
-    k = min(NEIGHBOURS, len(unit) - 1)
+    k = max(1, min(NEIGHBOURS, (len(unit) - 1) // 2))  # of all others, every track is in every list
     before, after = np.zeros(len(unit), np.int64), np.zeros(len(unit), np.int64)
     for first in range(0, len(unit), _QUERIES):
         part = slice(first, first + _QUERIES)

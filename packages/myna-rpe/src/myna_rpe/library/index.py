@@ -102,7 +102,7 @@ class Generation:
         tracks: Id -> recording.
         failures: Id -> why its content cannot be embedded.
         measures: What was measured about the whole, such as the threshold of duplicates.
-        unfinished: A scan was stopped, and its journal is not part of the table yet.
+        unfinished: A scan was stopped: its journal is not part of the table yet.
     """
 
     folder: Path
@@ -139,7 +139,8 @@ class Generation:
             loaded = cls(folder, expected)
         else:
             raise FormatError("has no vectors; scan the folder of music first", path=folder)
-        if journal and (folder / _JOURNAL).is_file():
+        loaded.unfinished = (folder / _JOURNAL).is_file()
+        if journal and loaded.unfinished:
             loaded._replay()
         return loaded
 
@@ -194,7 +195,6 @@ class Generation:
                     elif "failure" in values:
                         self.failures[values["content"]] = Failure(**values["failure"])
                     self.files[values["path"]] = _stamp([*values["stamp"], values["content"]])
-                    self.unfinished = True
 
 
 def _stamp(values: Any) -> FileStamp:

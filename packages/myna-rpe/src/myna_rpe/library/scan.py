@@ -16,6 +16,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from myna_rpe.embed import Track, compute_embeddings, fingerprint, flags_of, read_track, track_share
 from myna_rpe.frontend import Frontend
 from myna_rpe.library.analysis import analyse
@@ -36,7 +38,14 @@ from myna_rpe.whole_tracks import TrackEmbedding, TrackOptions, embedding_width
 from pentatonic import audio
 from pentatonic.audio_folder.items import AudioItem, read_audio
 from pentatonic.cli import BatchReport, progress
-from pentatonic.errors import IncompatibleVectors, PentatonicError, RunFolderInUse, SilentAudio, UsageError
+from pentatonic.errors import (
+    IncompatibleVectors,
+    InputError,
+    PentatonicError,
+    RunFolderInUse,
+    SilentAudio,
+    UsageError,
+)
 from pentatonic.folder_run import search_files
 from pentatonic.pipeline import overlapped
 from pentatonic.processes.run_lock import locked_run_folder
@@ -287,12 +296,13 @@ class _Scan:
 
     def _write(self, result: tuple[Track, _Reading, TrackEmbedding], path: Path) -> dict[str, object]:
         track, reading, embedding = result
+        vector = embedding.vector.numpy()
+        if not np.isfinite(vector).all() or not vector.any():
+            raise InputError(f"{path}: the model gives a vector of zeros, or of values that are not finite")
         flags = [*reading.flags, *flags_of(track, embedding)]
         if track.duration_s < SHORT_TRACK_S and not any(flag.startswith("short") for flag in flags):
             flags.append(f"short ({track.duration_s:.1f} s)")
-        record = TrackRecord(
-            reading.tags, track.duration_s, tuple(flags), embedding.vector.numpy(), reading.print
-        )
+        record = TrackRecord(reading.tags, track.duration_s, tuple(flags), vector, reading.print)
         self._journal.done(str(path), reading.stamp, record)
         return _about(record)
 
