@@ -301,3 +301,20 @@ def test_a_damaged_index_is_named(rescan: Any, tmp_path: Path) -> None:
     (index / "index.json").write_text('{"version": 1, "folders": [], "model": "", "current": "../x"}')
     with pytest.raises(InputError, match="no folder of vectors"):
         Library.open(index)
+
+
+def test_pairs_are_compared_once(
+    rescan: Any, music: Path, sounds: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[object] = []
+
+    def spy(a: Any, b: Any) -> float:
+        compared.append((a, b))
+        return 0.5
+
+    monkeypatch.setattr("myna_rpe.library.duplicates.match", spy)
+    first = rescan().new
+    assert len(compared) == first * (first - 1) // 2  # so few that all are neighbours
+    compared.clear()
+    sounds.write(music / "a" / "new.flac", sounds.piece(77))
+    assert rescan().new == 1 and len(compared) == first

@@ -34,7 +34,14 @@ def analyse(generation: Generation) -> None:
     if len(ids) > 1:
         found = top_k(vectors, vectors, min(len(ids), NEIGHBOURS + 1), metric="cosine")
         prints = [generation.tracks[key].fingerprint for key in ids]
-        duplicates = find_groups(found.rows, prints)
+        row_of = {key: row for row, key in enumerate(ids)}
+        known = {
+            (row_of[a], row_of[b]): value
+            for (a, b), value in generation.matches.items()
+            if a in row_of and b in row_of
+        }
+        duplicates = find_groups(found.rows, prints, known)
+        generation.matches = {(ids[a], ids[b]): value for (a, b), value in duplicates.matches.items()}
         for rows in duplicates.groups:
             groups |= {ids[row]: ids[rows[0]] for row in rows}
         distances = mean_distances(found)

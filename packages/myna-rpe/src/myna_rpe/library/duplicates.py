@@ -9,7 +9,7 @@ Shapes: n recordings, k neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +54,19 @@ class Duplicates:
     matches: dict[tuple[int, int], float]
 
 
-def find_groups(neighbours: np.ndarray, prints: Sequence[Fingerprint | None]) -> Duplicates:
+def find_groups(
+    neighbours: np.ndarray,
+    prints: Sequence[Fingerprint | None],
+    known: Mapping[tuple[int, int], float] | None = None,
+) -> Duplicates:
     """Find near-duplicates among neighbours.
 
     Args:
         neighbours: ``(n, k)`` rows of the nearest recordings of each; a row itself counts as none.
         prints: n fingerprints.
+        known: Matches of pairs, the lower row first, that were compared before: comparing takes some milliseconds.
     """
+    known = known or {}
     pairs = {
         (min(row, other), max(row, other))
         for row, others in enumerate(neighbours.tolist())
@@ -69,6 +75,9 @@ def find_groups(neighbours: np.ndarray, prints: Sequence[Fingerprint | None]) ->
     }
     matches = {}
     for row, other in sorted(pairs):
+        if (row, other) in known:
+            matches[row, other] = known[row, other]
+            continue
         a, b = prints[row], prints[other]
         matches[row, other] = 0.0 if a is None or b is None else match(a, b)
     threshold, calibration = calibrated(list(matches.values()))

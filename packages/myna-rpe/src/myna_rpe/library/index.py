@@ -5,7 +5,8 @@
 ``vectors-<hash>/tracks.parquet``
     Vectors, tags and fingerprints of all recordings, with a header that says what made the vectors.
 ``vectors-<hash>/files.json``
-    Which file holds which recording; recordings without a vector; failures; what was measured about the whole.
+    Which file holds which recording; recordings without a vector; failures; what was measured about the whole, and how
+    well pairs of recordings match.
 ``vectors-<hash>/journal.jsonl``
     What a scan has done since; a killed scan loses at most the line that it was writing.
 """
@@ -102,6 +103,7 @@ class Generation:
         tracks: Id -> recording.
         failures: Id -> why its content cannot be embedded.
         measures: What was measured about the whole, such as the threshold of duplicates.
+        matches: How well the fingerprints of pairs of neighbours match, by their ids in order.
         unfinished: A scan was stopped: its journal is not part of the table yet.
     """
 
@@ -111,6 +113,7 @@ class Generation:
     tracks: dict[str, TrackRecord] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
+    matches: dict[tuple[str, str], float] = field(default_factory=dict)
     unfinished: bool = False
 
     @classmethod
@@ -160,6 +163,7 @@ class Generation:
             "silent": {key: track.to_json() for key, track in self.tracks.items() if track.vector is None},
             "failures": self.failures,
             "measures": self.measures,
+            "matches": [[*pair, value] for pair, value in self.matches.items()],
         }
         write_json(self.folder / _FILES, document)
         (self.folder / _JOURNAL).unlink(missing_ok=True)
@@ -180,6 +184,7 @@ class Generation:
             self.tracks |= {key: TrackRecord.from_json(track) for key, track in values["silent"].items()}
             self.failures = {key: Failure(**failure) for key, failure in values["failures"].items()}
             self.measures = dict(values["measures"])
+            self.matches = {(str(a), str(b)): float(value) for a, b, value in values["matches"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError("is not the list of files of a library", path=path) from error
 
