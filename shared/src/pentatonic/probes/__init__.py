@@ -10,7 +10,7 @@ from pentatonic.probes.grid import ProbeSettings, full_grid, quick_grid
 from pentatonic.probes.metrics import (
     KEY_NAMES,
     average_precision,
-    key_score,
+    key_scores,
     r_squared,
     roc_auc,
     top_k_accuracy,
@@ -35,7 +35,7 @@ __all__ = [
     "chunk_starts",
     "evaluate_probes",
     "full_grid",
-    "key_score",
+    "key_scores",
     "quick_grid",
     "r_squared",
     "roc_auc",

@@ -5,9 +5,12 @@ Shape legend: T tracks, K outputs.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
+
+from pentatonic.errors import MissingExtra
 
 _TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 KEY_NAMES = tuple(f"{tonic} {mode}" for tonic, mode in product(_TONICS, ("major", "minor")))
@@ -26,33 +29,26 @@ def top_k_accuracy(outputs: np.ndarray, classes: np.ndarray, k: int = 1) -> floa
     return float((guesses == classes[:, None]).any(axis=1).mean())
 
 
-def key_score(target: int, predicted: int) -> float:
-    """Score of one key by the weights of MIREX, as ``mir_eval.key.weighted_score`` gives it.
+@cache
+def key_scores() -> np.ndarray:
+    """MIREX-weighted scores (24, 24) of true and predicted keys, by mir_eval; classes as in :data:`KEY_NAMES`.
 
-    Written here, because mir_eval is not a dependency of this workspace; the tests compare with its values.
+    1 for the same key, 0.5 for the same mode a perfect fifth above, 0.3 for the relative and 0.2 for the parallel key,
+    otherwise 0.
 
-    Args:
-        target: True class, as in :data:`KEY_NAMES`.
-        predicted: Predicted class.
-
-    Returns:
-        1 for the same key, 0.5 for the same mode a perfect fifth above, 0.3 for the relative and 0.2 for the parallel
-        key, otherwise 0.
+    Raises:
+        MissingExtra: mir_eval is not installed.
     """
-    (tonic, mode), (other_tonic, other_mode) = divmod(target, 2), divmod(predicted, 2)
-    interval = (other_tonic - tonic) % 12
-    if mode == other_mode:
-        return {0: 1.0, 7: 0.5}.get(interval, 0.0)
-    relative = 3 if mode else 9  # from a minor key a minor third up, from a major one a major sixth up
-    return {0: 0.2, relative: 0.3}.get(interval, 0.0)
-
-
-_KEY_SCORES = np.array([[key_score(target, predicted) for predicted in range(24)] for target in range(24)])
+    try:
+        from mir_eval.key import weighted_score
+    except ModuleNotFoundError as error:
+        raise MissingExtra("The score of keys", "pentatonic[probes]") from error
+    return np.array([[weighted_score(target, predicted) for predicted in KEY_NAMES] for target in KEY_NAMES])
 
 
 def weighted_key_score(outputs: np.ndarray, classes: np.ndarray) -> float:
-    """Mean :func:`key_score` of the largest of (T, 24) outputs, with (T,) true classes."""
-    return float(_KEY_SCORES[classes, outputs.argmax(axis=1)].mean())
+    """Mean of :func:`key_scores` of the largest of (T, 24) outputs, with (T,) true classes."""
+    return float(key_scores()[classes, outputs.argmax(axis=1)].mean())
 
 
 def r_squared(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
