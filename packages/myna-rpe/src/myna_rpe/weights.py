@@ -39,7 +39,7 @@ RELEASED: Mapping[str, Released] = {
         ("1d-alibi", "first_training_set/1d_alibi_Epoch-511.pt"),
     )
 }
-BUNDLED: Mapping[str, Path] = {}
+BUNDLED: Mapping[str, Path] = {"myna-rpe-tiny": Path(__file__).parent / "checkpoints" / "myna-rpe-tiny"}
 
 
 _FIRST, _SECOND = "to_patch_embedding.", "to_patch_embedding_b."
