@@ -30,7 +30,7 @@ from retrieval_protocol import (
 )
 
 from pentatonic.audio import resample, save
-from pentatonic.errors import FormatError, InputError
+from pentatonic.errors import FormatError, InputError, UsageError
 
 # Versions of a piece ("x"), tracks with one crop, soundtracks of one track, composers known and not.
 TRACKS = (
@@ -371,6 +371,23 @@ def test_omar_rq_gives_the_mean_over_its_tokens():
             torch.testing.assert_close(encoder.embed(audio), expected)
         one_layer = encoders("omar-rq:omar-rq-tiny@0", [])[-1]
         torch.testing.assert_close(one_layer.embed(audio), model.encode(audio[None], 0)[0, 0].mean(dim=0))
+
+
+def test_a_model_of_whole_tracks_gives_what_its_user_gets() -> None:
+    from myna_rpe import embed_tracks, from_pretrained
+    from myna_rpe.frontend import Frontend
+    from myna_rpe.whole_tracks import TrackOptions
+
+    first, second, trained = encoders("myna-rpe:myna-rpe-tiny", [])
+    assert trained.sample_rate == 44100
+    assert trained.baselines == (first.name, second.name)
+    audio = torch.rand(44100, generator=torch.Generator().manual_seed(0)) - 0.5
+    mel = Frontend("myna-rpe")([audio]).mel
+    expected = embed_tracks(from_pretrained("myna-rpe-tiny"), [mel], TrackOptions())[0].vector
+    torch.testing.assert_close(trained.embed(audio), expected)
+    assert not torch.allclose(first.embed(audio), second.embed(audio))
+    with pytest.raises(UsageError, match="one vector of a track"):
+        encoders("myna-rpe:myna-rpe-tiny@1", [])
 
 
 def test_log_mel_is_mean_and_deviation_over_time():

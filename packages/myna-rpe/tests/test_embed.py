@@ -20,6 +20,7 @@ from myna_rpe.original_config import original_config
 from myna_rpe.pickled import PickledModel
 from myna_rpe.positions import upstream_positions
 from myna_rpe.speed import minutes_per_minute
+from myna_rpe.weights import from_pretrained
 from myna_rpe.whole_tracks import TrackOptions, embed_tracks
 from pentatonic.errors import SilentAudio, UsageError
 
@@ -205,3 +206,13 @@ def test_silence_has_an_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["track", "chunks"])
 def test_the_speed_is_a_positive_number(mode: Any) -> None:
     assert 0 < minutes_per_minute(model_of(RPE), TrackOptions(mode).resolved(RPE)) < 1e6
+
+
+def test_the_small_model_of_the_wheel_knows_a_copy() -> None:
+    model = from_pretrained("myna-rpe-tiny")
+    demo = Path(__file__).parents[1] / "demo"
+    names = ("hornpipe_flute", "hornpipe_flute_copy", "reel_recorder", "chorale_choir", "rag_piano")
+    vectors = torch.stack([embed_file(model, demo / f"{name}.ogg") for name in names])
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    likeness = unit[0] @ unit.T
+    assert vectors.shape == (5, 192) and likeness[1] > 0.9 > likeness[2:].max()
