@@ -191,7 +191,8 @@ def main() -> None:
     path = write_results(
         "myna_library",
         [speed],
-        command="python benchmarks/myna_library.py --recordings recordings",
+        command="python benchmarks/myna_library.py --recordings recordings"
+        + (f" --most {arguments.most}" if arguments.most else ""),
         tables={"copies": copies, "hubs": [hubs]},
     )
     print(f"\nwritten: {path}")
