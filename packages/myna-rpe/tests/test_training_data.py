@@ -145,7 +145,7 @@ def test_a_stopped_run_goes_on_from_the_tracks_that_are_whole(music, tmp_path, m
     monkeypatch.setattr(prepare_module, "read_track", read_track)
     report = prepare(config_for(music, out))
     done = report.count("skipped")
-    assert 1 <= done <= 2 and report.count("done") == 4 - done
+    assert 1 <= done <= 3 and report.count("done") == 4 - done  # what follows the third may be read ahead
     straight = tmp_path / "straight"
     prepare(config_for(music, straight))
     one, other = SpectrogramFolder(out), SpectrogramFolder(straight)
