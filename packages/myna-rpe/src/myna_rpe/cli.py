@@ -13,6 +13,21 @@ from myna_rpe.library.commands import app as library_app
 from myna_rpe.playlists.commands import app as playlist_app
 from myna_rpe.server.commands import serve_command
 from myna_rpe.spotify.commands import app as spotify_app
+from pentatonic.audio_folder.options import (
+    MAX_CHANNELS,
+    MAX_DURATION_S,
+    ComputeType,
+    Duration,
+    Inputs,
+    Lenient,
+    MaxChannels,
+    MaxDuration,
+    NonFinite,
+    OutFolder,
+    Overwrite,
+    Start,
+    reading_options,
+)
 from pentatonic.cli import (
     Device,
     JsonFlag,
@@ -40,7 +55,6 @@ app = make_app("myna-rpe", "Myna-RPE: embeddings of whole tracks, a music librar
 
 DEFAULT_MODEL = "myna-rpe-tiny"
 
-Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -54,7 +68,6 @@ PositionMode = Annotated[
         help="How a checkpoint of the original was trained, which its weights do not say; see detect-mode.",
     ),
 ]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Checkpoint = Annotated[
     Path, typer.Argument(help="Checkpoint of the original: .pt, .pth, .ckpt, .safetensors.")
 ]
@@ -84,32 +97,14 @@ def embed(
         bool, typer.Option("--store-chunks", help="Also store the vector of each chunk.")
     ] = False,
     device: Device = "auto",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "auto"],
-        typer.Option(help="Number type of the computation; auto: bf16 where the hardware has it."),
-    ] = "fp32",
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Compute everything again, also over results of other settings."),
-    ] = False,
-    lenient: Annotated[
-        bool,
-        typer.Option(
-            "--lenient", help="Use the part before the damage of a damaged file; the report says so."
-        ),
-    ] = False,
-    start: Annotated[float, typer.Option(help="Start at this second of each file.")] = 0.0,
-    duration: Annotated[
-        float | None, typer.Option(help="Read at most this many seconds of each file.", show_default="all")
-    ] = None,
-    nonfinite: Annotated[
-        Literal["raise", "zero"],
-        typer.Option("--nonfinite", help="NaN and infinite samples: refuse the file, or set them to 0."),
-    ] = "raise",
-    max_duration: Annotated[
-        float, typer.Option(help="Refuse files longer than this many seconds, also for a part of them.")
-    ] = 6 * 3600.0,
-    max_channels: Annotated[int, typer.Option(help="Refuse files with more channels.")] = 64,
+    dtype: ComputeType = "fp32",
+    overwrite: Overwrite = False,
+    lenient: Lenient = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    nonfinite: NonFinite = "raise",
+    max_duration: MaxDuration = MAX_DURATION_S,
+    max_channels: MaxChannels = MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Embed audio files of any length, one .npz each; continue a stopped run.
@@ -118,14 +113,10 @@ def embed(
     """
     check_inputs(inputs)
     check_output_folder(out)
+    reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from myna_rpe.embed import embed_folder
     from myna_rpe.whole_tracks import TrackOptions
-    from pentatonic.audio_folder.reading import ReadOptions
 
-    try:
-        reading = ReadOptions(start, duration, nonfinite, max_duration, max_channels)
-    except UsageError as error:
-        raise UsageError(f"--{error}") from error
     options = TrackOptions(
         None if mode == "auto" else mode,
         None if aggregate == "auto" else aggregate,

@@ -10,6 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from omar_rq.files.batches import DEFAULT_BATCH
+from pentatonic.audio_folder.options import (
+    MAX_CHANNELS,
+    MAX_DURATION_S,
+    ComputeType,
+    Duration,
+    Inputs,
+    Lenient,
+    MaxChannels,
+    MaxDuration,
+    NonFinite,
+    OutFolder,
+    Overwrite,
+    Start,
+    reading_options,
+)
 from pentatonic.cli import (
     BatchReport,
     Device,
@@ -32,16 +47,13 @@ from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
     from omar_rq.model import OmarRQ
-    from pentatonic.audio_folder.reading import ReadOptions
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
 
 DEFAULT_MODEL = "omar-rq-tiny"
 _MOST_LAYERS = 1000  # of a range; no model has as many
 
-Inputs = Annotated[list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="Audio files and folders.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 EncodecOption = Annotated[
     str | None,
     typer.Option(
@@ -50,27 +62,6 @@ EncodecOption = Annotated[
         help="EnCodec model in place of the one that the model names: a directory, or owner/name@revision.",
     ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Compute everything again, also over results of other settings.")
-]
-Lenient = Annotated[
-    bool,
-    typer.Option("--lenient", help="Use the part before the damage of a damaged file; the report says so."),
-]
-
-Start = Annotated[float, typer.Option(help="Start at this second of each file.")]
-Duration = Annotated[
-    float | None, typer.Option(help="Read at most this many seconds of each file.", show_default="all")
-]
-NonFinite = Annotated[
-    Literal["raise", "zero"],
-    typer.Option("--nonfinite", help="NaN and infinite samples: refuse the file, or set them to 0."),
-]
-MaxDuration = Annotated[
-    float, typer.Option(help="Refuse files longer than this many seconds, also for a part of them.")
-]
-MaxChannels = Annotated[int, typer.Option(help="Refuse files with more channels.")]
-_MAX_DURATION_S, _MAX_CHANNELS = 6 * 3600.0, 64  # as in AudioLimits, which imports torch
 
 
 @app.command()
@@ -91,10 +82,7 @@ def embed(
     ] = "none",
     context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
     device: Device = "auto",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "auto"],
-        typer.Option(help="Number type of the computation; auto: bf16 where the hardware has it."),
-    ] = "fp32",
+    dtype: ComputeType = "fp32",
     store: Annotated[
         Literal["float32", "float16"], typer.Option(help="Number type of the results.")
     ] = "float32",
@@ -106,8 +94,8 @@ def embed(
     start: Start = 0.0,
     duration: Duration = None,
     nonfinite: NonFinite = "raise",
-    max_duration: MaxDuration = _MAX_DURATION_S,
-    max_channels: MaxChannels = _MAX_CHANNELS,
+    max_duration: MaxDuration = MAX_DURATION_S,
+    max_channels: MaxChannels = MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Embed audio files of any length, one .npz each; continue a stopped run.
@@ -118,7 +106,7 @@ def embed(
     check_output_folder(out)
     context_s = _context_s(context)
     wanted = None if layers == "all" else _layer_numbers(layers)
-    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
+    reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
@@ -156,14 +144,14 @@ def tokenize(
     start: Start = 0.0,
     duration: Duration = None,
     nonfinite: NonFinite = "raise",
-    max_duration: MaxDuration = _MAX_DURATION_S,
-    max_channels: MaxChannels = _MAX_CHANNELS,
+    max_duration: MaxDuration = MAX_DURATION_S,
+    max_channels: MaxChannels = MAX_CHANNELS,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn audio files into the discrete tokens of pre-training, one .npz each."""
     check_inputs(inputs)
     check_output_folder(out)
-    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
+    reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import tokenize_folder
 
     loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
@@ -249,8 +237,8 @@ def demo(
     start: Start = 0.0,
     duration: Duration = None,
     nonfinite: NonFinite = "raise",
-    max_duration: MaxDuration = _MAX_DURATION_S,
-    max_channels: MaxChannels = _MAX_CHANNELS,
+    max_duration: MaxDuration = MAX_DURATION_S,
+    max_channels: MaxChannels = MAX_CHANNELS,
 ) -> None:
     """Write a page with players and plots of the embeddings of some recordings.
 
@@ -258,7 +246,7 @@ def demo(
     """
     check_inputs(inputs)
     check_output_folder(out)
-    reading = _reading(start, duration, nonfinite, max_duration, max_channels)
+    reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.demo import write_demo
 
     page, report = write_demo(model, inputs, out, reading)
@@ -313,21 +301,6 @@ def _load(
     return from_pretrained(
         name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets
     )
-
-
-def _reading(
-    start: float,
-    duration: float | None,
-    nonfinite: Literal["raise", "zero"],
-    max_duration: float,
-    max_channels: int,
-) -> ReadOptions:
-    from pentatonic.audio_folder.reading import ReadOptions
-
-    try:
-        return ReadOptions(start, duration, nonfinite, max_duration, max_channels)
-    except UsageError as error:
-        raise UsageError(f"--{error}") from error
 
 
 def _layer_numbers(text: str) -> list[int]:
