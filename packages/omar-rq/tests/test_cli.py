@@ -22,6 +22,7 @@ from omar_rq.model import OmarRQ
 from omar_rq.weights import load_directory, save_pretrained
 from pentatonic import audio
 from pentatonic.audio import AudioLimits
+from pentatonic.audio_folder import options
 from pentatonic.audio_folder.reading import ReadOptions
 from pentatonic.cli import BatchReport
 from pentatonic.errors import InputError
@@ -241,7 +242,7 @@ def test_wrong_options_of_reading_exit_2_before_any_work(omar, model, music, tmp
 
 def test_the_limits_of_the_command_line_are_those_of_the_library():
     limits = AudioLimits()
-    assert limits.max_duration_s == cli._MAX_DURATION_S and limits.max_channels == cli._MAX_CHANNELS
+    assert limits.max_duration_s == options.MAX_DURATION_S and limits.max_channels == options.MAX_CHANNELS
 
 
 @pytest.mark.parametrize("verb", ["embed", "tokenize"])
