@@ -24,10 +24,25 @@ ROWS = 2048
 """Tokens that pass through a linear layer at a time."""
 
 
-def embed_in_rows(embed: PatchEmbedding, mel: Tensor, patch: PatchConfig) -> Tensor:
-    """Embed the patches of one spectrogram ``(1, F, T)``, one row of patches after the other: ``(1, N, D)``."""
-    dtype = next(embed.parameters()).dtype
-    return torch.cat([embed(patchify(row, patch).to(dtype)) for row in mel.split(patch.bands, dim=1)], dim=1)
+def embed_in_rows(
+    embed: PatchEmbedding, mel: Tensor, patch: PatchConfig, class_token: Tensor | None
+) -> Tensor:
+    """Embed the patches of one spectrogram ``(1, F, T)``, one row of patches after the other.
+
+    Returns:
+        ``(1, S, D)``; the class token comes first, where there is one.
+    """
+    projection = embed[1]
+    assert isinstance(projection, nn.Linear)
+    weight = projection.weight
+    columns, first = mel.shape[2] // patch.frames, int(class_token is not None)
+    x = weight.new_empty(1, first + patch.rows * columns, len(weight))
+    if class_token is not None:
+        x[:, 0] = class_token
+    for number, row in enumerate(mel.split(patch.bands, dim=1)):
+        start = first + number * columns
+        x[:, start : start + columns] = embed(patchify(row, patch).to(weight.dtype))
+    return x
 
 
 def run_block_in_place(
@@ -37,11 +52,12 @@ def run_block_in_place(
     layer = block.attention
     total = torch.zeros_like(x)
     for head in range(layer.heads):
-        q, k, v = (
-            torch.cat([linear(layer.norm(part), weight) for part in x.split(ROWS, dim=1)], dim=1)
-            for weight in _weights_of(layer.qkv, layer.heads, head)
-        )
-        q, k, v = (part[:, None] for part in (q, k, v))
+        weights = _weights_of(layer.qkv, layer.heads, head)
+        qkv = x.new_empty(3, 1, 1, x.shape[1], weights.shape[1])
+        for part, rows in zip(x.split(ROWS, dim=1), qkv.split(ROWS, dim=3), strict=True):
+            found = linear(layer.norm(part), weights.flatten(0, 1)).unflatten(-1, (3, -1))
+            rows.copy_(found.movedim(2, 0)[:, :, None])
+        q, k, v = qkv
         if class_order is not None:
             q, k = (with_class_order(part, class_order) for part in (q, k))
         o = attention(q, k, v, bias=_one_head(bias, head), **options)[:, 0]

@@ -151,16 +151,17 @@ class MynaEncoder(nn.Module):
         if inference and keep is None:
             embed = self.embed[patch]
             assert isinstance(embed, PatchEmbedding)
-            x = embed_in_rows(embed, mel, size)
+            x = embed_in_rows(embed, mel, size, self.class_token)
+            if code is not None:
+                x[:, x.shape[1] - rows * columns :].add_(code)
         else:
             patches = patchify(mel, size)
             if keep is not None:
                 patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
             x = self.embed[patch](patches.to(self.norm.weight.dtype))
-        if code is not None:
-            x = x.add_(code) if inference else x + code
-        if self.class_token is not None:
-            x = torch.cat((self.class_token.expand(len(x), 1, -1).to(x.dtype), x), dim=1)
+            x = x if code is None else x + code
+            if self.class_token is not None:
+                x = torch.cat((self.class_token.expand(len(x), 1, -1).to(x.dtype), x), dim=1)
         positions, dim_head = self.config.positions, self.config.dim_head
         options: dict[str, Any] = {
             "rope": rotation_table(positions, coords, dim_head, class_token=self.config.class_token),

@@ -200,5 +200,7 @@ def _class_token_alone(model: MynaEncoder, options: TrackOptions) -> Tensor:
 
 
 def _padded(model: MynaEncoder, mel: Tensor, frames: int) -> Tensor:
-    """Add what stands for nothing on the right, up to so many frames."""
-    return pad(mel, (0, max(0, frames - mel.shape[1])), value=PADDING[model.config.frontend])
+    """Add what stands for nothing on the right, up to so many frames; a longer one is not copied."""
+    if mel.shape[1] >= frames:
+        return mel
+    return pad(mel, (0, frames - mel.shape[1]), value=PADDING[model.config.frontend])
