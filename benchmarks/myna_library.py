@@ -3,7 +3,7 @@
     python tools/real_recordings.py evaluation --out recordings
     python benchmarks/myna_library.py --recordings recordings
 
-Three parts, each with a library of its own:
+Three parts, each with a library of its own, printed as they are done:
 
 - scan: an hour of the recordings, with `myna-rpe-tiny` on two threads, from the list of files to the index. Beside it,
   decoding and spectrograms alone, and the model alone, one after the other: what a scan without overlap would take.
@@ -175,16 +175,20 @@ def main() -> None:
     parser.add_argument("--known", type=Path, help="JSON: pairs of names of files that hold one piece")
     parser.add_argument("--model", default="myna-rpe-tiny", help="model")
     parser.add_argument("--most", type=int, help="recordings at most, for a trial")
+    parser.add_argument("--package", default="", help="recordings of this package only")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     model = from_pretrained(arguments.model)
-    files = recordings_of(arguments.recordings, 30.0)[: arguments.most]
+    files = recordings_of(arguments.recordings, 30.0)
+    files = [file for file in files if arguments.package in file.parts or not arguments.package]
+    files = files[: arguments.most]
     known = set()
     if arguments.known:
         known = {frozenset(pair) for pair in json.loads(arguments.known.read_text(encoding="utf-8"))}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         speed = scan_row(model, files, scratch)
+        print(markdown_table([speed]), flush=True)
         copies, library = copies_rows(model, files, scratch, known)
     hubs = {"recordings and copies": len(library.vectors), **library.measures["hubs"]}
     print(markdown_table([speed]), markdown_table(copies), markdown_table([hubs]), sep="\n\n")
@@ -192,6 +196,7 @@ def main() -> None:
         "myna_library",
         [speed],
         command="python benchmarks/myna_library.py --recordings recordings"
+        + (f" --package {arguments.package}" if arguments.package else "")
         + (f" --most {arguments.most}" if arguments.most else ""),
         tables={"copies": copies, "hubs": [hubs]},
     )
