@@ -51,9 +51,9 @@ def run_block_in_place(
     """Apply a block to the tokens of one track ``(1, S, D)``, which are overwritten."""
     layer = block.attention
     total = torch.zeros_like(x)
+    qkv = x.new_empty(3, 1, 1, x.shape[1], layer.qkv.out_features // (3 * layer.heads))  # of one head after the other
     for head in range(layer.heads):
         weights = _weights_of(layer.qkv, layer.heads, head)
-        qkv = x.new_empty(3, 1, 1, x.shape[1], weights.shape[1])
         for part, rows in zip(x.split(ROWS, dim=1), qkv.split(ROWS, dim=3), strict=True):
             found = linear(layer.norm(part), weights.flatten(0, 1)).unflatten(-1, (3, -1))
             rows.copy_(found.movedim(2, 0)[:, :, None])
