@@ -1,0 +1,14 @@
+"""The command line ``cm3p``. No torch until a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+from pentatonic.cli import make_app, run
+
+app = make_app("cm3p", "CM3P: osu! beatmaps, their metadata and their audio in one space.")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app, sys.argv[1:])
