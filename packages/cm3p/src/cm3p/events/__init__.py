@@ -1,0 +1,1 @@
+"""Beatmaps as lists of events."""

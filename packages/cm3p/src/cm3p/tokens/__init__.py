@@ -1,0 +1,1 @@
+"""Tokenizers of beatmaps and of metadata."""
