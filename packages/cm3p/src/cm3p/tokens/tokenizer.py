@@ -7,14 +7,12 @@ give some tags and special tokens the same id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
 
-from pentatonic.checkpoint.atomic import atomic_file
 from pentatonic.errors import ConfigError
-from pentatonic.untrusted.files import read_json
+from cm3p.stored import read_json_object, write_json
 
 from cm3p.tokens.encoding import Encoding, encode_batch
 
@@ -23,7 +21,6 @@ VOCABULARY_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-_MAX_FILE_BYTES = 256 << 20  # a vocabulary with all mappers of the game has some MB
 _UNLIMITED_LENGTH = int(1e30)  # what transformers writes for "no limit"
 
 
@@ -186,11 +183,9 @@ class Tokenizer:
             Paths of the files.
         """
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG_FILE, self.to_dict())
         write_json(folder / SPECIAL_TOKENS_FILE, self.special_tokens_map)
-        with atomic_file(folder / VOCABULARY_FILE, "w") as file:
-            json.dump(self.vocab, file, ensure_ascii=False)
+        write_json(folder / VOCABULARY_FILE, self.vocab, compact=True)
         return [str(folder / name) for name in (CONFIG_FILE, SPECIAL_TOKENS_FILE, VOCABULARY_FILE)]
 
     @classmethod
@@ -224,21 +219,3 @@ class Tokenizer:
         cls, config: dict[str, Any], vocabulary: dict[str, int], special_token_ids: dict[str, int]
     ) -> Self:
         raise NotImplementedError
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        ConfigError: It is missing, is not JSON, or holds something else.
-    """
-    content = read_json(path, max_bytes=_MAX_FILE_BYTES)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold a JSON object")
-    return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a configuration file as transformers does: sorted keys, two spaces of indentation."""
-    with atomic_file(path, "w") as file:
-        file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

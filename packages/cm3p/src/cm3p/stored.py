@@ -1,0 +1,44 @@
+"""JSON files of stored tokenizers and processors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pentatonic.checkpoint.atomic import atomic_file
+from pentatonic.errors import ConfigError
+from pentatonic.untrusted.files import read_json
+
+_MAX_FILE_BYTES = 256 << 20  # a vocabulary with all mappers of the game has some MB
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ConfigError: It is missing, is not JSON, or holds something else.
+    """
+    content = read_json(path, max_bytes=_MAX_FILE_BYTES)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a JSON object")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, compact: bool = False) -> Path:
+    """Write a JSON file as transformers does; its folder is made if it is missing.
+
+    Args:
+        path: The file.
+        content: What it holds.
+        compact: One line, keys in their order; else sorted keys and two spaces of indentation.
+
+    Returns:
+        ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout: dict[str, Any] = {} if compact else {"indent": 2, "sort_keys": True}
+    with atomic_file(path, "w") as file:
+        file.write(json.dumps(content, ensure_ascii=False, **layout) + ("" if compact else "\n"))
+    return path
