@@ -34,7 +34,7 @@ _ANCHORS = {
     "P": EventType.PERFECT_ANCHOR,
 }
 # What a bad value of an object that was made, not read, leads to.
-_FAULTS = (ArithmeticError, ValueError, IndexError, TypeError)
+_FAULTS = (ArithmeticError, ValueError, IndexError)
 
 Point = tuple[float, float]
 
@@ -142,7 +142,7 @@ class ObjectEvents:
 
     def _hold(self, item: Hold, start_us: int) -> list[Group]:
         if self._positioned and self._options.add_distances and self._strict:
-            raise TypeError("hold notes have no distance outside osu!mania")
+            raise ValueError("hold notes have no distance outside osu!mania")
         start = self._group(EventType.HOLD_NOTE, start_us, (item.x, item.y))
         self._sound(start, start_us, item.hit_sound, item.sample)
         return [start, self._group(EventType.HOLD_NOTE_END, int(item.end_time_ms) * 1000, (item.x, item.y))]
@@ -186,7 +186,7 @@ class ObjectEvents:
                 x, y = int(x), int(y)
             if self._options.add_distances:
                 if self._strict and max(abs(x), abs(y)) >= _INT64:
-                    raise TypeError("a position beyond 64 bits has no distance")
+                    raise ValueError("a position beyond 64 bits has no distance")
                 group.distance = int(math.hypot(x - self._last_position[0], y - self._last_position[1]))
             if self._options.add_positions:
                 group.x, group.y = int(x), int(y)
@@ -215,8 +215,8 @@ def _interior_anchors(item: Slider) -> Iterator[tuple[int, EventType]]:
     points = item.points
     kinds = [_ANCHORS[item.kind]] * len(points)
     joints = {segment.first for segment in item.segments}
-    for segment, following in zip(item.segments, [*item.segments[1:], None], strict=True):
-        stop = len(points) - 1 if following is None else following.first
+    stops = [segment.first for segment in item.segments[1:]] + [len(points) - 1]
+    for segment, stop in zip(item.segments, stops, strict=False):
         part = points[segment.first : stop + 1]
         kind = "B" if segment.kind == "P" and not is_arc([_whole(point) for point in part]) else segment.kind
         kinds[segment.first : stop] = [_ANCHORS[kind]] * (stop - segment.first)

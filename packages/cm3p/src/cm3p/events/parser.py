@@ -7,8 +7,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
 
-from pentatonic.errors import InputError, UsageError
-
 from cm3p.beatmap.errors import FormatError
 from cm3p.beatmap.objects import MANIA, Beatmap, TimingPoint
 from cm3p.beatmap.timing import Timing
@@ -19,6 +17,7 @@ from cm3p.events.options import ParserOptions
 from cm3p.events.song_length import get_song_length
 from cm3p.events.timing_events import TimingEvents
 from cm3p.stored import read_json_object, write_json
+from pentatonic.errors import InputError, UsageError
 
 CONFIG_FILE = "preprocessor_config.json"
 _WITHOUT_TIMING_POINTS = TimingPoint(0.0, 1000.0)
@@ -110,7 +109,9 @@ class CM3PBeatmapParser:
         except (ArithmeticError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise (FormatError if strict else InputError)(f"the map cannot be turned into events: {error}") from error
+            raise (FormatError if strict else InputError)(
+                f"the map cannot be turned into events: {error}"
+            ) from error
 
     def _parse(self, beatmap: Beatmap, speed: float, song_length: float | None, strict: bool) -> list[Group]:
         options = self.options
@@ -137,7 +138,9 @@ class CM3PBeatmapParser:
         defaults = {field.name: field.default for field in fields(ParserOptions)}
         ours = ("mania_columns", "exact_median_beat_length", "song_length_at_speed")
         options = {
-            name: value for name, value in asdict(self.options).items() if name not in ours or value != defaults[name]
+            name: value
+            for name, value in asdict(self.options).items()
+            if name not in ours or value != defaults[name]
         }
         return {"feature_extractor_type": type(self).__name__, "processor_class": "CM3PProcessor", **options}
 

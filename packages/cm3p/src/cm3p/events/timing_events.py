@@ -46,10 +46,10 @@ class TimingEvents:
         timing = self._timing
         points = [index for index in range(len(timing.points)) if self._has_tempo(index)]
         groups: list[Group] = []
-        for index, following in zip(points, [*points[1:], None], strict=True):
+        limits_ms = [timing.offsets_us[index] / 1000 - _CLEARANCE_MS for index in points[1:]] + [last_time_ms]
+        for index, limit_ms in zip(points, limits_ms, strict=False):
             start_ms = timing.offsets_us[index] / 1000
             beat_length_ms, meter = timing.points[index].beat_length_ms, timing.points[index].meter
-            limit_ms = last_time_ms if following is None else timing.offsets_us[following] / 1000 - _CLEARANCE_MS
             if not self._strict:
                 meter = meter or 4
             beat = 0
@@ -132,7 +132,9 @@ class TimingEvents:
         """
         timing = self._timing
         last = self._beatmap.hit_objects[-1]
-        last_time = self._median_time(microseconds(last.end_time_ms if isinstance(last, Hold) else last.time_ms))
+        last_time = self._median_time(
+            microseconds(last.end_time_ms if isinstance(last, Hold) else last.time_ms)
+        )
         totals: dict[float, int] = {}
         beat_length_ms = 0.0
         for index in reversed(range(len(timing.points))):

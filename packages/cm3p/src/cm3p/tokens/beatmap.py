@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pentatonic.errors import ConfigError, InputError, UsageError
-
 from cm3p.events.groups import EVENT_TYPES_WITH_NEW_COMBO, EventType, Group
-from cm3p.tokens.encoding import Encoding
 from cm3p.stored import read_json_object
+from cm3p.tokens.encoding import Encoding
 from cm3p.tokens.tokenizer import Tokenizer
+from pentatonic.errors import ConfigError, InputError, UsageError
 
 _MAX_SNAPPING, _MAX_COLUMN, _MAX_SCROLL_SPEED = 16, 18, 10
 _MAX_CACHED_VALUES = 1 << 16

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pentatonic.errors import ConfigError, InputError, UsageError
-
 from cm3p.metadata import FIELDS, CM3PMetadata, is_null
-from cm3p.tokens.encoding import Encoding
 from cm3p.stored import read_json_object
+from cm3p.tokens.encoding import Encoding
 from cm3p.tokens.tokenizer import Tokenizer
 from cm3p.tokens.variations import metadata_variations
+from pentatonic.errors import ConfigError, InputError, UsageError
 
 _UNKNOWN = {field: f"[{'TAG' if field == 'tags' else field.upper()}_UNK]" for field in FIELDS}
 _RULESETS = ("osu", "taiko", "fruits", "mania")

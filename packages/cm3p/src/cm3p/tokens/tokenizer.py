@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
 
-from pentatonic.errors import ConfigError
 from cm3p.stored import read_json_object, write_json
-
 from cm3p.tokens.encoding import Encoding, encode_batch
+from pentatonic.errors import ConfigError
 
 VOCABULARY_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE = (
     "vocab.json",
@@ -112,7 +111,7 @@ class Tokenizer:
     def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
     @overload
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int | None]: ...
-    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | None | list[int | None]:
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
         """Return the id of a token, or of several; None for a token that is not in the vocabulary."""
         if isinstance(tokens, str):
             return self._ids.get(tokens)
