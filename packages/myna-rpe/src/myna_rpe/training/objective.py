@@ -28,7 +28,6 @@ from myna_rpe.losses import (
     mean_width,
     nt_xent,
 )
-from myna_rpe.losses.info_nce import gathered
 from myna_rpe.model import MynaEncoder
 from myna_rpe.training.options import ObjectiveConfig
 from myna_rpe.training.teacher import TeacherTargets
