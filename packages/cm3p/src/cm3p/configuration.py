@@ -265,7 +265,9 @@ class _EncoderConfig(_Config):
             )
         pad = getattr(self, "pad_token_id", None)
         if pad is not None and pad >= values.vocab_size:
-            raise ConfigError(f"{where}.pad_token_id is {pad}; allowed: 0 to vocab_size - 1 = {values.vocab_size - 1}")
+            raise ConfigError(
+                f"{where}.pad_token_id is {pad}; allowed: 0 to vocab_size - 1 = {values.vocab_size - 1}"
+            )
 
 
 class CM3PMetadataConfig(MetadataFields, _EncoderConfig):
@@ -345,7 +347,9 @@ class CM3PConfig(FullFields, _Config):
         self.beatmap_config.check()
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a configuration; that of a beatmap tower becomes a full model's, whose other values are defaults."""
         values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if values.get("model_type") == CM3PBeatmapConfig.model_type:
@@ -360,14 +364,18 @@ def _check_generic(config: PreTrainedConfig, others: dict[str, Any]) -> None:
         raise ConfigError(f"dtype is {shortened(dtype)}; allowed: {', '.join(_DTYPES)}")
     labels = others.get("num_labels", 2)
     if not isinstance(labels, int) or not 1 <= labels <= _MOST_LABELS:
-        raise ConfigError(f"num_labels is {shortened(labels)}; allowed: whole numbers from 1 to {_MOST_LABELS:,}")
+        raise ConfigError(
+            f"num_labels is {shortened(labels)}; allowed: whole numbers from 1 to {_MOST_LABELS:,}"
+        )
     if config.problem_type not in _PROBLEMS:
         raise ConfigError(
             f"problem_type is {shortened(config.problem_type)}; allowed: {', '.join(map(str, _PROBLEMS))}"
         )
     names = config.id2label
     if names is not None and not (isinstance(names, dict) and 1 <= len(names) <= _MOST_LABELS):
-        raise ConfigError(f"id2label is {shortened(names)}; allowed: a mapping of 1 to {_MOST_LABELS:,} labels")
+        raise ConfigError(
+            f"id2label is {shortened(names)}; allowed: a mapping of 1 to {_MOST_LABELS:,} labels"
+        )
 
 
 _Sub = TypeVar("_Sub", bound=_Config)
@@ -380,5 +388,7 @@ def _built(kind: type[_Sub], values: Any) -> _Sub:
     if values is None:
         return kind()
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{kind.base_config_key} is {shortened(values)}; allowed: a section (a mapping of keys)")
+        raise ConfigError(
+            f"{kind.base_config_key} is {shortened(values)}; allowed: a section (a mapping of keys)"
+        )
     return kind(**values)

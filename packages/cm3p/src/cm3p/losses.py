@@ -68,8 +68,8 @@ def contrastive_loss(
 
     Args:
         similarity: ``(M, B)`` or, with variations, ``(M, V, B)``; M = B. Entry i describes beatmap i.
-        classes: ``(M, V)``, 0 for the true variation; the first 0 of a row counts, and the first entry of a row without.
-            All other variations of all entries are negatives of the beatmaps.
+        classes: ``(M, V)``, 0 for the true variation; the first 0 of a row counts, and the first entry of a row
+            without. All other variations of all entries are negatives of the beatmaps.
         mask_padding: Leave out variations of class -1.
 
     Raises:
@@ -84,7 +84,12 @@ def contrastive_loss(
 
 
 def gathered_contrastive_loss(
-    metadata: Tensor, beatmaps: Tensor, scale: Tensor, classes: Tensor | None = None, *, mask_padding: bool = False
+    metadata: Tensor,
+    beatmaps: Tensor,
+    scale: Tensor,
+    classes: Tensor | None = None,
+    *,
+    mask_padding: bool = False,
 ) -> Tensor:
     """:func:`contrastive_loss` with the negatives of all processes; their mean is the loss of the whole batch.
 

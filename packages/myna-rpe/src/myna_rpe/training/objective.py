@@ -34,6 +34,7 @@ from myna_rpe.training.teacher import TeacherTargets
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
 from pentatonic.training.distillation import Distillation
+from pentatonic.training.gather import gathered
 
 Batch = Mapping[str, Any]
 
