@@ -10,6 +10,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from pentatonic.training.gather import gathered
+
 
 def info_nce(
     queries: Tensor, keys: Tensor, *, temperature: float = 0.1, symmetric: bool = True, gather: bool = True
@@ -54,13 +56,3 @@ def nt_xent(one: Tensor, other: Tensor, *, temperature: float = 0.5) -> Tensor:
     scores = scores.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), float("-inf"))
     right = torch.arange(len(views), device=views.device).roll(len(one))
     return F.cross_entropy(scores, right)
-
-
-def gathered(x: Tensor) -> Tensor:
-    """Concatenate the tensors of all processes, ``(B, ...) -> (W * B, ...)``, with gradients.
-
-    Each process must have as many rows.
-    """
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(x))

@@ -15,8 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from myna_rpe.losses.info_nce import gathered
 from pentatonic.errors import UsageError
+from pentatonic.training.gather import gathered
 
 _SINKHORN_STEPS, _SINKHORN_EPS = 3, 0.05
 # A cluster that gets less than this part of an equal share, in the moving average, is given up.

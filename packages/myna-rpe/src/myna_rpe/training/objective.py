@@ -28,13 +28,13 @@ from myna_rpe.losses import (
     mean_width,
     nt_xent,
 )
-from myna_rpe.losses.info_nce import gathered
 from myna_rpe.model import MynaEncoder
 from myna_rpe.training.options import ObjectiveConfig
 from myna_rpe.training.teacher import TeacherTargets
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
 from pentatonic.training.distillation import Distillation
+from pentatonic.training.gather import gathered
 
 Batch = Mapping[str, Any]
 
