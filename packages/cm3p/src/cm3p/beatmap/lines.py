@@ -28,7 +28,6 @@ from cm3p.beatmap.token_end import is_arc, truncated
 LATEST_MS = 8.64e16 - 1e6  # times are held in whole microseconds of less than a billion days
 MOST_REPEATS = 9000  # as the game: beyond it a slider is refused
 FARTHEST = 1e100  # coordinates and lengths, so that their squares are finite
-_INFINITY = math.inf
 
 
 def read_timing_point(text: str) -> TimingPoint:
@@ -49,7 +48,7 @@ def read_timing_point(text: str) -> TimingPoint:
     )
     if meter == 0 and beat_length_ms > 10:
         raise ValueError("the meter is 0")
-    if beat_length_ms != beat_length_ms:
+    if math.isnan(beat_length_ms):
         beat_length_ms = math.nan  # the same object for all, so that equal maps compare equal
     return TimingPoint(
         time_ms, beat_length_ms, meter, sample_set, sample_index, min(max(volume, 0), 100), flag != 0, effects
