@@ -10,6 +10,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cm3p.beatmap.errors import LimitExceeded
 
@@ -67,7 +68,9 @@ def b_spline(points: Sequence[complex], degree: int) -> Path:
         return list(points)
     spans = len(points) - degree
     if spans * degree**3 > _MOST_BEZIER_POINTS**2:
-        raise LimitExceeded(f"a B-spline of degree {degree} has {len(points)} control points, which are too many")
+        raise LimitExceeded(
+            f"a B-spline of degree {degree} has {len(points)} control points, which are too many"
+        )
     path = [points[0]]
     for span in range(spans):
         path += bezier([_blossom(points, degree, span, ends) for ends in range(degree + 1)])[1:]
@@ -112,7 +115,7 @@ def arc(points: Sequence[complex]) -> Path:
 def _halves(curve: Path) -> tuple[Path, Path]:
     left, right = [curve[0]], [curve[-1]]
     while len(curve) > 1:
-        curve = [(a + b) / 2 for a, b in zip(curve, curve[1:], strict=False)]
+        curve = [(a + b) / 2 for a, b in pairwise(curve)]
         left.append(curve[0])
         right.append(curve[-1])
     return left, right[::-1]
@@ -120,9 +123,7 @@ def _halves(curve: Path) -> tuple[Path, Path]:
 
 def _is_flat(curve: Path) -> bool:
     most = 2 * _BEZIER_TOLERANCE
-    return all(
-        abs(a - 2 * b + c) <= most for a, b, c in zip(curve, curve[1:], curve[2:], strict=False)
-    )
+    return all(abs(a - 2 * b + c) <= most for a, b, c in zip(curve, curve[1:], curve[2:], strict=False))
 
 
 def _smoothed(left: Path, right: Path) -> Path:

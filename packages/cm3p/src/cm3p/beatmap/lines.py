@@ -15,6 +15,7 @@ from cm3p.beatmap.objects import (
     HOLD_BIT,
     SLIDER_BIT,
     SPINNER_BIT,
+    Break,
     Circle,
     HitObject,
     Hold,
@@ -93,6 +94,18 @@ def read_hit_object(text: str, check_edges: bool = True) -> HitObject:
             raise ValueError("the hold's sample cannot be read")
         return Hold(x, y, time_ms, kind, hit_sound, read_end(end), sample)
     raise ValueError("the type is none of circle, slider, spinner and hold")
+
+
+def read_break(text: str) -> Break | None:
+    """Read a break of ``[Events]``; None for any other event."""
+    fields = text.split(",")
+    if fields[0] not in ("2", "Break") or len(fields) < 3:
+        return None
+    try:
+        start_ms, end_ms = float(fields[1]), float(fields[2])
+    except ValueError:
+        return None
+    return Break(start_ms, end_ms) if abs(start_ms) < LATEST_MS and abs(end_ms) < LATEST_MS else None
 
 
 def read_end(text: str) -> float:

@@ -121,13 +121,16 @@ class SliderPlay:
         return self.slider.time_ms + self.spans * self.span_ms
 
     def tick_count(self) -> int:
-        """Return the number of ticks of one travel, without making them."""
-        length, distance, last = self._tick_range()
-        if distance <= 0 or last < distance:
+        """Return the number of ticks of one travel."""
+        length, distance = self._tick_lengths()
+        if distance <= 0:
             return 0
-        count = int(last / distance)
-        # The game adds the distances up, and stops before the margin.
-        return count if count > MOST_EVENTS else sum(1 for _ in self._ticks())
+        # None at the very end, nor in the last milliseconds.
+        return max(0, math.ceil((length - self.velocity * _END_MARGIN_MS) / distance) - 1)
+
+    def event_count(self) -> int:
+        """Return the number of heads, ticks, repeats and ends of the slider, without making them."""
+        return self.spans * (self.tick_count() + 1) + 1
 
     def events(self) -> Iterator[SliderEvent]:
         """Yield the events in the order of time.
@@ -135,10 +138,10 @@ class SliderPlay:
         Raises:
             LimitExceeded: They are more than a million.
         """
-        count = self.spans * (self.tick_count() + 1)
-        if count > MOST_EVENTS:
-            raise LimitExceeded(f"a slider has {count} ticks and repeats; at most {MOST_EVENTS} are allowed")
-        progresses = list(self._ticks())
+        if (count := self.event_count()) > MOST_EVENTS:
+            raise LimitExceeded(f"a slider has {count} events; at most {MOST_EVENTS} are allowed")
+        length, distance = self._tick_lengths()
+        progresses = [number * distance / length for number in range(1, self.tick_count() + 1)]
         start_ms = self.slider.time_ms
         yield SliderEvent("head", start_ms, 0.0)
         for span in range(self.spans):
@@ -151,16 +154,10 @@ class SliderPlay:
                 yield SliderEvent("repeat", span_start_ms + self.span_ms, (span + 1) % 2)
         yield SliderEvent("end", self.end_ms, self.spans % 2)
 
-    def _tick_range(self) -> tuple[float, float, float]:
+    def _tick_lengths(self) -> tuple[float, float]:
+        """Return the length that has ticks, and the distance between them."""
         length = min(self.path.length, _LONGEST)
-        return length, min(self.tick_distance, length), length - self.velocity * _END_MARGIN_MS
-
-    def _ticks(self) -> Iterator[float]:
-        length, distance, last = self._tick_range()
-        at = distance
-        while 0 < at < last:
-            yield at / length
-            at += distance
+        return length, min(self.tick_distance, length)
 
 
 def _columns(table: dict[float, object]):
