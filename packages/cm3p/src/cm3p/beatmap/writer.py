@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from cm3p.beatmap.objects import (
 )
 from cm3p.beatmap.reader import read_beatmap
 from cm3p.beatmap.source import HEADER_SECTIONS
+from pentatonic.checkpoint import atomic_file
 
 _SPACED = ("General", "Editor")  # sections that have a space after the colon
 
@@ -57,16 +57,12 @@ def save_beatmap(beatmap: Beatmap, path: Path) -> None:
     """Write a map to a file, which is complete or not there. Bytes that were not UTF-8 are those of the file read.
 
     Raises:
-        FormatError: As :func:`write_beatmap`; or the file cannot be written.
+        FormatError: As :func:`write_beatmap`.
+        CheckpointError: The file cannot be written.
     """
     data = write_beatmap(beatmap).encode(errors="surrogateescape")
-    sibling = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        sibling.write_bytes(data)
-        sibling.replace(path)
-    except OSError as error:
-        sibling.unlink(missing_ok=True)
-        raise FormatError(f"cannot be written: {error.strerror or error}", path=path) from error
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_number(value: float) -> str:
