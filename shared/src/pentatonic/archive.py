@@ -27,6 +27,7 @@ _DIRECTORY_BYTES_PER_MEMBER = (
     1024  # an upper estimate: an entry has 46 bytes, its name and a few extra fields
 )
 _RATIO_FREE_BYTES = 1 << 20  # below this size any ratio is harmless
+_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 _READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -98,8 +99,12 @@ class Archive:
     ) -> None:
         self._file.close()
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, at_most: int | None = None) -> bytes:
         """Read one file; its actual size is counted against the limits, not the size that the archive states.
+
+        Args:
+            name: One of ``names``.
+            at_most: A limit of bytes for this file, beside those of the archive.
 
         Raises:
             FormatError: There is no such file, it is damaged, or a limit of bytes is exceeded.
@@ -108,6 +113,8 @@ class Archive:
             raise self._error("is not in it", name)
         chunks: list[bytes] = []
         left = min(self.limits.member_bytes, self._left)
+        if at_most is not None:
+            left = min(left, at_most)
         try:
             with self._zip.open(name) as member:
                 while chunk := member.read(_CHUNK_BYTES):
@@ -165,7 +172,8 @@ class Archive:
         if stat.S_ISLNK(member.external_attr >> 16):
             return "is a link"
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return f"is compressed by method {member.compress_type}; stored and deflated are allowed"
+            name = _METHODS.get(member.compress_type, "unknown")
+            return f"is compressed by method {member.compress_type} ({name}); stored and deflated are allowed"
         if member.file_size > self.limits.member_bytes:
             return f"has {member.file_size} bytes; at most {self.limits.member_bytes} are allowed"
         if member.file_size > max(_RATIO_FREE_BYTES, self.limits.ratio * member.compress_size):

@@ -4,6 +4,8 @@
 >>> ends = token_ends([item for item in beatmap.hit_objects if isinstance(item, Slider)])
 """
 
+from cm3p.beatmap.archive import AudioSource
+from cm3p.beatmap.combo import max_combo
 from cm3p.beatmap.errors import FormatError, LimitExceeded, NotABeatmap
 from cm3p.beatmap.objects import (
     Beatmap,
@@ -17,27 +19,44 @@ from cm3p.beatmap.objects import (
     Spinner,
     TimingPoint,
 )
+from cm3p.beatmap.path import SliderPath, natural_length
+from cm3p.beatmap.play import GameTiming, SliderEvent, SliderPlay
 from cm3p.beatmap.reader import read_beatmap
+from cm3p.beatmap.songs import MapEntry, find_maps, map_id, set_id
 from cm3p.beatmap.timing import Timing
 from cm3p.beatmap.token_end import token_end, token_ends, truncated
+from cm3p.beatmap.writer import save_beatmap, write_beatmap
 
 __all__ = [
+    "AudioSource",
     "Beatmap",
     "Break",
     "Circle",
     "FormatError",
+    "GameTiming",
     "HitObject",
     "Hold",
     "LimitExceeded",
+    "MapEntry",
     "NotABeatmap",
     "ReadWarning",
     "Segment",
     "Slider",
+    "SliderEvent",
+    "SliderPath",
+    "SliderPlay",
     "Spinner",
     "Timing",
     "TimingPoint",
+    "find_maps",
+    "map_id",
+    "max_combo",
+    "natural_length",
     "read_beatmap",
+    "save_beatmap",
+    "set_id",
     "token_end",
     "token_ends",
     "truncated",
+    "write_beatmap",
 ]

@@ -53,19 +53,6 @@ class Field:
         """Return the value of a map that does not have the key."""
         return self.default(beatmap) if callable(self.default) else self.default
 
-    def write(self, value: Any) -> str:
-        """Return the text of a value."""
-        if isinstance(value, list):
-            return " ".join(value)
-        return write_number(value) if isinstance(value, float) else str(value)
-
-
-def write_number(value: float) -> str:
-    """Return the shortest text that gives the same number again, without a fraction if it has none."""
-    return (
-        str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)
-    )
-
 
 # In this order, as defaults may depend on fields before them.
 FIELDS: tuple[Field, ...] = (
@@ -133,29 +120,38 @@ def read_header(source: Source, beatmap: Beatmap) -> None:
 
 def _read_field(source: Source, beatmap: Beatmap, field: Field, line: int) -> None:
     text = beatmap.header.get(field.section, {}).get(field.key)
-    value = default = field.default_of(beatmap)
+    default = field.default_of(beatmap)
     if text is not None:
-        value = _value(source, field, text, default, line)
-    elif field.required:
-        source.problem(0, f"[{field.section}] has no {field.key}; read as {default!r}")
+        value, problem = read_value(field, text, default, strict=source.strict)
+        if problem:
+            source.problem(line, problem)
+    else:
+        value = default
+        if field.required:
+            source.problem(0, f"[{field.section}] has no {field.key}; taken as {default!r}")
     setattr(beatmap, field.attribute, value)
 
 
-def _value(source: Source, field: Field, text: str, default: Any, line: int) -> Any:
+def read_value(field: Field, text: str, default: Any, *, strict: bool = False) -> tuple[Any, str | None]:
+    """Return the value that a text stands for, and what is wrong with it.
+
+    Args:
+        field: The key.
+        text: The text in the file.
+        default: The value for an unreadable text.
+        strict: Accept what the original's reader accepts, which includes NaN.
+    """
     try:
         value = field.read(text)
     except ValueError:
-        if text or field.default is not None:  # an empty id is common
-            source.problem(line, f"{field.key} cannot be read; taken as {default!r}")
-        elif source.strict:
-            source.problem(line, f"{field.key} is empty")
-        if field.read is int and (number := _as_float(text)) is not None:
-            return int(number)
-        return default
-    if isinstance(value, float) and not source.strict and not math.isfinite(value):
-        source.warn(line, f"{field.key} is not finite; taken as {default!r}")
-        return default
-    return value
+        if not text and field.default is None and not strict:
+            return None, None  # an empty id is common
+        number = _as_float(text) if field.read is int else None
+        value = default if number is None else int(number)
+        return value, f"{field.key} cannot be read; taken as {value!r}"
+    if isinstance(value, float) and not strict and not math.isfinite(value):
+        return default, f"{field.key} is not finite; taken as {default!r}"
+    return value, None
 
 
 def _as_float(text: str) -> float | None:

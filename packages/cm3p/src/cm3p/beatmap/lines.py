@@ -15,6 +15,7 @@ from cm3p.beatmap.objects import (
     HOLD_BIT,
     SLIDER_BIT,
     SPINNER_BIT,
+    Break,
     Circle,
     HitObject,
     Hold,
@@ -28,7 +29,6 @@ from cm3p.beatmap.token_end import is_arc, truncated
 LATEST_MS = 8.64e16 - 1e6  # times are held in whole microseconds of less than a billion days
 MOST_REPEATS = 9000  # as the game: beyond it a slider is refused
 FARTHEST = 1e100  # coordinates and lengths, so that their squares are finite
-_INFINITY = math.inf
 
 
 def read_timing_point(text: str) -> TimingPoint:
@@ -49,7 +49,7 @@ def read_timing_point(text: str) -> TimingPoint:
     )
     if meter == 0 and beat_length_ms > 10:
         raise ValueError("the meter is 0")
-    if beat_length_ms != beat_length_ms:
+    if math.isnan(beat_length_ms):
         beat_length_ms = math.nan  # the same object for all, so that equal maps compare equal
     return TimingPoint(
         time_ms, beat_length_ms, meter, sample_set, sample_index, min(max(volume, 0), 100), flag != 0, effects
@@ -94,6 +94,18 @@ def read_hit_object(text: str, check_edges: bool = True) -> HitObject:
             raise ValueError("the hold's sample cannot be read")
         return Hold(x, y, time_ms, kind, hit_sound, read_end(end), sample)
     raise ValueError("the type is none of circle, slider, spinner and hold")
+
+
+def read_break(text: str) -> Break | None:
+    """Read a break of ``[Events]``; None for any other event."""
+    fields = text.split(",")
+    if fields[0] not in ("2", "Break") or len(fields) < 3:
+        return None
+    try:
+        start_ms, end_ms = float(fields[1]), float(fields[2])
+    except ValueError:
+        return None
+    return Break(start_ms, end_ms) if abs(start_ms) < LATEST_MS and abs(end_ms) < LATEST_MS else None
 
 
 def read_end(text: str) -> float:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cm3p.beatmap.header import read_header
-from cm3p.beatmap.lines import LATEST_MS, read_hit_object, read_timing_point
-from cm3p.beatmap.objects import MANIA, TAIKO, Beatmap, Break, HitObject, Slider, TimingPoint
+from cm3p.beatmap.lines import LATEST_MS, read_break, read_hit_object, read_timing_point
+from cm3p.beatmap.objects import MANIA, TAIKO, Beatmap, HitObject, Slider, TimingPoint
 from cm3p.beatmap.repair import mend_hit_object, mend_timing_point
 from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
 from cm3p.beatmap.timing import Timing
@@ -53,7 +53,7 @@ def read_beatmap(content: Path | str | bytes, *, strict: bool = False, name: str
 
 
 def _other_lines(source: Source) -> dict[str, list[str]]:
-    known = (*HEADER_SECTIONS, *_OBJECT_SECTIONS)
+    known = (*HEADER_SECTIONS, *_OBJECT_SECTIONS, "Events")
     return {
         name: [source.lines[number - 1].rstrip() for number in section.numbers]
         for name, section in source.sections.items()
@@ -62,15 +62,15 @@ def _other_lines(source: Source) -> dict[str, list[str]]:
 
 
 def _read_events(source: Source, beatmap: Beatmap) -> None:
-    section = source.sections.get("Events", Section())
+    if (section := source.sections.get("Events")) is None:
+        return
+    lines = beatmap.lines["Events"] = []
     background = False
     for number, text in zip(section.numbers, section.texts, strict=True):
-        fields = text.split(",")
-        if fields[0] in ("2", "Break") and len(fields) > 2:
-            try:
-                beatmap.breaks.append(Break(float(fields[1]), float(fields[2])))
-            except ValueError:
-                source.warn(number, "the break cannot be read and is ignored")
+        if event := read_break(text):
+            beatmap.breaks.append(event)
+            continue
+        lines.append(source.lines[number - 1].rstrip())
         is_background = not background and text.startswith("0")
         if is_background or text.startswith(("Video", "1")):
             if source.strict and '"' not in text:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.lines import (
     FARTHEST,
     LATEST_MS,
@@ -31,6 +32,7 @@ from cm3p.beatmap.objects import (
     Spinner,
     TimingPoint,
 )
+from cm3p.beatmap.path import natural_length
 
 _CURVE = re.compile(r"([BCLP])(\d{0,3})$")
 
@@ -130,13 +132,24 @@ def _mend_slider(slider: Slider, fields: list[str], done: list[str]) -> None:
     if len(fields) > 2 and fields[2]:
         slider.length = _finite(fields[2], FARTHEST, "length")
     else:
-        raise ValueError("the slider has no length")
+        slider.length = _curve_length(slider)
+        done.append("the length is missing and taken as that of the curve")
     slider.edge_sounds = [
         _integer(part, 0, "hit sound of an edge", done)
         for part in _parts(fields[3] if len(fields) > 3 else "")
     ]
     slider.edge_sets = [_edge_set(part, done) for part in _parts(fields[4] if len(fields) > 4 else "")]
     slider.sample = _sample(fields[5:], done)
+
+
+def _curve_length(slider: Slider) -> float:
+    try:
+        length = natural_length(slider)
+    except LimitExceeded as error:
+        raise ValueError(f"the length is missing, and {error}") from error
+    if not length < FARTHEST:
+        raise ValueError("the length is missing, and the curve is too long")
+    return length
 
 
 def _curve(text: str, head: Point, done: list[str]) -> tuple[list[Point], list[Segment]]:

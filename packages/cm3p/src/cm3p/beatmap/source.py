@@ -18,6 +18,24 @@ _SECTIONS = _MAP_SECTIONS | {"Events", "Colours"}  # these two are those of a st
 _VERSION = re.compile(r"osu file format v(\d+)$")
 _LOOSE_VERSION = re.compile(r"osu file format v\s*(\d{0,9})")
 _TEXT_IN_WARNINGS = 200
+MOST_BYTES = 64 << 20  # of a file; storyboards inside maps have tens of megabytes
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        FormatError: It cannot be opened, or is too large for a map.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise FormatError(
+                f"{size} bytes are too many for a map; at most {MOST_BYTES} are allowed", path=path
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
 
 
 @dataclass(slots=True)
@@ -102,10 +120,7 @@ class Source:
                 return content[1:]
             return content
         if isinstance(content, Path):
-            try:
-                content = content.read_bytes()
-            except OSError as error:
-                raise FormatError(f"cannot be read: {error.strerror or error}", path=content) from error
+            content = read_content(content)
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             self.problem(0, "the file is UTF-16; UTF-8 is expected")
             return content.decode("utf-16", errors="replace")
