@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from cm3p.beatmap.objects import Hold
+from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO, Hold
 from cm3p.events.song_length import get_song_length
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 STAR_RATING_SPEEDS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 """Speeds of the seven star ratings of a row of a data set."""
-
-OSU, TAIKO, CATCH, MANIA = range(4)
 
 
 class CM3PMetadata(TypedDict, total=False):
@@ -55,7 +53,7 @@ def is_null(value: Any) -> bool:
     if isinstance(value, str | list | tuple | dict) or getattr(value, "ndim", 0):
         return False
     try:
-        return bool(value != value)  # NaN and NaT
+        return bool(value != value)  # noqa: PLR0124  NaN and NaT
     except TypeError:  # pandas.NA has no truth value
         return True
 
@@ -68,12 +66,11 @@ def merge_metadata_dicts(first: CM3PMetadata | None, second: CM3PMetadata | None
         second: Gives the others.
 
     Returns:
-        A new dictionary with all keys of both; the other argument itself where one is None.
+        A new dictionary with all fields; the other argument itself where one is None.
     """
     if first is None or second is None:
         return second if first is None else first
-    keys: dict[str, None] = dict.fromkeys([*first, *second])
-    merged = {key: second.get(key) if first.get(key) is None else first.get(key) for key in keys}
+    merged = {field: second.get(field) if first.get(field) is None else first.get(field) for field in FIELDS}
     return CM3PMetadata(**merged)  # type: ignore[typeddict-item]
 
 
@@ -84,6 +81,8 @@ def get_metadata(
     sampling_rate: int | None = None,
     speed: float = 1.0,
     song_position: float | None = None,
+    *,
+    song_length: float | None = None,
 ) -> CM3PMetadata:
     """Collect the metadata of a beatmap from the map, its audio and the row of a data set.
 
@@ -98,6 +97,7 @@ def get_metadata(
         sampling_rate: Rate of ``audio_samples`` in Hz.
         speed: Speed that the difficulty is taken at.
         song_position: Where a window starts, 0 to 1.
+        song_length: Length of the song in seconds, where it is known already.
 
     Returns:
         All fields of :class:`CM3PMetadata`.
@@ -117,7 +117,9 @@ def get_metadata(
         mapper=column("UserId"),
         cs=(beatmap.circle_size if beatmap is not None else column("Cs")) if mode in (OSU, CATCH) else None,
         hitsounded=None,
-        song_length=get_song_length(audio_samples, sampling_rate, beatmap),
+        song_length=get_song_length(audio_samples, sampling_rate, beatmap)
+        if song_length is None
+        else song_length,
         song_position=song_position,
         global_sv=None,
         mania_keycount=None,

@@ -13,8 +13,6 @@ from pentatonic.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-LONGEST_TENSOR_TYPES = (None, "pt", "np")
-
 
 class Encoding(dict[str, Any]):
     """A dictionary of model inputs whose entries are attributes as well, as the encodings of transformers are."""
@@ -128,7 +126,7 @@ def to_tensors(encoding: Encoding, return_tensors: str | None) -> Encoding:
     """
     if return_tensors is None:
         return encoding
-    if return_tensors not in LONGEST_TENSOR_TYPES:
+    if return_tensors not in ("pt", "np"):
         raise UsageError(f"return_tensors is {return_tensors!r}; allowed: pt, np, none")
     import numpy as np
 
@@ -143,8 +141,12 @@ def to_tensors(encoding: Encoding, return_tensors: str | None) -> Encoding:
     return Encoding({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def empty_tensor(*shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Return a tensor without elements, of integers unless ``dtype`` says otherwise."""
+def empty_encoding(*shape: int, return_tensors: str | None = None) -> Encoding:
+    """Return ``input_ids`` and ``attention_mask`` without elements: tensors of ``shape``, or empty lists."""
+    if return_tensors is None:
+        return Encoding(input_ids=[], attention_mask=[])
     import torch
 
-    return torch.zeros(shape, dtype=dtype or torch.int64)
+    return Encoding(
+        input_ids=torch.zeros(shape, dtype=torch.int64), attention_mask=torch.zeros(shape, dtype=torch.int64)
+    )
