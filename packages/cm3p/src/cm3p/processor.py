@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cm3p.audio_features import CM3PAudioFeatureExtractor, as_songs, in_positions, load_song, padded_window
-from cm3p.beatmap import Beatmap, read_beatmap
+from cm3p.beatmap import Beatmap
 from cm3p.call_options import Options, merge_options, stored_options, with_defaults
 from cm3p.events.groups import Group
+from cm3p.events.loading import load_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.events.song_length import get_song_length
 from cm3p.metadata import CM3PMetadata, get_metadata, merge_metadata_dicts
@@ -316,18 +317,6 @@ def _find(name_or_path: str | Path, revision: str | None) -> Path:
     patterns = (CONFIG_FILE, *(f"{part}/*.json" for part in _PARTS))
     released = {name: replace(model, files={CONFIG_FILE: None}) for name, model in RELEASED.items()}
     return resolve(name_or_path, released=released, allow_patterns=patterns, revision=revision)
-
-
-def _as_beatmap(item: Any) -> Beatmap:
-    """Read a map from what names it: a path, or an open file, whose name counts."""
-    if isinstance(item, Beatmap):
-        return item
-    name = getattr(item, "name", item) if not isinstance(item, str | Path) else item
-    if not isinstance(name, str | Path):
-        raise UsageError(
-            f"beatmap is {type(item).__name__}; allowed: a path, an open file, a Beatmap, lists of these"
-        )
-    return read_beatmap(Path(name))
 
 
 def _entries_of_songs(
