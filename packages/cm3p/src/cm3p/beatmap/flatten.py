@@ -20,7 +20,7 @@ _CATMULL_PIECES = 50
 _MOST_ARC_POINTS = 1000  # an arc that needs more is so flat that the game takes a Bezier curve
 _STRAIGHT = 1e-3
 _MOST_BEZIER_POINTS = 2000  # of one curve; its subdivision takes the square of it
-_MOST_VERTICES = 2_000_000
+_MOST_VERTICES = 200_000
 _DEEPEST = 40  # halvings of one curve
 
 Path = list[complex]
@@ -78,7 +78,13 @@ def b_spline(points: Sequence[complex], degree: int) -> Path:
 
 
 def catmull(points: Sequence[complex]) -> Path:
-    """Flatten a Catmull-Rom spline: 50 pieces between two control points."""
+    """Flatten a Catmull-Rom spline: 50 pieces between two control points.
+
+    Raises:
+        LimitExceeded: It has too many control points.
+    """
+    if len(points) * _CATMULL_PIECES > _MOST_VERTICES:
+        raise LimitExceeded(f"a catmull curve of {len(points)} control points needs too many vertices")
     path: Path = []
     for index in range(len(points) - 1):
         start, end = points[index], points[index + 1]

@@ -12,6 +12,7 @@ from functools import lru_cache
 from cm3p.beatmap.objects import (
     CIRCLE_BIT,
     DEFAULT_SAMPLE,
+    FARTHEST,
     HOLD_BIT,
     SLIDER_BIT,
     SPINNER_BIT,
@@ -28,7 +29,6 @@ from cm3p.beatmap.token_end import is_arc, truncated
 
 LATEST_MS = 8.64e16 - 1e6  # times are held in whole microseconds of less than a billion days
 MOST_REPEATS = 9000  # as the game: beyond it a slider is refused
-FARTHEST = 1e100  # coordinates and lengths, so that their squares are finite
 
 
 def read_timing_point(text: str) -> TimingPoint:

@@ -21,6 +21,7 @@ SPINNER_BIT: Final = 8
 HOLD_BIT: Final = 128
 
 DEFAULT_SAMPLE: Final = "0:0:0:0:"
+FARTHEST: Final = 1e60  # coordinates and lengths, so that products of five are finite
 
 Point = tuple[float, float]
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
 from cm3p.beatmap import flatten
+from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.objects import Point, Segment, Slider
 
+_FARTHEST_PLAYED = 131_072  # a slider with a coordinate or length beyond it is refused by the game
+_MOST_VERTICES = 1_000_000
 _FIRST_OF_LAZER = 128  # first file version of the current client
 
 
@@ -28,7 +31,7 @@ class SliderPath:
         length: Its length: the slider's, or less where the game does not extend the curve.
 
     Raises:
-        LimitExceeded: The curve asks for too much work.
+        LimitExceeded: The curve asks for too much work, or goes where the game plays none.
     """
 
     def __init__(self, slider: Slider, version: int = 14) -> None:
@@ -83,6 +86,8 @@ def natural_length(slider: Slider, version: int = 14) -> float:
 def _polyline(slider: Slider, version: int) -> list[complex]:
     segments = slider.segments or [Segment(slider.curve, 0, 0)]
     points = [complex(*point) for point in slider.points]
+    if max(abs(coordinate) for point in slider.points for coordinate in point) > _FARTHEST_PLAYED:
+        raise LimitExceeded(f"a control point is farther than the {_FARTHEST_PLAYED} px that the game plays")
     vertices: list[complex] = []
     for index, segment in enumerate(segments):
         is_last = index == len(segments) - 1
@@ -90,6 +95,8 @@ def _polyline(slider: Slider, version: int) -> list[complex]:
         for piece in _pieces(segment.kind, points[segment.first : end], is_last, version):
             part = _flattened(segment, piece)
             vertices += part[1:] if vertices and part[0] == vertices[-1] else part
+            if len(vertices) > _MOST_VERTICES:
+                raise LimitExceeded(f"the path of a slider needs more than {_MOST_VERTICES} vertices")
     return vertices
 
 

@@ -11,7 +11,8 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, TypeVar
 
 from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.objects import MANIA, TAIKO, Beatmap, Slider, TimingPoint
@@ -24,6 +25,9 @@ _LONGEST = 100_000.0  # px of a slider that get ticks
 _END_MARGIN_MS = 10.0  # no tick so shortly before an end
 _FIRST_WITH_SCALED_TICKS = 8  # file version from which faster sliders have fewer ticks per px
 MOST_EVENTS = 1_000_000
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,24 @@ class SliderPlay:
         slider: The slider.
         beatmap: Its map.
         timing: The map's timing points.
-        path: Its path, if there is one already.
 
     Attributes:
-        path: Its path.
+        length: Of its path in px.
         spans: How often the path is travelled.
         span_ms: Duration of one travel.
         velocity: Speed in px per ms.
         tick_distance: Between ticks in px; infinite for none.
 
     Raises:
-        LimitExceeded: The curve asks for too much work.
+        LimitExceeded: The length depends on the curve, which asks for too much work.
     """
 
-    def __init__(
-        self, slider: Slider, beatmap: Beatmap, timing: GameTiming, path: SliderPath | None = None
-    ) -> None:
+    def __init__(self, slider: Slider, beatmap: Beatmap, timing: GameTiming) -> None:
         self.slider = slider
-        self.path = path or SliderPath(slider, beatmap.version)
+        self._version = beatmap.version
+        # The curve itself sets the length only where it has none, or where it may not be extended.
+        is_given = slider.length > 0 and len(slider.points) > 1 and slider.points[-1] != slider.points[-2]
+        self.length = slider.length if is_given else self.path.length
         self.spans = max(1, slider.repeat)
         raw = timing.raw_speed_at(slider.time_ms)
         speed = _clip(100 / -raw if raw < 0 else 1.0, (0.1, 10.0))
@@ -107,13 +111,18 @@ class SliderPlay:
         adjusted_ms = beat_length_ms * _clip(_single(100 / speed), (10, slowest)) / 100
         multiplier = _clip(beatmap.slider_multiplier, _MULTIPLIERS)
         self.velocity = _SCORING_DISTANCE * multiplier / adjusted_ms
-        self.span_ms = self.path.length / self.velocity
+        self.span_ms = self.length / self.velocity
         tick_rate = _clip(beatmap.slider_tick_rate, _TICK_RATES)
         self.tick_distance = self.velocity * beat_length_ms / tick_rate
         if beatmap.version < _FIRST_WITH_SCALED_TICKS:
             self.tick_distance /= speed
         if math.isnan(raw):
             self.tick_distance = math.inf
+
+    @cached_property
+    def path(self) -> SliderPath:
+        """Its path, made when it is first asked for; raises as :class:`SliderPath`."""
+        return SliderPath(self.slider, self._version)
 
     @property
     def end_ms(self) -> float:
@@ -156,17 +165,17 @@ class SliderPlay:
 
     def _tick_lengths(self) -> tuple[float, float]:
         """Return the length that has ticks, and the distance between them."""
-        length = min(self.path.length, _LONGEST)
+        length = min(self.length, _LONGEST)
         return length, min(self.tick_distance, length)
 
 
-def _columns(table: dict[float, object]):
+def _columns(table: dict[float, T]) -> tuple[list[float], list[T]]:
     order = sorted(table)
     return order, [table[key] for key in order]
 
 
 def _clip(value: float, limits: tuple[float, float]) -> float:
-    return min(max(value, limits[0]), limits[1])
+    return max(limits[0], min(value, limits[1]))  # the lower limit for NaN
 
 
 def _single(value: float) -> float:

@@ -20,6 +20,7 @@ from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
 from cm3p.beatmap.timing import Timing
 
 T = TypeVar("T", TimingPoint, HitObject)
+_LONGEST_BEAT_MS = 2**31 - 1  # what the game can read
 _OBJECT_SECTIONS = ("TimingPoints", "HitObjects")
 
 
@@ -137,11 +138,11 @@ def _check_durations(source: Source, beatmap: Beatmap) -> None:
         multiplier = beatmap.slider_multiplier = 1.4
     if not (bad := _without_duration(sliders, beatmap)):
         return
-    source.problem(
-        0, f"{len(bad)} sliders have no finite duration; timing points that are not finite are left out"
-    )
+    source.problem(0, f"{len(bad)} sliders have no finite duration; beats that are too long are left out")
     beatmap.timing_points = [
-        point for point in beatmap.timing_points if math.isfinite(point.beat_length_ms)
+        point
+        for point in beatmap.timing_points
+        if not point.uninherited or abs(point.beat_length_ms) <= _LONGEST_BEAT_MS
     ] or [TimingPoint(0.0, 1000.0)]
     if bad := _without_duration(sliders, beatmap):
         source.warn(0, f"{len(bad)} sliders that last too long are left out")

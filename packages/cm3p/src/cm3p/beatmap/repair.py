@@ -11,7 +11,6 @@ import re
 
 from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.lines import (
-    FARTHEST,
     LATEST_MS,
     MOST_REPEATS,
     curve_kind,
@@ -20,6 +19,7 @@ from cm3p.beatmap.lines import (
 from cm3p.beatmap.objects import (
     CIRCLE_BIT,
     DEFAULT_SAMPLE,
+    FARTHEST,
     HOLD_BIT,
     SLIDER_BIT,
     SPINNER_BIT,
@@ -155,7 +155,7 @@ def _curve_length(slider: Slider) -> float:
 def _curve(text: str, head: Point, done: list[str]) -> tuple[list[Point], list[Segment]]:
     points, segments = [head], []
     for position, part in enumerate(text.split("|")):
-        if position and part[:1] in "-+.0123456789":
+        if position and (":" in part or not part[:1].isalpha()):
             points.append(_anchor(part))
             continue
         if (match := _CURVE.match(part)) and not (match[2] and match[1] != "B"):

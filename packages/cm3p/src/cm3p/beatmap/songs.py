@@ -22,7 +22,6 @@ from cm3p.beatmap.objects import Beatmap
 from cm3p.beatmap.reader import read_beatmap
 from cm3p.beatmap.source import MOST_BYTES, read_content
 from pentatonic.archive import ArchiveLimits
-from pentatonic.folder_run import find_files
 
 _SUFFIXES = {".osu", *ARCHIVE_SUFFIXES}
 _NO_AUDIO = ("", "virtual")  # what maps say that have none
@@ -64,8 +63,8 @@ def find_maps(
     """Read all maps among files, archives and folders.
 
     Args:
-        paths: One or more ``.osu`` files, archives, and folders, which are searched with all folders in them. The order of what
-            is found does not depend on the file system.
+        paths: One or more ``.osu`` files, archives, and folders, which are searched with all
+            folders in them. The order of what is found does not depend on the file system.
         strict: As for :func:`read_beatmap`.
         limits: For archives.
 
@@ -74,6 +73,8 @@ def find_maps(
         raised for bad content.
     """
     folders = lru_cache(maxsize=_FOLDERS_REMEMBERED)(_names_in_folder)
+    from pentatonic.folder_run import find_files  # brings the command line with it
+
     if isinstance(paths, str | Path):
         paths = [paths]
     for path in find_files(paths, _SUFFIXES):

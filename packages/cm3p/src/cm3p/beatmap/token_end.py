@@ -14,12 +14,14 @@ from functools import cache
 
 import numpy as np
 
-from cm3p.beatmap.objects import Point, Slider
+from cm3p.beatmap.objects import FARTHEST, Point, Slider
+from cm3p.beatmap.path import SliderPath
 
 _SAMPLES = 50
 _MOST_POINTS = (
     1000  # binomials of more do not fit in a float; the tokens leave out sliders of 100 points anyway
 )
+_PIECES_AT_ONCE = 4096
 _COLLINEAR = 1e-8
 
 Pieces = list[list[Point]]
@@ -42,13 +44,17 @@ def token_ends(sliders: Sequence[Slider]) -> list[Point]:
         sliders: Sliders; one call for all those of a map is much faster than one for each.
 
     Returns:
-        One end for each slider. A slider of several typed segments ends where its true path ends.
+        One end for each slider. A slider of several typed segments, or with a B-spline, ends where its true path
+        ends. One of more than 1000 control points, for which the arithmetic has no finite numbers, ends at the last
+        of them, and so does one that goes too far.
     """
     ends: list[Point] = [(0.0, 0.0)] * len(sliders)
     pieces: dict[int, Pieces] = {}
     for index, slider in enumerate(sliders):
         points = truncated(slider.points)
-        if slider.kind == "C":
+        if slider.segments:
+            ends[index] = SliderPath(slider).end
+        elif len(points) > _MOST_POINTS or slider.kind == "C":
             ends[index] = points[-1]
         elif slider.kind == "P":
             ends[index] = _arc_end(points, slider.length)
@@ -129,20 +135,25 @@ def _piece_lengths(pieces: dict[int, Pieces]) -> dict[int, list[float]]:
     by_count: defaultdict[int, list[tuple[int, int, list[Point]]]] = defaultdict(list)
     for index, parts in pieces.items():
         for number, piece in enumerate(parts):
-            if 1 < len(piece) <= _MOST_POINTS:
+            if len(piece) > 1:
                 by_count[len(piece)].append((index, number, piece))
     for count, group in by_count.items():
-        points = np.array([piece for _, _, piece in group])  # (pieces, count, 2)
-        basis = _bernstein(count)
-        samples = np.zeros((len(group), 2, _SAMPLES))
-        for i in range(count):
-            samples += points[:, i, :, None] * basis[i]
-        steps = np.diff(samples)
-        # Summed by numpy along the last axis: in pairs, which the goldens need.
-        sums = np.sum(np.sqrt(steps[:, 0] * steps[:, 0] + steps[:, 1] * steps[:, 1]), axis=-1)
-        for (index, number, _), length in zip(group, sums.tolist(), strict=True):
-            lengths[index][number] = length
+        for start in range(0, len(group), _PIECES_AT_ONCE):
+            block = group[start : start + _PIECES_AT_ONCE]
+            sums = _sampled_lengths(np.array([piece for _, _, piece in block]), _bernstein(count))
+            for (index, number, _), length in zip(block, sums, strict=True):
+                lengths[index][number] = length
     return lengths
+
+
+def _sampled_lengths(points: np.ndarray, basis: np.ndarray) -> list[float]:
+    """Lengths of pieces (pieces, count, 2) of equally many points, by 49 chords."""
+    samples = np.zeros((len(points), 2, _SAMPLES))
+    for i in range(points.shape[1]):
+        samples += points[:, i, :, None] * basis[i]
+    steps = np.diff(samples)
+    # Summed by numpy along the last axis: in pairs, which the goldens need.
+    return np.sum(np.sqrt(steps[:, 0] * steps[:, 0] + steps[:, 1] * steps[:, 1]), axis=-1).tolist()
 
 
 def _end_of_pieces(pieces: Pieces, lengths: list[float], length: float) -> Point:
@@ -159,7 +170,11 @@ def _end_of_pieces(pieces: Pieces, lengths: list[float], length: float) -> Point
     piece = pieces[at]
     if len(piece) == 1 or lengths[at] == 0:
         return piece[-1]
-    return _bezier_point(piece, required / lengths[at])
+    try:
+        x, y = _bezier_point(piece, required / lengths[at])
+    except OverflowError:
+        return piece[-1]
+    return (x, y) if abs(x) + abs(y) < FARTHEST else piece[-1]
 
 
 def _bezier_point(points: Sequence[Point], t: float) -> Point:
