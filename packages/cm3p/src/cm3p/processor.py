@@ -25,7 +25,6 @@ from cm3p.tokens.encoding import Encoding, empty_encoding
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
 from cm3p.windows import groups_in_windows, window_starts
 from pentatonic.errors import UsageError
-from pentatonic.hub import resolve
 from pentatonic.untrusted.files import local_path
 
 if TYPE_CHECKING:
@@ -313,6 +312,7 @@ def _find(name_or_path: str | Path, revision: str | None) -> Path:
         return path
     # The names of released models are with the weights, which need torch.
     from cm3p.weights import RELEASED
+    from pentatonic.hub import resolve
 
     patterns = (CONFIG_FILE, *(f"{part}/*.json" for part in _PARTS))
     released = {name: replace(model, files={CONFIG_FILE: None}) for name, model in RELEASED.items()}
