@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cm3p.beatmap.timing import Timing
-from cm3p.events.groups import Group
 
 _REFERENCE_OFFSET_US = 5000
 _BASE_SET = 2  # of points that leave the sample set to the map
@@ -25,7 +22,8 @@ class HitSounds:
 
     def __init__(self, timing: Timing, *, strict: bool) -> None:
         self._timing, self._strict = timing, strict
-        self._known: dict[tuple[int, int, str], HitSound] = {}
+        self._bases = [(point.sample_set or _BASE_SET, point.volume) for point in timing.points]
+        self._known: dict[tuple[tuple[int, int], int, str], HitSound] = {}
 
     def at(self, time_us: int, sound: int, sample: str) -> HitSound:
         """Return the hit sound at a time.
@@ -38,35 +36,26 @@ class HitSounds:
         Raises:
             IndexError, ValueError: The sample cannot be read, in strict mode.
         """
-        key = (self._timing.index_at(time_us + _REFERENCE_OFFSET_US), sound, sample)
+        key = (self._bases[self._timing.index_at(time_us + _REFERENCE_OFFSET_US)], sound, sample)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._read(*key)
         return known
 
-    def _read(self, index: int, sound: int, sample: str) -> HitSound:
-        point = self._timing.points[index]
+    def _read(self, base: tuple[int, int], sound: int, sample: str) -> HitSound:
+        base_set, base_volume = base
         parts = sample.split(":")
         if not self._strict:
             parts = [part if _is_number(part) else "0" for part in parts[:4]] + ["0"] * (2 - len(parts))
-        sample_set = int(parts[0]) if parts[0] != "0" else point.sample_set or _BASE_SET
+        sample_set = int(parts[0]) if parts[0] != "0" else base_set
         addition = int(parts[1]) if parts[1] != "0" else sample_set
-        volume = int(parts[3]) if len(parts) > 3 and parts[3] != "0" else point.volume
+        volume = int(parts[3]) if len(parts) > 3 and parts[3] != "0" else base_volume
         return (
             sound & _SOUND_BITS,
             sample_set if 1 <= sample_set <= 3 else 1,
             addition if 1 <= addition <= 3 else 1,
             min(max(volume, 0), 100),
         )
-
-
-def set_hitsounds(group: Group, sounds: Sequence[HitSound]) -> Group:
-    """Give a group its hit sounds."""
-    group.hitsounds = [sound[0] for sound in sounds]
-    group.samplesets = [sound[1] for sound in sounds]
-    group.additions = [sound[2] for sound in sounds]
-    group.volumes = [sound[3] for sound in sounds]
-    return group
 
 
 def _is_number(text: str) -> bool:

@@ -24,5 +24,7 @@ def load_beatmap(beatmap: Any) -> Beatmap:
     path = beatmap if isinstance(beatmap, str | Path) else getattr(beatmap, "name", None)
     if not isinstance(path, str | Path):
         kind = type(beatmap).__name__
-        raise UsageError(f"beatmap is of type {kind}; allowed: a path, an open file, a Beatmap, a list of these")
+        raise UsageError(
+            f"beatmap is of type {kind}; allowed: a path, an open file, a Beatmap, a list of these"
+        )
     return read_beatmap(Path(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from cm3p.beatmap.errors import FormatError
@@ -12,7 +13,7 @@ from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO, Beatmap, Circle, HitO
 from cm3p.beatmap.timing import Timing
 from cm3p.beatmap.token_end import is_arc, token_ends
 from cm3p.events.groups import EventType, Group
-from cm3p.events.hitsounds import HitSound, HitSounds, set_hitsounds
+from cm3p.events.hitsounds import HitSound, HitSounds
 from cm3p.events.options import ParserOptions
 from cm3p.events.snapping import scroll_speed_at, snapping_at
 from cm3p.events.times import divided, group_time
@@ -79,7 +80,7 @@ class ObjectEvents:
                     raise FormatError(message) from error
                 log.warning("%s; it is left out", message)
                 self._last_position = before
-        groups.sort(key=lambda group: group.time)
+        groups.sort(key=attrgetter("time"))
         return groups
 
     def _slider_ends(self, sliders: list[Slider]) -> list[Point]:
@@ -91,145 +92,176 @@ class ObjectEvents:
     def _events(self, item: HitObject) -> list[Group]:
         start_us = int(item.time_ms) * 1000
         if isinstance(item, Circle):
-            circle = self._group(EventType.CIRCLE, start_us, (item.x, item.y), combo=item.new_combo)
-            if self._taiko:
-                circle.scroll_speed = scroll_speed_at(self._timing, start_us)
-            return [self._sound(circle, start_us, item.hit_sound, item.sample)]
+            sound = self._sound(start_us, item.hit_sound, item.sample)
+            speed = scroll_speed_at(self._timing, start_us) if self._taiko else None
+            return [self._group(EventType.CIRCLE, start_us, (item.x, item.y), item.new_combo, sound, speed)]
         if isinstance(item, Slider):
-            return self._drumroll(item, start_us) if self._taiko else list(self._slider(item, start_us))
+            return self._drumroll(item, start_us) if self._taiko else self._slider(item, start_us)
         if isinstance(item, Spinner):
             return self._denden(item, start_us) if self._taiko else self._spinner(item, start_us)
         if isinstance(item, Hold):
             return self._hold(item, start_us)
-        raise TypeError(f"{type(item).__name__} is not a circle, slider, spinner or hold note")
+        raise ValueError(f"{type(item).__name__} is not a circle, slider, spinner or hold note")
 
-    def _slider(self, item: Slider, start_us: int) -> Iterator[Group]:
+    def _slider(self, item: Slider, start_us: int) -> list[Group]:
+        points, options = item.points, self._options
         if not _is_short(item):
-            log.info("the slider at %s ms has %d control points; left out", item.time_ms, len(item.points))
-            return
+            log.info("the slider at %s ms has %d control points; it is left out", item.time_ms, len(points))
+            return []
         end_us = start_us + 1000 * self._timing.slider_duration_ms(item, self._beatmap.slider_multiplier)
         repeat = item.repeat
         if not self._strict:
             repeat = min(repeat or 1, _MAX_REPEATS)
         span_us = divided(end_us - start_us, repeat)
-        old = self._options.slider_version == 1
-        head = self._group(EventType.SLIDER_HEAD, start_us, (item.x, item.y), combo=item.new_combo)
-        if self._options.add_sv:
-            head.scroll_speed = scroll_speed_at(self._timing, start_us)
-        yield self._edge_sound(head, item, 0, start_us)
-        last = len(item.points) - 1
+        old = options.slider_version == 1
+        speed = scroll_speed_at(self._timing, start_us) if options.add_sv else None
+        sound = self._edge(item, 0, start_us)
+        groups = [
+            self._group(EventType.SLIDER_HEAD, start_us, (item.x, item.y), item.new_combo, sound, speed)
+        ]
         for index, event in _interior_anchors(item):
-            time_us = start_us + divided(index * span_us, last) if old else start_us
-            yield self._anchor(event, time_us, item.points[index])
+            time_us = start_us + divided(index * span_us, len(points) - 1) if old else start_us
+            groups.append(self._anchor(event, time_us, points[index]))
         if not old:
-            yield self._anchor(EventType.LAST_ANCHOR, start_us, item.points[-1])
-        end = self._group(EventType.SLIDER_END, start_us + span_us, _whole(item.points[-1]) if old else None)
-        if self._options.add_hitsounds:
-            body = self._sounds.at(start_us + _BODY_REFERENCE_US, item.hit_sound, item.sample)
-            edges = [self._edge(item, index, start_us + index * span_us) for index in range(1, repeat)]
-            set_hitsounds(end, [body, *edges])
-        yield end
-        tail = self._group(EventType.REPEAT_END, end_us, self._ends[id(item)])
-        yield self._edge_sound(tail, item, -1, end_us)
+            groups.append(self._anchor(EventType.LAST_ANCHOR, start_us, points[-1]))
+        body = self._sound(start_us + _BODY_REFERENCE_US, item.hit_sound, item.sample)
+        end = self._group(EventType.SLIDER_END, start_us + span_us, points[-1] if old else None, sound=body)
+        for index in range(1, repeat):
+            _add_sound(end, self._edge(item, index, start_us + index * span_us))
+        tail = self._edge(item, -1, end_us)
+        groups += (end, self._group(EventType.REPEAT_END, end_us, self._ends[id(item)], sound=tail))
+        return groups
 
     def _spinner(self, item: Spinner, start_us: int) -> list[Group]:
         end_us = int(item.end_time_ms) * 1000
-        start = self._group(EventType.SPINNER, start_us)
-        end = self._group(EventType.SPINNER_END, end_us)
-        self._sound(end, end_us, item.hit_sound, item.sample)
+        sound = self._sound(end_us, item.hit_sound, item.sample)
         self._last_position = _CENTRE
-        return [start, end]
+        return [
+            self._group(EventType.SPINNER, start_us),
+            self._group(EventType.SPINNER_END, end_us, sound=sound),
+        ]
 
     def _hold(self, item: Hold, start_us: int) -> list[Group]:
         if self._positioned and self._options.add_distances and self._strict:
             raise ValueError("hold notes have no distance outside osu!mania")
-        start = self._group(EventType.HOLD_NOTE, start_us, (item.x, item.y))
-        self._sound(start, start_us, item.hit_sound, item.sample)
-        return [start, self._group(EventType.HOLD_NOTE_END, int(item.end_time_ms) * 1000, (item.x, item.y))]
+        position, end_us = (item.x, item.y), int(item.end_time_ms) * 1000
+        sound = self._sound(start_us, item.hit_sound, item.sample)
+        return [
+            self._group(EventType.HOLD_NOTE, start_us, position, sound=sound),
+            self._group(EventType.HOLD_NOTE_END, end_us, position),
+        ]
 
     def _drumroll(self, item: Slider, start_us: int) -> list[Group]:
         duration_ms = self._timing.slider_duration_ms(item, self._beatmap.slider_multiplier)
         if item.repeat == 0 and self._strict:
-            raise ZeroDivisionError("a slider is travelled 0 times")
-        start = self._group(EventType.DRUMROLL, start_us)
-        start.scroll_speed = scroll_speed_at(self._timing, start_us)
-        self._sound(start, start_us, item.hit_sound, item.sample)
-        return [start, self._group(EventType.DRUMROLL_END, start_us + 1000 * duration_ms)]
+            raise ValueError("a slider is travelled 0 times")
+        return self._taiko_span(
+            EventType.DRUMROLL, EventType.DRUMROLL_END, item, start_us, 1000 * duration_ms
+        )
 
     def _denden(self, item: Spinner, start_us: int) -> list[Group]:
-        start = self._group(EventType.DENDEN, start_us)
-        start.scroll_speed = scroll_speed_at(self._timing, start_us)
-        self._sound(start, start_us, item.hit_sound, item.sample)
-        return [start, self._group(EventType.DENDEN_END, int(item.end_time_ms) * 1000)]
+        duration_us = int(item.end_time_ms) * 1000 - start_us
+        return self._taiko_span(EventType.DENDEN, EventType.DENDEN_END, item, start_us, duration_us)
+
+    def _taiko_span(
+        self, start: EventType, end: EventType, item: Slider | Spinner, start_us: int, duration_us: int
+    ) -> list[Group]:
+        sound = self._sound(start_us, item.hit_sound, item.sample)
+        speed = scroll_speed_at(self._timing, start_us)
+        return [
+            self._group(start, start_us, sound=sound, scroll_speed=speed),
+            self._group(end, start_us + duration_us),
+        ]
 
     def _group(
-        self, event: EventType, time_us: int, position: Point | None = None, *, combo: bool = False
+        self,
+        event: EventType,
+        time_us: int,
+        position: Point | None = None,
+        new_combo: bool = False,
+        sound: HitSound | None = None,
+        scroll_speed: float | None = None,
     ) -> Group:
-        group = Group(event, group_time(time_us), has_time=True)
+        group = Group(event, group_time(time_us), True)
         if self._options.add_snapping:
             group.snapping = snapping_at(self._timing, time_us, strict=self._strict)
-        if self._positioned:
-            group.new_combo = combo
         if position is not None:
             self._place(group, position)
+        if new_combo and self._positioned:
+            group.new_combo = True
+        _add_sound(group, sound)
+        group.scroll_speed = scroll_speed
         return group
 
     def _anchor(self, event: EventType, time_us: int, position: Point) -> Group:
         group = Group(event, group_time(time_us))
-        self._place(group, _whole(position))
+        self._place(group, position)
         return group
 
     def _place(self, group: Group, position: Point) -> None:
         x, y = position
         if self._positioned:
-            if group.event_type is not EventType.REPEAT_END:
-                x, y = int(x), int(y)
+            whole = (int(x), int(y))
+            # The end of a slider is the only position with a fraction that later distances see.
+            place = position if group.event_type is EventType.REPEAT_END else whole
             if self._options.add_distances:
-                if self._strict and max(abs(x), abs(y)) >= _INT64:
-                    raise ValueError("a position beyond 64 bits has no distance")
-                group.distance = int(math.hypot(x - self._last_position[0], y - self._last_position[1]))
+                group.distance = self._distance(place)
             if self._options.add_positions:
-                group.x, group.y = int(x), int(y)
-            self._last_position = (x, y)
+                group.x, group.y = whole
+            self._last_position = place
         elif self._keys and self._options.mania_columns:
             group.mania_column = 1 + int(min(max(x / _PLAYFIELD_WIDTH * self._keys, 0), self._keys - 1))
 
-    def _sound(self, group: Group, time_us: int, sound: int, sample: str) -> Group:
-        if self._options.add_hitsounds:
-            set_hitsounds(group, [self._sounds.at(time_us, sound, sample)])
-        return group
+    def _distance(self, place: Point) -> int:
+        if self._strict and max(abs(place[0]), abs(place[1])) >= _INT64:
+            raise ValueError("a position beyond 64 bits has no distance")
+        return int(math.dist(place, self._last_position))
 
-    def _edge_sound(self, group: Group, item: Slider, index: int, time_us: int) -> Group:
-        if self._options.add_hitsounds:
-            set_hitsounds(group, [self._edge(item, index, time_us)])
-        return group
-
-    def _edge(self, item: Slider, index: int, time_us: int) -> HitSound:
+    def _edge(self, item: Slider, index: int, time_us: int) -> HitSound | None:
         """Hit sound of an edge: 0 the head, -1 the end."""
-        sound = _item(item.edge_sounds, index, 0)
-        return self._sounds.at(time_us, sound, _item(item.edge_sets, index, _EDGE_SAMPLE))
+        return self._sound(
+            time_us, _item(item.edge_sounds, index, 0), _item(item.edge_sets, index, _EDGE_SAMPLE)
+        )
+
+    def _sound(self, time_us: int, sound: int, sample: str) -> HitSound | None:
+        return self._sounds.at(time_us, sound, sample) if self._options.add_hitsounds else None
+
+
+def _add_sound(group: Group, sound: HitSound | None) -> None:
+    if sound is not None:
+        bits, sample_set, addition, volume = sound
+        group.hitsounds.append(bits)
+        group.samplesets.append(sample_set)
+        group.additions.append(addition)
+        group.volumes.append(volume)
 
 
 def _interior_anchors(item: Slider) -> Iterator[tuple[int, EventType]]:
     """Control points between the first and the last: their index and kind; a corner of Bezier curves is red."""
-    points = item.points
-    kinds = [_ANCHORS[item.kind]] * len(points)
-    joints = {segment.first for segment in item.segments}
-    stops = [segment.first for segment in item.segments[1:]] + [len(points) - 1]
-    for segment, stop in zip(item.segments, stops, strict=False):
-        part = points[segment.first : stop + 1]
-        kind = "B" if segment.kind == "P" and not is_arc([_whole(point) for point in part]) else segment.kind
-        kinds[segment.first : stop] = [_ANCHORS[kind]] * (stop - segment.first)
+    if len(item.points) < 3:
+        return
+    points = [_whole(point) for point in item.points]
+    kinds, joints = _anchor_kinds(item, points)
     for index in range(1, len(points) - 1):
         kind = kinds[index]
         if index in joints:
             yield index, EventType.RED_ANCHOR
         elif kind is not EventType.BEZIER_ANCHOR:
             yield index, kind
-        elif _whole(points[index]) == _whole(points[index + 1]):
+        elif points[index] == points[index + 1]:
             yield index, EventType.RED_ANCHOR
-        elif _whole(points[index]) != _whole(points[index - 1]):
+        elif points[index] != points[index - 1]:
             yield index, kind
+
+
+def _anchor_kinds(item: Slider, points: list[Point]) -> tuple[list[EventType], set[int]]:
+    """Kind of each control point, and the indices where two typed segments meet."""
+    kinds = [_ANCHORS[item.kind]] * len(points)
+    stops = [segment.first for segment in item.segments[1:]] + [len(points) - 1]
+    for segment, stop in zip(item.segments, stops, strict=False):
+        is_bent = segment.kind == "P" and not is_arc(points[segment.first : stop + 1])
+        kinds[segment.first : stop] = [_ANCHORS["B" if is_bent else segment.kind]] * (stop - segment.first)
+    return kinds, {segment.first for segment in item.segments}
 
 
 def _own_end(slider: Slider) -> Point:
