@@ -12,10 +12,14 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+_CONFIGURATIONS = "transformers.models.auto.configuration_auto"
+_MODELS = "transformers.models.auto.modeling_auto"
+_MODEL_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForSequenceClassification")
+
 
 def register_configurations() -> None:
     """Register the configurations with ``AutoConfig``."""
-    if _is_partial("cm3p.configuration", "CM3PConfig"):
+    if _is_partial("cm3p.configuration", "CM3PConfig") or _is_partial(_CONFIGURATIONS, "AutoConfig"):
         return
     from transformers.models.auto.configuration_auto import AutoConfig
 
@@ -27,7 +31,7 @@ def register_configurations() -> None:
 
 def register_models() -> None:
     """Register the models with ``AutoModel`` and with the Auto classes of their tasks."""
-    if _is_partial("cm3p.model", "CM3PModel"):
+    if _is_partial("cm3p.model", "CM3PModel") or _is_partial(_MODELS, *_MODEL_CLASSES):
         return
     from transformers.models.auto.modeling_auto import (
         AutoModel,
@@ -47,14 +51,14 @@ def register_models() -> None:
         auto.register(kind.config_class, kind, exist_ok=True)
 
 
-def _is_partial(name: str, last: str) -> bool:
-    """Whether a module of ours is being imported, which calls :func:`install` itself after defining ``last``."""
-    return name in sys.modules and not hasattr(sys.modules[name], last)
+def _is_partial(module: str, *names: str) -> bool:
+    """Whether a module is still being imported, and lacks names; at its end registration is tried again."""
+    return module in sys.modules and not all(hasattr(sys.modules[module], name) for name in names)
 
 
 _ACTIONS: dict[str, Callable[[], None]] = {
-    "transformers.models.auto.configuration_auto": register_configurations,
-    "transformers.models.auto.modeling_auto": register_models,
+    _CONFIGURATIONS: register_configurations,
+    _MODELS: register_models,
 }
 
 
