@@ -18,12 +18,14 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from damages import MOST_DAMAGES, damaged
 
 from notagen.abc import parse_tune, print_tune
 from notagen.codec import encode_generate, encode_train
@@ -44,8 +46,6 @@ from pentatonic.errors import InputError
 from pentatonic.processes.time_limit import time_limit
 
 GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
-MOST_DAMAGES = 3
-MOST_REPETITIONS = 200
 _MUSIC = (
     "| |: :| :: |1 :|2 |] [| [1 & Z4 z x y (3 (99:1:9 (2:3 { } [ ] ( ) [V:1] [V:2] [V:9] [V: [r:0/9] [r: [K:G] [M:3/4] "
     "[L:1/4] [L:0]"
@@ -134,33 +134,7 @@ def _succeeds(reader: Callable[[Any], Any], text: Any) -> bool:
     return True
 
 
-def damaged(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Return a piece with one to ``MOST_DAMAGES`` damages."""
-    for _ in range(rng.randint(1, MOST_DAMAGES)):
-        start = rng.randrange(len(data) + 1)
-        end = min(len(data), start + int(rng.expovariate(1 / 8)))
-        kind = rng.randrange(7)
-        if kind == 0 and start < len(data):  # a bit
-            data = data[:start] + bytes([data[start] ^ 1 << rng.randrange(8)]) + data[start + 1 :]
-        elif kind == 1:
-            data = data[:start] + data[end:]
-        elif kind == 2:
-            data = data[:start] if rng.random() < 0.3 else data[start:]
-        elif kind == 3:
-            data = data[:start] + data[start:end] * rng.randint(2, MOST_REPETITIONS) + data[end:]
-        elif kind == 4:
-            other = rng.choice(others)
-            cut = rng.randrange(len(other) + 1)
-            data = data[:start] + other[cut : cut + int(rng.expovariate(1 / 60))] + data[end:]
-        elif kind == 5:  # two spans change places
-            after = min(len(data), end + int(rng.expovariate(1 / 8)))
-            data = data[:start] + data[end:after] + data[start:end] + data[after:]
-        else:
-            data = data[:start] + rng.choice(WORDS).encode() + data[end:]
-    return data
-
-
-def damaged_score(data: bytes, _others: Sequence[bytes], rng: random.Random) -> bytes:
+def damaged_score(data: bytes, rng: random.Random) -> bytes:
     """Return MusicXML that is still XML, with one to ``MOST_DAMAGES`` elements gone, doubled, moved or altered."""
     root = ElementTree.fromstring(data)
     for _ in range(rng.randint(1, MOST_DAMAGES)):
@@ -200,8 +174,8 @@ def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str,
     others = [source for source, *_ in sources]
     for _ in range(count):
         source, readers, converted = rng.choice(sources)
-        damage = damaged if converted is bytes.decode or rng.random() < 0.2 else damaged_score
-        data = damage(source, others, rng)
+        as_text = converted is bytes.decode or rng.random() < 0.2
+        data = damaged(source, others, WORDS, rng) if as_text else damaged_score(source, rng)
         if converted is bytes.decode:
             data = data.decode(errors="replace").encode()
         for name, reader in readers.items():

@@ -109,13 +109,12 @@ def read_header(source: Source, beatmap: Beatmap) -> None:
             places[name, key] = number
     for field in FIELDS:
         _read_field(source, beatmap, field, places.get((field.section, field.key), 0))
-    if source.strict:
-        for name, key, read in _CHECKED:
-            if (text := beatmap.header.get(name, {}).get(key)) is not None:
-                try:
-                    read(text)
-                except ValueError:
-                    source.problem(places[name, key], f"{key} cannot be read")
+    for name, key, read in _CHECKED:
+        if (text := beatmap.header.get(name, {}).get(key)) is not None:
+            try:
+                read(text)
+            except ValueError:
+                source.problem(places[name, key], f"{key} cannot be read; kept as it is")
 
 
 def _read_field(source: Source, beatmap: Beatmap, field: Field, line: int) -> None:
