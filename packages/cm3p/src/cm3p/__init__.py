@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CM3PModel,
         CM3PPreTrainedModel,
     )
+    from cm3p.processor import CM3PProcessor
     from cm3p.weights import from_pretrained, save_pretrained
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "CM3PMetadataModelWithProjection",
     "CM3PModel",
     "CM3PPreTrainedModel",
+    "CM3PProcessor",
     "__version__",
     "from_pretrained",
     "save_pretrained",
@@ -61,6 +63,7 @@ __getattr__, __dir__ = lazy_names(
         "CM3PMetadataModelWithProjection": "cm3p.model",
         "CM3PModel": "cm3p.model",
         "CM3PPreTrainedModel": "cm3p.model",
+        "CM3PProcessor": "cm3p.processor",
         "from_pretrained": "cm3p.weights",
         "save_pretrained": "cm3p.weights",
     },

@@ -1,4 +1,4 @@
-"""The models are known to the Auto classes of transformers, whichever is imported first.
+"""The models and the processor are known to the Auto classes of transformers, whichever is imported first.
 
 Importing :mod:`cm3p` must not import torch and transformers, so that ``cm3p --help`` answers at once. Where the Auto
 classes are loaded already, the models are registered at once; else as soon as somebody loads them.
@@ -14,6 +14,7 @@ from types import ModuleType
 
 _CONFIGURATIONS = "transformers.models.auto.configuration_auto"
 _MODELS = "transformers.models.auto.modeling_auto"
+_PROCESSORS = "transformers.models.auto.processing_auto"
 _MODEL_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForSequenceClassification")
 
 
@@ -51,6 +52,19 @@ def register_models() -> None:
         auto.register(kind.config_class, kind, exist_ok=True)
 
 
+def register_processor() -> None:
+    """Register the processor with ``AutoProcessor``, for all models that take beatmaps."""
+    if _is_partial("cm3p.configuration", "CM3PConfig") or _is_partial(_PROCESSORS, "AutoProcessor"):
+        return
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig
+    from cm3p.processor import CM3PProcessor
+
+    for config in (CM3PConfig, CM3PBeatmapConfig):
+        AutoProcessor.register(config, CM3PProcessor, exist_ok=True)
+
+
 def _is_partial(module: str, *names: str) -> bool:
     """Whether a module is still being imported, and lacks names; at its end registration is tried again."""
     return module in sys.modules and not all(hasattr(sys.modules[module], name) for name in names)
@@ -59,6 +73,7 @@ def _is_partial(module: str, *names: str) -> bool:
 _ACTIONS: dict[str, Callable[[], None]] = {
     _CONFIGURATIONS: register_configurations,
     _MODELS: register_models,
+    _PROCESSORS: register_processor,
 }
 
 
