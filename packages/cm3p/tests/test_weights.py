@@ -180,5 +180,5 @@ def test_damaged_and_unfitting_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpoint):
         load_directory(tmp_path)
     shutil.copy(GOLDENS / "saved_mlm" / "model.safetensors", weights)
-    with pytest.raises(WeightsError, match="does not fit the model: missing: beatmap_projection):
+    with pytest.raises(WeightsError, match="does not fit the model: missing: beatmap_projection"):
         load_directory(tmp_path)
