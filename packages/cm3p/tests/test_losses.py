@@ -36,11 +36,12 @@ def test_weights_by_name() -> None:
 
 def test_padding_can_be_left_out() -> None:
     similarity = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
-    classes = torch.tensor([[0, -1], [0, -1], [-1, -1]])
+    classes = torch.tensor([[0, -1], [0, -1], [0, -1]])
     got = contrastive_loss(similarity, classes, mask_padding=True)
-    # The true variation always counts; all others are padding here.
     torch.testing.assert_close(got, contrastive_loss(similarity[:, 0]))
     assert got != contrastive_loss(similarity, classes)
+    # An entry that is all padding still has its first variation as target.
+    assert contrastive_loss(similarity, torch.full((3, 2), -1), mask_padding=True).isfinite()
 
 
 def test_masked_tokens() -> None:

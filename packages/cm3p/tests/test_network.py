@@ -179,3 +179,14 @@ def test_equal_metadata_is_encoded_once() -> None:
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
     grads = [gradients(model, loss) for _, loss in found]
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-5)
+
+
+def test_checkpointed_layers_give_the_same_gradients() -> None:
+    model, inputs = full_model().train(), batch()
+    usual = gradients(model, model(**inputs).loss)
+    calls = []
+    layer = model.beatmap_model.encoder.layers[0]
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    model.gradient_checkpointing_enable()
+    torch.testing.assert_close(gradients(model, model(**inputs).loss), usual, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 2
