@@ -186,7 +186,9 @@ def test_checkpointed_layers_give_the_same_gradients() -> None:
     usual = gradients(model, model(**inputs).loss)
     calls = []
     layer = model.beatmap_model.encoder.layers[0]
-    layer.register_forward_hook(lambda *_: calls.append(1))
-    model.gradient_checkpointing_enable()
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    # Renamed in transformers 5.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable()
     torch.testing.assert_close(gradients(model, model(**inputs).loss), usual, rtol=1e-4, atol=1e-5)
     assert len(calls) == 2
