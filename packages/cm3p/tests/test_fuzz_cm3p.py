@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -25,21 +26,19 @@ def fuzz() -> ModuleType:
 
 def test_some_inputs(fuzz: ModuleType) -> None:
     report = fuzz.Report()
-    found = [finding for data in fuzz.inputs(60, 1, []) for finding in fuzz.findings(data, 5.0, report)]
+    found = [finding for data in fuzz.inputs(30, 1, []) for finding in fuzz.findings(data, 5.0, report)]
     assert found == []
     assert {reader for reader, _ in report.outcomes} == {
         "read_beatmap",
         *fuzz.CONTENT_READERS,
         *fuzz.MAP_READERS,
     }
-    assert report.outcomes["read_beatmap", "read"] > 30
+    assert report.outcomes["read_beatmap", "read"] > 20
     assert report.outcomes["read_beatmap strict", "refused"] > 10
     assert len(report.slowest) == fuzz.SLOWEST_NAMED
 
 
 def test_made_maps_have_everything(fuzz: ModuleType) -> None:
-    import random
-
     rng = random.Random(3)
     maps = [read_beatmap(fuzz.made_map(rng)) for _ in range(30)]
     assert {beatmap.mode for beatmap in maps} == {0, 1, 2, 3}
