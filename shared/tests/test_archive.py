@@ -74,6 +74,10 @@ def test_links_duplicates_encryption_and_other_methods_are_refused() -> None:
     refused(zipped((link, b"/etc/passwd")), "'link' is a link")
     refused(zipped(("a", b"1"), ("a", b"2")), "'a' is listed twice")
     refused(zipped(("a", b"1"), method=zipfile.ZIP_BZIP2), "compressed by method 12")
+    deflate64 = bytearray(zipped(("a", b"1")))
+    central = deflate64.index(b"PK\x01\x02")
+    deflate64[central + 10] = 9
+    refused(bytes(deflate64), r"compressed by method 9 \(Deflate64\); stored and deflated are allowed")
     data = bytearray(zipped(("secret", b"1")))
     data[data.index(b"PK\x01\x02") + 8] |= 1
     refused(bytes(data), "'secret' is encrypted")
@@ -134,3 +138,10 @@ def test_mutated_archives_give_nothing_but_format_errors() -> None:
         except FormatError:
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
+
+
+def test_a_limit_for_one_file() -> None:
+    with Archive(zipped(("a", b"x" * 100))) as archive:
+        assert archive.read("a", at_most=100) == b"x" * 100
+        with pytest.raises(FormatError, match="member 'a' is larger than the limits allow"):
+            archive.read("a", at_most=99)

@@ -2,15 +2,17 @@
 
 Points are complex numbers. The game measures sliders along such polylines, so that their fineness is a part of where
 a slider ends. Methods: de Casteljau subdivision until the second differences are small; the blossom of a clamped
-uniform B-spline; cubic Hermite pieces of Catmull and Rom; chords of an arc.
+uniform B-spline; cubic pieces of Catmull and Rom; chords of an arc.
 """
 
 from __future__ import annotations
 
 import cmath
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+
+import numpy as np
 
 from cm3p.beatmap.errors import LimitExceeded
 
@@ -20,90 +22,84 @@ _CATMULL_PIECES = 50
 _MOST_ARC_POINTS = 1000  # an arc that needs more is so flat that the game takes a Bezier curve
 _STRAIGHT = 1e-3
 _MOST_BEZIER_POINTS = 2000  # of one curve; its subdivision takes the square of it
-_MOST_VERTICES = 200_000
+MOST_VERTICES = 1_000_000  # of all curves together
 _DEEPEST = 40  # halvings of one curve
 
-Path = list[complex]
+Curve = Sequence[complex]
 
 
-def linear(points: Sequence[complex]) -> Path:
-    """Return the points themselves."""
-    return list(points)
-
-
-def bezier(points: Sequence[complex]) -> Path:
-    """Flatten one Bezier curve.
+def beziers(curves: Sequence[Curve]) -> list[np.ndarray]:
+    """Flatten Bezier curves, all of equally many control points together.
 
     Raises:
-        LimitExceeded: It has too many control points, or is too long for its polyline.
+        LimitExceeded: One has too many control points, or they are too long for their polylines.
     """
-    if len(points) > _MOST_BEZIER_POINTS:
-        raise LimitExceeded(
-            f"a Bezier curve has {len(points)} control points; at most {_MOST_BEZIER_POINTS} are allowed"
-        )
-    if len(points) < 3:
-        return list(points)
-    path: Path = []
-    waiting = [(list(points), 0)]
-    while waiting:
-        curve, depth = waiting.pop()
-        left, right = _halves(curve)
-        if depth >= _DEEPEST or _is_flat(curve):
-            path += _smoothed(left, right)
-            if len(path) > _MOST_VERTICES:
-                raise LimitExceeded(f"a Bezier curve needs more than {_MOST_VERTICES} vertices")
-        else:
-            waiting += [(right, depth + 1), (left, depth + 1)]
-    return [*path, points[-1]]
+    found: list[np.ndarray] = [np.array(curve, dtype=complex) for curve in curves]
+    by_count: defaultdict[int, list[int]] = defaultdict(list)
+    for index, curve in enumerate(curves):
+        if len(curve) > 2:
+            by_count[len(curve)].append(index)
+    for count, indices in by_count.items():
+        if count > _MOST_BEZIER_POINTS:
+            raise LimitExceeded(
+                f"a Bezier curve has {count} control points; at most {_MOST_BEZIER_POINTS} are allowed"
+            )
+        parts = _subdivided(np.stack([found[index] for index in indices]))
+        for index, part in zip(indices, parts, strict=True):
+            found[index] = np.append(part, found[index][-1])
+    return found
 
 
-def b_spline(points: Sequence[complex], degree: int) -> Path:
-    """Flatten a clamped uniform B-spline, as the Bezier curves that it consists of.
+def b_spline(points: Curve, degree: int) -> list[Curve]:
+    """Return the Bezier curves that a clamped uniform B-spline consists of.
 
     Raises:
         LimitExceeded: Its degree and its points are too many.
     """
-    degree = min(degree, len(points) - 1)
-    if degree < 2:
-        return list(points)
+    if degree >= len(points) - 1:
+        return [points]
     spans = len(points) - degree
     if spans * degree**3 > _MOST_BEZIER_POINTS**2:
         raise LimitExceeded(
             f"a B-spline of degree {degree} has {len(points)} control points, which are too many"
         )
-    path = [points[0]]
-    for span in range(spans):
-        path += bezier([_blossom(points, degree, span, ends) for ends in range(degree + 1)])[1:]
-    return path
+    return [[_blossom(points, degree, span, ends) for ends in range(degree + 1)] for span in range(spans)]
 
 
-def catmull(points: Sequence[complex]) -> Path:
+def catmull(points: Curve) -> np.ndarray:
     """Flatten a Catmull-Rom spline: 50 pieces between two control points.
 
     Raises:
         LimitExceeded: It has too many control points.
     """
-    if len(points) * _CATMULL_PIECES > _MOST_VERTICES:
-        raise LimitExceeded(f"a catmull curve of {len(points)} control points needs too many vertices")
-    path: Path = []
-    for index in range(len(points) - 1):
-        start, end = points[index], points[index + 1]
-        before = points[index - 1] if index else start
-        after = points[index + 2] if index + 2 < len(points) else end + end - start
-        for step in range(_CATMULL_PIECES):
-            path.append(_catmull_point(before, start, end, after, step / _CATMULL_PIECES))
-    return [*path, points[-1]]
+    at = np.array(points, dtype=complex)
+    if len(at) < 2:
+        return at
+    if len(at) * _CATMULL_PIECES > MOST_VERTICES:
+        raise LimitExceeded(f"a catmull curve of {len(at)} control points needs too many vertices")
+    start, end = at[:-1, None], at[1:, None]
+    before = np.concatenate([at[:1], at[:-2]])[:, None]
+    after = np.append(at[2:], 2 * at[-1] - at[-2])[:, None]
+    t = np.arange(_CATMULL_PIECES) / _CATMULL_PIECES
+    linear, quadratic = end - before, 2 * before - 5 * start + 4 * end - after
+    cubic = 3 * (start - end) + after - before
+    inner = (2 * start + t * (linear + t * (quadratic + t * cubic))) / 2
+    return np.append(inner.ravel(), at[-1])
 
 
-def arc(points: Sequence[complex]) -> Path:
-    """Flatten the arc through three points; where there is none, the points' line or Bezier curve."""
+def arc(points: Curve) -> np.ndarray | None:
+    """Flatten the arc through three points; their lines if they are straight.
+
+    Returns:
+        The polyline; None if the game takes a Bezier curve.
+    """
     if len(points) != 3:
-        return bezier(points)
+        return None
     first, middle, last = points
-    turn = ((middle - first).conjugate() * (last - first)).imag
-    if abs(turn) <= _STRAIGHT:
-        return list(points)
     a, b = middle - first, last - first
+    turn = (a.conjugate() * b).imag
+    if abs(turn) <= _STRAIGHT:
+        return np.array(points, dtype=complex)
     centre = first + (b * abs(a) ** 2 - a * abs(b) ** 2) / (2j * turn)
     radius = abs(first - centre)
     sweep = cmath.phase((last - centre) / (first - centre)) % (2 * math.pi)
@@ -111,37 +107,55 @@ def arc(points: Sequence[complex]) -> Path:
         sweep -= 2 * math.pi
     count = 2
     if 2 * radius > _ARC_TOLERANCE:
-        needed = abs(sweep) / (2 * math.acos(1 - _ARC_TOLERANCE / radius))
-        if needed >= _MOST_ARC_POINTS:
-            return bezier(points)
-        count = max(2, math.ceil(needed))
-    return [centre + (first - centre) * cmath.rect(1, sweep * i / (count - 1)) for i in range(count)]
+        step = 2 * math.acos(1 - _ARC_TOLERANCE / radius)
+        # A radius so large that the step vanishes belongs to a line.
+        if step == 0 or abs(sweep) / step >= _MOST_ARC_POINTS:
+            return None
+        count = max(2, math.ceil(abs(sweep) / step))
+    return centre + (first - centre) * np.exp(1j * sweep * np.linspace(0, 1, count))
 
 
-def _halves(curve: Path) -> tuple[Path, Path]:
-    left, right = [curve[0]], [curve[-1]]
-    while len(curve) > 1:
-        curve = [(a + b) / 2 for a, b in pairwise(curve)]
-        left.append(curve[0])
-        right.append(curve[-1])
-    return left, right[::-1]
+def _subdivided(curves: np.ndarray) -> list[np.ndarray]:
+    """Vertices of curves (curves, count) without their last points: one array for each."""
+    curve_of, start = np.arange(len(curves)), np.zeros(len(curves))
+    done: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    points, vertices = curves, 0
+    for depth in range(_DEEPEST + 1):
+        bends = np.abs(points[:, :-2] - 2 * points[:, 1:-1] + points[:, 2:])
+        flat = np.all(bends <= 2 * _BEZIER_TOLERANCE, axis=1) | (depth == _DEEPEST)
+        left, right = _halves(points)
+        done.append((curve_of[flat], start[flat], _smoothed(left[flat], right[flat])))
+        vertices += done[-1][2].size
+        bent = ~flat
+        if not bent.any():
+            break
+        if vertices + 2 * points[bent].size > MOST_VERTICES:
+            raise LimitExceeded(f"Bezier curves need more than {MOST_VERTICES} vertices")
+        points = np.concatenate([left[bent], right[bent]])
+        curve_of = np.concatenate([curve_of[bent], curve_of[bent]])
+        start = np.concatenate([start[bent], start[bent] + 0.5 ** (depth + 1)])
+    curve_of, start, rows = (np.concatenate(column) for column in zip(*done, strict=True))
+    order = np.lexsort((start, curve_of))
+    bounds = np.searchsorted(curve_of[order], np.arange(1, len(curves)))
+    return [part.ravel() for part in np.split(rows[order], bounds)]
 
 
-def _is_flat(curve: Path) -> bool:
-    most = 2 * _BEZIER_TOLERANCE
-    return all(abs(a - 2 * b + c) <= most for a, b, c in zip(curve, curve[1:], curve[2:], strict=False))
+def _halves(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    left, right = np.empty_like(curves), np.empty_like(curves)
+    for index in range(curves.shape[1]):
+        left[:, index], right[:, -1 - index] = curves[:, 0], curves[:, -1]
+        curves = (curves[:, :-1] + curves[:, 1:]) / 2
+    return left, right
 
 
-def _smoothed(left: Path, right: Path) -> Path:
-    """Vertices of a flat curve: its start, and means of every second point of its two halves' polygon."""
-    polygon = left + right[1:]
-    inner = [
-        (polygon[2 * i - 1] + 2 * polygon[2 * i] + polygon[2 * i + 1]) / 4 for i in range(1, len(left) - 1)
-    ]
-    return [left[0], *inner]
+def _smoothed(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Vertices of flat curves: the start, and means of every second point of their two halves' polygon."""
+    polygon = np.concatenate([left, right[:, 1:]], axis=1)
+    inner = (polygon[:, 1:-3:2] + 2 * polygon[:, 2:-2:2] + polygon[:, 3:-1:2]) / 4
+    return np.concatenate([left[:, :1], inner], axis=1)
 
 
-def _blossom(points: Sequence[complex], degree: int, span: int, ends: int) -> complex:
+def _blossom(points: Curve, degree: int, span: int, ends: int) -> complex:
     """Control point of the Bezier curve of one span: the blossom at ``ends`` times its end, else its start."""
     spans = len(points) - degree
 
@@ -156,8 +170,3 @@ def _blossom(points: Sequence[complex], degree: int, span: int, ends: int) -> co
             weight = (at - low) / (high - low)
             values[i] = values[i] * (1 - weight) + values[i + 1] * weight
     return values[0]
-
-
-def _catmull_point(p0: complex, p1: complex, p2: complex, p3: complex, t: float) -> complex:
-    a, b, c = p2 - p0, 2 * p0 - 5 * p1 + 4 * p2 - p3, 3 * (p1 - p2) + p3 - p0
-    return (2 * p1 + t * (a + t * (b + t * c))) / 2

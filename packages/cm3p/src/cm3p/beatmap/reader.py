@@ -65,7 +65,7 @@ def _other_lines(source: Source) -> dict[str, list[str]]:
 def _read_events(source: Source, beatmap: Beatmap) -> None:
     if (section := source.sections.get("Events")) is None:
         return
-    lines = beatmap.lines["Events"] = []
+    lines: list[str] = []
     background = False
     for number, text in zip(section.numbers, section.texts, strict=True):
         if event := read_break(text):
@@ -77,6 +77,8 @@ def _read_events(source: Source, beatmap: Beatmap) -> None:
             if source.strict and '"' not in text:
                 source.problem(number, "a background or video without quotes")
             background = background or is_background
+    if lines:
+        beatmap.lines["Events"] = lines
 
 
 def _read_timing_points(source: Source) -> list[TimingPoint]:

@@ -90,6 +90,8 @@ def mend_hit_object(text: str) -> tuple[HitObject, list[str]]:
     except (ValueError, OverflowError):
         raise ValueError("the type is not a number") from None
     hit_sound = _integer(fields[4] if len(fields) > 4 else "", 0, "hit sound", done)
+    if len(fields) < 5:
+        done.append("the hit sound is missing and taken as 0")
     rest = fields[5:]
     if kind & CIRCLE_BIT:
         return Circle(x, y, time_ms, kind, hit_sound, _sample(rest, done)), done

@@ -166,24 +166,26 @@ class Source:
                 if name in sections:
                     self.warn(number, "a second section of this name replaces the first")
                 elif carried.numbers and not sections:
-                    self.warn(carried.numbers[0], f"lines before the first section are read as part of [{name}]")
+                    self.warn(
+                        carried.numbers[0], f"lines before the first section are read as part of [{name}]"
+                    )
                 section = sections[name] = carried if not sections else Section()
                 continue
             section.numbers.append(number)
             section.texts.append(text)
         if not self.strict:
-            _accept_spaces(sections)
+            self._accept_spaces(sections)
         if not sections.keys() & _SECTIONS:
             raise self.error(0, "not a beatmap: it has none of a map's sections", kind=NotABeatmap)
         return sections
 
+    def _accept_spaces(self, sections: dict[str, Section]) -> None:
+        """Take ``[ HitObjects ]`` for a section that is missing, as the game does."""
+        for name in [name for name in sections if name != name.strip()]:
+            if name.strip() in _SECTIONS and name.strip() not in sections:
+                self.warn(0, f"[{name}] is read as [{name.strip()}]")
+                sections[name.strip()] = sections.pop(name)
+
 
 def _is_section(text: str) -> bool:
     return len(text) > 1 and text[0] == "[" and text[-1] == "]"
-
-
-def _accept_spaces(sections: dict[str, Section]) -> None:
-    """Take ``[ HitObjects ]`` for a section that is missing, as the game does."""
-    for name in [name for name in sections if name != name.strip()]:
-        if name.strip() in _SECTIONS and name.strip() not in sections:
-            sections[name.strip()] = sections.pop(name)

@@ -14,6 +14,7 @@ from functools import cache
 
 import numpy as np
 
+from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.objects import FARTHEST, Point, Slider
 from cm3p.beatmap.path import SliderPath
 
@@ -53,7 +54,7 @@ def token_ends(sliders: Sequence[Slider]) -> list[Point]:
     for index, slider in enumerate(sliders):
         points = truncated(slider.points)
         if slider.segments:
-            ends[index] = SliderPath(slider).end
+            ends[index] = _true_end(slider)
         elif len(points) > _MOST_POINTS or slider.kind == "C":
             ends[index] = points[-1]
         elif slider.kind == "P":
@@ -66,6 +67,13 @@ def token_ends(sliders: Sequence[Slider]) -> list[Point]:
     for index, parts in pieces.items():
         ends[index] = _end_of_pieces(parts, lengths[index], sliders[index].length)
     return ends
+
+
+def _true_end(slider: Slider) -> Point:
+    try:
+        return SliderPath(slider).end
+    except LimitExceeded:
+        return slider.points[-1]
 
 
 def is_arc(points: Sequence[Point]) -> bool:

@@ -30,7 +30,8 @@ _SPACED = ("General", "Editor")  # sections that have a space after the colon
 def write_beatmap(beatmap: Beatmap) -> str:
     """Return a map as the text of an ``.osu`` file.
 
-    Keys that the file had keep their text where it still says the same; keys that are not needed are not added.
+    Keys that the file had keep their text where it still says the same; keys that are not needed are not added. A
+    map that does not come from a file gets all keys that the original's reader asks for.
 
     Raises:
         FormatError: The text would read as another map: a title with a line break, say, or a position of NaN. The
@@ -87,12 +88,12 @@ def _header_values(beatmap: Beatmap, section: str) -> dict[str, str]:
 
 
 def _field_text(beatmap: Beatmap, field: Field) -> str | None:
-    """Return the text of a field; None where it has its default anyway."""
+    """Return the text of a field; None where it is left out, as it has its default anyway."""
     value, default = getattr(beatmap, field.attribute), field.default_of(beatmap)
     text = beatmap.header.get(field.section, {}).get(field.key)
     if text is not None and read_value(field, text, default)[0] == value:
         return text
-    if value == default:
+    if value == default and not (field.required and not beatmap.header):
         return None
     if isinstance(value, list):
         return " ".join(value)
