@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.parent.name for path in (ROOT / "packages").glob("*/pyproject.toml"))
+BEING_BUILT = {"cm3p"}  # in the workspace already, without the small model that every package has in the end
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
 
@@ -68,7 +69,12 @@ def test_a_package_has_the_parts_of_all_packages(name: str) -> None:
     assert f"package={name}\n" in text(f"tests/smoke/{name}.sh")
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+def test_every_package_but_those_being_built_has_a_small_model() -> None:
+    folders = {name: ROOT / "packages" / name / "src" / import_name(name) / "checkpoints" for name in PACKAGES}
+    assert {name for name, folder in folders.items() if not folder.is_dir()} == BEING_BUILT
+
+
+@pytest.mark.parametrize("name", sorted(set(PACKAGES) - BEING_BUILT))
 def test_a_card_lies_beside_the_weights_it_describes(name: str) -> None:
     checkpoints = list((ROOT / "packages" / name / "src" / import_name(name) / "checkpoints").iterdir())
     assert checkpoints

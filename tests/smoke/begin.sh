@@ -26,7 +26,8 @@ module = importlib.import_module(package.replace("-", "_"))
 for name in unwanted.split():
     assert importlib.util.find_spec(name) is None, f"the wheel of {package} pulled in {name}"
 print(package, module.__version__, "imports;", len(list(importlib.metadata.distributions())), "distributions installed")
-for checkpoint in files(module).joinpath("checkpoints").iterdir():
+folder = files(module).joinpath("checkpoints")
+for checkpoint in folder.iterdir() if folder.is_dir() else ():
     card = checkpoint.joinpath("MODEL_CARD.md").read_text()
     assert card.startswith(f"# {checkpoint.name}\n"), f"{checkpoint.name} has no card of its own"
     print(checkpoint.name, "has its card")
