@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from cm3p.audio_features import CM3PAudioFeatureExtractor
 from cm3p.beatmap import Beatmap, FormatError, LimitExceeded, read_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
@@ -38,14 +39,20 @@ def make_processor(**options: Any) -> CM3PProcessor:
         CM3PAudioFeatureExtractor(),
         CM3PBeatmapParser(add_snapping=False, add_distances=False),
         CM3PBeatmapTokenizer(max_time=4000, add_cls_token=True),
-        CM3PMetadataTokenizer(modes={0: "osu"}, statuses={1: "ranked"}, mappers={2: "peppy"}, add_cls_token=True),
+        CM3PMetadataTokenizer(
+            modes={0: "osu"}, statuses={1: "ranked"}, mappers={2: "peppy"}, add_cls_token=True
+        ),
         OPTIONS,
         **options,
     )
 
 
-def osu(timing: str = "0,500,4,2,0,60,1,0", objects: str = "10,20,700,1,0\n30,40,9000,1,0", mode: int = 0) -> str:
-    return f"osu file format v14\n[General]\nMode: {mode}\n[TimingPoints]\n{timing}\n[HitObjects]\n{objects}\n"
+def osu(
+    timing: str = "0,500,4,2,0,60,1,0", objects: str = "10,20,700,1,0\n30,40,9000,1,0", mode: int = 0
+) -> str:
+    return (
+        f"osu file format v14\n[General]\nMode: {mode}\n[TimingPoints]\n{timing}\n[HitObjects]\n{objects}\n"
+    )
 
 
 @pytest.fixture
@@ -103,13 +110,17 @@ def test_audio_that_cannot_be_used(map_file: Path, processor: CM3PProcessor) -> 
     with pytest.raises(UsageError, match="1 songs for 2 beatmaps"):
         processor(beatmap=[map_file, map_file], audio=[np.zeros(9)], audio_sampling_rate=16000)
     with pytest.raises(UsageError, match="max_source_positions, 300"):
-        processor(beatmap=map_file, audio=np.zeros(160000), audio_sampling_rate=16000, max_source_positions=300)
+        processor(
+            beatmap=map_file, audio=np.zeros(160000), audio_sampling_rate=16000, max_source_positions=300
+        )
 
 
 def test_no_windows(map_file: Path, processor: CM3PProcessor) -> None:
     audio = np.zeros(16000, dtype=np.float32)
     options: dict[str, Any] = {"populate_metadata": True, "multiply_metadata": True, "metadata_variations": 3}
-    encoding = processor(beatmap=map_file, audio=audio, audio_sampling_rate=16000, min_window_length_sec=9, **options)
+    encoding = processor(
+        beatmap=map_file, audio=audio, audio_sampling_rate=16000, min_window_length_sec=9, **options
+    )
     shapes = {name: tuple(value.shape) for name, value in encoding.items()}
     assert shapes == {
         "input_ids": (0, 600),
@@ -147,7 +158,9 @@ def test_speed_must_be_positive(speed: float, map_file: Path, processor: CM3PPro
 
 def test_far_times_are_refused_before_windows_are_made(processor: CM3PProcessor) -> None:
     beatmap = read_beatmap(osu("0,60000,4,2,0,60,1,0", "10,20,700,1,0\n30,40,1151400000,1,0"))
-    with pytest.raises(TooManyWindows, match=r"287850 windows 4 s apart; at most 4096 are made \(--max-windows\)"):
+    with pytest.raises(
+        TooManyWindows, match=r"287850 windows 4 s apart; at most 4096 are made \(--max-windows\)"
+    ):
         processor(beatmap=beatmap)
     assert len(processor(beatmap=beatmap, window_stride_sec=3e5, max_windows=4)["input_ids"]) == 4
     with pytest.raises(TooManyWindows, match="at most 2 "):
@@ -157,9 +170,17 @@ def test_far_times_are_refused_before_windows_are_made(processor: CM3PProcessor)
 @pytest.mark.parametrize("mode", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     "timing",
-    ["0,NaN,4,2,0,60,1,0", "0,Infinity,4,2,0,60,1,0", "0,1E-298,4,2,0,60,1,0", "0,0,4,2,0,60,1,0", "0,500,0,2,0,60,1,0"],
+    [
+        "0,NaN,4,2,0,60,1,0",
+        "0,Infinity,4,2,0,60,1,0",
+        "0,1E-298,4,2,0,60,1,0",
+        "0,0,4,2,0,60,1,0",
+        "0,500,0,2,0,60,1,0",
+    ],
 )
-@pytest.mark.parametrize("inherited", ["500,NaN,4,2,0,60,0,0", "500,0,4,2,0,60,0,0", "500,-1E-320,4,2,0,60,0,0"])
+@pytest.mark.parametrize(
+    "inherited", ["500,NaN,4,2,0,60,0,0", "500,0,4,2,0,60,0,0", "500,-1E-320,4,2,0,60,0,0"]
+)
 def test_numbers_that_are_not_finite_reach_no_token(
     timing: str, inherited: str, mode: int, processor: CM3PProcessor
 ) -> None:
@@ -174,7 +195,7 @@ def test_numbers_that_are_not_finite_reach_no_token(
 
 def test_more_beats_than_allowed_are_refused() -> None:
     beatmap = read_beatmap(osu("-2000000000,11,4,2,0,60,1,0\n0,500,4,2,0,60,1,0"))
-    with pytest.raises(LimitExceeded, match="1818181.. beats; at most 1000000"):
+    with pytest.raises(LimitExceeded, match=r"1818181\d\d beats; at most 1000000"):
         CM3PBeatmapParser().parse_beatmap(beatmap)
     # Those after the end of the song are left out first.
     beatmap = read_beatmap(osu("0,500,4,2,0,60,1,0\n1151400000,300,4,2,0,60,1,0"))
@@ -240,7 +261,9 @@ def test_options_of_a_call(map_file: Path, processor: CM3PProcessor) -> None:
         processor(metadata={}, metadata_variations=0)
     with pytest.raises(UsageError, match="video_kwargs is not a group"):
         make = processor.beatmap_parser
-        CM3PProcessor(processor.audio_feature_extractor, make, processor.beatmap_tokenizer, None, {"video_kwargs": {}})  # type: ignore[arg-type]
+        CM3PProcessor(
+            processor.audio_feature_extractor, make, processor.beatmap_tokenizer, None, {"video_kwargs": {}}
+        )  # type: ignore[arg-type]
     lists = processor(metadata=[{}, {"year": 2015}], metadata_variations=2, return_tensors=None)
     assert [len(entry) for entry in lists["input_ids"]] == [2, 2]
     assert lists["metadata_variation_classes"] == [[0, -1], [0, 1]]
@@ -248,9 +271,18 @@ def test_options_of_a_call(map_file: Path, processor: CM3PProcessor) -> None:
 
 def test_every_window_has_dropout_of_its_own(map_file: Path, processor: CM3PProcessor) -> None:
     """In the original all windows share one dictionary, and lose what any of them lost."""
-    metadata = {"difficulty": 5.0, "year": 2015, "cs": 4.0, "song_length": 90, "global_sv": 1.4, "mania_keycount": 4}
+    metadata = {
+        "difficulty": 5.0,
+        "year": 2015,
+        "cs": 4.0,
+        "song_length": 90,
+        "global_sv": 1.4,
+        "mania_keycount": 4,
+    }
     np.random.seed(0)
-    encoding = processor(metadata=metadata, beatmap=map_file, multiply_metadata=True, metadata_dropout_prob=0.5)
+    encoding = processor(
+        metadata=metadata, beatmap=map_file, multiply_metadata=True, metadata_dropout_prob=0.5
+    )
     assert len({tuple(row) for row in encoding["metadata_ids"].tolist()}) == 3
     assert metadata["difficulty"] == 5.0
 
@@ -280,7 +312,9 @@ def test_null_columns_are_unknown() -> None:
     for null in (None, float("nan"), Null()):
         metadata = get_metadata(dict.fromkeys(columns, null))
         assert {name for name, value in metadata.items() if value is not None} == {"song_length"}
-    metadata = get_metadata({"StarRating": [1.0] * 6 + [None], "TopTagIds": [3, None], "SubmittedDate": "soon"}, speed=2.0)
+    metadata = get_metadata(
+        {"StarRating": [1.0] * 6 + [None], "TopTagIds": [3, None], "SubmittedDate": "soon"}, speed=2.0
+    )
     assert (metadata["difficulty"], metadata["tags"], metadata["year"]) == (None, [3], None)
     assert get_metadata({"SubmittedDate": np.datetime64("2016-01-02").item()})["year"] == 2016
 
