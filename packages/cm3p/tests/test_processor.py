@@ -217,6 +217,13 @@ def test_objects_that_were_made_wrong_are_left_out(caplog: pytest.LogCaptureFixt
         CM3PBeatmapParser().parse_beatmap(beatmap)
 
 
+def test_distances_skip_what_is_left_out() -> None:
+    beatmap = read_beatmap(osu(objects="10,20,700,2,0,L|90:80,1,100\n256,192,2000,1,0"))
+    beatmap.hit_objects[0].points[1] = (float("inf"), 0.0)  # type: ignore[attr-defined]
+    (circle,) = CM3PBeatmapParser(add_timing=False).parse_beatmap(beatmap)
+    assert (circle.time, circle.distance) == (2000, 0)
+
+
 def test_a_map_without_timing_points_has_beats_of_a_second() -> None:
     beatmap = Beatmap(hit_objects=read_beatmap(osu()).hit_objects)
     events = [str(group.event_type) for group in CM3PBeatmapParser().parse_beatmap(beatmap)]
