@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from cm3p.audio_features import CM3PAudioFeatureExtractor
 from cm3p.beatmap import Beatmap, FormatError, LimitExceeded, read_beatmap
+from cm3p.call_options import with_defaults
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.metadata import get_metadata, merge_metadata_dicts
 from cm3p.processor import CM3PProcessor
@@ -38,14 +40,20 @@ def make_processor(**options: Any) -> CM3PProcessor:
         CM3PAudioFeatureExtractor(),
         CM3PBeatmapParser(add_snapping=False, add_distances=False),
         CM3PBeatmapTokenizer(max_time=4000, add_cls_token=True),
-        CM3PMetadataTokenizer(modes={0: "osu"}, statuses={1: "ranked"}, mappers={2: "peppy"}, add_cls_token=True),
+        CM3PMetadataTokenizer(
+            modes={0: "osu"}, statuses={1: "ranked"}, mappers={2: "peppy"}, add_cls_token=True
+        ),
         OPTIONS,
         **options,
     )
 
 
-def osu(timing: str = "0,500,4,2,0,60,1,0", objects: str = "10,20,700,1,0\n30,40,9000,1,0", mode: int = 0) -> str:
-    return f"osu file format v14\n[General]\nMode: {mode}\n[TimingPoints]\n{timing}\n[HitObjects]\n{objects}\n"
+def osu(
+    timing: str = "0,500,4,2,0,60,1,0", objects: str = "10,20,700,1,0\n30,40,9000,1,0", mode: int = 0
+) -> str:
+    return (
+        f"osu file format v14\n[General]\nMode: {mode}\n[TimingPoints]\n{timing}\n[HitObjects]\n{objects}\n"
+    )
 
 
 @pytest.fixture
@@ -103,13 +111,17 @@ def test_audio_that_cannot_be_used(map_file: Path, processor: CM3PProcessor) -> 
     with pytest.raises(UsageError, match="1 songs for 2 beatmaps"):
         processor(beatmap=[map_file, map_file], audio=[np.zeros(9)], audio_sampling_rate=16000)
     with pytest.raises(UsageError, match="max_source_positions, 300"):
-        processor(beatmap=map_file, audio=np.zeros(160000), audio_sampling_rate=16000, max_source_positions=300)
+        processor(
+            beatmap=map_file, audio=np.zeros(160000), audio_sampling_rate=16000, max_source_positions=300
+        )
 
 
 def test_no_windows(map_file: Path, processor: CM3PProcessor) -> None:
     audio = np.zeros(16000, dtype=np.float32)
     options: dict[str, Any] = {"populate_metadata": True, "multiply_metadata": True, "metadata_variations": 3}
-    encoding = processor(beatmap=map_file, audio=audio, audio_sampling_rate=16000, min_window_length_sec=9, **options)
+    encoding = processor(
+        beatmap=map_file, audio=audio, audio_sampling_rate=16000, min_window_length_sec=9, **options
+    )
     shapes = {name: tuple(value.shape) for name, value in encoding.items()}
     assert shapes == {
         "input_ids": (0, 600),
@@ -141,13 +153,15 @@ def test_speed_changes_events_alone_unless_asked(map_file: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
 def test_speed_must_be_positive(speed: float, map_file: Path, processor: CM3PProcessor) -> None:
-    with pytest.raises(UsageError, match="^speed is"):
+    with pytest.raises(UsageError, match=r"^speed is"):
         processor(beatmap=map_file, speed=speed)
 
 
 def test_far_times_are_refused_before_windows_are_made(processor: CM3PProcessor) -> None:
     beatmap = read_beatmap(osu("0,60000,4,2,0,60,1,0", "10,20,700,1,0\n30,40,1151400000,1,0"))
-    with pytest.raises(TooManyWindows, match=r"287850 windows 4 s apart; at most 4096 are made \(--max-windows\)"):
+    with pytest.raises(
+        TooManyWindows, match=r"287850 windows 4 s apart; at most 4096 are made \(--max-windows\)"
+    ):
         processor(beatmap=beatmap)
     assert len(processor(beatmap=beatmap, window_stride_sec=3e5, max_windows=4)["input_ids"]) == 4
     with pytest.raises(TooManyWindows, match="at most 2 "):
@@ -157,13 +171,22 @@ def test_far_times_are_refused_before_windows_are_made(processor: CM3PProcessor)
 @pytest.mark.parametrize("mode", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     "timing",
-    ["0,NaN,4,2,0,60,1,0", "0,Infinity,4,2,0,60,1,0", "0,1E-298,4,2,0,60,1,0", "0,0,4,2,0,60,1,0", "0,500,0,2,0,60,1,0"],
+    [
+        "0,NaN,4,2,0,60,1,0",
+        "0,Infinity,4,2,0,60,1,0",
+        "0,1E-298,4,2,0,60,1,0",
+        "0,0,4,2,0,60,1,0",
+        "0,500,0,2,0,60,1,0",
+    ],
 )
-@pytest.mark.parametrize("inherited", ["500,NaN,4,2,0,60,0,0", "500,0,4,2,0,60,0,0", "500,-1E-320,4,2,0,60,0,0"])
+@pytest.mark.parametrize(
+    "inherited", ["500,NaN,4,2,0,60,0,0", "500,0,4,2,0,60,0,0", "500,-1E-320,4,2,0,60,0,0"]
+)
 def test_numbers_that_are_not_finite_reach_no_token(
     timing: str, inherited: str, mode: int, processor: CM3PProcessor
 ) -> None:
-    objects = "10,20,700,1,0\n100,100,1000,2,0,L|140:60|180:100,2,90\n256,192,3000,12,0,4000\n64,192,4300,128,0,4600:0:0:0:0:"
+    objects = "10,20,700,1,0\n100,100,1000,2,0,L|140:60|180:100,2,90\n256,192,3000,12,0,4000"
+    objects += "\n64,192,4300,128,0,4600:0:0:0:0:"
     points = f"-200000001,1E-298,4,2,0,60,1,0\n{timing}\n{inherited}\n1151400000,300,4,2,0,60,1,0"
     encoding = processor(beatmap=read_beatmap(osu(points, objects, mode)))
     tokens = processor.batch_decode(encoding["input_ids"])
@@ -174,7 +197,7 @@ def test_numbers_that_are_not_finite_reach_no_token(
 
 def test_more_beats_than_allowed_are_refused() -> None:
     beatmap = read_beatmap(osu("-2000000000,11,4,2,0,60,1,0\n0,500,4,2,0,60,1,0"))
-    with pytest.raises(LimitExceeded, match="1818181.. beats; at most 1000000"):
+    with pytest.raises(LimitExceeded, match=r"1818181\d\d beats; at most 1000000"):
         CM3PBeatmapParser().parse_beatmap(beatmap)
     # Those after the end of the song are left out first.
     beatmap = read_beatmap(osu("0,500,4,2,0,60,1,0\n1151400000,300,4,2,0,60,1,0"))
@@ -192,6 +215,13 @@ def test_objects_that_were_made_wrong_are_left_out(caplog: pytest.LogCaptureFixt
     beatmap.timing_points[0].time_ms = float("inf")
     with pytest.raises(InputError, match="cannot be turned into events"):
         CM3PBeatmapParser().parse_beatmap(beatmap)
+
+
+def test_distances_skip_what_is_left_out() -> None:
+    beatmap = read_beatmap(osu(objects="10,20,700,2,0,L|90:80,1,100\n256,192,2000,1,0"))
+    beatmap.hit_objects[0].points[1] = (float("inf"), 0.0)  # type: ignore[attr-defined]
+    (circle,) = CM3PBeatmapParser(add_timing=False).parse_beatmap(beatmap)
+    assert (circle.time, circle.distance) == (2000, 0)
 
 
 def test_a_map_without_timing_points_has_beats_of_a_second() -> None:
@@ -239,8 +269,7 @@ def test_options_of_a_call(map_file: Path, processor: CM3PProcessor) -> None:
     with pytest.raises(UsageError, match="metadata_variations"):
         processor(metadata={}, metadata_variations=0)
     with pytest.raises(UsageError, match="video_kwargs is not a group"):
-        make = processor.beatmap_parser
-        CM3PProcessor(processor.audio_feature_extractor, make, processor.beatmap_tokenizer, None, {"video_kwargs": {}})  # type: ignore[arg-type]
+        with_defaults({"video_kwargs": {}})
     lists = processor(metadata=[{}, {"year": 2015}], metadata_variations=2, return_tensors=None)
     assert [len(entry) for entry in lists["input_ids"]] == [2, 2]
     assert lists["metadata_variation_classes"] == [[0, -1], [0, 1]]
@@ -248,9 +277,18 @@ def test_options_of_a_call(map_file: Path, processor: CM3PProcessor) -> None:
 
 def test_every_window_has_dropout_of_its_own(map_file: Path, processor: CM3PProcessor) -> None:
     """In the original all windows share one dictionary, and lose what any of them lost."""
-    metadata = {"difficulty": 5.0, "year": 2015, "cs": 4.0, "song_length": 90, "global_sv": 1.4, "mania_keycount": 4}
+    metadata = {
+        "difficulty": 5.0,
+        "year": 2015,
+        "cs": 4.0,
+        "song_length": 90,
+        "global_sv": 1.4,
+        "mania_keycount": 4,
+    }
     np.random.seed(0)
-    encoding = processor(metadata=metadata, beatmap=map_file, multiply_metadata=True, metadata_dropout_prob=0.5)
+    encoding = processor(
+        metadata=metadata, beatmap=map_file, multiply_metadata=True, metadata_dropout_prob=0.5
+    )
     assert len({tuple(row) for row in encoding["metadata_ids"].tolist()}) == 3
     assert metadata["difficulty"] == 5.0
 
@@ -280,9 +318,11 @@ def test_null_columns_are_unknown() -> None:
     for null in (None, float("nan"), Null()):
         metadata = get_metadata(dict.fromkeys(columns, null))
         assert {name for name, value in metadata.items() if value is not None} == {"song_length"}
-    metadata = get_metadata({"StarRating": [1.0] * 6 + [None], "TopTagIds": [3, None], "SubmittedDate": "soon"}, speed=2.0)
-    assert (metadata["difficulty"], metadata["tags"], metadata["year"]) == (None, [3], None)
-    assert get_metadata({"SubmittedDate": np.datetime64("2016-01-02").item()})["year"] == 2016
+    metadata = get_metadata(
+        {"StarRating": [1.0] * 6 + [None], "TopTagIds": [3, None], "SubmittedDate": "soon"}, speed=2.0
+    )
+    assert tuple(map(metadata.get, ("difficulty", "tags", "year"))) == (None, [3], None)
+    assert get_metadata({"SubmittedDate": np.datetime64("2016-01-02").item()}).get("year") == 2016
 
 
 def test_the_auto_class_loads_a_downloaded_directory_without_its_code(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ class ParserOptions:
     slider_version: int = 2
     mania_columns: bool = False
     exact_median_beat_length: bool = False
-    song_length_at_speed: bool = False
 
     def __post_init__(self) -> None:
         if self.slider_version not in (1, 2):

@@ -41,8 +41,6 @@ class CM3PBeatmapParser:
         mania_columns: Columns of osu!mania. The original loses them, so its models have not seen any.
         exact_median_beat_length: Find the tempo that holds longest in milliseconds, as the game does; the original
             counts whole seconds within a day.
-        song_length_at_speed: ``song_length`` is that of the audio at ``speed``, so beats go on up to its end. In the
-            original they stop at that time of the map.
         kwargs: Other keys of a stored configuration; they change nothing.
 
     Raises:
@@ -65,7 +63,6 @@ class CM3PBeatmapParser:
         *,
         mania_columns: bool = False,
         exact_median_beat_length: bool = False,
-        song_length_at_speed: bool = False,
         **kwargs: Any,
     ) -> None:
         self.options = ParserOptions(
@@ -82,7 +79,6 @@ class CM3PBeatmapParser:
             slider_version=slider_version,
             mania_columns=mania_columns,
             exact_median_beat_length=exact_median_beat_length,
-            song_length_at_speed=song_length_at_speed,
         )
 
     def parse_beatmap(
@@ -93,7 +89,8 @@ class CM3PBeatmapParser:
         Args:
             beatmap: The map.
             speed: All times are divided by it.
-            song_length: Length of the song in seconds, up to which there are beats; None or 0: that of the map.
+            song_length: Length of the song in seconds, up to which there are beats; None or 0: that of the map. As in
+                the original it is a time of the map, not divided by ``speed``.
             strict: Raise where the original fails; else objects with faults are left out, and zero or undefined beat
                 lengths and meters are passed over.
 
@@ -125,8 +122,6 @@ class CM3PBeatmapParser:
             groups = merge_groups(list(events.kiai()), groups)
         if options.add_timing:
             length_s = song_length or get_song_length(beatmap=beatmap)
-            if song_length and options.song_length_at_speed:
-                length_s *= speed
             groups = merge_groups(events.beats(int(length_s * 1000)), groups)
         if speed != 1:
             for group in groups:
@@ -136,7 +131,7 @@ class CM3PBeatmapParser:
     def to_dict(self) -> dict[str, Any]:
         """The content of the configuration file. Options that the original lacks are left out at their defaults."""
         defaults = {field.name: field.default for field in fields(ParserOptions)}
-        ours = ("mania_columns", "exact_median_beat_length", "song_length_at_speed")
+        ours = ("mania_columns", "exact_median_beat_length")
         options = {
             name: value
             for name, value in asdict(self.options).items()

@@ -53,9 +53,13 @@ class TimingEvents:
         if _count_beats(starts_ms, limits_ms, lengths_ms) > MAX_BEATS:
             limits_ms = [min(limit_ms, last_time_ms) for limit_ms in limits_ms]
             if (count := _count_beats(starts_ms, limits_ms, lengths_ms)) > MAX_BEATS:
-                raise LimitExceeded(f"the timing points make {count:.0f} beats; at most {MAX_BEATS} are allowed")
+                raise LimitExceeded(
+                    f"the timing points make {count:.0f} beats; at most {MAX_BEATS} are allowed"
+                )
         groups: list[Group] = []
-        for index, start_ms, limit_ms, length_ms in zip(points, starts_ms, limits_ms, lengths_ms, strict=False):
+        for index, start_ms, limit_ms, length_ms in zip(
+            points, starts_ms, limits_ms, lengths_ms, strict=False
+        ):
             meter = timing.points[index].meter
             if not self._strict:
                 meter = meter or 4

@@ -24,8 +24,7 @@ _UNLIMITED_LENGTH = int(1e30)  # what transformers writes for "no limit"
 
 
 class Tokenizer:
-    """Base of :class:`~cm3p.tokens.beatmap.CM3PBeatmapTokenizer` and
-    :class:`~cm3p.tokens.metadata.CM3PMetadataTokenizer`.
+    """Vocabulary, special tokens and files of a tokenizer.
 
     Args:
         options: Values of the constructor's options, as they are written to the configuration.
@@ -110,8 +109,8 @@ class Tokenizer:
     @overload
     def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
     @overload
-    def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int | None]: ...
-    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int | None] | None:
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int | None]: ...
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int | None] | None:
         """Return the id of a token, or of several; None for a token that is not in the vocabulary."""
         if isinstance(tokens, str):
             return self._ids.get(tokens)
