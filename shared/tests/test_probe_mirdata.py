@@ -126,7 +126,7 @@ def tasks(dataset: ProbeDataset) -> dict[str, list[tuple[bytes, int | Sequence[f
     }
 
 
-def test_gtzan_is_that_of_our_reader(mirdata: Any, gtzan: Path) -> None:
+def test_gtzan_is_that_of_our_reader(mirdata: Any, gtzan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = gtzan / "gtzan_genre" / "gtzan_genre"
     write_lists(own)
     expected, found = read_dataset("gtzan", own), read_dataset("gtzan", gtzan, source="mirdata")
@@ -135,6 +135,8 @@ def test_gtzan_is_that_of_our_reader(mirdata: Any, gtzan: Path) -> None:
     assert [len(tracks) for tracks in found.splits.values()] == [3, 1, 2]
     loaded = audio.load(found.splits["train"][1].path, sample_rate=22050)
     assert loaded.samples.shape == (1, 100)
+    monkeypatch.chdir(gtzan)
+    assert read_dataset("gtzan", ".", source="mirdata").splits == found.splits
 
 
 def test_giantsteps_is_that_of_our_reader(mirdata: Any, giantsteps: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class ProbeDataConfig:
     Args:
         name: ``gtzan``, ``giantsteps``, ``emomusic``, ``magnatagatune`` or ``jamendo-top50``.
         root: Its folder; layouts are in :mod:`pentatonic.probes.datasets`.
-        source: ``folder``, or ``mirdata`` for ``gtzan`` and ``giantsteps``; then ``root`` is the folder of its data sets.
+        source: ``folder``, or ``mirdata`` for ``gtzan`` and ``giantsteps``, where ``root`` is its folder of data sets.
     """
 
     name: str = MISSING

@@ -18,7 +18,9 @@ from pentatonic.probes.datasets.dataset import ProbeDataset, inside, require
 from pentatonic.probes.datasets.giantsteps import AnnotatedTrack, split_giantsteps
 from pentatonic.probes.datasets.gtzan import split_gtzan
 
-_SOURCE = "mirdata, data set {}"
+_LISTS = "the lists train_filtered.txt, valid_filtered.txt and test_filtered.txt of the fault-filtered split"
+# What mirdata raises over an index or an annotation that is not as it expects: it checks none.
+_FAULTS = (AttributeError, LookupError, OSError, RecursionError, StopIteration, TypeError, ValueError)
 
 
 def read_mirdata(name: str, root: str | Path) -> ProbeDataset:
@@ -39,7 +41,7 @@ def read_mirdata(name: str, root: str | Path) -> ProbeDataset:
 
 
 def _gtzan(root: Path) -> ProbeDataset:
-    """``gtzan_genre``, with the lists of the fault-filtered split, which mirdata does not have, in its folder."""
+    """``gtzan_genre``; its folder also has the lists of the split, which mirdata does not have."""
     home = root / "gtzan_genre"
     tracks = _tracks(home, "audio_path")
 
@@ -47,10 +49,9 @@ def _gtzan(root: Path) -> ProbeDataset:
         track = tracks.get(Path(name).stem)
         if track is None:
             raise FormatError(f"mirdata's index has no track {Path(name).stem!r}", path=table, line=line)
-        return Path(track.audio_path), track.genre.replace("-", "")  # hip-hop: everybody else's hiphop
+        return Path(track.audio_path), track.genre.replace("-", "")  # in the lists hiphop
 
-    lists = "train_filtered.txt, valid_filtered.txt and test_filtered.txt of the fault-filtered split"
-    return split_gtzan(home, locate, f"{_SOURCE.format('gtzan_genre')}, with the lists {lists} in its folder")
+    return split_gtzan(home, locate, f"mirdata (gtzan_genre), with {_LISTS} in its folder")
 
 
 def _giantsteps(root: Path) -> ProbeDataset:
@@ -63,7 +64,7 @@ def _giantsteps(root: Path) -> ProbeDataset:
         [_annotated(track) for track in _tracks(root / name, *paths).values()]
         for name in ("beatport_key", "giantsteps_key")
     )
-    return split_giantsteps(train, test, _SOURCE.format("beatport_key and giantsteps_key"))
+    return split_giantsteps(train, test, "mirdata (beatport_key, giantsteps_key)")
 
 
 MIRDATA_DATASETS: Mapping[str, Callable[[Path], ProbeDataset]] = MappingProxyType(
@@ -80,18 +81,15 @@ def _tracks(home: Path, *paths: str) -> dict[str, Any]:
         if error.name != "mirdata":
             raise
         raise MissingExtra("A data set through mirdata", "pentatonic[mirdata]") from error
-    fetch = f"python -c \"import mirdata; mirdata.initialize('{home.name}', '{home}').download({{}})\""
-    require(home, home.name, f"its authors, or by {fetch.format('')}")
+    download = f"mirdata.initialize({home.name!r}, {str(home)!r}).download"
+    require(home, home.name, f"its authors, or by {download}()")
     dataset = mirdata.initialize(home.name, data_home=str(home))
-    index = Path(dataset.index_path)
-    if (own := home / index.name).is_file():
-        dataset.index_path = str(own)
-    elif not index.is_file():
-        raise InputError(
-            f"{home.name}: mirdata's index is neither {own} nor {index}; get it by "
-            + fetch.format("['index']")
-        )
-    index = Path(dataset.index_path)
+    installed = Path(dataset.index_path)
+    own = home / installed.name
+    index = own if own.is_file() else installed
+    if not index.is_file():
+        raise InputError(f"mirdata's index is neither {own} nor {index}; get it by {download}(['index'])")
+    dataset.index_path = str(index)
     with _errors_of_mirdata(index):
         tracks = dataset.load_tracks()
         for track in tracks.values():
@@ -111,20 +109,12 @@ def _annotated(track: Any) -> AnnotatedTrack:
 
 @contextmanager
 def _errors_of_mirdata(path: Path) -> Iterator[None]:
-    """Turn what mirdata raises over bad files, which it does not check, into errors that name the file."""
+    """Turn what mirdata raises over bad files into errors that name the file."""
     try:
         yield
     except PentatonicError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"mirdata: {error.filename} is missing; get the whole data set") from error
-    except (
-        AttributeError,
-        LookupError,
-        OSError,
-        RecursionError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _FAULTS as error:
         raise FormatError(f"mirdata cannot read it ({type(error).__name__}: {error})", path=path) from error
