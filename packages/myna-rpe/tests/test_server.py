@@ -178,6 +178,14 @@ def test_a_count_that_is_no_whole_number(server: Server, count: str) -> None:
     assert len(message) < 200 and message.isprintable()
 
 
+@pytest.mark.parametrize("text", ["-0", "+3", "1_000", "٣", "\uff13", " 3", "3 ", "3\n", "0x3", "3,", "³"])
+def test_a_count_is_written_in_plain_digits(text: str) -> None:
+    """Most of these are whole numbers to Python, and would be accepted by a looser pattern."""
+    with pytest.raises(SubsonicError, match="allowed: a whole number, 0 or more"):
+        Parameters({"count": text}).count("count", 10, most=500)
+    assert Parameters({"count": "007"}).count("count", 10, most=500) == 7
+
+
 @pytest.mark.parametrize("count", ["0", "1"])
 def test_a_path_needs_room_for_both_ends(server: Server, count: str) -> None:
     assert server.error("findSonicPath", startSongId="s1", endSongId="s2", count=count)[0] == 0
