@@ -348,6 +348,13 @@ def test_pages_of_others_are_refused(server: Server, headers: dict[str, str]) ->
 FORM = "POST /rest/ping HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 
 
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
 def test_a_request_that_does_not_arrive_gives_up_its_connection() -> None:
     with running(REQUEST_WAIT_S="1") as server:
         host = f"127.0.0.1:{server.port}"
@@ -359,12 +366,12 @@ def test_a_request_that_does_not_arrive_gives_up_its_connection() -> None:
             line.sendall(b"GET /rest/ping HTTP/1.1\r\nHost:")
             served.sendall(f"GET /rest/ping HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             form.sendall(f"{FORM.format(host=host)}Content-Length: 9\r\n\r\nf=json".encode())
-            assert nothing.recv(1) == b"" and line.recv(1) == b""
             answer = b""
             while not answer.endswith(b"</subsonic-response>"):
                 answer += served.recv(1000)
-            served.sendall(b"GET")
-            assert served.recv(1) == b""
+            with suppress(ConnectionError):  # on a busy machine it has been closed already
+                served.sendall(b"GET")
+            assert all(is_closed(connection) for connection in (nothing, line, served))
             assert b"the form did not arrive whole in time" in form.makefile("rb").read()
 
 
@@ -378,7 +385,7 @@ def test_bytes_that_drip_in_do_not_keep_a_connection() -> None:
         running(REQUEST_WAIT_S="1") as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as slow,
     ):
-        for _ in range(600):  # a minute
+        for _ in range(200):  # 20 seconds, where nothing is received
             try:
                 slow.sendall(b"G")
                 if slow.recv(1) == b"":
