@@ -195,6 +195,7 @@ class Guard:
       which has no ``Origin`` but a ``Sec-Fetch-Site``; links are followed.
     - Uploads are answered with 413 when the folder would hold more than its quota of bytes or files.
     - Failed logins are slowed by a :class:`LoginQueue`; when it is full, logins are answered with 429.
+    - What is not answered when the server ends is answered with 503.
 
     Args:
         app: The application.
@@ -234,6 +235,20 @@ class Guard:
         if (reason := self._foreign(scope)) is not None:
             await _refuse(scope, send, 403, reason)
             return
+        answered = False
+
+        async def watched(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, watched)
+        except asyncio.CancelledError:  # the server ends, which is not a fault for its log
+            if not answered:
+                await _refuse(scope, send, 503, "the server is being stopped")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", "")).rstrip("/")
         posted = scope.get("method") == "POST"
         if posted and path.endswith(self.login_path):
