@@ -227,6 +227,9 @@ def test_playlists_of_other_machines(tmp_path: Path, scanned: SimpleNamespace) -
     assert reasons[1] == "there is no such file"
     assert reasons[2].startswith("cannot be compared, for it is quiet")
     assert reasons[3].startswith("could not be embedded: ")
+    file.write_text("a" * 10**6)
+    ((shown, reason),) = open_playlist(file, scanned.library).unusable.items()
+    assert (len(shown), reason) == (103, "longer than the path of a file can be")
     shutil.copy(scanned.music / "07.ogg", tmp_path / "unknown.ogg")
     file.write_text("unknown.ogg\n")
     (reason,) = open_playlist(file, scanned.library).unusable.values()
