@@ -23,7 +23,6 @@ from myna_rpe.library.commands import app
 from myna_rpe.library.index import Generation, IndexSettings
 from myna_rpe.library.library import Library
 from myna_rpe.library.scan import ScanResult, header_of, scan
-from myna_rpe.weights import save_pretrained
 from myna_rpe.whole_tracks import TrackOptions
 from pentatonic.cli import Interrupted, PartialFailure
 from pentatonic.errors import IncompatibleVectors, InputError, RunFolderInUse, UsageError
@@ -302,18 +301,17 @@ def test_a_missing_drive_loses_nothing(rescan: Any, music: Path, tmp_path: Path)
 
 
 def test_an_update_goes_on_without_a_missing_folder(
-    music: Path, tmp_path: Path, sounds: SimpleNamespace
+    music: Path, tmp_path: Path, sounds: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index, drive, away = tmp_path / "index", music / "b", tmp_path / "away"
     folders = [music / "a", drive]
     scan(sounds.small_model(), index, folders)
-    save_pretrained(sounds.small_model(), tmp_path / "model")
+    monkeypatch.setattr("myna_rpe.weights.from_pretrained", lambda name, **options: sounds.small_model())
     drive.rename(away)
     (music / "a/two.flac").unlink()
 
     def update(*options: str) -> Any:
-        arguments = ["update", "--index", str(index), "--model", str(tmp_path / "model"), "--device", "cpu"]
-        result = CliRunner().invoke(app, [*arguments, "--json", *options])
+        result = CliRunner().invoke(app, ["update", "--index", str(index), "--json", *options])
         assert isinstance(result.exception, PartialFailure), (result.output, result.exception)
         return json.loads(result.stdout)
 

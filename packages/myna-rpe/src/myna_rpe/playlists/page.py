@@ -118,24 +118,23 @@ def write_page(
 
 def _players(page: Report, tracks: list[tuple[str, LibraryTrack]], embed_audio: bool) -> dict[str, str]:
     """Add players; return id of a track -> id of its player."""
+    if not embed_audio:
+        return {track.id: page.local_audio(file_url(track.path), label) for label, track in tracks}
     players: dict[str, str] = {}
-    for label, track in tracks:
-        if not embed_audio:
-            players[track.id] = page.local_audio(file_url(track.path), label)
-            continue
-        try:
-            players[track.id] = page.audio(_sound(track.path), label)
-        except (PentatonicError, OSError) as error:
-            page.text(f"{label}: cannot be played ({printable_path(str(error))})")
+    with audio.DecodingProcess() as decoder:
+        for label, track in tracks:
+            try:
+                players[track.id] = page.audio(_sound(track.path, decoder), label)
+            except (PentatonicError, OSError) as error:
+                page.text(f"{label}: cannot be played ({printable_path(str(error))})")
     return players
 
 
-def _sound(path: Path) -> bytes:
+def _sound(path: Path, decoder: audio.DecodingProcess) -> bytes:
     """Bytes of a file, or of an excerpt from its middle as WAV."""
     if path.stat().st_size <= _WHOLE_BYTES and is_embeddable(path):
         return path.read_bytes()
-    with audio.DecodingProcess() as decoder:
-        blocks = list(decoder.stream(path, sample_rate=_EXCERPT_RATE, strict=False))
+    blocks = list(decoder.stream(path, sample_rate=_EXCERPT_RATE, strict=False))
     samples = np.concatenate([np.zeros(0, np.float32), *(block.numpy() for block in blocks)])
     length = round(_EXCERPT_S * _EXCERPT_RATE)
     first = max(0, (len(samples) - length) // 2)
