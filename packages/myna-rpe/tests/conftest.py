@@ -39,7 +39,7 @@ def piece(seed: int, seconds: float = 12.0) -> np.ndarray:
         time = np.arange(int(min(length * 1.5, seconds - at) * RATE)) / RATE
         for _ in range(int(random.integers(1, 4))):
             pitch = 110 * 2 ** (random.integers(0, 36) / 12)
-            tone = sum(a * np.sin(2 * np.pi * pitch * (k + 1) * time) for k, a in enumerate(partials))
+            tone = np.polyval([*partials[::-1], 0], np.exp(2j * np.pi * pitch * time)).imag
             start = int(at * RATE)
             sound[start : start + len(time)] += tone * np.exp(-time * random.uniform(2, 8))
         at += length

@@ -504,7 +504,7 @@ def test_a_login_asks_for_no_more_than_it_needs(
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """What the commands are connected to; the scopes they ask for are calls, too."""
     fake = Fake()
 
