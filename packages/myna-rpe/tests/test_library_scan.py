@@ -147,14 +147,15 @@ def die_in(work: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
-def kill_once_journal_has(index: Path, mark: bytes, count: int) -> None:
-    """Kill this process without a word when the journal of a scan has so many lines of a kind."""
-    deadline = time.monotonic() + 120
+def die(index: Path, mark: bytes, count: int, patience_s: float = 120.0) -> None:
+    """Kill this process without a word, once the journal of a scan has so many lines of a kind."""
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         journal = next(index.glob("vectors-*/journal.jsonl"), None)
         if journal is not None and journal.read_bytes().count(mark) >= count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            break
         time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +164,7 @@ def test_a_killed_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest.
 
     def killing(tracks: Any, **options: Any) -> Any:
         if len(done) >= 2:
-            kill_once_journal_has(index, b'"tags"', len(done))
+            die(index, b'"tags"', len(done))
         done.extend(tracks)
         return compute_embeddings(tracks, **options)
 
@@ -189,12 +190,14 @@ def test_a_file_that_kills_the_program_twice_has_failed(
 
     def killing(tracks: Any, **options: Any) -> Any:
         if any(track.source == deadly for track in tracks):
-            kill_once_journal_has(index, b'"begun"', 4)  # three.flac is read ahead
+            die(index, b'"begun"', *after)
         return compute_embeddings(tracks, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(scan_module, "compute_embeddings", killing)
+        after = (4, 120.0)  # three.flac is read ahead
         die_in(rescan)
+        after = (6, 0.5)  # but not beside a file that is suspected
         die_in(rescan)
         result = rescan()
     failed = [entry for entry in result.report.entries if entry["status"] == "failed"]
