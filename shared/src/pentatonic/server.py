@@ -265,7 +265,7 @@ class Guard:
             name, port = _split_host(host or "")
             if name not in self.names or (80 if port is None else port) != self.port:
                 return f"this server is not {host or 'without a Host header'}"
-        if origin is not None and urlsplit(origin).netloc.lower() != (host or "").lower():
+        if origin is not None and origin.partition("://")[2].lower() != (host or "").lower():
             return f"a page of {origin} may not use this server"
         site, mode = _header(scope, b"sec-fetch-site"), _header(scope, b"sec-fetch-mode")
         if site in ("cross-site", "same-site") and mode != "navigate":
