@@ -171,7 +171,7 @@ class MynaEncoder(nn.Module):
         }
         if lengths is not None:
             options["mask"] = KeyLengths(lengths + int(self.config.class_token))
-        bias = self.bias(coords)
+        bias = self.bias(coords, rows, columns)
         if inference:
             for block in self.blocks:
                 assert isinstance(block, Block)

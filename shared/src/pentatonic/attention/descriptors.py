@@ -143,10 +143,10 @@ class KeyBias:
 class DistanceTable:
     """Bias ``+values[h, g]``: any function of a distance in whole steps, given as a table.
 
-    ``g`` is ``|t_i - t_j| + |f_i - f_j|``, or with ``signed`` ``(t_i - t_j) + (f_i - f_j)`` counted from the middle of the
-    table. A distance beyond an end of the table takes the value there. For a function of both distances multiply the
-    time by the number of frequencies (signed: twice that, less 1), so that each pair of distances has a sum of its own.
-    The kernels do not compute it: on a GPU it takes the tiles.
+    ``g`` is ``|t_i - t_j| + |f_i - f_j|``, or with ``signed`` ``(t_i - t_j) + (f_i - f_j)``, counted from the middle
+    of the table. A distance beyond an end of the table takes the value there. For a function of both distances multiply
+    the time by the number of frequencies (signed: twice that, less 1), so that each pair of distances has a sum of its
+    own. The kernels do not compute it: on a GPU it takes the tiles.
 
     Args:
         coords: ``(N, 2)`` or ``(B, N, 2)``, last axis (time, frequency), integer or whole float32/64.
