@@ -223,7 +223,10 @@ class _Tiles:
             for m, distance in self.distances(block, keys):
                 s.addcmul_(self._weights[m, block.heads], distance)
         if self._table is not None:
-            s += self._table[block.heads][:, self._entries(block, keys)].transpose(0, 1)
+            entries = self._entries(block, keys)
+            table = self._table[block.heads]
+            added = table.gather(1, entries.flatten().expand(len(table), -1))  # faster than indexing
+            s += added.unflatten(1, entries.shape).transpose(0, 1)
         if self._key_bias is not None:
             added = self._key_bias[block.samples, block.heads, None, keys]
             s[..., self.first_biased_row(block) :, :] += added

@@ -68,7 +68,7 @@ class Clamp(nn.Module):
         if self.config.kind not in ("log", "rational"):
             return
         cap, s = (self.config.cap * self.factor if self.config.squared else self.cap), self.softness
-        pole = float(cap * s if self.config.kind == "log" else cap / s)
+        pole = float((cap * s if self.config.kind == "log" else cap / s).detach())
         if -lowest >= pole:
             raise UsageError(
                 f"the input has differences of {lowest} patches, and the clamp {self.config.kind!r} of signed "
