@@ -19,7 +19,7 @@ from torch import Tensor
 
 from myna_rpe.config import EncoderConfig, PatchConfig, PositionConfig
 from myna_rpe.losses import GlobalContrastive, info_nce, nt_xent
-from myna_rpe.training.objective import ContrastiveTraining, kept_tokens
+from myna_rpe.training.objective import ContrastiveTraining, kept_columns, kept_tokens
 from myna_rpe.training.options import (
     ContrastConfig,
     DistillationConfig,
@@ -30,6 +30,7 @@ from myna_rpe.training.options import (
     PatchoutConfig,
     WidthConfig,
 )
+from myna_rpe.training.train import OptimizerConfig, optimizer
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
 
@@ -101,6 +102,44 @@ def test_tokens_are_kept_at_random_and_never_those_of_padding() -> None:
             assert max(used) - min(used) <= 1
         assert len(set(keep[0].tolist())) == 5 and len(set(keep[1].tolist())) == 4
     assert seen == [set(range(8)), {0, 1, 4, 5}, {0, 4}, {0, 1, 2, 4, 5, 6}]
+
+
+def test_whole_columns_are_kept_and_never_those_of_padding() -> None:
+    patch = PatchConfig(32, 8)
+    frames = torch.tensor([48, 9, 17])  # 6, 2 and 3 columns of 4 rows
+    seen = [set() for _ in frames]
+    for seed in range(40):
+        keep = kept_columns(4, 6, frames, patch, 8, torch.Generator().manual_seed(seed))
+        assert keep.shape == (3, 8) and (keep.diff(dim=1) > 0).all()
+        for row, kept in enumerate(keep.tolist()):
+            columns = {token % 6 for token in kept}
+            assert set(kept) == {6 * each + column for each in range(4) for column in columns}
+            seen[row] |= columns
+    assert seen == [set(range(6)), {0, 1}, {0, 1, 2}]
+
+
+def test_columns_are_left_out_where_asked_for() -> None:
+    seen: dict[str, list[Tensor]] = {"uniform": [], "columns": []}
+    for kind, kept in seen.items():
+        module = model(options(patchout=PatchoutConfig(0.5, kind=kind)))
+        features = module.encoder.features
+
+        def watched(*arguments: Any, kept=kept, features=features, **named: Any) -> Tensor:
+            kept.append(named["keep"])
+            return features(*arguments, **named)
+
+        module.encoder.features = watched
+        module(batch_of(), StepContext(0, 0, 1, 0))
+    assert all(keep.shape == (6, 8) for kept in seen.values() for keep in kept)  # of 4 rows of 4 columns
+    for keep in seen["columns"]:
+        assert all(len(set((row % 4).tolist())) == 2 for row in keep)
+    assert any(len(set((row % 4).tolist())) > 2 for keep in seen["uniform"] for row in keep)
+
+
+def test_the_number_of_kept_columns() -> None:
+    assert PatchoutConfig(0.9, kind="columns").n_kept(128, 8) == 16  # int(0.9 * 16) = 14 columns are left out
+    assert [PatchoutConfig(kept=n, kind="columns").n_kept(32, 8) for n in (3, 17, 100)] == [8, 16, 32]
+    assert PatchoutConfig(0.9).n_kept(128, 8) == 13
 
 
 def test_the_number_of_kept_tokens() -> None:
@@ -200,6 +239,65 @@ def test_both_kinds_of_patches_are_trained() -> None:
     torch.testing.assert_close(module(batch)["loss"], (losses[0] + losses[1]) / 2)  # one after the other
 
 
+# A learned temperature
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent"])
+def test_a_learned_temperature_has_the_gradient_of_finite_differences_and_stays_in_its_range(
+    name: str,
+) -> None:
+    values = options(
+        contrast=ContrastConfig(
+            name, 0.2, learned_temperature=True, lowest_temperature=0.05, highest_temperature=0.4
+        )
+    )
+    module, batch = model(values), batch_of()
+    assert module.temperature is not None
+    logarithm = module.temperature.logarithm
+    out = module(batch)
+    assert out["temperature"] == pytest.approx(0.2) and not out["temperature"].requires_grad
+    plain = model(options(contrast=ContrastConfig(name, 0.2)))
+    torch.testing.assert_close(out["loss"], plain(batch)["loss"])
+    assert "temperature" not in plain(batch)
+    out["loss"].backward()
+    losses = []
+    for step in (0.05, -0.05):
+        with torch.no_grad():
+            logarithm += step
+            losses.append(float(module(batch)["loss"]))
+            logarithm -= step
+    assert logarithm.grad is not None
+    assert float(logarithm.grad) == pytest.approx((losses[0] - losses[1]) / 0.1, rel=1e-2)
+    for value, end in ((9.0, 0.4), (-9.0, 0.05)):
+        with torch.no_grad():
+            logarithm.fill_(value)
+        assert float(module.eval()(batch)["temperature"]) == pytest.approx(end)
+        assert logarithm.item() == value  # evaluation changes nothing
+        module.train()(batch)["loss"].backward()
+        assert logarithm.exp().item() == pytest.approx(end)
+    module.zero_grad()
+    module(batch)["loss"].backward()
+    assert float(logarithm.grad) != 0  # it can leave the end of its range
+
+
+def test_of_two_kinds_of_patches_one_temperature_is_learned() -> None:
+    values = options(contrast=ContrastConfig(learned_temperature=True))
+    module = model(values, config=HYBRID)
+    out = module(batch_of())
+    assert out["temperature"] == pytest.approx(0.1)
+    assert gradients(module, out["loss"])["temperature.logarithm"] != 0
+
+
+def test_a_learned_temperature_has_no_weight_decay() -> None:
+    for name in ("adamw", "adam"):
+        module = model(options(contrast=ContrastConfig(learned_temperature=True)))
+        assert module.temperature is not None
+        groups = optimizer(module, OptimizerConfig(1e-3, 0.1, name=name)).param_groups
+        decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert decays.keys() == {id(p) for p in module.parameters()}
+        assert [n for n, p in module.named_parameters() if decays[id(p)] == 0] == ["temperature.logarithm"]
+
+
 # Further losses
 
 
@@ -262,6 +360,12 @@ def test_options_that_contradict_are_refused() -> None:
         options(distillation=DistillationConfig(1.0))
     with pytest.raises(ConfigError, match=r"contrast\.name is 'triplet'; allowed: info_nce"):
         ContrastConfig("triplet")
+    with pytest.raises(ConfigError, match=r"patchout\.kind is 'rows'; allowed: uniform, columns"):
+        PatchoutConfig(kind="rows")
+    with pytest.raises(ConfigError, match=r"contrast\.name is 'sogclr'; allowed: info_nce, nt_xent"):
+        ContrastConfig("sogclr", learned_temperature=True)
+    with pytest.raises(ConfigError, match=r"contrast\.temperature is 0\.6; allowed: from 0\.01"):
+        ContrastConfig(temperature=0.6, learned_temperature=True)
     for ratio, kept in ((1.0, None), (0.5, 0)):
         with pytest.raises(ConfigError, match="patchout"):
             PatchoutConfig(ratio, kept)
