@@ -23,9 +23,19 @@ from myna_rpe.config import EncoderConfig, PositionConfig
 from myna_rpe.key_map import KEY_MAP
 from myna_rpe.losses import GlobalContrastive
 from myna_rpe.model import MynaEncoder
+from myna_rpe.training.objective import ContrastiveTraining
+from myna_rpe.training.options import ContrastConfig, ObjectiveConfig
 from myna_rpe.training.prepare import main as prepare_main
 from myna_rpe.training.teacher import write_teacher_targets
-from myna_rpe.training.train import MynaScheduleConfig, TrainConfig, check_crops, main, start_from
+from myna_rpe.training.train import (
+    MynaScheduleConfig,
+    OptimizerConfig,
+    TrainConfig,
+    check_crops,
+    main,
+    optimizer,
+    start_from,
+)
 from myna_rpe.weights import from_pretrained, save_pretrained
 from pentatonic import audio
 from pentatonic.checkpoint import model_directory
@@ -172,6 +182,16 @@ def test_a_run_with_averaged_weights_a_temperature_and_a_clamp_resumes_and_loads
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, averaged[f"encoder.{name}"])
     assert not torch.equal(averaged["encoder.bias.clamp.cap"], trained["encoder.bias.clamp.cap"])
+
+
+def test_a_learned_temperature_has_no_weight_decay():
+    for name in ("adamw", "adam"):
+        options = ObjectiveConfig(contrast=ContrastConfig(learned_temperature=True))
+        module = ContrastiveTraining(EncoderConfig(dim=8, depth=1, mlp_dim=8), options, n_tracks=2)
+        groups = optimizer(module, OptimizerConfig(1e-3, 0.1, name=name)).param_groups
+        decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert decays.keys() == {id(p) for p in module.parameters()}
+        assert [n for n, p in module.named_parameters() if decays[id(p)] == 0] == ["temperature.logarithm"]
 
 
 def test_a_run_begins_with_the_weights_of_a_model_and_then_has_its_own(data, finished, tmp_path):
