@@ -25,7 +25,7 @@ from pentatonic.attention import attention, tiles
 from pentatonic.errors import UsageError, WeightsError
 
 GOLDENS = Path(__file__).parent / "goldens"
-SMALL = {"dim": 16, "depth": 1, "heads": 3, "dim_head": 8, "mlp_dim": 24, "out_dim": 6}
+SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "heads": 3, "dim_head": 8, "mlp_dim": 24, "out_dim": 6}
 
 
 def golden(case: str) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -206,9 +206,11 @@ class _Tiles:
         self.tiling = Tiling(batch, heads, n_q, k.shape[2], visibility, live, distances.cls_tokens)
         self._distances = distances
         # Rows of a table are read by entry: heads first, entries one after the other.
-        by_entry = weights is not None and bool(distances.table)
-        self._table = (weights * LOG2_E).T.contiguous() if by_entry else None
-        self._weights = None if weights is None or by_entry else weights[..., None, None] * LOG2_E
+        self._table = self._weights = None
+        if weights is not None and distances.table:
+            self._table = (weights * LOG2_E).T.contiguous()
+        elif weights is not None:
+            self._weights = weights[..., None, None] * LOG2_E
         self._key_bias = None if key_bias is None else key_bias * LOG2_E
         dtype = torch.promote_types(q.dtype, torch.float32)
         # Scores, their gradients, and distances along two axes.
