@@ -171,6 +171,19 @@ def test_chunked_equals_reference_for_every_bias(kind: str, cls_tokens: int, n_q
         assert_same(problem.run("chunked"), problem.run("reference"))
 
 
+@pytest.mark.parametrize("kind", TABLES)
+def test_samples_in_one_tile_take_their_entries_of_a_table(kind: str):
+    shared = set()
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        bias, parameters = make_bias(kind, generator, 3, 2, 12, 1, 0.3)
+        shared.add(bias.coords.dim() == 2)
+        q, k, v = (tensor(generator, (3, 2, 12, 4), "plain") for _ in range(3))
+        problem = Problem(q, k, v, bias, None, parameters)
+        assert_same(problem.run("chunked"), problem.run("reference"))
+    assert shared == {False, True}  # coordinates of each sample, and of all
+
+
 @settings(max_examples=80, deadline=None)
 @given(problem=problems())
 def test_sdpa_and_auto_equal_reference(problem: Problem):
