@@ -19,7 +19,7 @@ from torch.nn.functional import linear
 from myna_rpe.config import PatchConfig
 from myna_rpe.layers import Block, PatchEmbedding, with_class_order
 from myna_rpe.patches import patchify
-from pentatonic.attention import Alibi2D, Bias, Directional, attention
+from pentatonic.attention import Alibi2D, Bias, Directional, DistanceTable, attention
 
 ROWS = 512
 """Tokens that pass through a linear layer at a time."""
@@ -87,4 +87,6 @@ def _one_head(bias: Bias | None, head: int) -> Bias | None:
         return Alibi2D(bias.coords, bias.slope_t[one], bias.slope_f[one], bias.cls_tokens)
     if isinstance(bias, Directional):
         return Directional(bias.coords, bias.left[one], bias.right[one], bias.signed, bias.cls_tokens)
+    if isinstance(bias, DistanceTable):
+        return DistanceTable(bias.coords, bias.values[..., one, :], bias.signed, bias.cls_tokens)
     return bias

@@ -171,7 +171,7 @@ class MynaEncoder(nn.Module):
         }
         if lengths is not None:
             options["mask"] = KeyLengths(lengths + int(self.config.class_token))
-        bias = self.bias(coords)
+        bias = self.bias(coords, rows, columns)
         if inference:
             run_blocks_in_place(self.blocks, x, bias=bias, **options)
         else:
