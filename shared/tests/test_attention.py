@@ -19,6 +19,7 @@ from pentatonic.attention import (
     Causal,
     Choice,
     Directional,
+    DistanceTable,
     KeyBias,
     KeyLengths,
     Raw,
@@ -31,7 +32,9 @@ from pentatonic.attention import (
 from pentatonic.errors import BackendUnavailable, UsageError
 
 BLOCK = 8
-BIASES = ["none", "alibi_1d", "alibi_1d_index", "alibi_2d", "absolute", "signed", "raw", "raw_signed", "key"]
+ALIBI = ["alibi_1d", "alibi_1d_index", "alibi_2d"]
+TABLES = ["table", "table_signed", "table_sides", "table_sides_signed"]
+BIASES = ["none", *ALIBI, "absolute", "signed", "raw", "raw_signed", "key", *TABLES]
 MASKS = ["none", "causal", "window", "lengths", "causal_lengths", "window_lengths", "causal_window"]
 
 
@@ -103,6 +106,10 @@ def make_bias(kind: str, generator: torch.Generator, b: int, h: int, n: int, cls
             shape = (b, h, n) if per_sample else (n,)
             vec = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
             return KeyBias(vec, cls_tokens=cls), [vec]
+        case "table" | "table_signed" | "table_sides" | "table_sides_signed":
+            shape = (2, h, 5) if "sides" in kind else (h, 5)  # shorter than the largest distances
+            values = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+            return DistanceTable(coords, values, kind.endswith("signed"), cls_tokens=cls), [values]
     return None, []
 
 
@@ -164,6 +171,19 @@ def test_chunked_equals_reference_for_every_bias(kind: str, cls_tokens: int, n_q
         assert_same(problem.run("chunked"), problem.run("reference"))
 
 
+@pytest.mark.parametrize("kind", TABLES)
+def test_samples_in_one_tile_take_their_entries_of_a_table(kind: str):
+    shared = set()
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        bias, parameters = make_bias(kind, generator, 3, 2, 12, 1, 0.3)
+        shared.add(bias.coords.dim() == 2)
+        q, k, v = (tensor(generator, (3, 2, 12, 4), "plain") for _ in range(3))
+        problem = Problem(q, k, v, bias, None, parameters)
+        assert_same(problem.run("chunked"), problem.run("reference"))
+    assert shared == {False, True}  # coordinates of each sample, and of all
+
+
 @settings(max_examples=80, deadline=None)
 @given(problem=problems())
 def test_sdpa_and_auto_equal_reference(problem: Problem):
@@ -183,7 +203,7 @@ def test_chunked_equals_reference_at_its_own_tile_size(n: int):
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize("kind", ["alibi_2d", "signed", "key"])
+@pytest.mark.parametrize("kind", ["alibi_2d", "signed", "key", "table"])
 def test_gradients_are_those_of_finite_differences(backend: str, kind: str):
     generator = torch.Generator().manual_seed(3)
     _, parameters = make_bias(kind, generator, 1, 2, 6, 1, 0.3)
@@ -194,6 +214,7 @@ def test_gradients_are_those_of_finite_differences(backend: str, kind: str):
             "alibi_2d": lambda: Alibi2D(coords, *p, cls_tokens=1),
             "signed": lambda: Directional(coords, *p, signed=True, cls_tokens=1),
             "key": lambda: KeyBias(*p, cls_tokens=1),
+            "table": lambda: DistanceTable(coords, *p),
         }[kind]()
         return attention(q, k, v, bias=bias, mask=SlidingWindow(3, 2), return_lse=True, backend=backend)
 
@@ -254,6 +275,15 @@ def test_biases_as_explicit_loops(qkv, backend, cls_tokens):
         Raw(coords, True, cls_tokens): lambda h, i, j, dt, df: dt + df,
         Raw(coords, False, cls_tokens): lambda h, i, j, dt, df: abs(dt) + abs(df),
         KeyBias(vec, cls_tokens): lambda h, i, j, dt, df: vec[h, j],
+        DistanceTable(coords, vec[:, :4], False, cls_tokens): (
+            lambda h, i, j, dt, df: vec[h, min(abs(dt) + abs(df), 3)]
+        ),
+        DistanceTable(coords, vec[:, :5], True, cls_tokens): (
+            lambda h, i, j, dt, df: vec[h, min(max(dt + df + 2, 0), 4)]
+        ),
+        DistanceTable(coords, torch.stack((vec, vec + 1)), False, cls_tokens): (
+            lambda h, i, j, dt, df: vec[h, abs(dt) + abs(df)] + (j > i)
+        ),
     }
     with small_tiles():
         for bias, entry in cases.items():
@@ -614,6 +644,10 @@ XY = torch.zeros(5, 2, dtype=torch.int32)
         (lambda: Alibi2D(XY[:, :1], S, S), r"\(N, 2\)"),
         (lambda: Directional(XY, S, S, True, cls_tokens=2), "cls_tokens must be 0 or 1"),
         (lambda: KeyBias(torch.ones(3, dtype=torch.int32)), "floating"),
+        (lambda: attention(Q, Q, Q, bias=DistanceTable(XY, torch.zeros(2, 9))), "2 rows for 3 heads"),
+        (lambda: DistanceTable(XY, torch.zeros(3, 3, 9)), r"\(H, L\) or \(2, H, L\)"),
+        (lambda: DistanceTable(XY, torch.zeros(3, 0)), r"\(H, L\) or \(2, H, L\)"),
+        (lambda: DistanceTable(XY, torch.zeros(3, 8), signed=True), "odd number of values, got 8"),
         (lambda: SlidingWindow(-1, 2), "left=-1"),
         (lambda: KeyLengths(torch.tensor([1.0])), "integer vector"),
         (lambda: Rope(), "either theta or cos_sin"),

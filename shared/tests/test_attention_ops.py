@@ -20,6 +20,7 @@ from pentatonic.attention import (
     Alibi2D,
     Causal,
     Directional,
+    DistanceTable,
     KeyBias,
     KeyLengths,
     Raw,
@@ -66,6 +67,7 @@ FAMILIES: dict[str, Any] = {
     "directional": lambda: {"bias": Directional(XY, *slopes(), signed=True), "mask": SlidingWindow(3, 2)},
     "raw": lambda: {"bias": Raw(XY.expand(2, 9, 2), signed=False)},
     "key": lambda: {"bias": KeyBias(torch.randn(2, 9, requires_grad=True), cls_tokens=1)},
+    "table": lambda: {"bias": DistanceTable(XY, torch.randn(2, 2, 6, requires_grad=True))},
     "lengths": lambda: {"mask": Causal() & KeyLengths(torch.tensor([0, 7]))},
     "rope": lambda: {"rope": Rope(100.0, style="interleaved", rotary_dim=8), "mask": SlidingWindow(3, 9)},
     "tolerance": lambda: {"bias": Alibi2D(XY, *slopes()), "tolerance": 1e-3},
@@ -98,6 +100,8 @@ ALL_CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "t
 @pytest.mark.parametrize("checks", [ALL_CHECKS[:3], pytest.param(ALL_CHECKS[3:], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_opcheck(family: str, checks: tuple[str, ...], backend: Any):
+    if (family, backend) == ("table", "triton"):
+        pytest.skip("the kernels take no table")
     (args,) = recorded(lambda: attention(*qkv(), **FAMILIES[family](), return_lse=True, backend=backend))
     torch.library.opcheck(ops.attention_op, detached(args), test_utils=checks)
 
@@ -352,6 +356,17 @@ def test_what_computes_which_situation_where(options, gpu, cpu, reason):
         assert choice(torch.empty(1, 2, 600, 16)) == dispatch.Choice(cpu, reason)
     with mock.patch.object(dispatch, "why_not", lambda q, k, v: "no"):
         assert choice(cuda(600)) == dispatch.Choice(cpu, reason)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_on_a_gpu_a_table_takes_the_tiles():
+    bias = DistanceTable(torch.zeros(600, 2), torch.zeros(2, 5))
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: None):
+        x = cuda(600)
+        choice = explain(x, x, x, bias=bias)
+        assert choice.backend == "chunked" and "look up nothing in a DistanceTable" in choice.reason
+        with pytest.raises(BackendUnavailable, match="DistanceTable"):
+            explain(x, x, x, bias=bias, backend="triton")
 
 
 @pytest.mark.usefixtures("trusted")

@@ -15,6 +15,7 @@ from pentatonic.attention import (
     Alibi2D,
     Causal,
     Directional,
+    DistanceTable,
     KeyBias,
     KeyLengths,
     KVCache,
@@ -64,6 +65,7 @@ BIASES: dict[str, Any] = {
     "alibi_2d": lambda total, h, xy, w: Alibi2D(xy, w[0], w[1]),
     "directional": lambda total, h, xy, w: Directional(xy, w[0], w[1], signed=True),
     "raw": lambda total, h, xy, w: Raw(xy, signed=False),
+    "table": lambda total, h, xy, w: DistanceTable(xy, torch.arange(9.0).double() * w[0][:, None]),
     "key": lambda total, h, xy, w: KeyBias(xy[:, 0].double() * w[0][:, None], cls_tokens=1),
 }
 

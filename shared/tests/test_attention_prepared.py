@@ -13,6 +13,7 @@ from pentatonic.attention import (
     Alibi1D,
     Alibi2D,
     Directional,
+    DistanceTable,
     KeyBias,
     Raw,
     attention,
@@ -42,14 +43,17 @@ def bias_of(kind: str, w: Tensor, vec: Tensor) -> Any:
         "directional": lambda: Directional(coords, *w, signed=True),
         "raw": lambda: Raw(coords[0], signed=False),
         "key": lambda: KeyBias(vec, cls_tokens=1),
+        "table": lambda: DistanceTable(coords, vec),
     }[kind]()
 
 
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("kind", ["alibi_1d", "alibi_2d", "directional", "raw", "key"])
+@pytest.mark.parametrize("kind", ["alibi_1d", "alibi_2d", "directional", "raw", "key", "table"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_numbers_are_the_same(backend: Any, kind: str, half: bool, learned: bool):
+    if (kind, backend) == ("table", "triton"):
+        pytest.skip("the kernels take no table")
     g = torch.Generator().manual_seed(1)
     qkv = [
         torch.randn(2, 2, FEW, 16, generator=g).to(torch.float16 if half else torch.float32) for _ in range(3)

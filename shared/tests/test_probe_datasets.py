@@ -57,6 +57,7 @@ def test_gtzan(tmp_path: Path) -> None:
         ("B# minor", "C minor"),
         ("f minor bad", "F minor"),
         ("C major / A minor", None),
+        ("C major | A minor", None),
         ("A-A# minor", None),
         ("D dorian", None),
         ("- ", None),

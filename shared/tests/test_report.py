@@ -31,7 +31,7 @@ from pentatonic.errors import (
     UnsupportedFormat,
     UsageError,
 )
-from pentatonic.report import Report, is_embeddable
+from pentatonic.report import Dot, Report, SoundMap, is_embeddable
 
 Until = Callable[[Any, str], None]
 
@@ -113,6 +113,7 @@ def full_report() -> Report:
     report.table([{HOSTILE: HOSTILE, "n": 1.0}], HOSTILE)
     player = report.audio(tone(0.1), HOSTILE, sample_rate=SAMPLE_RATE)
     report.links([(HOSTILE, player, 0.05)])
+    report.sound_map(SoundMap((90, 60), [Dot((1, 2), HOSTILE, (HOSTILE,), player, HOSTILE)]), HOSTILE)
     report.figure(figure, HOSTILE)
     report.listing(HOSTILE, HOSTILE)
     return report
@@ -123,15 +124,18 @@ def full_report() -> Report:
 
 def test_hostile_text_stays_text(full_report: Report, tmp_path: Path) -> None:
     page = page_of(full_report, tmp_path)
-    assert len(page.all("script")) == 2  # the data and our own code
+    assert len(page.all("script")) == 3  # the data, that of the map, and our own code
     assert [image.attrs["src"][:5] for image in page.all("img")] == ["data:"]
     for element in page.elements:
         assert not [name for name in element.attrs if name.startswith("on") or name == "style"]
-    for tag in ("title", "h1", "h2", "caption", "figcaption", "bdi", "code"):
+    for tag in ("h1", "h2", "caption", "bdi", "code", "text"):
         assert page.one(tag).text == HOSTILE, tag
+    assert [title.text for title in page.all("title")] == [HOSTILE] * 2  # of the page and of a dot
+    assert page.all("figcaption")[0].text == HOSTILE
+    assert json.loads(page.all("script")[0].text)[0]["about"] == [HOSTILE]
     assert page.all("p")[0].text == HOSTILE
     assert page.all("th")[0].text == HOSTILE
-    assert page.one("audio").attrs["aria-label"] == HOSTILE
+    assert [player.attrs["aria-label"] for player in page.all("audio")] == [HOSTILE] * 2
     assert page.one("img").attrs["alt"] == HOSTILE
 
 
@@ -546,6 +550,54 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"pentatonic\[report\]"):
         report.figure(SimpleNamespace(), "A plot")  # pyright: ignore[reportArgumentType]
+
+
+# --- maps -------------------------------------------------------------------------------------------------
+
+
+def test_a_map_has_its_dots_and_their_sounds(tmp_path: Path) -> None:
+    report = new_report()
+    report.text("above")
+    place = report.place
+    player = report.audio(tone(0.1), "one", sample_rate=SAMPLE_RATE)
+    dots = [
+        Dot((1, 2), "grey", ("Grey", "A"), "file:///m/a.ogg"),
+        Dot((3, 4), "1. blue", ("Blue",), player, "1", (5, 6), 1),
+        Dot((7, 8), "mute", ("Mute",)),
+    ]
+    report.sound_map(
+        SoundMap((90, 60), dots, area=[(0, 0), (1, 0), (1, 2)], line=[(3, 4)]), "The map", place=place
+    )
+    html = written(report, tmp_path)
+    page = Page(html)
+    assert html.index("above") < html.index("<svg") < html.index(f'id="{player}"')
+    circles = page.all("circle")
+    assert [(each.attrs["cx"], each.attrs["class"]) for each in circles] == [
+        ("1.0", "accent-0"),
+        ("3.0", "accent-1"),
+        ("7.0", "accent-0"),
+    ]
+    assert [each.attrs.get("tabindex") for each in circles] == [None, "0", None]
+    assert [each.text for each in page.all("title")[1:]] == ["grey", "1. blue", "mute"]
+    assert page.one("text").text == "1" and page.one("text").attrs["x"] == "5.0"
+    assert page.one("polygon").attrs["points"] == "0.0,0.0 1.0,0.0 1.0,2.0 "
+    data = json.loads(page.all("script")[0].text)
+    assert [each["sound"] for each in data] == ["file:///m/a.ogg", player, ""]
+    assert data[0]["about"] == ["Grey", "A"]
+    assert "media-src data: file:;" in html
+
+
+def test_a_map_of_embedded_sounds_may_not_read_files(tmp_path: Path) -> None:
+    report = new_report()
+    player = report.audio(tone(0.1), "one", sample_rate=SAMPLE_RATE)
+    report.sound_map(SoundMap((9, 9), [Dot((1, 1), ' data-plays="file:', ("x",), player, "1")]), "map")
+    assert "media-src data:;" in written(report, tmp_path)
+
+
+@pytest.mark.parametrize("sound", ["player-9", "http://x/a.ogg", "javascript:alert(1)", "file:///a b", "x"])
+def test_a_dot_has_no_other_sound(sound: str) -> None:
+    with pytest.raises(UsageError, match="of a dot is neither"):
+        new_report().sound_map(SoundMap((9, 9), [Dot((1, 1), "a", ("a",), sound)]), "map")
 
 
 # --- a real browser ---------------------------------------------------------------------------------------

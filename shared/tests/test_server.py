@@ -196,6 +196,7 @@ async def ask(
         ("127.0.0.1:7861", "https://example.org", 403),
         ("127.0.0.1:7861", "http://127.0.0.1:8000", 403),
         ("127.0.0.1:7861", "null", 403),
+        ("127.0.0.1:7861", "http://[", 403),
         ("127.0.0.1:7861", "", 403),
         ("127.0.0.1:8000", None, 403),
         ("127.0.0.1", None, 403),
@@ -231,6 +232,35 @@ def test_only_the_page_of_the_server_may_use_it(host: str | None, origin: str | 
 def test_pages_of_others_may_link_to_it_and_embed_nothing(site: str, mode: str, status: int) -> None:
     guard = Guard(Page(), host="127.0.0.1", port=7861)
     assert asyncio.run(ask(guard, fetch=(site, mode)))[0] == status
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_cancelled_when_the_server_ends_raises_nothing(begun: bool) -> None:
+    sent: list[Message] = []
+    waiting = asyncio.Event()
+
+    async def page(_scope: Scope, _receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def end() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"127.0.0.1:7861")]}
+        guard = Guard(page, host="127.0.0.1", port=7861)
+        task = asyncio.ensure_future(guard(scope, receive, send))
+        await waiting.wait()
+        task.cancel()
+        await task
+
+    asyncio.run(end())
+    assert [message.get("status") for message in sent] == ([200] if begun else [503, None])
 
 
 def test_two_hosts_fit_nothing() -> None:

@@ -121,6 +121,7 @@ def test_yaml_is_resolved_and_complete(conf: str) -> None:
         {"val_every": -1},
         {"val_batches": 0},
         {"max_grad_norm": 0.0},
+        {"ema_decay": 1.0},
         {"keep_checkpoints": 0},
         {"trackers": ["mlflow"]},
     ],

@@ -23,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from pentatonic.errors import (
@@ -156,8 +158,9 @@ def outcome(run_dir: Path) -> dict[str, bytes]:
         {},
         {"num_workers": 2, "grad_accumulation": 2, "bad": (5, 6)},
         {"grad_accumulation": 3, "val": True, "val_every": 2, "max_grad_norm": 0.5, "optimizer": "muon"},
+        {"ema_decay": 0.7, "val": True, "val_every": 2},
     ],
-    ids=["plain", "workers", "validation"],
+    ids=["plain", "workers", "validation", "averaged"],
 )
 def test_resume_at_every_step_is_bit_exact(tmp_path: Path, settings: dict) -> None:
     straight = train(tmp_path / "straight", **settings)
@@ -230,6 +233,70 @@ def test_validation_is_deterministic_and_leaves_training_alone(tmp_path: Path) -
         for name in ("often", "rarely")
     )
     assert [often[step] for step in rarely] == list(rarely.values())
+
+
+def test_averaged_weights_are_validated_and_saved_and_the_trained_ones_go_on(tmp_path: Path) -> None:
+    exported: list[torch.Tensor] = []
+
+    def on_save(folder: Path, module: nn.Module) -> None:
+        exported.append(module.head.weight.detach().clone())
+
+    settings = {
+        "val": True,
+        "val_every": 1,
+        "save_every": 1,
+        "keep_checkpoints": 100,
+        "max_steps": 4,
+        "noisy": False,
+    }
+    train(tmp_path / "plain", **settings)
+    trainer = make_trainer(tmp_path / "averaged", ema_decay=0.3, on_save=on_save, **settings)
+    first = trainer.module.head.weight.detach().clone()
+    trainer.fit()
+
+    def loaded(name: str, file: str, step: int) -> torch.Tensor:
+        return load_file(tmp_path / name / "checkpoints" / f"step-{step:08d}" / file)["head.weight"]
+
+    average = first
+    for step in (1, 2, 3, 4):
+        # The same steps are taken; of the average 2/11, 3/12 and then 0.3 stays.
+        trained = loaded("plain", "model.safetensors", step)
+        assert torch.equal(loaded("averaged", "trained.safetensors", step), trained)
+        average = average + (1 - min(0.3, (1 + step) / (10 + step))) * (trained - average)
+        torch.testing.assert_close(loaded("averaged", "model.safetensors", step), average)
+        assert torch.equal(exported[step - 1], loaded("averaged", "model.safetensors", step))
+    assert torch.equal(trainer.module.head.weight, trained)
+    losses = {
+        name: [line for line in records(tmp_path / name) if "loss" in line] for name in ("plain", "averaged")
+    }
+    assert losses["plain"] == losses["averaged"]
+    # What is validated is what the checkpoint loads as.
+    copy = Net(noisy=False).eval()
+    copy.load_state_dict(
+        load_file(tmp_path / "averaged" / "checkpoints" / "step-00000004" / "model.safetensors")
+    )
+    data = Regression(10)
+    items = [data[ItemKey(0, index)] for index in range(8)]
+    batch = {key: torch.stack([item[key] for item in items]) for key in ("x", "y")}
+    expected = copy(batch, StepContext(0, 0, 0, 0))["loss"]
+    validated = [line["val_loss"] for line in records(tmp_path / "averaged") if "val_loss" in line]
+    assert validated[-1] == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_an_average_may_begin_or_end_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    train(tmp_path / "straight")
+    for before, after in ((None, 0.5), (0.5, None), (0.5, 0.5)):
+        run = tmp_path / f"{before}-{after}"
+        train(run, ema_decay=before, stop_at=4)
+        train(run, ema_decay=after)
+        name = "model.safetensors" if after is None else "trained.safetensors"
+        found, expected = outcome(run), outcome(tmp_path / "straight")
+        trained, straight = (
+            safetensors.torch.load(found[name]),
+            safetensors.torch.load(expected["model.safetensors"]),
+        )
+        assert all(torch.equal(trained[key], straight[key]) for key in trained)
+        assert ("trained.safetensors" in found) == (after is not None)
 
 
 def test_validation_can_be_cut_short(tmp_path: Path) -> None:

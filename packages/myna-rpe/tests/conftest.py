@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,9 @@ def small_model(seed: int = 0) -> MynaEncoder:
     return MynaEncoder(SMALL).eval()
 
 
+@lru_cache(maxsize=16)
 def piece(seed: int, seconds: float = 12.0) -> np.ndarray:
-    """A piece of random notes with random rhythm and timbre, mono float64."""
+    """A piece of random notes with random rhythm and timbre, mono float64, which cannot be written to."""
     random = np.random.default_rng(seed)
     sound = np.zeros(int(seconds * RATE))
     partials = random.uniform(0.05, 1, 8) / np.arange(1, 9)
@@ -37,12 +39,14 @@ def piece(seed: int, seconds: float = 12.0) -> np.ndarray:
         time = np.arange(int(min(length * 1.5, seconds - at) * RATE)) / RATE
         for _ in range(int(random.integers(1, 4))):
             pitch = 110 * 2 ** (random.integers(0, 36) / 12)
-            tone = sum(a * np.sin(2 * np.pi * pitch * (k + 1) * time) for k, a in enumerate(partials))
+            tone = np.polyval([*partials[::-1], 0], np.exp(2j * np.pi * pitch * time)).imag
             start = int(at * RATE)
             sound[start : start + len(time)] += tone * np.exp(-time * random.uniform(2, 8))
         at += length
     sound += random.normal(size=len(sound)) * 1e-3
-    return 0.5 * sound / np.abs(sound).max()
+    sound *= 0.5 / np.abs(sound).max()
+    sound.setflags(write=False)
+    return sound
 
 
 def write(path: Path, sound: np.ndarray, **tags: str) -> Path:

@@ -8,37 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from myna_rpe.embed import compute_embeddings
 from myna_rpe.library import scan as scan_module
+from myna_rpe.library.commands import app
 from myna_rpe.library.index import Generation, IndexSettings
 from myna_rpe.library.library import Library
 from myna_rpe.library.scan import ScanResult, header_of, scan
-from myna_rpe.weights import save_pretrained
 from myna_rpe.whole_tracks import TrackOptions
-from pentatonic.cli import Interrupted
+from pentatonic.cli import Interrupted, PartialFailure
 from pentatonic.errors import IncompatibleVectors, InputError, RunFolderInUse, UsageError
 from pentatonic.processes.run_lock import LOCK_FILE
-
-SCAN_SLOWLY = """
-import sys, time
-from pathlib import Path
-from myna_rpe.library import scan as module
-from myna_rpe.weights import from_pretrained
-compute = module.compute_embeddings
-def slow(*arguments, **options):
-    time.sleep(0.5)
-    return compute(*arguments, **options)
-module.compute_embeddings = slow
-if __name__ == "__main__":
-    model, index, music = sys.argv[1:]
-    module.scan(from_pretrained(model), Path(index), [Path(music)])
-"""
 
 
 @pytest.fixture
@@ -138,8 +126,9 @@ def test_a_stopped_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest
     assert (stopped.stopped, stopped.complete) == (True, False)
     assert len(Library.open(tmp_path / "index").tracks) == stopped.new == 1
     interrupting = True
-    with pytest.raises(Interrupted):
-        rescan()
+    for _ in range(2):  # Ctrl-C is no death of the program at a file
+        with pytest.raises(Interrupted):
+            rescan()
     assert Library.open(tmp_path / "index").unfinished
     interrupting = False
     assert rescan().complete
@@ -147,20 +136,41 @@ def test_a_stopped_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest
     assert sorted(track.source.stem for track in done) == ["four", "one", "three", "two"]
 
 
-def test_a_killed_scan_goes_on(rescan: Any, music: Path, tmp_path: Path, sounds: SimpleNamespace) -> None:
-    save_pretrained(sounds.small_model(), tmp_path / "model")
-    (tmp_path / "slow.py").write_text(SCAN_SLOWLY)
-    index = tmp_path / "index"
-    command = [sys.executable, "-P", tmp_path / "slow.py", tmp_path / "model", index, music]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+def die_in(work: Callable[[], object]) -> None:
+    """Run work in a process of its own, and see that it is killed there."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            work()
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def die(index: Path, mark: bytes, count: int, patience_s: float = 120.0) -> None:
+    """Kill this process without a word, once the journal of a scan has so many lines of a kind."""
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         journal = next(index.glob("vectors-*/journal.jsonl"), None)
-        if journal is not None and journal.read_bytes().count(b'"tags"') >= 2:
+        if journal is not None and journal.read_bytes().count(mark) >= count:
             break
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_scan_goes_on(rescan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = tmp_path / "index"
+    done: list[Any] = []
+
+    def killing(tracks: Any, **options: Any) -> Any:
+        if len(done) >= 2:
+            die(index, b'"tags"', len(done))
+        done.extend(tracks)
+        return compute_embeddings(tracks, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_module, "compute_embeddings", killing)
+        die_in(rescan)
     journal = next(index.glob("vectors-*/journal.jsonl"))
     kept = journal.read_bytes().count(b'"tags"')
     with journal.open("ab") as file:
@@ -171,6 +181,35 @@ def test_a_killed_scan_goes_on(rescan: Any, music: Path, tmp_path: Path, sounds:
     assert kept >= 2
     assert result.new == 4 - kept
     assert len(Library.open(index).tracks) == 4
+
+
+def test_a_file_that_kills_the_program_twice_has_failed(
+    rescan: Any, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, deadly = tmp_path / "index", music / "b/four.flac"
+
+    def killing(tracks: Any, **options: Any) -> Any:
+        if any(track.source == deadly for track in tracks):
+            die(index, b'"begun"', *after)
+        return compute_embeddings(tracks, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_module, "compute_embeddings", killing)
+        after = (4, 120.0)  # three.flac is read ahead
+        die_in(rescan)
+        after = (6, 0.5)  # but not beside a file that is suspected
+        die_in(rescan)
+        result = rescan()
+    failed = [entry for entry in result.report.entries if entry["status"] == "failed"]
+    assert [(entry["path"], entry["reason"]) for entry in failed] == [
+        (str(deadly), "the program died, or was killed, twice at this file")
+    ]
+    library = Library.open(index)
+    assert sorted(track.title for track in library.tracks) == ["one", "three", "two"]
+    assert list(library.failures) == [str(deadly)]
+    again = rescan()
+    assert (again.new, again.report.exit_code) == (0, 0)
+    assert rescan(retry=True).new == 1
 
 
 def test_a_failure_is_tried_again_only_when_asked(rescan: Any, music: Path, tmp_path: Path) -> None:
@@ -262,6 +301,43 @@ def test_a_missing_drive_loses_nothing(rescan: Any, music: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="a drive or a share is missing"):
         rescan()
     assert len(Library.open(tmp_path / "index").tracks) == 4
+
+
+def test_an_update_goes_on_without_a_missing_folder(
+    music: Path, tmp_path: Path, sounds: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, drive, away = tmp_path / "index", music / "b", tmp_path / "away"
+    folders = [music / "a", drive]
+    scan(sounds.small_model(), index, folders)
+    monkeypatch.setattr("myna_rpe.weights.from_pretrained", lambda name, **options: sounds.small_model())
+    drive.rename(away)
+    (music / "a/two.flac").unlink()
+
+    def update(*options: str) -> Any:
+        result = CliRunner().invoke(app, ["update", "--index", str(index), "--json", *options])
+        assert isinstance(result.exception, PartialFailure), (result.output, result.exception)
+        return json.loads(result.stdout)
+
+    planned = update("--dry-run")
+    assert planned["forget"] == [str(music / "a/two.flac")]
+    assert list(planned["missing"]) == [str(drive)]
+    done = update()
+    assert done["gone"] == [str(music / "a/two.flac")]
+    (failed,) = (entry for entry in done["inputs"] if entry["status"] == "failed")
+    assert failed["path"] == str(drive)
+    assert failed["reason"].startswith("is no folder; where a drive or a share is missing")
+    assert sorted(track.title for track in Library.open(index).tracks) == ["four", "one", "three"]
+
+    drive.mkdir()  # where the drive is mounted, also below another folder of the library
+    around = scan(sounds.small_model(), index, [music, *folders])
+    assert (around.dropped, around.report.exit_code) == ([], 3)
+    header = Library.open(index).header
+    assert not scan(sounds.small_model(1), index, [music / "a"]).complete
+    assert Library.open(index).header == header
+    drive.rmdir()
+    away.rename(drive)
+    assert scan(sounds.small_model(1), index, folders).complete
+    assert len(Library.open(index).tracks) == 3
 
 
 def test_one_scan_at_a_time(rescan: Any, tmp_path: Path, sounds: SimpleNamespace) -> None:

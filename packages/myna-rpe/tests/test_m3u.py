@@ -49,6 +49,8 @@ def test_lines_are_kept_as_they_are(tmp_path: Path) -> None:
         "\ufeffä.mp3\r\nb.mp3\r\n".encode(),
         "ä.mp3\rb.mp3".encode(),
         "\ufeffä.mp3\nb.mp3\n".encode("utf-16-le"),
+        "\ufeffä.mp3\r\nb.mp3\r\n".encode("utf-16-be"),
+        "\ufeff\ufeffä.mp3\n\r\n \t\nb.mp3".encode(),
     ],
 )
 def test_marks_and_ends_of_lines_of_other_systems(tmp_path: Path, content: bytes) -> None:
@@ -61,6 +63,8 @@ def test_what_is_no_playlist_is_refused(tmp_path: Path) -> None:
         read_m3u(written(tmp_path / "a.m3u", b"\0\1\2"))
     with pytest.raises(FormatError, match="is no text"):
         read_m3u(written(tmp_path / "b.m3u", b"\xff\xfea"))
+    with pytest.raises(FormatError, match="is no text"):
+        read_m3u(written(tmp_path / "b.m3u", "\ufeffa\0b".encode("utf-16-le")))
     with pytest.raises(FormatError, match="more than 100000 entries"):
         read_m3u(written(tmp_path / "c.m3u", b"x\n" * 100_001))
     with pytest.raises(InputError, match="is missing"):
@@ -92,7 +96,24 @@ def test_what_an_entry_may_mean(text: str, name: str) -> None:
     assert Path(name) in list(candidates(text, Path("/lists")))
 
 
+@pytest.mark.parametrize("head", ['#EXTM3U url-tvg="x"', "#EXTM3U ", "#extm3u"])
+def test_a_head_is_not_doubled(tmp_path: Path, head: str) -> None:
+    content = f"{head}\n#PLAYLIST:Mine\na.mp3\n".encode()
+    write_m3u(tmp_path / "b.m3u", read_m3u(written(tmp_path / "a.m3u", content)))
+    assert (tmp_path / "b.m3u").read_bytes() == content
+
+
+def test_a_line_of_megabytes_means_no_file() -> None:
+    for text in ("a" * 20_000, "file:///" + "%41" * 10_000, "\\a" * 10_000):
+        assert list(candidates(text, Path("/m"))) == []
+        assert parts_of(text) == ()
+    longest = "/m/" + "é" * 2000
+    assert next(candidates(file_url(longest), Path("/"))) == Path(longest)
+
+
 def test_addresses_mean_no_file() -> None:
+    for text in ("http://[x/a.mp3", "http://\u2100/a.mp3", f"http://{'a' * 200}/b.mp3"):
+        assert is_stream(text) and list(candidates(text, Path("/"))) == []
     assert list(candidates("http://x/a.mp3", Path("/"))) == []
     assert is_stream("HTTPS://x/a.mp3")
     assert not is_stream("file:///a.mp3")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from myna_rpe import model as model_module
-from myna_rpe.config import EncoderConfig, PatchConfig, PositionConfig
+from myna_rpe.config import ClampConfig, EncoderConfig, PatchConfig, PositionConfig
 from myna_rpe.model import MynaEncoder
 from myna_rpe.patches import patchout
 from pentatonic.errors import AudioTooShort, ConfigError, UsageError
@@ -21,6 +21,13 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "learned alibi": {"bias": "alibi", "learned_slopes": True},
     "distance": {"bias": "distance"},
     "signed": {"bias": "signed"},
+    "clamped alibi": {"bias": "alibi", "clamp": ClampConfig("tanh", cap=3, learned=True)},
+    "clamped alibi by half of the heads": {
+        "bias": "alibi_split",
+        "clamp": ClampConfig("hard", 2.5, learned=True),
+    },
+    "clamped distance": {"bias": "distance", "bias_axes": "time", "clamp": ClampConfig("log", cap=4)},
+    "clamped signed": {"bias": "signed", "clamp": ClampConfig("tanh", cap=4)},
     "rope": {"rotation": "axial", "rope_time_base": 100.0},
     "rope of the original": {"rotation": "freq", "rope_halves": True},
     "sincos2d": {"absolute": "sincos2d"},
@@ -29,7 +36,14 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "all together": {"absolute": "sin_xy", "row_table": True, "rotation": "sum", "bias": "alibi"},
 }
 # The factors follow the order of the sequence.
-BY_ORDER = {"learned signed": {"bias": "signed", "learned_slopes": True}}
+BY_ORDER = {
+    "learned signed": {"bias": "signed", "learned_slopes": True},
+    "clamped learned signed": {
+        "bias": "signed",
+        "learned_slopes": True,
+        "clamp": ClampConfig("rational", cap=8, learned=True, squared=True),
+    },
+}
 
 
 def encoder(scheme: dict[str, Any], *, class_token: bool = True, **fields: Any) -> MynaEncoder:
@@ -59,13 +73,13 @@ def test_the_way_for_long_tracks_gives_the_same(
         ordinary = model(mel(250))
         monkeypatch.setattr(model_module, "LONG", 1)
         monkeypatch.setattr("myna_rpe.long_input.ROWS", 7)
-        blocks = []
-        run = model_module.run_block_in_place
+        calls = []
+        run = model_module.run_blocks_in_place
         monkeypatch.setattr(
-            model_module, "run_block_in_place", lambda *a, **k: (blocks.append(1), run(*a, **k))
+            model_module, "run_blocks_in_place", lambda *a, **k: (calls.append(1), run(*a, **k))
         )
         in_parts = model(mel(250))
-    assert len(blocks) == 2
+    assert calls == [1]
     torch.testing.assert_close(in_parts, ordinary, atol=1e-5, rtol=0)
 
 
@@ -77,8 +91,9 @@ def test_the_order_of_kept_tokens_does_not_matter(scheme: str) -> None:
         torch.testing.assert_close(model(mel(128), keep=keep), model(mel(128), keep=keep.flip(1)))
 
 
-def test_factors_by_order_follow_the_order() -> None:
-    model = encoder(BY_ORDER["learned signed"])
+@pytest.mark.parametrize("scheme", BY_ORDER)
+def test_factors_by_order_follow_the_order(scheme: str) -> None:
+    model = encoder(BY_ORDER[scheme])
     with torch.no_grad():
         model.bias.after.fill_(2.0)
         keep = torch.tensor([[3, 40, 7, 63, 21]])
@@ -108,9 +123,11 @@ def test_frames_short_of_a_patch_are_left_out() -> None:
 
 def test_gradients_reach_every_parameter() -> None:
     learned = {"absolute": "learned_xy", "row_table": True, "bias": "alibi", "learned_slopes": True}
+    clamped = {"bias": "alibi", "learned_slopes": True, "clamp": ClampConfig("rational", learned=True)}
     keep = patchout(2, 64, 0.5, generator=torch.Generator().manual_seed(0))
     for model, inputs in (
         (encoder(learned), {"keep": keep}),
+        (encoder(clamped), {"keep": keep}),
         (encoder({}, second_patch=PatchConfig(128, 2)), {"patch": "second"}),
     ):
         loss = model(mel(128, 2), **inputs).square().sum() + model(mel(64)).square().sum()
@@ -161,6 +178,15 @@ def test_wrong_use_is_named() -> None:
         ({"positions": {"bias": "yes"}}, "positions.bias is 'yes'"),
         ({"positions": {"learned_slopes": True}}, "needs a bias"),
         ({"positions": 7}, "positions is 7"),
+        ({"positions": {"clamp": {}}}, "positions.clamp needs a bias"),
+        ({"positions": {"bias": "alibi", "clamp": 7}}, "positions.clamp is 7"),
+        ({"positions": {"bias": "alibi", "clamp": {"kind": "mask_rescale"}}}, "allowed: tanh, log"),
+        ({"positions": {"bias": "alibi", "clamp": {"cap": 0}}}, "positions.clamp.cap is 0"),
+        ({"positions": {"bias": "alibi", "clamp": {"kind": "normalize"}}}, "with distance, signed"),
+        (
+            {"positions": {"bias": "signed", "clamp": {"squared": True}}},
+            "squared needs positions.clamp.learned",
+        ),
         ({"patch": {"bands": 7}}, "divisors of 128"),
         ({"dim": 10, "positions": {"absolute": "sincos2d"}}, "multiples of 4"),
         ({"dim_head": 6, "positions": {"rotation": "axial"}}, "multiples of 4"),

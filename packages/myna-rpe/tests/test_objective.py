@@ -19,7 +19,7 @@ from torch import Tensor
 
 from myna_rpe.config import EncoderConfig, PatchConfig, PositionConfig
 from myna_rpe.losses import GlobalContrastive, info_nce, nt_xent
-from myna_rpe.training.objective import ContrastiveTraining, kept_tokens
+from myna_rpe.training.objective import ContrastiveTraining, kept_columns, kept_tokens
 from myna_rpe.training.options import (
     ContrastConfig,
     DistillationConfig,
@@ -101,6 +101,44 @@ def test_tokens_are_kept_at_random_and_never_those_of_padding() -> None:
             assert max(used) - min(used) <= 1
         assert len(set(keep[0].tolist())) == 5 and len(set(keep[1].tolist())) == 4
     assert seen == [set(range(8)), {0, 1, 4, 5}, {0, 4}, {0, 1, 2, 4, 5, 6}]
+
+
+def test_whole_columns_are_kept_and_never_those_of_padding() -> None:
+    patch = PatchConfig(32, 8)
+    frames = torch.tensor([48, 9, 17])  # 6, 2 and 3 columns of 4 rows
+    seen = [set() for _ in frames]
+    for seed in range(40):
+        keep = kept_columns(4, 6, frames, patch, 8, torch.Generator().manual_seed(seed))
+        assert keep.shape == (3, 8) and (keep.diff(dim=1) > 0).all()
+        for row, kept in enumerate(keep.tolist()):
+            columns = {token % 6 for token in kept}
+            assert set(kept) == {6 * each + column for each in range(4) for column in columns}
+            seen[row] |= columns
+    assert seen == [set(range(6)), {0, 1}, {0, 1, 2}]
+
+
+def test_columns_are_left_out_where_asked_for() -> None:
+    seen: dict[str, list[Tensor]] = {"uniform": [], "columns": []}
+    for kind, kept in seen.items():
+        module = model(options(patchout=PatchoutConfig(0.5, kind=kind)))
+        features = module.encoder.features
+
+        def watched(*arguments: Any, kept=kept, features=features, **named: Any) -> Tensor:
+            kept.append(named["keep"])
+            return features(*arguments, **named)
+
+        module.encoder.features = watched
+        module(batch_of(), StepContext(0, 0, 1, 0))
+    assert all(keep.shape == (6, 8) for kept in seen.values() for keep in kept)  # of 4 rows of 4 columns
+    for keep in seen["columns"]:
+        assert all(len(set((row % 4).tolist())) == 2 for row in keep)
+    assert any(len(set((row % 4).tolist())) > 2 for keep in seen["uniform"] for row in keep)
+
+
+def test_the_number_of_kept_columns() -> None:
+    assert PatchoutConfig(0.9, kind="columns").n_kept(128, 8) == 16  # int(0.9 * 16) = 14 columns are left out
+    assert [PatchoutConfig(kept=n, kind="columns").n_kept(32, 8) for n in (3, 17, 100)] == [8, 16, 32]
+    assert PatchoutConfig(0.9).n_kept(128, 8) == 13
 
 
 def test_the_number_of_kept_tokens() -> None:
@@ -200,6 +238,55 @@ def test_both_kinds_of_patches_are_trained() -> None:
     torch.testing.assert_close(module(batch)["loss"], (losses[0] + losses[1]) / 2)  # one after the other
 
 
+# A learned temperature
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent"])
+def test_a_learned_temperature_has_the_gradient_of_finite_differences_and_stays_in_its_range(
+    name: str,
+) -> None:
+    values = options(
+        contrast=ContrastConfig(
+            name, 0.2, learned_temperature=True, lowest_temperature=0.05, highest_temperature=0.4
+        )
+    )
+    module, batch = model(values), batch_of()
+    assert module.temperature is not None
+    logarithm = module.temperature.logarithm
+    out = module(batch)
+    assert out["temperature"] == pytest.approx(0.2) and not out["temperature"].requires_grad
+    plain = model(options(contrast=ContrastConfig(name, 0.2)))
+    torch.testing.assert_close(out["loss"], plain(batch)["loss"])
+    assert "temperature" not in plain(batch)
+    out["loss"].backward()
+    losses = []
+    for step in (0.05, -0.05):
+        with torch.no_grad():
+            logarithm += step
+            losses.append(float(module(batch)["loss"]))
+            logarithm -= step
+    assert logarithm.grad is not None
+    assert float(logarithm.grad) == pytest.approx((losses[0] - losses[1]) / 0.1, rel=1e-2)
+    for value, end in ((9.0, 0.4), (-9.0, 0.05)):
+        with torch.no_grad():
+            logarithm.fill_(value)
+        assert float(module.eval()(batch)["temperature"]) == pytest.approx(end)
+        assert logarithm.item() == value  # evaluation changes nothing
+        module.train()(batch)["loss"].backward()
+        assert logarithm.exp().item() == pytest.approx(end)
+    module.zero_grad()
+    module(batch)["loss"].backward()
+    assert float(logarithm.grad) != 0  # it can leave the end of its range
+
+
+def test_of_two_kinds_of_patches_one_temperature_is_learned() -> None:
+    values = options(contrast=ContrastConfig(learned_temperature=True))
+    module = model(values, config=HYBRID)
+    out = module(batch_of())
+    assert out["temperature"] == pytest.approx(0.1)
+    assert gradients(module, out["loss"])["temperature.logarithm"] != 0
+
+
 # Further losses
 
 
@@ -262,6 +349,12 @@ def test_options_that_contradict_are_refused() -> None:
         options(distillation=DistillationConfig(1.0))
     with pytest.raises(ConfigError, match=r"contrast\.name is 'triplet'; allowed: info_nce"):
         ContrastConfig("triplet")
+    with pytest.raises(ConfigError, match=r"patchout\.kind is 'rows'; allowed: uniform, columns"):
+        PatchoutConfig(kind="rows")
+    with pytest.raises(ConfigError, match=r"contrast\.name is 'sogclr'; allowed: info_nce, nt_xent"):
+        ContrastConfig("sogclr", learned_temperature=True)
+    with pytest.raises(ConfigError, match=r"contrast\.temperature is 0\.6; allowed: from 0\.01"):
+        ContrastConfig(temperature=0.6, learned_temperature=True)
     for ratio, kept in ((1.0, None), (0.5, 0)):
         with pytest.raises(ConfigError, match="patchout"):
             PatchoutConfig(ratio, kept)
@@ -300,13 +393,13 @@ def test_losses_are_computed_in_float32_under_autocast() -> None:
 
 # Two processes
 
-CASES = ("info_nce", "nt_xent", "sogclr", "isogclr")
+CASES = {name: ContrastConfig(name) for name in ("info_nce", "nt_xent", "sogclr", "isogclr")} | {
+    f"{name}, learned": ContrastConfig(name, learned_temperature=True) for name in ("info_nce", "nt_xent")
+}
 
 
-def trained(name: str) -> ContrastiveTraining:
-    module = model(
-        options(contrast=ContrastConfig(name), k_means=KMeansConfig(0.1, 0, 0, clusters=3, queue=8))
-    )
+def trained(case: str) -> ContrastiveTraining:
+    module = model(options(contrast=CASES[case], k_means=KMeansConfig(0.1, 0, 0, clusters=3, queue=8)))
     centroids = torch.randn(3, 8, generator=torch.Generator().manual_seed(5))
     assert module.k_means is not None
     module.k_means.centroids.copy_(F.normalize(centroids, dim=1))
@@ -322,39 +415,44 @@ def half(batch: dict[str, Any], rank: int) -> dict[str, Any]:
     }
 
 
-def run_process(rank: int, port: int, folder: Path) -> None:
+def run_process(rank: int, port: int, folder: Path, wrapped_by_torch: bool) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    for name in CASES:
-        module = trained(name)
-        wrapped = torch.nn.parallel.DistributedDataParallel(module)
+    for case in CASES:
+        module = trained(case)
+        wrapped = torch.nn.parallel.DistributedDataParallel(module) if wrapped_by_torch else module
         wrapped(half(batch_of(), rank))  # so that the memory is not empty
         found = gradients(module, wrapped(half(batch_of(), rank))["loss"])
-        save_file(found | dict(module.named_buffers()), folder / f"{name}-{rank}.safetensors")
+        if not wrapped_by_torch:  # what data parallel training does with the gradients
+            for gradient in found.values():
+                dist.all_reduce(gradient.div_(2))
+        save_file(found | dict(module.named_buffers()), folder / f"{case}-{rank}.safetensors")
     dist.destroy_process_group()
 
 
-def test_two_processes_have_the_gradients_and_the_memory_of_one(tmp_path: Path) -> None:
+# PyTorch's own wrapper imports its compiler, which takes several times as long as everything else here.
+@pytest.mark.parametrize("wrapped_by_torch", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_have_the_gradients_and_the_memory_of_one(
+    wrapped_by_torch: bool, tmp_path: Path
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "pytest", "myna_rpe.training.objective"])
-    processes = [
-        context.Process(target=runpy.run_path, args=(__file__, {"JOB": (rank, port, tmp_path)}, "__main__"))
-        for rank in range(2)
-    ]
+    context.set_forkserver_preload(["pytest", "safetensors.torch", "myna_rpe.training.objective"])
+    jobs = [{"JOB": (rank, port, tmp_path, wrapped_by_torch)} for rank in range(2)]
+    processes = [context.Process(target=runpy.run_path, args=(__file__, job, "__main__")) for job in jobs]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=120)
         assert process.exitcode == 0
-    for name in CASES:
-        module = trained(name)
+    for case in CASES:
+        module = trained(case)
         module(batch_of())
         found = gradients(module, module(batch_of())["loss"])
         expected = found | dict(module.named_buffers())
         for rank in range(2):
-            got = load_file(tmp_path / f"{name}-{rank}.safetensors")
+            got = load_file(tmp_path / f"{case}-{rank}.safetensors")
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -172,6 +172,43 @@ def test_places(run: Any, playlist: Any, scanned: SimpleNamespace) -> None:
     assert inside[0][1].label == "inside"
 
 
+def test_json_is_written_as_it_is_printed(run: Any, playlist: Any, tmp_path: Path) -> None:
+    pytest.importorskip("spotipy")
+    from myna_rpe.spotify.playlists import read_list
+
+    a, b = playlist([1, 2], "a.m3u"), playlist([7, 9], "b.m3u")
+    before = a.read_bytes()
+    for arguments in (
+        ("make", "--like", "Piece 1", "--include-seed"),
+        ("extend", a),
+        ("fill", a),
+        ("between", a, b),
+        ("order", a),
+    ):
+        out = tmp_path / "new" / f"{arguments[0]}.JSON"
+        printed = run(*arguments, "--out", out, "--json").stdout
+        assert out.read_text() == printed
+        entries = json.loads(printed)
+        entries = entries["steps"] if isinstance(entries, dict) else entries
+        found = read_list(out, {entry["path"]: "x" * 22 for entry in entries})
+        assert len(found.ids) == len(entries) > 0 and not found.missing
+    assert a.read_bytes() == before
+    run("extend", a, "--dry-run", "--out", tmp_path / "dry.json")
+    assert not (tmp_path / "dry.json").exists()
+
+
+def test_other_suffixes_are_refused_before_any_work(run: Any, playlist: Any, tmp_path: Path) -> None:
+    file = playlist([1, 2])
+    for name in ("x.txt", "x", "x.html"):
+        for arguments in (("make", "--like", "no such track"), ("fill", file), ("order", file)):
+            error = run(*arguments, "--out", tmp_path / "new" / name, fails=UsageError).exception
+            assert "allowed are names that end in .m3u, .m3u8, .json" in str(error)
+    assert not (tmp_path / "new").exists()
+    saved = playlist([1], "saved.json")
+    error = run("extend", saved, fails=UsageError).exception
+    assert str(error).endswith("saved.json: allowed are names that end in .m3u, .m3u8")
+
+
 def test_playlists_of_other_machines(tmp_path: Path, scanned: SimpleNamespace) -> None:
     lines = [
         "D:\\Old\\Music\\MUSIC\\04.OGG",
@@ -190,6 +227,9 @@ def test_playlists_of_other_machines(tmp_path: Path, scanned: SimpleNamespace) -
     assert reasons[1] == "there is no such file"
     assert reasons[2].startswith("cannot be compared, for it is quiet")
     assert reasons[3].startswith("could not be embedded: ")
+    file.write_text("a" * 10**6)
+    ((shown, reason),) = open_playlist(file, scanned.library).unusable.items()
+    assert (len(shown), reason) == (103, "longer than the path of a file can be")
     shutil.copy(scanned.music / "07.ogg", tmp_path / "unknown.ogg")
     file.write_text("unknown.ogg\n")
     (reason,) = open_playlist(file, scanned.library).unusable.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,27 @@ def test_probes_of_a_data_set(folder: Path, tmp_path: Path) -> None:
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["tracks"] == {"train": 16, "valid": 8, "test": 8}
     assert result["data"] == "gtzan" and 0 <= result["test"]["accuracy"]["value"] <= 1
+
+
+def test_a_data_set_through_mirdata(folder: Path, tmp_path: Path) -> None:
+    """The same files as mirdata places them give the same numbers."""
+    pytest.importorskip("mirdata")
+    home = tmp_path / "gtzan_genre"
+    tracks = {}
+    for genre in GENRES:
+        place = Path("gtzan_genre", "genres", genre)
+        shutil.copytree(folder / genre, home / place)
+        for path in (folder / genre).iterdir():
+            files = {"audio": str(place / path.name), "beats": None, "tempo": None}
+            tracks[path.stem] = {kind: [file, None] for kind, file in files.items()}
+    for table in folder.glob("*_filtered.txt"):
+        shutil.copy(table, home)
+    (home / "gtzan_genre_index_1.0.json").write_text(json.dumps({"version": "1.0", "tracks": tracks}))
+    run(folder, "data.name=gtzan", f"out={tmp_path / 'folder.json'}")
+    more = ["data.name=gtzan", "data.source=mirdata", f"data.root={tmp_path}"]
+    run(folder, *more, f"out={tmp_path / 'mirdata.json'}")
+    expected, found = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("folder", "mirdata"))
+    assert found == {**expected, "data_source": "mirdata"} and expected["data_source"] == "folder"
 
 
 def test_a_recording_that_cannot_be_read_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

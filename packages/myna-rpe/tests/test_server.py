@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -178,6 +178,14 @@ def test_a_count_that_is_no_whole_number(server: Server, count: str) -> None:
     assert len(message) < 200 and message.isprintable()
 
 
+@pytest.mark.parametrize("text", ["-0", "+3", "1_000", "٣", "\uff13", " 3", "3 ", "3\n", "0x3", "3,", "³"])
+def test_a_count_is_written_in_plain_digits(text: str) -> None:
+    """Most of these are whole numbers to Python, and would be accepted by a looser pattern."""
+    with pytest.raises(SubsonicError, match="allowed: a whole number, 0 or more"):
+        Parameters({"count": text}).count("count", 10, most=500)
+    assert Parameters({"count": "007"}).count("count", 10, most=500) == 7
+
+
 @pytest.mark.parametrize("count", ["0", "1"])
 def test_a_path_needs_room_for_both_ends(server: Server, count: str) -> None:
     assert server.error("findSonicPath", startSongId="s1", endSongId="s2", count=count)[0] == 0
@@ -335,6 +343,74 @@ def test_pages_of_others_are_refused(server: Server, headers: dict[str, str]) ->
     headers = {name: value.format(port=server.port) for name, value in headers.items()}
     for name in ("ping", "getOpenSubsonicExtensions"):
         assert server.raw(f"/rest/{name}?{urlencode(ANYONE)}", **headers)[0] == 403
+
+
+FORM = "POST /rest/ping HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_request_that_does_not_arrive_gives_up_its_connection() -> None:
+    with running(REQUEST_WAIT_S="1") as server:
+        host = f"127.0.0.1:{server.port}"
+        with ExitStack() as stack:
+            nothing, line, served, form = (
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+                for _ in range(4)
+            )
+            line.sendall(b"GET /rest/ping HTTP/1.1\r\nHost:")
+            served.sendall(f"GET /rest/ping HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            form.sendall(f"{FORM.format(host=host)}Content-Length: 9\r\n\r\nf=json".encode())
+            answer = b""
+            while not answer.endswith(b"</subsonic-response>"):
+                answer += served.recv(1000)
+            with suppress(ConnectionError):  # on a busy machine it has been closed already
+                served.sendall(b"GET")
+            assert all(is_closed(connection) for connection in (nothing, line, served))
+            assert b"the form did not arrive whole in time" in form.makefile("rb").read()
+
+
+def test_an_answer_may_take_longer_than_a_request() -> None:
+    with running(REQUEST_WAIT_S="1") as server:
+        assert server.error("getSong", id="slow")[0] == 70
+
+
+def test_bytes_that_drip_in_do_not_keep_a_connection() -> None:
+    with (
+        running(REQUEST_WAIT_S="1") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as slow,
+    ):
+        for _ in range(200):  # 20 seconds, where nothing is received
+            try:
+                slow.sendall(b"G")
+                if slow.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            raise AssertionError("the connection was kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_not_answered_when_the_server_ends(number: signal.Signals) -> None:
+    with running("--user", "anna", SHUTDOWN_WAIT_S="1", **SECRETS) as server:
+        host = f"127.0.0.1:{server.port}"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as form:
+            head = f"{FORM.format(host=host)}Content-Length: 99\r\nExpect: 100-continue\r\n\r\n"
+            form.sendall(head.encode())
+            assert b"100 Continue" in form.recv(100)  # the form is waited for
+            server.process.send_signal(number)
+            answer = form.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"the server is being stopped\n")
+        assert server.process.wait(timeout=30) == 130
+    assert "Traceback" not in server.written and "CancelledError" not in server.written
 
 
 # Logins.

@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -326,6 +326,33 @@ def test_a_title_in_brackets_is_a_title() -> None:
     assert find_match(make_api(fake), LocalSong("(What)", "Ann")) == Match(None, "not found")
 
 
+@pytest.mark.parametrize(
+    ("song", "found", "fits"),
+    [
+        (LocalSong("Pardon", "!!!"), {"name": "Pardon", "artists": [{"name": "!!!"}]}, True),
+        (LocalSong("Pardon", "!!!"), {"name": "Pardon", "artists": [{"name": "???"}]}, False),
+        (LocalSong("...", "Ann"), {"name": "..."}, True),
+        (LocalSong("...", "Ann"), {"name": "???"}, False),
+        (LocalSong("...", "Ann"), {"name": ""}, False),
+    ],
+)
+def test_names_of_signs_alone_are_compared(song: LocalSong, found: dict[str, Any], fits: bool) -> None:
+    fake = Fake()
+    fake.search = lambda q, *, limit, type: {"tracks": {"items": [track(2, **found)]}}  # type: ignore[method-assign]
+    assert (find_match(make_api(fake), song).id is not None) is fits
+
+
+def test_an_answer_with_another_code_is_not_taken() -> None:
+    fake = Fake()
+    other = {"external_ids": {"isrc": "DEABC2699999"}}
+    fake.found = {
+        "isrc:DEABC2600001": [track(1, **other), track(2, external_ids={"isrc": "de-abc-26-00001"})]
+    }
+    assert find_match(make_api(fake), SONG) == Match(key(2), "isrc")
+    fake.found = {"isrc:DEABC2600001": [track(3, external_ids={})]}
+    assert find_match(make_api(fake), SONG) == Match(key(3), "isrc")
+
+
 def test_without_tags_nothing_is_asked() -> None:
     fake = Fake()
     assert find_match(make_api(fake), LocalSong(title="x", isrc="no code")) == Match(None, "not found")
@@ -373,6 +400,17 @@ def test_tags_of_local_files(tmp_path: Path) -> None:
     found = dict(read_songs([good, bad, tmp_path / "absent.wav"]))
     assert found[good] == LocalSong("Song 1", "Ann", None, 1.0)
     assert isinstance(found[tmp_path / "absent.wav"], InputError)
+
+
+def test_tags_of_local_files_are_repaired(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "a.wav", "CafÃ©\x1b")
+    assert dict(read_songs([song])) == {song: LocalSong("Café", "Ann", None, 1.0)}
+
+
+def test_a_pipe_among_local_files_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ogg")
+    (found,) = (song for _, song in read_songs([tmp_path / "pipe.ogg"]))
+    assert "named pipe" in str(found)
 
 
 # Login.
@@ -466,7 +504,7 @@ def test_a_login_asks_for_no_more_than_it_needs(
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """What the commands are connected to; the scopes they ask for are calls, too."""
     fake = Fake()
 

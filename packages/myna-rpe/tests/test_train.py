@@ -19,15 +19,27 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from myna_rpe.config import EncoderConfig
+from myna_rpe.config import EncoderConfig, PositionConfig
+from myna_rpe.key_map import KEY_MAP
 from myna_rpe.losses import GlobalContrastive
+from myna_rpe.model import MynaEncoder
+from myna_rpe.training.objective import ContrastiveTraining
+from myna_rpe.training.options import ContrastConfig, ObjectiveConfig
 from myna_rpe.training.prepare import main as prepare_main
 from myna_rpe.training.teacher import write_teacher_targets
-from myna_rpe.training.train import MynaScheduleConfig, TrainConfig, check_crops, main
-from myna_rpe.weights import from_pretrained
+from myna_rpe.training.train import (
+    MynaScheduleConfig,
+    OptimizerConfig,
+    TrainConfig,
+    check_crops,
+    main,
+    optimizer,
+    start_from,
+)
+from myna_rpe.weights import from_pretrained, save_pretrained
 from pentatonic import audio
 from pentatonic.checkpoint import model_directory
-from pentatonic.errors import ConfigError
+from pentatonic.errors import ConfigError, HubError
 from pentatonic.training import compose_config
 
 pytest.importorskip("accelerate")
@@ -139,6 +151,103 @@ def test_a_resumed_run_is_bit_identical_with_every_loss_and_its_memory(data, tmp
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert (run / "metrics.jsonl").read_text() == (straight / "metrics.jsonl").read_text()
     assert all(math.isfinite(value) for line in records(run) for value in line.values())
+
+
+# What the loss of a run with options of its own depends on is part of its checkpoints.
+OPTIONS = (
+    "objective.contrast.learned_temperature=true",
+    "objective.patchout.kind=columns",
+    "trainer.ema_decay=0.9",
+    "trainer.max_steps=4",
+    "+model.positions.learned_slopes=true",
+    "+model.positions.clamp={kind:tanh,cap:2,learned:true}",
+)
+
+
+def test_a_run_with_averaged_weights_a_temperature_and_a_clamp_resumes_and_loads(data, tmp_path):
+    straight, run = tmp_path / "straight", tmp_path / "resumed"
+    for folder in (straight, run):
+        assert main(overrides(data, folder, *SHORT, *OPTIONS)).step == 4
+    shutil.rmtree(run / "checkpoints" / "step-00000004")
+    assert main(overrides(data, run, *SHORT, *OPTIONS)).first_step == 2
+    for file in ("model.safetensors", "trained.safetensors"):
+        one, other = (load_file(model_directory(folder) / file) for folder in (straight, run))
+        assert all(torch.equal(one[key], other[key]) for key in one | other)
+    assert (run / "metrics.jsonl").read_text() == (straight / "metrics.jsonl").read_text()
+    temperatures = [line["temperature"] for line in records(run)]
+    assert temperatures[0] == pytest.approx(0.1) and len(set(temperatures)) == 4
+    trained = load_file(model_directory(run) / "trained.safetensors")
+    assert trained["encoder.bias.clamp.cap"] != 2 and trained["encoder.bias.clamp.softness"] != 1
+    model, averaged = from_pretrained(run), weights(run)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, averaged[f"encoder.{name}"])
+    assert not torch.equal(averaged["encoder.bias.clamp.cap"], trained["encoder.bias.clamp.cap"])
+
+
+def test_a_learned_temperature_has_no_weight_decay():
+    for name in ("adamw", "adam"):
+        options = ObjectiveConfig(contrast=ContrastConfig(learned_temperature=True))
+        module = ContrastiveTraining(EncoderConfig(dim=8, depth=1, mlp_dim=8), options, n_tracks=2)
+        groups = optimizer(module, OptimizerConfig(1e-3, 0.1, name=name)).param_groups
+        decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert decays.keys() == {id(p) for p in module.parameters()}
+        assert [n for n, p in module.named_parameters() if decays[id(p)] == 0] == ["temperature.logarithm"]
+
+
+def test_a_run_begins_with_the_weights_of_a_model_and_then_has_its_own(data, finished, tmp_path):
+    model = from_pretrained(finished)
+    save_pretrained(model, tmp_path / "model")
+    run = tmp_path / "run"
+    # Crops may have another length; the rate is so low that the weights stay what they are.
+    options = [
+        *SHORT,
+        "model.depth=2",
+        f"init_from={tmp_path / 'model'}",
+        "data.crops.frames=48",
+        "optim.lr=1e-12",
+    ]
+    assert main(overrides(data, run, *options, "trainer.max_steps=2")).step == 2
+    found = weights(run)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(found[f"encoder.{name}"], tensor, atol=1e-6, rtol=0)
+    assert f"init_from: {tmp_path / 'model'}" in (run / "config.yaml").read_text()
+    # Going on, it needs the model no more.
+    shutil.rmtree(tmp_path / "model")
+    assert main(overrides(data, run, *options, "trainer.max_steps=3")).first_step == 2
+    with pytest.raises(HubError):
+        main(overrides(data, tmp_path / "other", *options))
+
+
+def test_a_model_of_another_architecture_is_no_beginning(data, finished, tmp_path):
+    options = [f"init_from={finished}", "model.depth=1", "model.positions.bias=distance"]
+    options += ["+model.positions.clamp={kind:hard}"]
+    with pytest.raises(ConfigError) as caught:
+        main(overrides(data, tmp_path / "run", *options))
+    assert f"init_from={finished} is not the architecture of model: depth is 2 there and 1 here" in str(
+        caught.value
+    )
+    assert "positions.bias is alibi there and distance here" in str(caught.value)
+    assert "positions.clamp.kind is None there and hard here" in str(caught.value)
+
+
+def test_a_file_of_the_original_is_a_beginning(tmp_path):
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        dim=16,
+        depth=1,
+        heads=2,
+        dim_head=64,
+        mlp_dim=32,
+        out_dim=8,
+        positions=PositionConfig(bias="distance"),
+    )
+    model = MynaEncoder(config)
+    tensors = KEY_MAP.to_theirs(model.state_dict())
+    torch.save({"model_state_dict": tensors}, tmp_path / "model.pt")
+    other = MynaEncoder(config)
+    with pytest.warns(UserWarning, match="paper_plus_manhattan is assumed"):
+        start_from(str(tmp_path / "model.pt"), other)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def test_bf16_and_a_hybrid_model_train(data, tmp_path):

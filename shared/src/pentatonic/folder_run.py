@@ -12,10 +12,12 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -291,6 +293,7 @@ def run_files(
         OutputError: Outputs cannot be written, or the disk is full.
     """
     report = BatchReport()
+    ended = threading.Event()  # an output cannot be written: its turn to be reported may come much later
 
     def read_what_is_not_done(source: Path) -> Item | None:
         return None if is_done is not None and is_done(source, targets[source]) else read(source)
@@ -302,11 +305,13 @@ def run_files(
         except _ERRORS as error:
             if _number(error) in (None, *_OF_ONE_NAME):
                 raise
+            ended.set()
             raise _output_error(targets[source], error) from error
 
     stages = (read_what_is_not_done, compute, make_folder_and_write)
+    sources = takewhile(lambda _: not ended.is_set(), targets)
     entries = (
-        overlapped(targets, *stages, share=share, errors=_ERRORS)
+        overlapped(sources, *stages, share=share, errors=_ERRORS)
         if workers == 1
         else side_by_side(targets, *stages, workers=workers)
     )

@@ -195,6 +195,7 @@ class Guard:
       which has no ``Origin`` but a ``Sec-Fetch-Site``; links are followed.
     - Uploads are answered with 413 when the folder would hold more than its quota of bytes or files.
     - Failed logins are slowed by a :class:`LoginQueue`; when it is full, logins are answered with 429.
+    - What is not answered when the server ends is answered with 503.
 
     Args:
         app: The application.
@@ -234,6 +235,20 @@ class Guard:
         if (reason := self._foreign(scope)) is not None:
             await _refuse(scope, send, 403, reason)
             return
+        answered = False
+
+        async def watched(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, watched)
+        except asyncio.CancelledError:  # the server ends, which is not a fault for its log
+            if not answered:
+                await _refuse(scope, send, 503, "the server is being stopped")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", "")).rstrip("/")
         posted = scope.get("method") == "POST"
         if posted and path.endswith(self.login_path):
@@ -250,7 +265,7 @@ class Guard:
             name, port = _split_host(host or "")
             if name not in self.names or (80 if port is None else port) != self.port:
                 return f"this server is not {host or 'without a Host header'}"
-        if origin is not None and urlsplit(origin).netloc.lower() != (host or "").lower():
+        if origin is not None and origin.partition("://")[2].lower() != (host or "").lower():
             return f"a page of {origin} may not use this server"
         site, mode = _header(scope, b"sec-fetch-site"), _header(scope, b"sec-fetch-mode")
         if site in ("cross-site", "same-site") and mode != "navigate":

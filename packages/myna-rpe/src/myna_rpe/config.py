@@ -24,7 +24,53 @@ Rotation = Literal["none", "time", "freq", "sum", "axial"]
 BiasKind = Literal["none", "alibi", "alibi_split", "distance", "signed"]
 Axes = Literal["both", "time", "freq"]
 FrontendName = Literal["myna", "myna-rpe", "myna-rpe-demo"]
+ClampKind = Literal["tanh", "log", "rational", "hard", "normalize"]
 PatchName = Literal["first", "second"]
+
+
+@dataclass(frozen=True)
+class ClampConfig:
+    """How far a distance counts (:mod:`myna_rpe.positions.clamp`).
+
+    With distance d in patches, cap c and softness s:
+
+    - ``tanh``: ``c * tanh(d * s / c)``;
+    - ``log``: ``c * log1p(d / (c * s)) / log1p(1 / s)``, which grows on, but slowly;
+    - ``rational``: ``d * c / (d + c / s)``;
+    - ``hard``: d up to c, and c from there on;
+    - ``normalize``: d divided by the mean of all distances above 0 in the batch, without cap; as one class of the
+      original does, whose embeddings so depend on what else is kept of the track.
+
+    Args:
+        kind: Which of them.
+        cap: c, in patches.
+        softness: s.
+        learned: Train c, and s where the kind has one.
+        squared: What is learned is a factor on the cap, which begins at the cap; the form of the original of April
+            2026, with its small terms in divisions. For its checkpoints.
+    """
+
+    kind: ClampKind = "tanh"
+    cap: Annotated[float, Range(0, 1e6, above=True)] = 10.0
+    softness: Annotated[float, Range(0, 1e6, above=True)] = 1.0
+    learned: bool = False
+    squared: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "positions.clamp")
+        if self.squared and not self.learned:
+            raise ConfigError("positions.clamp.squared needs positions.clamp.learned")
+        if self.kind in ("hard", "normalize") and self.squared:
+            raise ConfigError(
+                f"positions.clamp.squared is given with {self.kind}; allowed: tanh, log, rational"
+            )
+        if self.kind == "normalize" and self.learned:
+            raise ConfigError("positions.clamp.learned is given with normalize, which has nothing to learn")
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained values."""
+        return (1 if self.kind == "hard" else 2) * self.learned
 
 
 @dataclass(frozen=True)
@@ -52,6 +98,8 @@ class PositionConfig:
         freq_scale: Factor on distances in frequency, of ``alibi``.
         learned_slopes: Train the slopes: of ``alibi`` one for each head and axis; of ``distance`` and ``signed`` a
             factor for each head before, and one after the query in the order of the sequence.
+        clamp: How far a distance counts, before slopes act: of ``alibi`` on each axis, of ``distance`` and ``signed``
+            the sum over both; ``None``: as it is.
     """
 
     absolute: Absolute = "none"
@@ -66,6 +114,7 @@ class PositionConfig:
     time_scale: Annotated[float, Range(0, 1e6)] = 1.0
     freq_scale: Annotated[float, Range(0, 1e6)] = 1.0
     learned_slopes: bool = False
+    clamp: ClampConfig | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "positions")
@@ -73,6 +122,12 @@ class PositionConfig:
             raise ConfigError("positions.learned_slopes needs a bias; positions.bias is none")
         if self.bias == "alibi_split" and self.bias_axes != "both":
             raise ConfigError(f"positions.bias_axes is {self.bias_axes} with alibi_split; allowed: both")
+        if self.clamp is not None and self.bias == "none":
+            raise ConfigError("positions.clamp needs a bias; positions.bias is none")
+        if self.clamp is not None and self.clamp.kind == "normalize" and self.bias.startswith("alibi"):
+            raise ConfigError(
+                f"positions.clamp.kind is normalize with the bias {self.bias}; allowed: with distance, signed"
+            )
 
 
 @dataclass(frozen=True)
@@ -167,6 +222,7 @@ class EncoderConfig:
         positions = self.positions
         total += dim * (self.class_token + positions.row_table * self.patch.rows)
         total += 2 * self.heads * positions.learned_slopes
+        total += 0 if positions.clamp is None else positions.clamp.parameters
         if positions.absolute == "learned_xy":
             total += dim * (self.patch.rows + self.columns())
         return total
@@ -197,6 +253,10 @@ class EncoderConfig:
         if not isinstance(values, Mapping):
             raise ConfigError(f"the configuration is {shortened(values)}; allowed: a mapping of keys")
         sections: dict[str, Any] = {}
+        positions = values.get("positions")
+        if isinstance(positions, Mapping) and positions.get("clamp") is not None:
+            clamp = read_fields(ClampConfig, positions["clamp"], "positions.clamp")
+            values = {**values, "positions": {**positions, "clamp": clamp}}
         for name, kind in (
             ("patch", PatchConfig),
             ("second_patch", PatchConfig),

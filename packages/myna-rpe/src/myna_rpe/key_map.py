@@ -11,6 +11,8 @@ from torch import Tensor
 from pentatonic.attention import alibi_slopes
 from pentatonic.hub import KeyMap
 
+CLAMP = ("bias.clamp.cap", "bias.clamp.factor", "bias.clamp.softness")
+"""Our names of what a checkpoint of the original holds of a clamp of distances."""
 _RULES = (
     ("embed.first.0.{p}", "to_patch_embedding.1.{p}"),
     ("embed.first.1.{p}", "to_patch_embedding.2.{p}"),
@@ -24,6 +26,9 @@ _RULES = (
     ("code.time_table", "pos_embedding.x_pos_embedding"),
     ("bias.before", "transformer.alibi_2d.left_slopes"),
     ("bias.after", "transformer.alibi_2d.right_slopes"),
+    ("bias.clamp.cap", "transformer.alibi_2d.clamper.cap_value"),
+    ("bias.clamp.factor", "transformer.alibi_2d.clamper.cap_coeff"),
+    ("bias.clamp.softness", "transformer.alibi_2d.clamper.softness"),
     ("blocks.{i}.attention.norm.{p}", "transformer.layers.{i}.0.norm.{p}"),
     ("blocks.{i}.attention.qkv.{p}", "transformer.layers.{i}.0.to_qkv.{p}"),
     ("blocks.{i}.attention.out.{p}", "transformer.layers.{i}.0.to_out.{p}"),
@@ -38,7 +43,7 @@ FORMULAS = ("transformer.alibi_2d.slopes", "transformer.layers.*.0.rotary.*")
 KEY_MAP = KeyMap(_RULES, drop=FORMULAS)
 
 # The original keeps axes of length one; the number of axes that are left.
-_AXES = {"class_token": 1, "code.freq_table": 2, "code.time_table": 2}
+_AXES = {"class_token": 1, "code.freq_table": 2, "code.time_table": 2} | dict.fromkeys(CLAMP, 0)
 
 
 def from_upstream(tensors: Mapping[str, Tensor], *, features_only: bool = False) -> dict[str, Tensor]:
@@ -67,7 +72,7 @@ def from_upstream(tensors: Mapping[str, Tensor], *, features_only: bool = False)
     }
     renamed = KEY_MAP.to_ours(kept)
     return {
-        name: value.reshape(value.shape[-1:] if _AXES[name] == 1 else _without_ones(value))
+        name: value.reshape(_without_ones(value) if _AXES[name] == 2 else value.shape[-1:] * _AXES[name])
         if name in _AXES
         else value
         for name, value in renamed.items()

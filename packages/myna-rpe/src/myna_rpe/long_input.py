@@ -9,6 +9,7 @@ Shapes: S tokens with the class token, D width, H heads, F mel bands, T frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from torch.nn.functional import linear
 from myna_rpe.config import PatchConfig
 from myna_rpe.layers import Block, PatchEmbedding, with_class_order
 from myna_rpe.patches import patchify
-from pentatonic.attention import Alibi2D, Bias, Directional, attention
+from pentatonic.attention import Alibi2D, Bias, Directional, DistanceTable, attention
 
-ROWS = 2048
+ROWS = 512
 """Tokens that pass through a linear layer at a time."""
 
 
@@ -45,30 +46,34 @@ def embed_in_rows(
     return x
 
 
-def run_block_in_place(
-    block: Block, x: Tensor, *, bias: Bias | None, class_order: Tensor | None, **options: Any
+def run_blocks_in_place(
+    blocks: Iterable[nn.Module], x: Tensor, *, bias: Bias | None, class_order: Tensor | None, **options: Any
 ) -> None:
-    """Apply a block to the tokens of one track ``(1, S, D)``, which are overwritten."""
-    layer = block.attention
-    total = torch.zeros_like(x)
-    qkv = x.new_empty(3, 1, 1, x.shape[1], layer.qkv.out_features // (3 * layer.heads))  # of one head after the other
-    for head in range(layer.heads):
-        weights = _weights_of(layer.qkv, layer.heads, head)
-        for part, rows in zip(x.split(ROWS, dim=1), qkv.split(ROWS, dim=3), strict=True):
-            found = linear(layer.norm(part), weights.flatten(0, 1)).unflatten(-1, (3, -1))
-            rows.copy_(found.movedim(2, 0)[:, :, None])
-        q, k, v = qkv
-        if class_order is not None:
-            q, k = (with_class_order(part, class_order) for part in (q, k))
-        o = attention(q, k, v, bias=_one_head(bias, head), **options)[:, 0]
-        width = o.shape[-1]
-        weight = layer.out.weight[:, head * width : (head + 1) * width]
-        for part, rows in zip(total.split(ROWS, dim=1), o.split(ROWS, dim=1), strict=True):
-            part.add_(rows @ weight.T)
-    x.add_(total)
-    del total
-    for part in x.split(ROWS, dim=1):
-        part.add_(block.mlp(part))
+    """Apply blocks, all of the same shapes, to the tokens of one track ``(1, S, D)``, which are overwritten."""
+    total = torch.empty_like(x)  # with the next, the same memory for all blocks
+    qkv: Tensor | None = None
+    for block in blocks:
+        assert isinstance(block, Block)
+        layer = block.attention
+        total.zero_()
+        for head in range(layer.heads):
+            weights = _weights_of(layer.qkv, layer.heads, head)
+            if qkv is None:
+                qkv = x.new_empty(3, 1, 1, x.shape[1], weights.shape[1])
+            for part, rows in zip(x.split(ROWS, dim=1), qkv.split(ROWS, dim=3), strict=True):
+                found = linear(layer.norm(part), weights.flatten(0, 1)).unflatten(-1, (3, -1))
+                rows.copy_(found.movedim(2, 0)[:, :, None])
+            q, k, v = qkv
+            if class_order is not None:
+                q, k = (with_class_order(part, class_order) for part in (q, k))
+            o = attention(q, k, v, bias=_one_head(bias, head), **options)[:, 0]
+            width = o.shape[-1]
+            weight = layer.out.weight[:, head * width : (head + 1) * width]
+            for part, rows in zip(total.split(ROWS, dim=1), o.split(ROWS, dim=1), strict=True):
+                part.add_(rows @ weight.T)
+        for part, added in zip(x.split(ROWS, dim=1), total.split(ROWS, dim=1), strict=True):
+            part.add_(added)
+            part.add_(block.mlp(part))
 
 
 def _weights_of(qkv: nn.Linear, heads: int, head: int) -> Tensor:
@@ -82,4 +87,6 @@ def _one_head(bias: Bias | None, head: int) -> Bias | None:
         return Alibi2D(bias.coords, bias.slope_t[one], bias.slope_f[one], bias.cls_tokens)
     if isinstance(bias, Directional):
         return Directional(bias.coords, bias.left[one], bias.right[one], bias.signed, bias.cls_tokens)
+    if isinstance(bias, DistanceTable):
+        return DistanceTable(bias.coords, bias.values[..., one, :], bias.signed, bias.cls_tokens)
     return bias

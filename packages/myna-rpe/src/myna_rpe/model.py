@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from myna_rpe.config import N_MELS, EncoderConfig, PatchName
 from myna_rpe.layers import Block, PatchEmbedding
-from myna_rpe.long_input import embed_in_rows, run_block_in_place
+from myna_rpe.long_input import embed_in_rows, run_blocks_in_place
 from myna_rpe.patches import patchify, real_tokens_first
 from myna_rpe.positions import AbsoluteCode, PositionBias, class_token_order, grid_coordinates, rotation_table
 from pentatonic.attention import Bias, KeyLengths, PreparedBias, prepare_bias
@@ -171,11 +171,9 @@ class MynaEncoder(nn.Module):
         }
         if lengths is not None:
             options["mask"] = KeyLengths(lengths + int(self.config.class_token))
-        bias = self.bias(coords)
+        bias = self.bias(coords, rows, columns)
         if inference:
-            for block in self.blocks:
-                assert isinstance(block, Block)
-                run_block_in_place(block, x, bias=bias, **options)
+            run_blocks_in_place(self.blocks, x, bias=bias, **options)
         else:
             prepared = self._prepared(bias, x)
             for block in self.blocks:

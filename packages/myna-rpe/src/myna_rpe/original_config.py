@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from myna_rpe.config import N_MELS, EncoderConfig, FrontendName, PatchConfig, PositionConfig
+from myna_rpe.config import N_MELS, ClampConfig, EncoderConfig, FrontendName, PatchConfig, PositionConfig
 from myna_rpe.pickled import PickledModel
 from myna_rpe.positions import upstream_positions
 from pentatonic.errors import WeightsError
@@ -19,6 +20,8 @@ _DIM_HEAD = 64
 _SQUARE = 16
 # The scripts of the newest version of the original pass this base; its checkpoints do not hold it.
 _HEAD_ROPE_BASE = 8192.0
+# Likewise the cap of that version: they hold the factor on it.
+_HEAD_CAP = 64.0
 _MYNA_FRAMES, _MYNA_VERTICAL_FRAMES, _RPE_FRAMES = 96, 98, 256
 
 
@@ -129,14 +132,55 @@ def _positions(
     if (frequencies := tensors.get("transformer.layers.0.0.rotary.inv_freq")) is not None and dim_head > 2:
         fields["rope_base"] = float(frequencies[1].double() ** (-dim_head / 2))
     if mode is not None:
-        return upstream_positions(mode, **fields)
+        return _clamped(upstream_positions(mode, **fields), tensors, attributes)
     told = _told(attributes)
     if told is not None:
         base = attributes.get("rope_base")
         if "rope" in told and "rope_base" not in fields and isinstance(base, int | float) and base > 1:
             fields["rope_base"] = float(base)
-        return upstream_positions(told, **fields)
-    return upstream_positions(_guessed(tensors, fields, class_token=class_token), **fields)
+        return _clamped(upstream_positions(told, **fields), tensors, attributes)
+    guessed = upstream_positions(_guessed(tensors, fields, class_token=class_token), **fields)
+    return _clamped(guessed, tensors, attributes)
+
+
+def _clamped(
+    positions: PositionConfig, tensors: Mapping[str, Tensor], attributes: Mapping[str, Any]
+) -> PositionConfig:
+    """The positions with the clamp of the distances, of which the mode or the module says the kind.
+
+    The class of the original that clamps can do two more things. ``normalize`` is known here; ``mask_rescale`` is not:
+    it multiplies the distances of each query by their own mean, so that none is a function of the distance alone.
+    """
+    stem = "transformer.alibi_2d.clamper."
+    method = attributes.get(f"{stem}method")
+    if method == "mask_rescale":
+        raise WeightsError(
+            f"{stem}method is mask_rescale, which scales the distances of each query by their own mean; allowed: the "
+            "methods that make a bias of the distance alone"
+        )
+    if positions.bias == "none":
+        return positions
+    if method == "normalize":
+        return dataclasses.replace(positions, clamp=ClampConfig("normalize"))
+    squared = f"{stem}cap_coeff" in tensors
+    if positions.clamp is not None and positions.clamp.kind == "normalize":
+        return positions
+    if not squared and f"{stem}cap_value" not in tensors:
+        return positions
+    kind = attributes.get(f"{stem}cap_type")
+    if positions.clamp is not None:
+        kind = positions.clamp.kind
+    elif kind not in ("tanh", "log", "rational"):
+        kind = "tanh"
+        warnings.warn(
+            "the weights do not say how distances are clamped: tanh is assumed, the default of the original. Give a "
+            "mode such as paper_plus_manhattan+clamp_log to choose another",
+            stacklevel=5,
+        )
+    cap = attributes.get(f"{stem}cap_value", _HEAD_CAP) if squared else tensors[f"{stem}cap_value"]
+    softness = tensors.get(f"{stem}softness", 1.0)
+    clamp = ClampConfig(kind, float(cap), float(softness), learned=True, squared=squared)
+    return dataclasses.replace(positions, clamp=clamp)
 
 
 def _told(attributes: Mapping[str, Any]) -> str | None:

@@ -42,10 +42,12 @@ class ProbeDataConfig:
     Args:
         name: ``gtzan``, ``giantsteps``, ``emomusic``, ``magnatagatune`` or ``jamendo-top50``.
         root: Its folder; layouts are in :mod:`pentatonic.probes.datasets`.
+        source: ``folder``, or ``mirdata`` for ``gtzan`` and ``giantsteps``, where ``root`` is its folder of data sets.
     """
 
     name: str = MISSING
     root: str = MISSING
+    source: str = "folder"
 
 
 @dataclass
@@ -88,12 +90,13 @@ def probe(config: ProbeConfig) -> tuple[ProbeResult, BatchReport]:
 
     Raises:
         ConfigError: There is no such grid.
-        UsageError: An option or the name of the data set is not allowed.
+        UsageError: An option, or the name or the source of the data set, is not allowed.
+        MissingExtra: The data set is to come through mirdata, which is not installed.
         InputError: The data set is missing or cannot be used.
     """
     if config.grid not in _GRIDS:
         raise ConfigError(f"grid is {config.grid!r}; allowed: {', '.join(_GRIDS)}")
-    dataset = read_dataset(config.data.name, config.data.root)
+    dataset = read_dataset(config.data.name, config.data.root, source=config.data.source)
     place = pick_device(config.device)
     model = from_pretrained(config.encoder, device=place, mode=config.position_mode)
     chosen = {name: None if value == "auto" else value for name, value in _options(config).items()}
@@ -134,7 +137,8 @@ def main(overrides: Sequence[str]) -> None:
         make_output_place(Path(config.out), "out=")  # fail fast
     result, report = probe(config)
     report.print_summary()
-    document = {"data": config.data.name, "encoder": config.encoder, **result.to_json()}
+    data = {"data": config.data.name, "data_source": config.data.source}
+    document = {**data, "encoder": config.encoder, **result.to_json()}
     if config.out is None:
         emit_json(document)
     else:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from myna_rpe.config import EncoderConfig, PatchConfig
-from myna_rpe.key_map import from_upstream
+from myna_rpe.key_map import CLAMP, from_upstream
 from myna_rpe.model import MynaEncoder
 from myna_rpe.original_config import original_config
 from myna_rpe.pickled import PickledModel, read_pickled
@@ -102,7 +102,11 @@ def load_original(
         kept = {key: value for key, value in found.tensors.items() if not key.startswith("linear_head")}
         found = PickledModel(kept, found.attributes)
     config = original_config(found, mode=mode, patch=patch, train_frames=train_frames)
-    return _loaded(config, from_upstream(found.tensors), path)
+    tensors = from_upstream(found.tensors)
+    clamp = config.positions.clamp
+    if clamp is None or not clamp.learned:  # the mode leaves unused what the file holds
+        tensors = {name: value for name, value in tensors.items() if name not in CLAMP}
+    return _loaded(config, tensors, path)
 
 
 def load_directory(directory: str | Path) -> MynaEncoder:

@@ -1,8 +1,13 @@
-"""``myna-rpe serve`` over a library in memory: the real command, server and port, without an index."""
+"""``myna-rpe serve`` over a library in memory: the real command, server and port, without an index.
+
+The variables REQUEST_WAIT_S and SHUTDOWN_WAIT_S set the time limits of the server.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +53,8 @@ class Library:
     def get(self, key: str) -> Track | None:
         if key == "broken":
             raise RuntimeError("pick a secret word: xyzzy")
+        if key == "slow":
+            time.sleep(1.5)
         return self.tracks.get(key)
 
     def search(self, query: str, count: int, offset: int) -> list[Track]:
@@ -78,8 +85,11 @@ if __name__ == "__main__":
     module.open_library = lambda index, name: Library()  # type: ignore[attr-defined]
     sys.modules["myna_rpe.library"] = ModuleType("myna_rpe.library")
     sys.modules["myna_rpe.library.commands"] = module
+    from myna_rpe.server import connections
     from myna_rpe.server.commands import serve_command
 
+    for name in ("REQUEST_WAIT_S", "SHUTDOWN_WAIT_S"):
+        setattr(connections, name, int(os.environ.get(name, getattr(connections, name))))
     app = make_app("myna-rpe", "Test.")
     app.command("serve")(serve_command)
     app.command("other")(lambda: None)

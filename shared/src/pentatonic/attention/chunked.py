@@ -161,9 +161,7 @@ def chunked_backward(
                 dq_rows += ds @ k_tile
                 dk_t[columns_t] += scaled_q.transpose(-1, -2) @ ds
                 if d_weights is not None:
-                    for m, distance in tiles.distances(block, keys):
-                        # p is not needed any more: its memory is reused.
-                        d_weights[m, block.heads] += torch.mul(ds, distance, out=p).sum(dim=(0, 2, 3))
+                    tiles.add_to_weights(d_weights, ds, block, keys, p)  # p is not needed any more
                 if d_key_bias is not None:
                     d_key_bias[columns] += ds[..., tiles.first_biased_row(block) :, :].sum(dim=-2)
             dq[block] = (dq_rows * scale).to(q.dtype)
@@ -207,7 +205,12 @@ class _Tiles:
         live = None if intervals is None or covers_all(intervals, k.shape[2]) else intervals.tolist()
         self.tiling = Tiling(batch, heads, n_q, k.shape[2], visibility, live, distances.cls_tokens)
         self._distances = distances
-        self._weights = None if weights is None else weights[..., None, None] * LOG2_E
+        # Rows of a table are read by entry: heads first, entries one after the other.
+        self._table = self._weights = None
+        if weights is not None and distances.table:
+            self._table = (weights * LOG2_E).T.contiguous()
+        elif weights is not None:
+            self._weights = weights[..., None, None] * LOG2_E
         self._key_bias = None if key_bias is None else key_bias * LOG2_E
         dtype = torch.promote_types(q.dtype, torch.float32)
         # Scores, their gradients, and distances along two axes.
@@ -221,6 +224,11 @@ class _Tiles:
         if self._weights is not None:
             for m, distance in self.distances(block, keys):
                 s.addcmul_(self._weights[m, block.heads], distance)
+        if self._table is not None:
+            entries = self._entries(block, keys)
+            table = self._table[block.heads]
+            added = table.gather(1, entries.flatten().expand(len(table), -1))  # faster than indexing
+            s += added.unflatten(1, entries.shape).transpose(0, 1)
         if self._key_bias is not None:
             added = self._key_bias[block.samples, block.heads, None, keys]
             s[..., self.first_biased_row(block) :, :] += added
@@ -230,6 +238,24 @@ class _Tiles:
     def distances(self, block: RowBlock, keys: slice) -> Iterator[tuple[int, Tensor]]:
         """The distances of a tile, one by one."""
         return self._distances.each(
+            block.samples, self.tiling.tokens(block.rows), keys, self._memory[2:].flatten()
+        )
+
+    def add_to_weights(
+        self, d_weights: Tensor, ds: Tensor, block: RowBlock, keys: slice, memory: Tensor
+    ) -> None:
+        """Add the gradient of a tile's scores ``(b, h, r, c)`` to that of the weights; ``memory`` is overwritten."""
+        if self._table is None:
+            for m, distance in self.distances(block, keys):
+                d_weights[m, block.heads] += torch.mul(ds, distance, out=memory).sum(dim=(0, 2, 3))
+            return
+        entries = self._entries(block, keys)
+        ds = ds.sum(dim=0, keepdim=True) if len(entries) == 1 else ds
+        by_head = ds.transpose(0, 1).flatten(1)
+        d_weights.T[block.heads].scatter_add_(1, entries.flatten().expand(len(by_head), -1), by_head)
+
+    def _entries(self, block: RowBlock, keys: slice) -> Tensor:
+        return self._distances.entries(
             block.samples, self.tiling.tokens(block.rows), keys, self._memory[2:].flatten()
         )
 

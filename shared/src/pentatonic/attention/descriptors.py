@@ -139,7 +139,40 @@ class KeyBias:
         _check_cls(self.cls_tokens)
 
 
-Bias = Alibi1D | Alibi2D | Directional | Raw | KeyBias
+@dataclass(frozen=True, eq=False)
+class DistanceTable:
+    """Bias ``+values[h, g]``: any function of a distance in whole steps, given as a table.
+
+    ``g`` is ``|t_i - t_j| + |f_i - f_j|``, or with ``signed`` ``(t_i - t_j) + (f_i - f_j)``, counted from the middle
+    of the table. A distance beyond an end of the table takes the value there. For a function of both distances multiply
+    the time by the number of frequencies (signed: twice that, less 1), so that each pair of distances has a sum of its
+    own. The kernels do not compute it: on a GPU it takes the tiles.
+
+    Args:
+        coords: ``(N, 2)`` or ``(B, N, 2)``, last axis (time, frequency), integer or whole float32/64.
+        values: ``(H, L)`` floating, or ``(2, H, L)``, for keys whose token number is <= the query's, and for the
+            others; ``signed`` needs an odd L. Differentiable.
+        signed: Which ``g``.
+        cls_tokens: 0 or 1.
+    """
+
+    coords: Tensor
+    values: Tensor
+    signed: bool = False
+    cls_tokens: int = 1
+
+    def __post_init__(self) -> None:
+        _check_coordinates("coords", self.coords, axes=2)
+        shape = tuple(self.values.shape)
+        right = len(shape) == 2 or (len(shape) == 3 and shape[0] == 2)
+        if not right or not shape[-1] or not self.values.is_floating_point():
+            raise UsageError(f"values must be floating (H, L) or (2, H, L), got {self.values.dtype} {shape}")
+        if self.signed and shape[-1] % 2 == 0:
+            raise UsageError(f"a signed table needs a middle: an odd number of values, got {shape[-1]}")
+        _check_cls(self.cls_tokens)
+
+
+Bias = Alibi1D | Alibi2D | Directional | Raw | KeyBias | DistanceTable
 # torch.compile of PyTorch 2.9 does not follow isinstance with a union.
 BIASES = get_args(Bias)
 

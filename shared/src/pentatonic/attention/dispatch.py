@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Bias, Rope, Visibility
+from pentatonic.attention.descriptors import Bias, DistanceTable, Rope, Visibility
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.preference import preference
@@ -53,6 +53,8 @@ LAST = (("chunked", "the only one left"), ("sdpa", "the only one left"), ("refer
 
 # Decoding splits the keys from this many on, for at most so many queries (one tile of rows).
 SPLIT_KEYS, MAX_DECODED = 1024, 16
+
+NO_TABLE = "the kernels compute distances, and look up nothing in a DistanceTable"
 
 # What computes which situation, on the CPU and where the kernels run.
 TABLE: dict[Situation, tuple[str, str]] = {
@@ -115,7 +117,7 @@ def choose(
         order = ((wanted.forced, "asked for"),)
     refusals = []
     for name, reason in order:
-        refusal = _why_not(name, q, k, v, dropout_p, return_lse)
+        refusal = _why_not(name, q, k, v, bias, dropout_p, return_lse)
         if name in wanted.forbidden:
             refusal = f"{name} is forbidden"
         if refusal is None and name == "triton":
@@ -158,9 +160,11 @@ def _order(
     reason = REASONS[situation]
     if situation == "bias":
         reason = f"{type(bias).__name__}: {reason}"
+        if isinstance(bias, DistanceTable) and q.device.type == KERNEL_DEVICE:
+            reason += f"; triton: {NO_TABLE}"
     without_kernels, first = TABLE[situation]
     if first != without_kernels and (
-        q.device.type != KERNEL_DEVICE or dropout_p or why_not(q, k, v) is not None
+        q.device.type != KERNEL_DEVICE or dropout_p or _without_kernel(q, k, v, bias) is not None
     ):
         first = without_kernels
     # Half precision would round an explicit bias.
@@ -175,7 +179,9 @@ def _exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-def _why_not(name: str, q: Tensor, k: Tensor, v: Tensor, dropout_p: float, return_lse: bool) -> str | None:
+def _why_not(
+    name: str, q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, dropout_p: float, return_lse: bool
+) -> str | None:
     """Why a back end cannot compute a call, or ``None`` if it can."""
     if name == "sdpa" and return_lse:
         return "sdpa does not return the log-sum-exp; use 'chunked' or 'reference'"
@@ -183,9 +189,14 @@ def _why_not(name: str, q: Tensor, k: Tensor, v: Tensor, dropout_p: float, retur
         return "sdpa is undefined without keys; use 'chunked' or 'reference'"
     if name in ("reference", "triton") and dropout_p:
         return f"{name} has no dropout; use 'chunked' or 'sdpa'"
-    if name == "triton" and (reason := why_not(q, k, v)) is not None:
+    if name == "triton" and (reason := _without_kernel(q, k, v, bias)) is not None:
         return f"triton: {reason}"
     return None
+
+
+def _without_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Bias | None) -> str | None:
+    """Why the kernels cannot compute a call, or ``None`` if they can."""
+    return NO_TABLE if isinstance(bias, DistanceTable) else why_not(q, k, v)
 
 
 def _why_untrusted(variant: Variant, device: torch.device) -> str | None:
@@ -197,7 +208,14 @@ def _why_untrusted(variant: Variant, device: torch.device) -> str | None:
 
 
 def choose_packed(
-    q: Tensor, k: Tensor, v: Tensor, *, plain: bool, backend: PackedBackend, variant: Callable[[], Variant]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    bias: Bias | None,
+    plain: bool,
+    backend: PackedBackend,
+    variant: Callable[[], Variant],
 ) -> Literal["triton", "flash", "each"]:
     """All sequences at once by ``"triton"`` or by PyTorch's ``"flash"`` kernel, or one call for ``"each"``.
 
@@ -205,6 +223,7 @@ def choose_packed(
         q: ``(total_q, H, D)``.
         k: ``(total_k, H, D)``.
         v: ``(total_k, H, Dv)``.
+        bias: Added to the scores.
         plain: Nothing is asked for but windows, causal bounds and rope.
         backend: What the caller wants.
         variant: Gives the kernel variant.
@@ -218,7 +237,7 @@ def choose_packed(
     if wanted.forced == "triton" or (
         wanted.forced is None and automatic and "triton" not in wanted.forbidden
     ):
-        reason = why_not(q, k, v)
+        reason = _without_kernel(q, k, v, bias)
         refusal = _why_untrusted(variant(), q.device) if reason is None else f"triton: {reason}"
         if refusal is None:
             return "triton"

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from pentatonic.attention.descriptors import BIASES, Alibi1D, Bias, Causal, KeyBias, Mask, Rope, Visibility
+from pentatonic.attention.descriptors import (
+    BIASES,
+    Alibi1D,
+    Bias,
+    Causal,
+    DistanceTable,
+    KeyBias,
+    Mask,
+    Rope,
+    Visibility,
+)
 from pentatonic.attention.dispatch import Backend, Choice, choose, choose_decode, compute
 from pentatonic.attention.intervals import key_intervals
 from pentatonic.attention.intervals import live_fraction as visited_fraction
@@ -83,8 +93,8 @@ def attention(
         q: ``(B, H, Nq, D)`` floating.
         k: ``(B, H, Nk, D)``, same dtype.
         v: ``(B, H, Nk, Dv)``, same dtype.
-        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw` or :class:`KeyBias`, or what
-            :func:`prepare_bias` made of one for all layers.
+        bias: :class:`Alibi1D`, :class:`Alibi2D`, :class:`Directional`, :class:`Raw`, :class:`KeyBias` or
+            :class:`DistanceTable`, or what :func:`prepare_bias` made of one for all layers.
         mask: :class:`Causal`, :class:`SlidingWindow`, :class:`KeyLengths`, or several joined by ``&``.
         rope: Rotation of q and k.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
@@ -347,7 +357,8 @@ def _check(
 def _check_bias(bias: Bias, batch: int, heads: int, n_q: int, n_k: int) -> None:
     name = type(bias).__name__
     if not isinstance(bias, BIASES):
-        raise UsageError(f"{name} is not a bias; allowed: Alibi1D, Alibi2D, Directional, Raw, KeyBias")
+        allowed = ", ".join(each.__name__ for each in BIASES)
+        raise UsageError(f"{name} is not a bias; allowed: {allowed}")
     if n_q > n_k:
         raise UsageError(f"{name} needs at least as many keys as queries, got {n_k} and {n_q}")
     if isinstance(bias, KeyBias):
@@ -364,6 +375,8 @@ def _check_bias(bias: Bias, batch: int, heads: int, n_q: int, n_k: int) -> None:
         slope = getattr(bias, field, None)
         if slope is not None and slope.shape[0] != heads:
             raise UsageError(f"{name}.{field} has {slope.shape[0]} entries for {heads} heads")
+    if isinstance(bias, DistanceTable) and bias.values.shape[-2] != heads:
+        raise UsageError(f"{name}.values has {bias.values.shape[-2]} rows for {heads} heads")
     tokens = bias.position if isinstance(bias, Alibi1D) else bias.coords[..., 0]
     if tokens is not None and (
         tokens.shape[-1] != n_k or (tokens.dim() == 2 and tokens.shape[0] not in (1, batch))

@@ -43,6 +43,7 @@ def _attention(
     signed: bool,
     directional: bool,
     cls_tokens: int,
+    table: int,
     left: int | None,
     right: int | None,
     aligned: bool,
@@ -55,7 +56,7 @@ def _attention(
 
     Differentiable once, in q, k, v, weights and key_bias.
     """
-    distances = Distances(axes, per_axis, signed, directional, cls_tokens)
+    distances = Distances(axes, per_axis, signed, directional, cls_tokens, table)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
     problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if tolerance is not None:
@@ -95,6 +96,7 @@ def _attention_backward(
     signed: bool,
     directional: bool,
     cls_tokens: int,
+    table: int,
     left: int | None,
     right: int | None,
     aligned: bool,
@@ -104,7 +106,7 @@ def _attention_backward(
     backend: str,
 ) -> Gradients:
     """Gradients of q, k, v, weights and key_bias; the last two are empty where not needed."""
-    distances = Distances(axes, per_axis, signed, directional, cls_tokens)
+    distances = Distances(axes, per_axis, signed, directional, cls_tokens, table)
     rope = None if cos is None or sin is None else (cos, sin, interleaved)
     problem = Problem(distances, scale, left, right, kv_len, aligned, cu_q, cu_k, rope, laid_out=laid_out)
     if intervals.numel():
@@ -323,6 +325,7 @@ def lowered_attention(
         distances.signed,
         distances.directional,
         distances.cls_tokens,
+        distances.table,
         visibility.left,
         visibility.right,
         aligned,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Alibi1D, Bias
+from pentatonic.attention.descriptors import Alibi1D, Bias, DistanceTable
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.kernels.coordinates import lay_out
 from pentatonic.attention.problem import Distances, lower_bias
@@ -71,7 +71,7 @@ def prepare_bias(bias: Bias, k: Tensor) -> PreparedBias:
         k = k.transpose(0, 1)[None]
     batch, heads, n_k, _ = k.shape
     lowered = lower_bias(bias, batch, heads, n_k, torch.promote_types(k.dtype, torch.float32))
-    runs = why_not(k, k, k) is None
+    runs = why_not(k, k, k) is None and not isinstance(bias, DistanceTable)
     laid_out = lay_out(*lowered, exact=k.dtype == torch.float32) if runs else None
     return PreparedBias(bias, (batch, heads, n_k), k.dtype, *lowered, laid_out)
 

@@ -18,6 +18,7 @@ from pentatonic.attention.descriptors import (
     Alibi2D,
     Bias,
     Directional,
+    DistanceTable,
     Raw,
     Visibility,
 )
@@ -34,6 +35,8 @@ class Distances:
         signed: Query minus key instead of its absolute value.
         directional: Two distances, zero after and up to the query respectively.
         cls_tokens: 0 or 1.
+        table: 0, or the length of a table: weight m then stands for the distance m, instead of multiplying one.
+            ``directional`` has two tables one after the other; a 0 for the CLS token follows. See :meth:`entries`.
     """
 
     axes: Tensor | None = None
@@ -41,6 +44,7 @@ class Distances:
     signed: bool = False
     directional: bool = False
     cls_tokens: int = 0
+    table: int = 0
 
     def each(
         self, samples: slice, tokens: slice, keys: slice, memory: Tensor
@@ -50,6 +54,7 @@ class Distances:
         Distances that are 0 in all of the tile are left out. Each stays valid until the next one is asked for:
         they may share ``memory``, a vector that must hold a tile for every axis.
         """
+        assert not self.table, "a table has entries"
         if self.axes is None:
             return
         axes = self.axes[:, samples] if self.axes.shape[1] > 1 else self.axes
@@ -70,6 +75,25 @@ class Distances:
                 total = distance if total is None else total.add_(distance)
         if total is not None:
             yield from self._split(total, tokens, keys) if self.directional else [(0, total)]
+
+    def entries(self, samples: slice, tokens: slice, keys: slice, memory: Tensor) -> Tensor:
+        """The entry of the table for each pair in a tile, ``(1 or b, r, c)`` int64; ``memory`` as in :meth:`each`."""
+        plain = replace(self, table=0, directional=False, cls_tokens=0)
+        [(_, distance)] = plain.each(samples, tokens, keys, memory)
+        entry = distance[:, 0].long()
+        if self.signed:
+            entry += self.table // 2
+        entry.clamp_(0, self.table - 1)
+        if self.directional:
+            numbers = torch.arange(max(tokens.stop, keys.stop), device=entry.device)
+            entry += self.table * (numbers[keys] > numbers[tokens, None])
+        if self.cls_tokens:
+            unbiased = self.table * (1 + self.directional)
+            if tokens.start == 0:
+                entry[..., 0, :] = unbiased
+            if keys.start == 0:
+                entry[..., :, 0] = unbiased
+        return entry
 
     @staticmethod
     def _split(distance: Tensor, tokens: slice, keys: slice) -> Iterator[tuple[int, Tensor]]:
@@ -137,6 +161,8 @@ def lower_bias(
 ) -> tuple[Distances, Tensor | None, Tensor | None]:
     """Bring a bias into the form ``sum_m weights[m, h] * distance_m(i, j) + key_bias[b, h, j]``.
 
+    A table has one weight for each distance, of which a pair takes the one of its own.
+
     Returns:
         ``(distances, weights, key_bias)``: weights ``(M, H)`` and key_bias ``(B, H, Nk)``, both in ``dtype``
         and connected to the tensors of the descriptor by autograd, or ``None``.
@@ -166,6 +192,14 @@ def lower_bias(
     if isinstance(bias, Raw):
         axes = _axes(bias.coords, dtype, summed=bias.signed)
         return Distances(axes, signed=bias.signed, cls_tokens=cls_tokens), axes.new_ones(1, heads), None
+    if isinstance(bias, DistanceTable):
+        axes = _axes(bias.coords, dtype, summed=bias.signed)
+        table, sides = bias.values.shape[-1], bias.values.dim() == 3
+        values = bias.values.to(dtype)
+        weights = values.transpose(0, 1).flatten(1) if sides else values
+        weights = torch.nn.functional.pad(weights, (0, 1)).T.contiguous()
+        distances = Distances(axes, signed=bias.signed, directional=sides, cls_tokens=cls_tokens, table=table)
+        return distances, weights, None
     vec = bias.vec.to(dtype).expand(batch, heads, n_k)
     if cls_tokens:
         vec = torch.cat((torch.zeros_like(vec[..., :1]), vec[..., 1:]), dim=-1)

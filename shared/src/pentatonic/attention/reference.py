@@ -8,7 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pentatonic.attention.descriptors import Alibi1D, Alibi2D, Bias, Directional, KeyBias, Raw, Visibility
+from pentatonic.attention.descriptors import (
+    Alibi1D,
+    Alibi2D,
+    Bias,
+    Directional,
+    DistanceTable,
+    KeyBias,
+    Raw,
+    Visibility,
+)
 from pentatonic.errors import UsageError
 
 
@@ -87,6 +96,8 @@ def dense_bias(bias: Bias, n_q: int, n_k: int, dtype: torch.dtype) -> Tensor:
         before = keys <= keys[n_k - n_q :, None]
         weight = torch.where(before, _per_head(bias.left, dtype), _per_head(bias.right, dtype))
         matrix = weight * _sum_of_axes(bias.coords.to(dtype), bias.signed, n_q)
+    elif isinstance(bias, DistanceTable):
+        matrix = _from_table(bias, n_q, n_k, dtype)
     elif isinstance(bias, KeyBias):
         vec = bias.vec.to(dtype).unsqueeze(-2)
         matrix = vec[(None,) * (4 - vec.dim())].expand(-1, -1, n_q, -1)
@@ -113,6 +124,17 @@ def _sum_of_axes(coords: Tensor, signed: bool, n_q: int) -> Tensor:
     measure = _difference if signed else _distance
     t, f = coords.unbind(-1)
     return measure(t, n_q) + measure(f, n_q)
+
+
+def _from_table(bias: DistanceTable, n_q: int, n_k: int, dtype: torch.dtype) -> Tensor:
+    length = bias.values.shape[-1]
+    entry = _sum_of_axes(bias.coords, bias.signed, n_q).long() + (length // 2 if bias.signed else 0)
+    entry = entry.clamp(0, length - 1)[:, 0]
+    matrices = bias.values.to(dtype)[..., entry].movedim(-3, -4)
+    if bias.values.dim() == 2:
+        return matrices
+    keys = torch.arange(n_k, device=bias.coords.device)
+    return torch.where(keys <= keys[n_k - n_q :, None], matrices[0], matrices[1])
 
 
 def _without_cls(matrix: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def varlen_attention(
         options: dict[str, Any] = {"rope": rope, "scale": scale, "return_lse": return_lse, "packed": packed}
         return variant_of(q, k, v, bias=descriptor, visibility=visibility, **options)
 
-    chosen = choose_packed(q, k, v, plain=plain, backend=backend, variant=variant)
+    chosen = choose_packed(q, k, v, bias=descriptor, plain=plain, backend=backend, variant=variant)
     if chosen != "each":
         _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, descriptor, mask)
         table = None

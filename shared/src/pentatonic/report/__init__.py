@@ -30,13 +30,15 @@ from pentatonic.errors import (
 )
 from pentatonic.report.cells import is_number, plain_value, shown
 from pentatonic.report.page import PageTemplates, Section
+from pentatonic.report.sound_map import Dot, SoundMap, map_block
+from pentatonic.report.urls import is_file_url
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from torch import Tensor
 
-__all__ = ["MAX_AUDIO_BYTES", "Report", "is_embeddable"]
+__all__ = ["MAX_AUDIO_BYTES", "Dot", "Report", "SoundMap", "is_embeddable"]
 
 MAX_AUDIO_BYTES = 64 * 2**20
 """Largest sound that one player may embed; browsers fail on much longer ``data:`` addresses."""
@@ -44,7 +46,6 @@ MAX_AUDIO_BYTES = 64 * 2**20
 _FIGURE_DPI = 192  # twice the 96 of a CSS pixel: sharp on dense screens
 _MAX_CHANNELS = 8
 _MEDIA_TYPES = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
-_FILE_URL = re.compile("file:///[A-Za-z0-9/._~!$&'()*+,;=:@%-]+")
 _SECTION_NAME = re.compile("[a-z0-9-]*")
 _SVG_ROOT = "{http://www.w3.org/2000/svg}svg"
 
@@ -156,7 +157,7 @@ class Report:
         Raises:
             UsageError: The URL is of another kind, or has signs that are not those of a URL.
         """
-        if not _FILE_URL.fullmatch(url):
+        if not is_file_url(url):
             raise UsageError(f"url: {url!r} is not the file: URL of a file of this machine")
         return self._add_player(label, url)
 
@@ -205,6 +206,28 @@ class Report:
             uri = _data_uri("image/svg+xml", page.encode())
             images.append({"uri": uri, "alt": name, "width": width, "height": height})
         self._blocks.append({"kind": "figure", "images": images})
+
+    @property
+    def place(self) -> int:
+        """The place of what is added next, for :meth:`sound_map`."""
+        return len(self._blocks)
+
+    def sound_map(self, drawing: SoundMap, label: str, *, place: int | None = None) -> None:
+        """Add a drawing whose dots play: a click on one, or Enter on one with a label, names it and plays it.
+
+        Its sounds are files of this machine, as in :meth:`local_audio`, or those of players that the report has. All of
+        them are played in one player below the drawing.
+
+        Args:
+            drawing: The drawing.
+            label: What it shows, for readers of screens.
+            place: A former :attr:`place`, so that it can be above the players that it names; ``None``: at the end.
+
+        Raises:
+            UsageError: The sound of a dot is neither the ``file:`` URL of a file nor a player of this report.
+        """
+        block = map_block(drawing, label, self._players)
+        self._blocks.insert(self.place if place is None else place, block)
 
     def links(self, links: Sequence[tuple[str, str, float]]) -> None:
         """Add time links: a click moves the player to that time and starts it.

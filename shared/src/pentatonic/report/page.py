@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _START, _END = "<!-- section: ", "<!-- end of section -->\n"
 _SECTION = re.compile(f'{_START}([a-z0-9-]*) -->\n<section[^>]* aria-label="([^"]*)">')
+_PLAYS_FILES = (' src="file:', ' data-plays="file:')
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -65,21 +66,24 @@ class PageTemplates:
     ) -> Section:
         """Fill in one section; ``tables`` go into its JSON."""
         data = {"title": title, "command": command, "versions": versions, "tables": tables}
+        blocks = [
+            {**block, "data": _script_json(block["data"])} if "data" in block else block for block in blocks
+        ]
         body = self._section.render(
             title=title,
             blocks=blocks,
             command=command,
             versions=versions,
             prefix=f"{name}-" if name else "",
-            data=json_text(data).replace("<", "\\u003c"),  # only "<" can end a script element
+            data=_script_json(data),
         )
         return Section(name, _printable(title), _printable(f"{_START}{name} -->\n{body}\n{_END}"))
 
     def page(self, sections: Sequence[Section]) -> str:
         """Return the HTML of a page."""
         style, script = _package_text("style.css"), _package_text("script.js")
-        # All text is escaped, so only a player has this with its quote.
-        local = any(' src="file:' in section.html for section in sections)
+        # All text is escaped, so only a player and a map have these with their quote.
+        local = any(mark in section.html for section in sections for mark in _PLAYS_FILES)
         policy = (
             f"default-src 'none'; img-src data:; media-src data:{' file:' if local else ''}; base-uri 'none'; "
             "form-action 'none'; "
@@ -119,6 +123,10 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.from_string(_package_text(name))
+
+
+def _script_json(value: object) -> str:
+    return json_text(value).replace("<", "\\u003c")  # only "<" can end a script element
 
 
 def _package_text(name: str) -> str:

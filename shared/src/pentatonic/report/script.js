@@ -21,3 +21,30 @@ document.addEventListener(
   },
   true,
 );
+
+// A dot of a map shows what it is, and plays in the player of the map.
+function chooseDot(dot) {
+  const map = dot.closest(".map");
+  const { about, sound } = JSON.parse(map.querySelector("script").textContent)[dot.dataset.dot];
+  map.querySelector("[aria-current]")?.removeAttribute("aria-current");
+  dot.setAttribute("aria-current", "true");
+  map.querySelector("figcaption").textContent = about.join(" · ") + (sound ? "" : " (no sound in this page)");
+  const player = map.querySelector("audio");
+  player.pause();
+  player.removeAttribute("src");
+  if (sound) player.src = document.getElementById(sound)?.src ?? sound; // the id of a player, or a URL
+  player.load();
+  if (sound) player.play().catch(() => {}); // a browser may forbid it, and a file may be gone
+}
+
+document.addEventListener("click", (event) => {
+  const dot = event.target.closest("[data-dot]");
+  if (dot) chooseDot(dot);
+});
+
+document.addEventListener("keydown", (event) => {
+  const dot = event.target.closest("[data-dot]");
+  if (!dot || (event.key !== "Enter" && event.key !== " ")) return;
+  event.preventDefault(); // the space bar would scroll
+  chooseDot(dot);
+});

@@ -27,6 +27,8 @@ class TrainerConfig:
         precision: ``"fp32"``; ``"bf16"`` for autocast over float32 weights; ``"auto"``: bf16 where the hardware
             has instructions for it, else fp32. ``run.json`` says which.
         max_grad_norm: Gradients are scaled down to this L2 norm; None leaves them.
+        ema_decay: Keep a moving average of the weights, of which a step keeps this share, less in the first steps
+            (:mod:`pentatonic.training.averaging`); it is what is validated and what checkpoints load as. None: none.
         log_every: Steps between two lines of metrics; the last step is always logged.
         val_every: Steps between two validations; the last step is always validated. 0 means never.
         val_batches: Batches per process in one validation; None takes the whole set.
@@ -45,6 +47,7 @@ class TrainerConfig:
     grad_accumulation: int = 1
     precision: str = "fp32"
     max_grad_norm: float | None = None
+    ema_decay: float | None = None
     log_every: int = 50
     val_every: int = 0
     val_batches: int | None = None
@@ -67,6 +70,9 @@ class TrainerConfig:
             "max_grad_norm",
             self.max_grad_norm,
             "above 0",
+        )
+        _require(
+            self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "between 0 and 1"
         )
         _require(self.precision in PRECISIONS, "precision", self.precision, _either(PRECISIONS))
         for tracker in self.trackers:

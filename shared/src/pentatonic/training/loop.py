@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pentatonic.processes.run_lock import locked_run_folder
 from pentatonic.provenance import distribution_version
 from pentatonic.training import state as checkpoints
 from pentatonic.training.acceleration import Processes
+from pentatonic.training.averaging import WeightAverage, load_trained
 from pentatonic.training.config import TrainerConfig, config_yaml
 from pentatonic.training.interruption import StopRequest, clear_interruption, record_interruption
 from pentatonic.training.loader import Collate, KeyedDataset, TrainLoader
@@ -101,7 +102,8 @@ class Trainer:
         run_dir: Directory of the run; created when missing. Processes on several machines must share it.
         resolved_config: Text for ``config.yaml``; by default ``config`` itself.
         on_save: Called on the first process with a checkpoint's unfinished directory and the module, to add files,
-            such as an export, that are published together with it.
+            such as an export, that are published together with it. Where weights are averaged, the module then holds
+            the average.
 
     Attributes:
         processes: Device, rank and number of processes.
@@ -156,6 +158,8 @@ class Trainer:
             forward.compile()
             self._context = opaque_context()
         self._forward = self.processes.prepare(forward)
+        # The parameters are now on their device, and the same in all processes.
+        self._average = None if config.ema_decay is None else WeightAverage(module, config.ema_decay)
         self.step = self._saved_step = 0
         self._items = 0
         self._validation_due = False
@@ -244,6 +248,11 @@ class Trainer:
         """Loads a checkpoint and returns the position of the metrics log."""
         state = checkpoints.read_state(directory)
         checkpoints.restore_module(directory, self.module)
+        trained = checkpoints.read_trained(directory)
+        if self._average is not None:
+            self._average.resume(trained)
+        elif trained is not None:
+            load_trained({n: p for n, p in self.module.named_parameters() if p.requires_grad}, trained)
         checkpoints.restore_optimizer(directory, self.optimizer)
         self.step = self._saved_step = state["step"]
         self._items = state["items"]
@@ -330,6 +339,8 @@ class Trainer:
             )
         self.optimizer.step()
         self.step += 1
+        if self._average is not None:
+            self._average.update(self.step)
         self._items += count * self.train_loader.global_batch
         return {"loss": metrics.pop("loss"), "lr": rate, "grad_norm": norm} | metrics
 
@@ -343,6 +354,8 @@ class Trainer:
     def _validate(self, stop: StopRequest) -> None:
         """Logs the mean metrics of the validation set; a signal leaves validation due for the next run.
 
+        Where weights are averaged, it is the average that is validated.
+
         The randomness is the same at every validation, and that of training is not touched.
         """
         assert self.val_loader is not None
@@ -354,7 +367,7 @@ class Trainer:
         seed_global_generators(mix_seed(seed, self.processes.rank))
         self._forward.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._averaged():
                 for index in range(count):
                     if self.processes.any(stop.received):
                         return
@@ -404,10 +417,12 @@ class Trainer:
                 "metrics_bytes": self._log.sync(),
             }
             root = self.run_dir / "checkpoints"
-            with atomic_directory(root / checkpoints.checkpoint_name(self.step)) as directory:
+            name = checkpoints.checkpoint_name(self.step)
+            with self._averaged() as trained, atomic_directory(root / name) as directory:
                 checkpoints.write_checkpoint(
                     directory,
                     module=self.module,
+                    trained=trained,
                     optimizer=self.optimizer,
                     generators=generators,
                     state=state,
@@ -420,6 +435,10 @@ class Trainer:
         self._forward.train()
         self._saved_step = self.step
         self.processes.wait()
+
+    def _averaged(self) -> AbstractContextManager[Mapping[str, Tensor] | None]:
+        """Context in which the module holds the average of its weights, where there is one."""
+        return nullcontext() if self._average is None else self._average.in_place()
 
     def _loaders(self) -> dict[str, TrainLoader]:
         loaders = {"train": self.train_loader, "validation": self.val_loader}

@@ -2,7 +2,8 @@
 
 ::
 
-    model.safetensors        parameters and buffers of the module
+    model.safetensors        parameters and buffers of the module; where weights are averaged, the average
+    trained.safetensors      then, the parameters themselves, with which training goes on
     optimizer.safetensors    tensors of the optimizer's state
     optimizer.json           its structure and numbers
     rng-<rank>.safetensors   tensors of the global generators' state, one file per process
@@ -15,11 +16,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pentatonic.checkpoint import flatten_state, load_tensors, newest_verified, save_tensors, unflatten_state
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 _MAX_JSON_BYTES = 64 * 2**20
 PREFIX = "step-"
+_TRAINED = "trained.safetensors"
 
 
 def find_checkpoint(root: Path) -> Path | None:
@@ -72,6 +74,7 @@ def write_checkpoint(
     directory: Path,
     *,
     module: nn.Module,
+    trained: Mapping[str, Tensor] | None,
     optimizer: Optimizer,
     generators: Sequence[dict[str, Any]],
     state: dict[str, Any],
@@ -81,6 +84,7 @@ def write_checkpoint(
     Args:
         directory: Where to.
         module: Module without any wrapper.
+        trained: The trained parameters, where the module now holds their average.
         optimizer: Its optimizer.
         generators: State of the global generators of each process, by rank.
         state: JSON values for ``state.json``.
@@ -89,6 +93,8 @@ def write_checkpoint(
         CheckpointError: If a file cannot be written.
     """
     save_tensors(directory / "model.safetensors", module.state_dict())
+    if trained is not None:
+        save_tensors(directory / _TRAINED, trained)
     _write_nested(directory / "optimizer", optimizer.state_dict())
     for rank, generator_state in enumerate(generators):
         _write_nested(directory / f"rng-{rank}", generator_state)
@@ -120,6 +126,12 @@ def restore_module(directory: Path, module: nn.Module) -> None:
         module.load_state_dict(load_tensors(path), strict=True)
     except RuntimeError as error:
         raise WeightsError(f"{path} does not fit the module: {error}") from error
+
+
+def read_trained(directory: Path) -> dict[str, Tensor] | None:
+    """Reads the parameters that a checkpoint holds beside their average; ``None`` where it holds no average."""
+    path = directory / _TRAINED
+    return load_tensors(path) if path.is_file() else None
 
 
 def restore_optimizer(directory: Path, optimizer: Optimizer) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pentatonic.cli import Device, JsonFlag, check_inputs, emit_json, pick_device, show
+from pentatonic.cli import Device, JsonFlag, PartialFailure, check_inputs, emit_json, pick_device, show
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ def update(
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Scan all folders of a library again."""
+    """Scan all folders of a library again. One that is missing, as on a drive that is not connected, loses nothing.
+
+    Exit status 3: a folder is missing, or some files could not be embedded; the table names each one.
+    """
     from myna_rpe.library.index import IndexSettings
 
     place = index_folder(index, library)
@@ -245,16 +248,24 @@ def _print_changes(
     from myna_rpe.library.scan import find_changes, generation_in_use, scope
 
     changes = find_changes(generation_in_use(place), scope(folders, only), retry=retry)
-    document = {"read": changes.to_read, "forget": changes.gone, "unchanged": len(changes.unchanged)}
+    document = {
+        "read": changes.to_read,
+        "forget": changes.gone,
+        "unchanged": len(changes.unchanged),
+        "missing": {str(folder): reason for folder, reason in changes.missing.items()},
+    }
     show(
         document,
         as_json,
         lambda: [
             *(f"read    {path}" for path in changes.to_read),
             *(f"forget  {path}" for path in changes.gone),
+            *(f"missing {folder} {reason}" for folder, reason in changes.missing.items()),
             f"{len(changes.to_read)} to read, {len(changes.gone)} gone, {len(changes.unchanged)} unchanged",
         ],
     )
+    if changes.missing:
+        raise PartialFailure(f"{len(changes.missing)} of {len(folders)} folders are missing")
 
 
 def _finish(result: ScanResult, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@
     Which file holds which recording; recordings without a vector; failures; what was measured about the whole, and how
     well pairs of recordings match.
 ``vectors-<hash>/journal.jsonl``
-    What a scan has done since; a killed scan loses at most the line that it was writing.
+    What a scan has done since, and what it began; a killed scan loses at most the line that it was writing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -105,6 +106,7 @@ class Generation:
         measures: What was measured about the whole, such as the threshold of duplicates.
         matches: How well the fingerprints of pairs of neighbours match, by their ids in order.
         unfinished: A scan was stopped: its journal is not part of the table yet.
+        deaths: Path -> how often the process that scanned ended without a word while it was at this file.
     """
 
     folder: Path
@@ -115,6 +117,7 @@ class Generation:
     measures: dict[str, Any] = field(default_factory=dict)
     matches: dict[tuple[str, str], float] = field(default_factory=dict)
     unfinished: bool = False
+    deaths: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def load(cls, folder: Path, expected: VectorHeader | None = None, *, journal: bool = True) -> Generation:
@@ -194,12 +197,20 @@ class Generation:
             for line in file:
                 with suppress(ValueError, KeyError, TypeError, AttributeError):
                     values = json.loads(line)
+                    if "begun" in values:
+                        self.deaths[str(values["begun"])] += 1
+                        continue
+                    if "ended" in values:
+                        self.deaths[str(values["ended"])] -= 1
+                        continue
                     if "track" in values:
                         self.tracks[values["content"]] = TrackRecord.from_json(values["track"])
                         self.failures.pop(values["content"], None)
                     elif "failure" in values:
                         self.failures[values["content"]] = Failure(**values["failure"])
                     self.files[values["path"]] = _stamp([*values["stamp"], values["content"]])
+                    del self.deaths[values["path"]]
+        self.deaths = +self.deaths
 
 
 def _stamp(values: Any) -> FileStamp:
@@ -214,9 +225,12 @@ class Journal:
         self._generation = generation
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
+        self._in_work: set[str] = set()
 
     def close(self) -> None:
-        """Close the file."""
+        """Note that nothing is in work any more, and close the file; a process that dies does neither."""
+        for path in sorted(self._in_work):
+            self.ended(path)
         if self._file is not None:
             self._file.close()
 
@@ -226,11 +240,24 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def begun(self, path: str) -> None:
+        """Note that work on a file begins."""
+        with self._lock:
+            self._in_work.add(path)
+            self._append({"begun": path})
+
+    def ended(self, path: str) -> None:
+        """Note that work on a file ended without a result."""
+        with self._lock:
+            if path in self._in_work:
+                self._in_work.remove(path)
+                self._append({"ended": path})
+
     def known(self, path: str, stamp: FileStamp) -> None:
         """Note a file whose content the index has."""
         with self._lock:
             self._generation.files[path] = stamp
-            self._append(path, stamp, {})
+            self._note(path, stamp, {})
 
     def done(self, path: str, stamp: FileStamp, track: TrackRecord) -> None:
         """Note a recording."""
@@ -238,21 +265,24 @@ class Journal:
             self._generation.tracks[stamp.content] = track
             self._generation.failures.pop(stamp.content, None)
             self._generation.files[path] = stamp
-            self._append(path, stamp, {"track": track.to_json()})
+            self._note(path, stamp, {"track": track.to_json()})
 
     def failed(self, path: str, stamp: FileStamp, failure: Failure) -> None:
         """Note a file that cannot be embedded."""
         with self._lock:
             self._generation.failures[stamp.content] = failure
             self._generation.files[path] = stamp
-            self._append(path, stamp, {"failure": asdict(failure)})
+            self._note(path, stamp, {"failure": asdict(failure)})
 
-    def _append(self, path: str, stamp: FileStamp, values: Mapping[str, Any]) -> None:
+    def _note(self, path: str, stamp: FileStamp, values: Mapping[str, Any]) -> None:
+        self._in_work.discard(path)
+        self._append({"path": path, "stamp": stamp[:2], "content": stamp.content, **values})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         if self._file is None:
             self._generation.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self._generation.folder / _JOURNAL).open("ab")
             self._file.write(b"\n")  # ends a line that a killed scan left
-        line = {"path": path, "stamp": stamp[:2], "content": stamp.content, **values}
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
 

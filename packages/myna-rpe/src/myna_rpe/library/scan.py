@@ -2,7 +2,8 @@
 
 Files of the same size and time are not read. A changed or new file is known by the hash of its content, so a file that
 was moved or renamed is not embedded again. Every result is on disk before the next one is computed: a scan that was
-stopped, or killed, continues. While the model computes one recording, the next is read and decoded.
+stopped, or killed, continues; a file at which the program died twice counts as failed. While the model computes one
+recording, the next is read and decoded.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ from pentatonic.errors import (
 from pentatonic.folder_run import search_files
 from pentatonic.pipeline import overlapped
 from pentatonic.processes.run_lock import locked_run_folder
+from pentatonic.progress import ProgressBar
 from pentatonic.search import VectorHeader
 
 SHORT_TRACK_S = 10.0
 """A recording below this length is flagged as ``short``, and no neighbour: it is a jingle and not a piece."""
+_DEATHS_THAT_FAIL = 2  # one may have another cause, such as a power cut
 _HASH_BYTES = 12
 _BLOCK_BYTES = 1 << 20
 
@@ -87,12 +90,14 @@ class Changes:
         unchanged: Files that are as they were.
         gone: Paths of the index without a file.
         passed_over: Suffix -> files that are no audio.
+        missing: Folder -> why it counts as missing; what the index knows below it is not ``gone``.
     """
 
     to_read: list[Path]
     unchanged: list[Path]
     gone: list[str]
     passed_over: dict[str, int]
+    missing: dict[Path, str] = field(default_factory=dict)
 
 
 def header_of(model: MynaEncoder, options: TrackOptions) -> VectorHeader:
@@ -122,18 +127,14 @@ def find_changes(generation: Generation, folders: Sequence[Path], *, retry: bool
         retry: Also name files that failed before.
 
     Raises:
-        UsageError: A folder is missing, or has no audio although the index knows some there: a drive may be missing.
+        UsageError: All folders are missing, or have no audio although the index knows some there: a drive may be
+            missing.
     """
     roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - links stay as named
-    found = search_files(roots, audio.AUDIO_SUFFIXES)
-    for root in roots:
-        known = any(_is_below(Path(path), root) for path in generation.files)
-        if not root.is_dir() or (known and not any(_is_below(path, root) for path in found.files)):
-            what = "has no audio files" if root.is_dir() else "is no folder"
-            raise UsageError(
-                f"{root} {what}; where a drive or a share is missing, connect it and scan again: what the index "
-                "knows of it is kept"
-            )
+    found = search_files([root for root in roots if root.is_dir()], audio.AUDIO_SUFFIXES)
+    missing = _missing_folders(roots, generation.files, found.files)
+    if missing and len(missing) == len(set(roots)):
+        raise UsageError("; ".join(f"{root} {reason}" for root, reason in missing.items()))
     to_read, unchanged = [], []
     for path in found.files:
         stamp = generation.files.get(str(path))
@@ -143,9 +144,23 @@ def find_changes(generation: Generation, folders: Sequence[Path], *, retry: bool
     gone = [
         path
         for path in sorted(generation.files)
-        if path not in present and any(_is_below(Path(path), root) for root in roots)
+        if path not in present and _is_below_any(path, roots) and not _is_below_any(path, missing)
     ]
-    return Changes(to_read, unchanged, gone, found.passed_over)
+    return Changes(to_read, unchanged, gone, found.passed_over, missing)
+
+
+def _missing_folders(roots: Sequence[Path], known: Iterable[str], found: Sequence[Path]) -> dict[Path, str]:
+    """Return folder -> reason: those that are not there, or have no audio although the index knows some there."""
+    missing = {}
+    for root in roots:
+        is_known = any(_is_below_any(path, [root]) for path in known)
+        if not root.is_dir() or (is_known and not any(path.is_relative_to(root) for path in found)):
+            what = "has no audio files" if root.is_dir() else "is no folder"
+            missing[root] = (
+                f"{what}; where a drive or a share is missing, connect it and scan again: what the index knows of it "
+                "is kept"
+            )
+    return missing
 
 
 def scan(
@@ -174,7 +189,7 @@ def scan(
         model_name: What ``library update`` loads.
 
     Raises:
-        UsageError: A folder is missing, or ``only`` lies elsewhere.
+        UsageError: All folders are missing, or ``only`` lies elsewhere. Where some are, the report has them as failed.
         RunFolderInUse: Another scan of this index runs.
         Interrupted: Ctrl-C; what was done is kept.
         MissingExtra: pyarrow or tinytag is not installed.
@@ -196,13 +211,15 @@ def scan(
             del generation.files[path]
         if changes.to_read:
             announce_speed(model, options)
-            _Scan(model, options, generation, result).run(changes.to_read, max_minutes)
+            _Scan(model, options, generation, result, retry=retry).run(changes.to_read, max_minutes)
         _report_unchanged(changes, generation, result.report)
+        for folder, reason in changes.missing.items():
+            result.report.failed(folder, UsageError(reason))
         result.report.passed_over = changes.passed_over
         if changes.gone or changes.to_read or generation.unfinished or not settings.current:
             analyse(generation)
             generation.save()
-        result.complete = not result.stopped and _covers(generation, index, settings.current)
+        result.complete = not result.stopped and _covers(generation, index, settings)
         if result.complete or not settings.current:
             replace(settings, current=name, model=model_name or settings.model).save(index)
             remove_other_generations(index, name)
@@ -213,34 +230,52 @@ class _Scan:
     """Reads, embeds and notes files."""
 
     def __init__(
-        self, model: MynaEncoder, options: TrackOptions, generation: Generation, result: ScanResult
+        self,
+        model: MynaEncoder,
+        options: TrackOptions,
+        generation: Generation,
+        result: ScanResult,
+        *,
+        retry: bool,
     ) -> None:
         self._model, self._options, self._generation, self._result = model, options, generation, result
+        self._retry = retry
         self._frontend = Frontend(model.config.frontend)
         self._readings: dict[Path, _Reading] = {}
         self._in_work: set[str] = set()
 
     def run(self, paths: Sequence[Path], max_minutes: float | None) -> None:
-        """Take files in until all are done or the time is over."""
+        """Take files in until all are done or the time is over.
+
+        Files at which the program died before come first and alone, so that the one that kills it is known.
+        """
         end = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
-        report = self._result.report
+        suspects = [path for path in paths if str(path) in self._generation.deaths]
+        others = [path for path in paths if str(path) not in self._generation.deaths]
         with (
             audio.DecodingProcess() as self._decoder,
             TagReader() as self._tags,
             Journal(self._generation) as self._journal,
-            report.interruptible(paths),
+            self._result.report.interruptible(paths),
             progress(len(paths), "scanning") as bar,
-            closing(
-                overlapped(
-                    self._until(end, paths),
-                    self._read,
-                    self._compute,
-                    self._write,
-                    share=lambda pair: track_share(pair[0], model=self._model, options=self._options),
-                    errors=(PentatonicError, OSError),
-                )
-            ) as entries,
         ):
+            for path in self._until(end, suspects):
+                self._take_in([path], bar)
+            if not self._result.stopped:
+                self._take_in(self._until(end, others), bar)
+
+    def _take_in(self, paths: Iterable[Path], bar: ProgressBar[int]) -> None:
+        """Read, embed and note files, each while others are read."""
+        with closing(
+            overlapped(
+                paths,
+                self._read,
+                self._compute,
+                self._write,
+                share=lambda pair: track_share(pair[0], model=self._model, options=self._options),
+                errors=(PentatonicError, OSError),
+            )
+        ) as entries:
             for entry in entries:
                 try:
                     about = entry.outcome()
@@ -270,6 +305,9 @@ class _Scan:
             self._journal.known(str(path), reading.stamp)
             return None
         self._in_work.add(content)
+        if self._generation.deaths[str(path)] >= _DEATHS_THAT_FAIL and not self._retry:
+            raise InputError(f"{path}: the program died, or was killed, twice at this file")
+        self._journal.begun(str(path))
         try:
             reading.tags = self._tags.read(path)
         except PentatonicError as error:
@@ -334,6 +372,8 @@ class _Scan:
         if reading is not None and not isinstance(error, OSError):
             entry = self._result.report.entries[-1]
             self._journal.failed(str(path), reading.stamp, Failure(entry["error"], entry["reason"]))
+        else:
+            self._journal.ended(str(path))
 
 
 @dataclass
@@ -387,13 +427,13 @@ def scope(folders: Sequence[Path], only: Path | None) -> list[Path]:
     for folder in folders:
         place = Path(os.path.abspath(folder / only))  # noqa: PTH100 - links stay as named
         for candidate in (place, Path(os.path.abspath(only))):  # noqa: PTH100
-            if candidate.is_dir() and _is_below(candidate, Path(os.path.abspath(folder))):  # noqa: PTH100
+            if candidate.is_dir() and candidate.is_relative_to(os.path.abspath(folder)):  # noqa: PTH100
                 return [candidate]
     raise UsageError(f"--only {only}: is no folder below {', '.join(map(str, folders))}")
 
 
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.is_relative_to(folder)
+def _is_below_any(path: str, folders: Iterable[Path]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
 
 
 def _is_as_it_was(stamp: FileStamp, path: Path) -> bool:
@@ -411,12 +451,15 @@ def _content_hash(path: Path) -> str:
     return digest.hexdigest()[: 2 * _HASH_BYTES]
 
 
-def _covers(generation: Generation, index: Path, current: str) -> bool:
-    """Whether a generation has all files that the one in use has, as far as they still exist."""
-    if current in ("", generation.folder.name):
+def _covers(generation: Generation, index: Path, settings: IndexSettings) -> bool:
+    """Whether a generation has all files of the one in use, but those that are gone; a missing drive may have them."""
+    if settings.current in ("", generation.folder.name):
         return True
-    before = Generation.load(index / current)
-    return all(path in generation.files or not Path(path).exists() for path in before.files)
+    before = Generation.load(index / settings.current)
+    existing = [Path(path) for path in before.files if Path(path).exists()]
+    missing = _missing_folders([Path(folder) for folder in settings.folders], before.files, existing)
+    wanted = [*existing, *(path for path in before.files if _is_below_any(path, missing))]
+    return all(str(path) in generation.files for path in wanted)
 
 
 def _beside(folder: Path, header: VectorHeader) -> str:

@@ -6,6 +6,7 @@ memory; what it returns is cut to a length, and cleaned of control characters.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
@@ -18,12 +19,16 @@ from pentatonic.errors import FormatError, InputError, MissingExtra
 from pentatonic.untrusted.files import regular_file_size
 
 _MOST_CHARACTERS = 300
+_MOST_READ = 20 * _MOST_CHARACTERS  # characters of a tag that are looked at
 _SECONDS = 20.0
 _MEMORY_BYTES = 2**30
 _LARGEST_NUMBER = 9999
 # Text of one letter after the other that only Latin-1 read from another alphabet has.
 _ACCENTED_RUN = re.compile("[\u00c0-\u00ff]{4,}")
 _FIRST_NUMBER = re.compile(r"\d{1,9}")
+_YEAR = re.compile(r"(?<!\d)(\d{4})(?:\d{4})?(?!\d)")  # 1999, 1999-05-01, 01.05.1999, 19990501
+# Marks of byte order inside of text, and what turns the direction of the text around it.
+_INVISIBLE = dict.fromkeys([0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,21 @@ class Tags:
 NO_TAGS = Tags()
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What a file says about its recording.
+
+    Attributes:
+        tags: Its tags.
+        isrc: International code of the recording, as it stands in the file.
+        duration_s: Length that the file states, in seconds.
+    """
+
+    tags: Tags = NO_TAGS
+    isrc: str | None = None
+    duration_s: float | None = None
+
+
 class TagReader(ClosedAtEnd):
     """A process that reads the tags of one file after the other; a file that crashes it costs only its own tags.
 
@@ -72,13 +92,28 @@ class TagReader(ClosedAtEnd):
             FormatError: Its tags cannot be read.
             InputError: There is no such file.
         """
+        return self._ask(path, duration=False).tags
+
+    def read_recording(self, path: str | Path) -> Recording:
+        """Read the tags of a file, the code of its recording, and its length, which can take longer.
+
+        Raises:
+            FormatError: They cannot be read.
+            InputError: There is no such file.
+        """
+        return self._ask(path, duration=True)
+
+    def _ask(self, path: str | Path, *, duration: bool) -> Recording:
         absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - the child works in another folder
         regular_file_size(absolute, error=InputError)
         try:
-            values = self._child.ask(Message({"path": absolute})).value
+            values = self._child.ask(Message({"path": absolute, "duration": duration})).value
         except ChildFailure as failure:
             raise FormatError(f"the reader of tags {failure}", path=path) from failure
-        return Tags(**{**values, "repairs": tuple(values["repairs"])})
+        tags = values["tags"]
+        return Recording(
+            **{**values, "tags": Tags(**{**tags, "repairs": tuple(tags["repairs"])})},
+        )
 
     def close(self) -> None:
         """End the process."""
@@ -89,25 +124,29 @@ class TagReader(ClosedAtEnd):
 
 
 def answer(request: Message) -> Message:
-    """Read the tags of ``request.value["path"]``, in the child.
+    """Read ``request.value["path"]``, in the child.
 
     Raises:
-        FormatError: They cannot be read.
+        FormatError: Its tags cannot be read.
     """
-    return Message(asdict(read_tags(request.value["path"])))
+    return Message(asdict(read_recording(request.value["path"], duration=request.value["duration"])))
 
 
-def read_tags(path: str) -> Tags:
+def read_recording(path: str, *, duration: bool = False) -> Recording:
     """Read the tags of a file in this process; :class:`TagReader` is the safe way.
+
+    Args:
+        path: The file.
+        duration: Also look for its length.
 
     Raises:
         FormatError: They cannot be read.
     """
     tinytag = _import_tinytag()
     if not tinytag.TinyTag.is_supported(path):
-        return NO_TAGS
+        return Recording()
     try:
-        found = tinytag.TinyTag.get(path, tags=True, duration=False, image=False)
+        found = tinytag.TinyTag.get(path, tags=True, duration=duration, image=False)
     except Exception as error:  # a parser of hostile files raises errors of any kind
         raise FormatError(f"its tags cannot be read ({type(error).__name__}: {error})", path=path) from error
     repairs: list[str] = []
@@ -119,7 +158,9 @@ def read_tags(path: str) -> Tags:
             ("album", found.album),
         )
     }
-    return Tags(**texts, track=_number(found.track), year=_number(found.year), repairs=tuple(repairs))
+    tags = Tags(**texts, track=_number(found.track), year=_year(found.year), repairs=tuple(repairs))
+    codes = found.other.get("isrc") or [None]
+    return Recording(tags, _text("isrc", codes[0], []), _seconds(found.duration))
 
 
 def repaired(text: str) -> str:
@@ -135,7 +176,9 @@ def repaired(text: str) -> str:
         if better is None:
             break
         text = better
-    if _ACCENTED_RUN.search(text) and (cyrillic := _reread(text, "latin-1", "cp1251")):
+    runs = _ACCENTED_RUN.findall(text.casefold())
+    # A drawn-out vowel, as in "Ääääh", is a run of one letter.
+    if any(len(set(run)) > 2 for run in runs) and (cyrillic := _reread(text, "latin-1", "cp1251")):
         return cyrillic
     return text
 
@@ -162,8 +205,9 @@ def _text(name: str, value: Any, repairs: list[str]) -> str | None:
 
 def plain_text(text: str) -> str:
     """Return text of a stranger without control characters and lone surrogates, on one line, and not too long."""
-    text = text.partition("\0")[0].encode("utf-8", "replace").decode()
+    text = text[:_MOST_READ].lstrip("\0\ufeff").partition("\0")[0].encode("utf-8", "replace").decode()
     kept = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
+    kept = kept.translate(_INVISIBLE)
     return " ".join(unicodedata.normalize("NFC", kept).split())[:_MOST_CHARACTERS]
 
 
@@ -171,6 +215,16 @@ def _number(value: Any) -> int | None:
     found = _FIRST_NUMBER.search(str(value)) if value is not None else None
     number = int(found[0]) if found else 0
     return number if 0 < number <= _LARGEST_NUMBER else None
+
+
+def _year(value: Any) -> int | None:
+    found = _YEAR.search(str(value)) if value is not None else None
+    return int(found[1]) or None if found else None
+
+
+def _seconds(value: Any) -> float | None:
+    usable = isinstance(value, int | float) and math.isfinite(value) and value > 0
+    return float(value) if usable else None
 
 
 def _import_tinytag() -> Any:

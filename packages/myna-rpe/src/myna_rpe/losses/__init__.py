@@ -5,10 +5,12 @@ from myna_rpe.losses.global_contrastive import GlobalContrastive
 from myna_rpe.losses.hull import attention_weights, convex_combination, hull_distance, mean_width
 from myna_rpe.losses.info_nce import info_nce, nt_xent
 from myna_rpe.losses.k_means import KMeans
+from myna_rpe.losses.temperature import LearnedTemperature
 
 __all__ = [
     "GlobalContrastive",
     "KMeans",
+    "LearnedTemperature",
     "attention_weights",
     "convex_combination",
     "effective_rank",

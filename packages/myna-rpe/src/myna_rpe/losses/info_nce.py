@@ -14,14 +14,19 @@ from pentatonic.training.gather import gathered
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, *, temperature: float = 0.1, symmetric: bool = True, gather: bool = True
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    symmetric: bool = True,
+    gather: bool = True,
 ) -> Tensor:
     """InfoNCE (arXiv 1807.03748): each query against the keys of all samples, of which its own is right.
 
     Args:
         queries: ``(B, D)`` one view of each sample.
         keys: ``(B, D)`` another view.
-        temperature: Divides the cosines.
+        temperature: Divides the cosines; a tensor gets a gradient.
         symmetric: Mean of both directions; else ``queries`` against ``keys`` alone, as Myna-RPE does.
         gather: In a distributed job, compare with the keys of all processes. The mean over the processes, which data
             parallel training forms of the gradients, is then the loss of the whole batch.
@@ -34,7 +39,7 @@ def info_nce(
     return (loss + _one_direction(other, one, temperature, gather)) / 2 if symmetric else loss
 
 
-def _one_direction(queries: Tensor, keys: Tensor, temperature: float, gather: bool) -> Tensor:
+def _one_direction(queries: Tensor, keys: Tensor, temperature: float | Tensor, gather: bool) -> Tensor:
     first = 0
     if gather and dist.is_initialized():
         first = dist.get_rank() * len(queries)
@@ -43,13 +48,13 @@ def _one_direction(queries: Tensor, keys: Tensor, temperature: float, gather: bo
     return F.cross_entropy(queries @ keys.T / temperature, right)
 
 
-def nt_xent(one: Tensor, other: Tensor, *, temperature: float = 0.5) -> Tensor:
+def nt_xent(one: Tensor, other: Tensor, *, temperature: float | Tensor = 0.5) -> Tensor:
     """NT-Xent (arXiv 2002.05709): each view against all other views of the batch.
 
     Args:
         one: ``(B, D)`` one view of each sample.
         other: ``(B, D)`` another view.
-        temperature: Divides the cosines.
+        temperature: Divides the cosines; a tensor gets a gradient.
     """
     views = F.normalize(torch.cat((one, other)).float(), dim=1)
     scores = views @ views.T / temperature

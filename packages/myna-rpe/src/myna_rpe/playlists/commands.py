@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from myna_rpe.library.commands import IndexOption, NameOption, open_library
-from pentatonic.cli import JsonFlag, check_inputs, make_output_place, show
+from pentatonic.cli import JsonFlag, check_inputs, json_text, make_output_place, show
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
     from myna_rpe.library.library import Library, LibraryTrack
-    from myna_rpe.playlists.m3u import M3UEntry
+    from myna_rpe.playlists.m3u import M3U, M3UEntry
     from myna_rpe.playlists.songs import Playlist
 
 app = typer.Typer(
@@ -24,10 +24,14 @@ app = typer.Typer(
     help="Playlists from sound, with the tracks of a library. A song of a playlist is found by its path.",
 )
 
+_M3U, _JSON = (".m3u", ".m3u8"), ".json"
+
 M3UFile = Annotated[Path, typer.Argument(metavar="FILE.m3u", help="A playlist.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE.m3u8", help="Playlist to write; else the songs are printed."),
+    typer.Option(
+        "--out", metavar="FILE", help="Write FILE.m3u, FILE.m3u8 or FILE.json; else the songs are printed."
+    ),
 ]
 Absolute = Annotated[
     bool, typer.Option("--absolute", help="Write absolute paths; default: relative to the playlist.")
@@ -76,7 +80,7 @@ def make(
         rows = [{"similarity": 1.0, **track.to_json()} for track in seeds] + rows
         lines = [f"1.000  {_line(track)}" for track in seeds] + lines
         tracks = seeds + tracks
-    _deliver(tracks, out, absolute, rows, as_json, lambda: lines)
+    _deliver(_playlist_of(tracks, absolute=absolute), out, rows, as_json, lambda: lines)
 
 
 @app.command()
@@ -101,7 +105,13 @@ def fill(
     opened, playlist = _open(target, index, library)
     limits = Limits(max_per_artist, max_per_album)
     tracks = more_songs(opened, playlist.tracks, count, where="like", limits=limits, variance=variance)
-    _deliver(tracks, out, absolute, [track.to_json() for track in tracks], as_json, lambda: _lines(tracks))
+    _deliver(
+        _playlist_of(tracks, absolute=absolute),
+        out,
+        [track.to_json() for track in tracks],
+        as_json,
+        lambda: _lines(tracks),
+    )
 
 
 @app.command()
@@ -119,7 +129,12 @@ def extend(
     max_per_album: PerAlbum = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.m3u8", help="Write here; default: the playlist itself."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write the longer playlist as FILE.m3u or FILE.m3u8, or the new songs as FILE.json; "
+            "default: the playlist itself.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the new songs, and write nothing.")
@@ -132,11 +147,11 @@ def extend(
     """Add songs to a playlist. What the user put there stays, in its order; what an earlier run added is replaced."""
     check_inputs([file])
     target = out or file
-    _check_out(target)
+    _check_out(target, "--out" if out else "the playlist", (*_M3U, _JSON) if out else _M3U)
     from dataclasses import replace
 
     from myna_rpe.library.choosing import Limits
-    from myna_rpe.playlists.m3u import read_m3u, user_entries, write_m3u
+    from myna_rpe.playlists.m3u import read_m3u, user_entries
     from myna_rpe.playlists.making import more_songs
 
     own = user_entries(read_m3u(file).entries)
@@ -149,11 +164,14 @@ def extend(
         limits=Limits(max_per_artist, max_per_album),
         variance=variance,
     )
-    if not dry_run:
+    document = [track.to_json() for track in tracks]
+
+    def longer(target: Path) -> M3U:
         kept = own if out is None else _moved(own, file, target)
         added = _entries(tracks, target, absolute=absolute, added=True)
-        write_m3u(target, replace(playlist.m3u, entries=(*kept, *added)))
-    show([track.to_json() for track in tracks], as_json, lambda: _lines(tracks))
+        return replace(playlist.m3u, entries=(*kept, *added))
+
+    _deliver(longer, None if dry_run else target, document, as_json, lambda: _lines(tracks))
 
 
 @app.command()
@@ -190,7 +208,13 @@ def between(
         f"{way.arrival:.3f}  to the nearest song of {second}",
         f"longest step: {worst['step']}, {worst['length']:.3f}, to {worst['to']}",
     ]
-    _deliver([step.track for step in way.steps], out, absolute, document, as_json, lambda: lines)
+    _deliver(
+        _playlist_of([step.track for step in way.steps], absolute=absolute),
+        out,
+        document,
+        as_json,
+        lambda: lines,
+    )
 
 
 @app.command()
@@ -208,7 +232,6 @@ def order(
     _check_out(out)
     from dataclasses import replace
 
-    from myna_rpe.playlists.m3u import write_m3u
     from myna_rpe.playlists.making import ordered
 
     opened, playlist = _open(file, index, library)
@@ -226,15 +249,18 @@ def order(
         if start is None:
             raise UsageError(f"--first is {first}; the playlist has no such song that can be compared")
     songs = [playlist.songs[place] for place in ordered(opened, playlist.tracks, first=start)]
-    if out is not None:
-        used = {id(song.entry) for song in songs}
-        rest = [entry for entry in playlist.m3u.entries if id(entry) not in used]
-        entries = _moved([*(song.entry for song in songs), *rest], file, out)
-        write_m3u(out, replace(playlist.m3u, entries=tuple(entries)))
     tracks = [song.track for song in songs]
     steps = opened.steps([row for track in tracks if (row := opened.row(track)) is not None])
     document = [{"length": step.length, **step.track.to_json()} for step in steps]
-    show(document, as_json, lambda: [f"{step.length:.3f}  {_line(step.track)}" for step in steps])
+    lines = [f"{step.length:.3f}  {_line(step.track)}" for step in steps]
+
+    def reordered(target: Path) -> M3U:
+        used = {id(song.entry) for song in songs}
+        rest = [entry for entry in playlist.m3u.entries if id(entry) not in used]
+        entries = _moved([*(song.entry for song in songs), *rest], file, target)
+        return replace(playlist.m3u, entries=tuple(entries))
+
+    _deliver(reordered, out, document, as_json, lambda: lines)
 
 
 @app.command("places")
@@ -325,11 +351,12 @@ def _notes(playlist: Playlist) -> None:
         print(one_line(note), file=sys.stderr)
 
 
-def _check_out(out: Path | None) -> None:
+def _check_out(out: Path | None, what: str = "--out", suffixes: Sequence[str] = (*_M3U, _JSON)) -> None:
+    """Fail fast where a result cannot be written."""
     if out is None:
         return
-    if out.suffix.lower() not in (".m3u", ".m3u8"):
-        raise UsageError(f"--out {out}: allowed are names that end in .m3u or .m3u8")
+    if out.suffix.lower() not in suffixes:
+        raise UsageError(f"{what} {out}: allowed are names that end in {', '.join(suffixes)}")
     make_output_place(out)
 
 
@@ -360,19 +387,34 @@ def _moved(entries: Sequence[M3UEntry], source: Path, target: Path) -> list[M3UE
     return [moved_entry(entry, before, after) for entry in entries]
 
 
+def _playlist_of(tracks: Sequence[LibraryTrack], *, absolute: bool) -> Callable[[Path], M3U]:
+    """Return what makes the playlist of these tracks alone for a file."""
+
+    def make_playlist(target: Path) -> M3U:
+        from myna_rpe.playlists.m3u import M3U
+
+        return M3U(tuple(_entries(tracks, target, absolute=absolute)))
+
+    return make_playlist
+
+
 def _deliver(
-    tracks: Sequence[LibraryTrack],
+    playlist: Callable[[Path], M3U],
     out: Path | None,
-    absolute: bool,
     document: Any,
     as_json: bool,
     lines: Callable[[], Sequence[str]],
 ) -> None:
-    """Write the playlist where one is wanted, and print the result."""
-    if out is not None:
-        from myna_rpe.playlists.m3u import M3U, write_m3u
+    """Write the playlist or the JSON document, as the suffix of ``out`` says, and print the result."""
+    if out is not None and out.suffix.lower() == _JSON:
+        from pentatonic.checkpoint import atomic_file
 
-        write_m3u(out, M3U(tuple(_entries(tracks, out, absolute=absolute))))
+        with atomic_file(out, "w") as file:
+            file.write(json_text(document) + "\n")
+    elif out is not None:
+        from myna_rpe.playlists.m3u import write_m3u
+
+        write_m3u(out, playlist(out))
     show(document, as_json, lines)
 
 

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import FormatError, InputError
@@ -24,7 +24,10 @@ MARK = "#MYNA-ADDED"
 _HEAD = "#EXTM3U"
 _LARGEST_BYTES = 16 * 2**20
 _MOST_ENTRIES = 100_000
+LONGEST_PATH = 16 * 1024
+"""Characters of an entry that may mean a file: more than a URL of the longest path of Linux has."""
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 _UNSAFE = re.compile(r"[\r\n]|^[#\s]|\s$|^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -94,7 +97,8 @@ def write_m3u(path: str | Path, playlist: M3U) -> None:
     Raises:
         CheckpointError: The file cannot be written.
     """
-    head = playlist.head if _HEAD in playlist.head else (_HEAD, *playlist.head)
+    has_head = any(line.upper().startswith(_HEAD) for line in playlist.head)  # attributes may follow
+    head = playlist.head if has_head else (_HEAD, *playlist.head)
     lines = [*head]
     for entry in playlist.entries:
         lines += [*entry.comments, entry.text]
@@ -153,12 +157,12 @@ def parts_of(text: str) -> tuple[str, ...]:
 
 def is_stream(text: str) -> bool:
     """Whether an entry is an address in a network."""
-    scheme = urlsplit(text.strip()[:100]).scheme.lower() if "://" in text[:100] else ""
-    return bool(scheme) and scheme != "file"
+    scheme = _SCHEME.match(text.strip())
+    return scheme is not None and scheme[1].lower() != "file"
 
 
 def _names(text: str) -> Iterator[str]:
-    if is_stream(text):
+    if is_stream(text) or len(text) > LONGEST_PATH:
         return
     if text[:7].lower() == "file://":
         rest = text[7:]
@@ -182,16 +186,16 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _lines(content: bytes, path: Path) -> Sequence[str]:
-    if b"\0" in content and not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise FormatError("is no text; allowed: an M3U playlist", path=path)
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text = content.decode("utf-16")
         else:
-            text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+            text = content.decode("utf-8", "surrogateescape")
     except UnicodeDecodeError as error:
         raise FormatError(f"is no text ({error.reason})", path=path) from error
-    return re.split("\r\n|\n|\r", text)
+    if "\0" in text:
+        raise FormatError("is no text; allowed: an M3U playlist", path=path)
+    return re.split("\r\n|\n|\r", text.lstrip("\ufeff"))
 
 
 def _is_of_a_song(comment: str) -> bool:

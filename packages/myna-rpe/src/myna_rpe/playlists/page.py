@@ -12,7 +12,7 @@ from myna_rpe.library.library import Library, LibraryTrack
 from myna_rpe.library.records import printable_path
 from myna_rpe.playlists.m3u import file_url
 from myna_rpe.playlists.making import places_of
-from myna_rpe.playlists.map import draw_map, letter, plane_of
+from myna_rpe.playlists.map import left_out, letter, library_map, plane_of
 from myna_rpe.playlists.songs import Playlist
 from pentatonic import audio
 from pentatonic.cli import run_manifest
@@ -65,9 +65,11 @@ def write_page(
     page.text(
         f"The library in two dimensions: {len(library.vectors)} tracks by the two main axes of their vectors. Blue and "
         "numbered: the songs, their hull in this plane, and the path through them. Orange, with letters: the tracks "
-        "that are nearest to the hull in all dimensions."
+        "that are nearest to the hull in all dimensions. A click on a dot, or Enter on one that has a label, plays it."
     )
-    page.svg([draw_map(plane_of(library.vectors), rows, near_rows, title)], "Map of the library")
+    if hidden := left_out(len(library.vectors), [*rows, *near_rows]):
+        page.text(f"{hidden} tracks of the library have no dot, for the map would have too many.")
+    map_place = page.place
     page.heading("Songs")
     steps = library.steps(rows)
     page.table(
@@ -80,7 +82,9 @@ def write_page(
     if len(steps) > 1:
         worst = int(np.argmax([step.length for step in steps]))
         page.text(f"Longest step: {steps[worst].length:.3f}, to {worst + 1}, {steps[worst].track.name}.")
-    _players(page, [(f"{number}. {track.name}", track) for number, track in enumerate(songs, 1)], embed_audio)
+    players = _players(
+        page, [(f"{number}. {track.name}", track) for number, track in enumerate(songs, 1)], embed_audio
+    )
     page.heading("Near the playlist")
     page.table(
         [
@@ -97,7 +101,12 @@ def write_page(
         ],
         "Tracks nearest to the hull; ratio: distance by that of a usual song of the playlist to the hull of the others",
     )
-    _players(page, [(f"{letter(n)}. {track.name}", track) for n, (track, _) in enumerate(near)], embed_audio)
+    players |= _players(
+        page, [(f"{letter(n)}. {track.name}", track) for n, (track, _) in enumerate(near)], embed_audio
+    )
+    sounds = players if embed_audio else {track.id: file_url(track.path) for track in library.tracks}
+    drawing = library_map(plane_of(library.vectors), library.tracks, rows, near_rows, sounds)
+    page.sound_map(drawing, "Map of the library", place=map_place)
     if playlist.unusable:
         page.heading("Left out")
         page.table(
@@ -107,23 +116,25 @@ def write_page(
     page.add_to(out)
 
 
-def _players(page: Report, tracks: list[tuple[str, LibraryTrack]], embed_audio: bool) -> None:
-    for label, track in tracks:
-        if not embed_audio:
-            page.local_audio(file_url(track.path), label)
-            continue
-        try:
-            page.audio(_sound(track.path), label)
-        except (PentatonicError, OSError) as error:
-            page.text(f"{label}: cannot be played ({printable_path(str(error))})")
+def _players(page: Report, tracks: list[tuple[str, LibraryTrack]], embed_audio: bool) -> dict[str, str]:
+    """Add players; return id of a track -> id of its player."""
+    if not embed_audio:
+        return {track.id: page.local_audio(file_url(track.path), label) for label, track in tracks}
+    players: dict[str, str] = {}
+    with audio.DecodingProcess() as decoder:
+        for label, track in tracks:
+            try:
+                players[track.id] = page.audio(_sound(track.path, decoder), label)
+            except (PentatonicError, OSError) as error:
+                page.text(f"{label}: cannot be played ({printable_path(str(error))})")
+    return players
 
 
-def _sound(path: Path) -> bytes:
+def _sound(path: Path, decoder: audio.DecodingProcess) -> bytes:
     """Bytes of a file, or of an excerpt from its middle as WAV."""
     if path.stat().st_size <= _WHOLE_BYTES and is_embeddable(path):
         return path.read_bytes()
-    with audio.DecodingProcess() as decoder:
-        blocks = list(decoder.stream(path, sample_rate=_EXCERPT_RATE, strict=False))
+    blocks = list(decoder.stream(path, sample_rate=_EXCERPT_RATE, strict=False))
     samples = np.concatenate([np.zeros(0, np.float32), *(block.numpy() for block in blocks)])
     length = round(_EXCERPT_S * _EXCERPT_RATE)
     first = max(0, (len(samples) - length) // 2)

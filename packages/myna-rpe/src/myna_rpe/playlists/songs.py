@@ -11,7 +11,15 @@ import numpy as np
 
 from myna_rpe.library.library import Library, LibraryTrack
 from myna_rpe.library.records import printable_path
-from myna_rpe.playlists.m3u import M3U, M3UEntry, candidates, is_stream, parts_of, read_m3u
+from myna_rpe.playlists.m3u import (
+    LONGEST_PATH,
+    M3U,
+    M3UEntry,
+    candidates,
+    is_stream,
+    parts_of,
+    read_m3u,
+)
 from pentatonic.errors import InputError
 
 
@@ -89,7 +97,8 @@ def open_playlist(
         if track is not None and library.row(track) is not None:
             playlist.songs.append(Song(entry, track))
             continue
-        shown = printable_path(entry.text.strip())
+        text = entry.text.strip()
+        shown = printable_path(text if len(text) <= LONGEST_PATH else f"{text[:100]}...")
         if track is not None:
             playlist.unusable[shown] = f"cannot be compared, for it is {', '.join(track.flags)}"
         else:
@@ -134,6 +143,8 @@ class Finder:
         """Say why an entry has no track."""
         if is_stream(text):
             return "an address in a network, and no file"
+        if len(text) > LONGEST_PATH:
+            return "longer than the path of a file can be"
         for path in candidates(text, self._folder):
             if (failure := self._library.failures.get(str(path))) is not None:
                 return f"could not be embedded: {failure.reason}"

@@ -2,6 +2,7 @@
 
 from myna_rpe.positions.absolute import AbsoluteCode, sincos2d
 from myna_rpe.positions.bias import PositionBias
+from myna_rpe.positions.clamp import Clamp
 from myna_rpe.positions.grid import grid_coordinates
 from myna_rpe.positions.rotation import class_token_order, rotation_table
 from myna_rpe.positions.upstream import UPSTREAM_MODES, upstream_positions
@@ -9,6 +10,7 @@ from myna_rpe.positions.upstream import UPSTREAM_MODES, upstream_positions
 __all__ = [
     "UPSTREAM_MODES",
     "AbsoluteCode",
+    "Clamp",
     "PositionBias",
     "class_token_order",
     "grid_coordinates",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from myna_rpe.config import PositionConfig
+from myna_rpe.config import ClampConfig, PositionConfig
 from pentatonic.errors import UsageError
 
 UPSTREAM_MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -41,6 +41,11 @@ UPSTREAM_MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "sin_x": {"absolute": "sin_x"},
         "sin_y": {"absolute": "sin_y"},
         "learned_xy": {"absolute": "learned_xy"},
+        # What is done to distances, beside a bias; cap and softness are in the checkpoint.
+        "clamp_tanh": {"clamp": ClampConfig("tanh")},
+        "clamp_log": {"clamp": ClampConfig("log")},
+        "clamp_rational": {"clamp": ClampConfig("rational")},
+        "clamp_normalize": {"clamp": ClampConfig("normalize")},
     }
 )
 """Mode -> fields of :class:`myna_rpe.config.PositionConfig`. Bases are the defaults of the original's classes."""

@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from myna_rpe.server import connections
 from myna_rpe.server.credentials import Credentials, check_client
 from myna_rpe.server.endpoints import ENDPOINTS, Request, extensions
 from myna_rpe.server.envelope import Format, SubsonicError, envelope, error_envelope, is_callback, render
@@ -50,10 +51,10 @@ def serve(
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             build_app(library, credentials, host=host, port=port),
-            http="h11",  # which bounds the head of a request
+            http=connections.TimedProtocol,
             h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
             limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=connections.SHUTDOWN_WAIT_S,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -173,12 +174,14 @@ async def _parameters(request: HttpRequest) -> Parameters:
 async def _body(request: HttpRequest) -> bytes:
     content = b""
     try:
-        async for part in request.stream():
-            content += part
-            if len(content) > MAX_BODY_BYTES:
-                raise SubsonicError(SubsonicError.GENERIC, f"the form is longer than {MAX_BODY_BYTES} bytes")
-    except ClientDisconnect as error:
-        raise SubsonicError(SubsonicError.GENERIC, "the form did not arrive whole") from error
+        async with asyncio.timeout(connections.REQUEST_WAIT_S):
+            async for part in request.stream():
+                content += part
+                if len(content) > MAX_BODY_BYTES:
+                    message = f"the form is longer than {MAX_BODY_BYTES} bytes"
+                    raise SubsonicError(SubsonicError.GENERIC, message)
+    except (ClientDisconnect, TimeoutError) as error:
+        raise SubsonicError(SubsonicError.GENERIC, "the form did not arrive whole in time") from error
     if content and request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise SubsonicError(SubsonicError.GENERIC, f"the body is not a form; allowed: {_FORM}")
     return content

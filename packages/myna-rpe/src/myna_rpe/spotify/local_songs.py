@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pentatonic.child_process import ChildFailure, ChildProcess, Message
-from pentatonic.errors import InputError, MissingExtra
-
-_SECONDS, _MEMORY_BYTES = 20.0, 2**30
-_MOST_CHARACTERS = 300
+from myna_rpe.library.tags import TagReader
+from pentatonic.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class LocalSong:
 
 
 def read_songs(paths: Iterable[Path]) -> Iterator[tuple[Path, LocalSong | InputError]]:
-    """Read the tags of files in a process of their own, which a hostile file may crash.
+    """Read the tags of files as the library does: repaired, in a process that a hostile file may crash.
 
     Args:
         paths: The files.
@@ -44,44 +39,14 @@ def read_songs(paths: Iterable[Path]) -> Iterator[tuple[Path, LocalSong | InputE
     Raises:
         MissingExtra: tinytag is not installed.
     """
-    _import_tinytag()
-    child = ChildProcess("myna_rpe.spotify.local_songs:answer", seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
-    with child:
+    with TagReader() as reader:
         for path in paths:
-            absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (the child works in another folder)
-            try:
-                yield path, LocalSong(**child.ask(Message({"path": absolute})).value)
-            except ChildFailure as failure:
-                yield path, InputError(f"the reader of its tags {failure}")
-            except InputError as error:
-                yield path, error
+            yield path, _read_song(reader, path)
 
 
-def answer(request: Message) -> Message:
-    """Read the tags of ``request.value["path"]``, in the child.
-
-    Raises:
-        InputError: They cannot be read.
-    """
-    tinytag = _import_tinytag()
+def _read_song(reader: TagReader, path: Path) -> LocalSong | InputError:
     try:
-        found = tinytag.TinyTag.get(request.value["path"])
-    except Exception as error:  # a parser of hostile files raises errors of any kind
-        raise InputError(f"its tags cannot be read ({type(error).__name__})") from error
-    codes = found.other.get("isrc") or [None]
-    song = LocalSong(
-        _text(found.title), _text(found.artist or found.albumartist), _text(codes[0]), found.duration
-    )
-    return Message(asdict(song))
-
-
-def _text(value: Any) -> str | None:
-    return " ".join(value.split())[:_MOST_CHARACTERS] or None if isinstance(value, str) else None
-
-
-def _import_tinytag() -> Any:
-    try:
-        import tinytag
-    except ImportError as error:
-        raise MissingExtra("Reading tags", "myna-rpe[spotify]") from error
-    return tinytag
+        found = reader.read_recording(path)
+    except InputError as error:
+        return error
+    return LocalSong(found.tags.title, found.tags.artist, found.isrc, found.duration_s)

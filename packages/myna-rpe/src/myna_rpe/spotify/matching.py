@@ -53,10 +53,10 @@ def find_match(api: Api, song: LocalSong) -> Match:
         The first track with its ISRC; else the first with the same title and one same artist, compared without case,
         accents, punctuation and additions in brackets, whose length is at most 3 seconds off.
     """
-    code = re.sub(r"[\s-]", "", song.isrc or "").upper()
+    code = _code(song.isrc)
     if _ISRC.fullmatch(code):
         for track in api.search_tracks(f"isrc:{code}"):
-            if (found := Song.from_track(track)).id:
+            if (found := Song.from_track(track)).id and _code(found.isrc) in ("", code):
                 return Match(found.id, "isrc")
     if not (song.title and song.artist):
         return Match(None, "not found" if code else "no tags")
@@ -64,6 +64,10 @@ def find_match(api: Api, song: LocalSong) -> Match:
         if (found := Song.from_track(track)).id and _is_same(song, found):
             return Match(found.id, "tags")
     return Match(None, "not found")
+
+
+def _code(isrc: str | None) -> str:
+    return re.sub(r"[\s-]", "", isrc or "").upper()
 
 
 def load_matches(path: Path) -> dict[str, Match]:
@@ -104,9 +108,11 @@ def _is_same(song: LocalSong, found: Song) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Letters and digits, without what editions of one recording differ in."""
+    """Letters and digits, without what editions of one recording differ in; one of signs alone, as !!!, unchanged."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     short = _GUESTS.sub("", _IN_BRACKETS.sub("", letters))
+    if not _alphanumeric(letters):
+        return "".join(letters.split())
     return "".join(c for c in (short if _alphanumeric(short) else letters) if c.isalnum())
 
 

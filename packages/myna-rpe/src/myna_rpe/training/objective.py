@@ -19,6 +19,7 @@ from myna_rpe.config import EncoderConfig, PatchConfig, PatchName
 from myna_rpe.losses import (
     GlobalContrastive,
     KMeans,
+    LearnedTemperature,
     attention_weights,
     convex_combination,
     effective_rank,
@@ -78,6 +79,13 @@ class ContrastiveTraining(nn.Module):
         self.encoder = MynaEncoder(config) if encoder is None else encoder
         width = config.out_dim or config.dim
         contrast, k_means = options.contrast, options.k_means
+        self.temperature = (
+            LearnedTemperature(
+                contrast.temperature, contrast.lowest_temperature, contrast.highest_temperature
+            )
+            if contrast.learned_temperature
+            else None
+        )
         self.memory = (
             GlobalContrastive(
                 n_tracks,
@@ -127,8 +135,10 @@ class ContrastiveTraining(nn.Module):
         Returns:
             Scalars: ``loss``; ``contrast``, which is InfoNCE in evaluation of a model that is trained with SogCLR;
             ``accuracy`` of finding the other view in the batch; ``effective_rank`` and ``mean_cosine`` of the
-            embeddings; each extra loss by its name.
+            embeddings; each extra loss by its name; ``temperature``, where it is learned.
         """
+        if self.training and self.temperature is not None:
+            self.temperature.return_to_range()
         generator = None if context is None else context.generator()
         names: list[PatchName] = list(self.encoder.config.patches)
         totals: dict[str, Tensor] = {}
@@ -143,11 +153,13 @@ class ContrastiveTraining(nn.Module):
         encoded = []
         for mel, frames in zip(batch["views"], batch["frames"], strict=True):
             rows, columns = self.encoder.grid(mel.shape[-1], patch)
-            n_kept = self.options.patchout.n_kept(rows * columns)
+            patchout = self.options.patchout
+            n_kept = patchout.n_kept(rows * columns, rows)
             keep, padded = None, None
             if self.training and n_kept < rows * columns:
                 size = self.encoder.config.patches[patch]
-                keep = kept_tokens(rows, columns, frames.cpu(), size, n_kept, generator).to(mel.device)
+                choose = kept_columns if patchout.kind == "columns" else kept_tokens
+                keep = choose(rows, columns, frames.cpu(), size, n_kept, generator).to(mel.device)
             elif int(frames.min()) < mel.shape[-1]:
                 padded = frames
             encoded.append(self._encode(mel, patch, keep, padded))
@@ -191,6 +203,8 @@ class ContrastiveTraining(nn.Module):
             for name, value in extra.items():
                 loss = loss + weighted.get(name, 0.0) * value
             found = (views[0] @ views[1].T).argmax(dim=1) == torch.arange(len(views[0]), device=loss.device)
+            if self.temperature is not None:
+                extra["temperature"] = self.temperature()
         return {
             "loss": loss,
             "contrast": contrast.detach(),
@@ -217,6 +231,7 @@ class ContrastiveTraining(nn.Module):
 
     def _contrast(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:
         options = self.options.contrast
+        temperature = options.temperature if self.temperature is None else self.temperature()
         distributed = dist.is_initialized()
         if self.memory is not None and self.training:
             index = batch["index"]
@@ -227,9 +242,9 @@ class ContrastiveTraining(nn.Module):
         if options.name == "nt_xent":
             if distributed:
                 one, other = gathered(one), gathered(other)
-            return nt_xent(one, other, temperature=options.temperature)
+            return nt_xent(one, other, temperature=temperature)
         return info_nce(
-            one, other, temperature=options.temperature, symmetric=options.symmetric, gather=options.gather
+            one, other, temperature=temperature, symmetric=options.symmetric, gather=options.gather
         )
 
     def _extra(
@@ -293,3 +308,17 @@ def kept_tokens(
     order += (torch.arange(columns) >= real_columns[:, None]).repeat(1, rows)  # padding comes last
     places = torch.arange(n_kept) % (real_columns * rows)[:, None]
     return order.argsort(dim=1).gather(1, places).sort(dim=1).values
+
+
+def kept_columns(
+    rows: int,
+    columns: int,
+    frames: Tensor,
+    patch: PatchConfig,
+    n_kept: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """As :func:`kept_tokens`, but whole columns; ``n_kept`` is a multiple of ``rows``."""
+    chosen = kept_tokens(1, columns, frames, patch, n_kept // rows, generator)
+    first_of_row = columns * torch.arange(rows)[:, None]
+    return (first_of_row + chosen[:, None]).flatten(1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pentatonic.errors import ConfigError
 
 LOSSES = ("info_nce", "nt_xent", "sogclr", "isogclr")
+LEARN_A_TEMPERATURE = ("info_nce", "nt_xent")
+PATCHOUT_KINDS = ("uniform", "columns")
 HULL_PROJECTIONS = ("exact", "attention")
 
 
@@ -17,6 +19,9 @@ class ContrastConfig:
     Args:
         name: ``info_nce``, ``nt_xent``, ``sogclr`` or ``isogclr``.
         temperature: Divides the cosines; of ``isogclr`` the first temperature of each track.
+        learned_temperature: Of ``info_nce`` and ``nt_xent``: learn it, from ``temperature`` on.
+        lowest_temperature: It stays at this or above.
+        highest_temperature: It stays at this or below.
         symmetric: Of ``info_nce``: both directions; Myna-RPE trained with one.
         gather: Compare with the tracks of all processes. SogCLR and NT-Xent always do.
         gamma: Of SogCLR: weight of a batch in a track's moving average.
@@ -26,6 +31,9 @@ class ContrastConfig:
 
     name: str = "info_nce"
     temperature: float = 0.1
+    learned_temperature: bool = False
+    lowest_temperature: float = 0.01
+    highest_temperature: float = 0.5
     symmetric: bool = True
     gather: bool = True
     gamma: float = 0.9
@@ -35,6 +43,21 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         _require(self.name in LOSSES, "contrast.name", self.name, ", ".join(LOSSES))
         _require(self.temperature > 0, "contrast.temperature", self.temperature, "above 0")
+        if self.learned_temperature:
+            allowed = ", ".join(LEARN_A_TEMPERATURE)
+            _require(
+                self.name in LEARN_A_TEMPERATURE,
+                "contrast.name",
+                self.name,
+                f"{allowed}, where contrast.learned_temperature is given",
+            )
+            _require(
+                0 < self.lowest_temperature <= self.temperature <= self.highest_temperature,
+                "contrast.temperature",
+                self.temperature,
+                f"from {self.lowest_temperature} (lowest_temperature, above 0) to {self.highest_temperature} "
+                "(highest_temperature)",
+            )
         schedules = ("constant", "cosine")
         _require(
             self.gamma_schedule in schedules,
@@ -49,22 +72,29 @@ class PatchoutConfig:
     """How many tokens are left out of each crop in training, at random.
 
     Args:
-        ratio: Share of the tokens; ``int(ratio * N)`` are left out.
-        kept: Tokens that stay, whatever the length of the crop, in place of ``ratio``.
+        ratio: Share of the tokens, or columns; ``int(ratio * N)`` of N are left out.
+        kept: Tokens that stay, whatever the length of the crop, in place of ``ratio``; with ``columns`` as many columns
+            as that makes, one at least.
+        kind: ``uniform``: each token by itself; ``columns``: whole columns, so that of a moment all frequencies stay or
+            none.
     """
 
     ratio: float = 0.9
     kept: int | None = None
+    kind: str = "uniform"
 
     def __post_init__(self) -> None:
+        kinds = ", ".join(PATCHOUT_KINDS)
+        _require(self.kind in PATCHOUT_KINDS, "patchout.kind", self.kind, kinds)
         _require(0 <= self.ratio < 1, "patchout.ratio", self.ratio, "from 0 and below 1")
         _require(self.kept is None or self.kept >= 1, "patchout.kept", self.kept, "1 or more")
 
-    def n_kept(self, n_tokens: int) -> int:
-        """Tokens that stay of so many."""
-        if self.kept is not None:
-            return min(self.kept, n_tokens)
-        return n_tokens - int(self.ratio * n_tokens)
+    def n_kept(self, n_tokens: int, rows: int = 1) -> int:
+        """Tokens that stay of so many, which lie in so many rows."""
+        size = rows if self.kind == "columns" else 1
+        n = n_tokens // size
+        n_kept = n - int(self.ratio * n) if self.kept is None else min(max(1, self.kept // size), n)
+        return n_kept * size
 
 
 @dataclass

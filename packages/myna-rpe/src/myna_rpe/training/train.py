@@ -2,6 +2,7 @@
 
     myna-rpe train experiment=debug data.root=data/music
     myna-rpe train experiment=rpecl-2d-alibi data.root=data/jamendo trainer.precision=bf16
+    myna-rpe train experiment=tiny data.root=data/music init_from=myna-rpe-tiny
     accelerate launch --config_file configs/accelerate/ddp.yaml -m myna_rpe train experiment=myna-base data.root=…
 
 A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given. A run
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,15 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from myna_rpe.config import EncoderConfig
+from myna_rpe.losses import LearnedTemperature
+from myna_rpe.model import MynaEncoder
 from myna_rpe.training.augment import AugmentConfig
 from myna_rpe.training.data import CropConfig, Views
 from myna_rpe.training.objective import ContrastiveTraining
 from myna_rpe.training.options import ObjectiveConfig
 from myna_rpe.training.spectrograms import SpectrogramFolder
 from myna_rpe.training.teacher import TeacherTargets
+from myna_rpe.weights import from_pretrained
 from myna_rpe.whole_tracks import absolute_time
 from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
@@ -117,7 +121,19 @@ class MynaScheduleConfig(ScheduleConfig):
 
 @dataclass
 class TrainConfig:
-    """Everything that decides a pre-training run; ``model`` is a :class:`myna_rpe.config.EncoderConfig`."""
+    """Everything that decides a pre-training run.
+
+    Args:
+        model: Fields of :class:`myna_rpe.config.EncoderConfig`.
+        data: Spectrograms.
+        objective: The task.
+        optim: The optimizer.
+        schedule: Learning rate.
+        trainer: The loop.
+        init_from: Model whose weights the run begins with: whatever :func:`myna_rpe.from_pretrained` loads, of the
+            architecture in ``model``. A run that goes on has weights of its own.
+        run_dir: Folder of the run.
+    """
 
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
@@ -125,6 +141,7 @@ class TrainConfig:
     optim: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: MynaScheduleConfig = field(default_factory=MynaScheduleConfig)
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_steps=16_000))
+    init_from: str | None = None
     run_dir: str = MISSING
 
 
@@ -134,6 +151,7 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         ConfigError: The model, the data and the options contradict each other.
         InputError: The data folder cannot be used.
+        HubError, CheckpointError, WeightsError: The model to begin with cannot be loaded.
     """
     model_config = EncoderConfig.from_dict(config.model)
     check_crops(model_config, config.data.crops)
@@ -172,6 +190,9 @@ def train(config: TrainConfig) -> TrainResult:
         views=config.data.crops.views,
         teacher=teacher,
     )
+    begun = any((Path(config.run_dir) / "checkpoints").glob("step-*"))
+    if config.init_from is not None and not begun:
+        start_from(config.init_from, module.encoder)
     steps_per_epoch = max(1, len(train_data) // batch // config.trainer.grad_accumulation)
     trainer = Trainer(
         module,
@@ -209,11 +230,48 @@ def check_crops(model: EncoderConfig, crops: CropConfig) -> None:
         )
 
 
+def start_from(name_or_path: str, encoder: MynaEncoder) -> None:
+    """Give an encoder the weights of a model of the same architecture.
+
+    Frames of crops and chunks may differ, where no part of the positions is absolute in time.
+
+    Raises:
+        ConfigError: The architectures differ; the message says in what.
+        HubError, CheckpointError, WeightsError: The model cannot be loaded.
+    """
+    model = from_pretrained(name_or_path)
+    theirs, ours = _flat(model.config.to_dict()), _flat(encoder.config.to_dict())
+    free = () if absolute_time(encoder.config) else ("train_frames", "chunk_frames")
+    differing = [
+        f"{name} is {theirs.get(name)} there and {ours.get(name)} here"
+        for name in sorted(theirs.keys() | ours.keys())
+        if name not in free and theirs.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"init_from={name_or_path} is not the architecture of model: {'; '.join(differing)}"
+        )
+    encoder.load_state_dict(model.state_dict())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """Return the optimizer over a module's parameters."""
+    """Return the optimizer over a module's parameters; a learned temperature has no weight decay."""
+    temperatures = {id(each.logarithm) for each in module.modules() if isinstance(each, LearnedTemperature)}
+    groups: list[dict[str, Any]] = [{"params": [p for p in module.parameters() if id(p) not in temperatures]}]
+    if temperatures:
+        free = [p for p in module.parameters() if id(p) in temperatures]
+        groups.append({"params": free, "weight_decay": 0.0})
     if config.name == "adam":
-        return Adam(module.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return adamw(module, lr=config.lr, weight_decay=config.weight_decay)
+        return Adam(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return adamw(module, lr=config.lr, weight_decay=config.weight_decay, groups=groups)
 
 
 def write_model_config(config: EncoderConfig, folder: Path, _module: nn.Module) -> None:

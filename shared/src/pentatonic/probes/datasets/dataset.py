@@ -106,7 +106,7 @@ def number_in(text: str, path: Path, line: int) -> float:
     return value
 
 
-def inside(root: Path, name: str, path: Path, line: int) -> Path:
+def inside(root: Path, name: str, path: Path, line: int | None = None) -> Path:
     """Return the place of a file that a table names.
 
     Raises:

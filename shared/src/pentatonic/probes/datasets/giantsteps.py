@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pentatonic.probes.datasets.dataset import LabelledTrack, ProbeDataset, named_rows, require
@@ -21,15 +22,33 @@ _VALID_SHARE = 0.2
 _TONICS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _SIGNS = {"": 0, "#": 1, "b": -1}
 _KEY = re.compile(r"\s*([a-g])([#b]?)\s+(major|minor)\b", re.IGNORECASE)
+_ALTERNATIVES = re.compile(r"[/|]")
+
+
+@dataclass(frozen=True)
+class AnnotatedTrack:
+    """A recording as it was annotated.
+
+    Attributes:
+        name: Unique in its data set.
+        path: The file.
+        key: As annotators wrote it.
+        artists: Their names, separated by commas; empty: not known.
+    """
+
+    name: str
+    path: Path
+    key: str
+    artists: str = ""
 
 
 def key_class(text: str) -> int | None:
     """Return the class of a key as annotators wrote it, such as ``F# minor``; ``None`` where it is not one key.
 
-    Enharmonic names are one class. Alternatives (``C major / A minor``), two tonics (``A-A# minor``) and other modes
-    are no key.
+    Enharmonic names are one class. Alternatives (``C major / A minor``, also with ``|``), two tonics (``A-A# minor``)
+    and other modes are no key.
     """
-    if "/" in text or not (found := _KEY.match(text)):
+    if _ALTERNATIVES.search(text) or not (found := _KEY.match(text)):
         return None
     tonic = (_TONICS[found[1].lower()] + _SIGNS[found[2].lower()]) % 12
     return 2 * tonic + (found[3].lower() == "minor")
@@ -50,25 +69,48 @@ def read_giantsteps(root: Path) -> ProbeDataset:
     table = require(root / _TRAIN / "annotations" / "annotations.txt", "GiantSteps", _SOURCE)
     artists_table = require(root / _TRAIN / "annotations" / "beatport_metadata.txt", "GiantSteps", _SOURCE)
     artists = {row["id"]: row["artist"] for _, row in named_rows(artists_table, ("ID", "ARTIST"))}
-    keys = {row["id"]: key_class(row["manual key"]) for _, row in named_rows(table, ("ID", "MANUAL KEY"))}
-    circles = circles_of_artists(artists.get(name, "") for name in keys)
+    keys = {row["id"]: row["manual key"] for _, row in named_rows(table, ("ID", "MANUAL KEY"))}
+    train = [
+        AnnotatedTrack(name, _present(root / _TRAIN / "audio" / f"{name}.mp3"), key, artists.get(name, ""))
+        for name, key in keys.items()
+    ]
+    folder = require(root / _TEST / "annotations" / "key", "GiantSteps", _SOURCE)
+    test = [
+        AnnotatedTrack(
+            file.stem, root / _TEST / "audio" / f"{file.stem}.mp3", read_text(file, max_bytes=1 << 16)
+        )
+        for file in folder.glob("*.key")
+    ]
+    return split_giantsteps(train, test, _SOURCE)
+
+
+def _present(path: Path) -> Path:
+    """The file in the quality that this copy has."""
+    low = path.with_name(f"{path.stem}.LOFI.mp3")
+    return low if low.is_file() else path
+
+
+def split_giantsteps(
+    train: Sequence[AnnotatedTrack], test: Iterable[AnnotatedTrack], source: str
+) -> ProbeDataset:
+    """Take a fifth of the artists of the recordings for training for validation, and leave out what has not one key.
+
+    Args:
+        train: For training and validation.
+        test: For the test.
+        source: Where the data set comes from.
+    """
+    circles = circles_of_artists(track.artists for track in train)
     chosen = validation_artists(circles.values())
     splits: dict[str, list[LabelledTrack]] = {"train": [], "valid": [], "test": []}
-    for name, key in sorted(keys.items()):
-        if key is None:
-            continue
-        circle = circles.get(_first_artist(artists.get(name, "")), name)
-        split = "valid" if circle in chosen else "train"
-        audio = root / _TRAIN / "audio"
-        lofi = audio / f"{name}.LOFI.mp3"
-        path = lofi if lofi.is_file() else audio / f"{name}.mp3"
-        splits[split].append(LabelledTrack(path, key, circle))
-    folder = require(root / _TEST / "annotations" / "key", "GiantSteps", _SOURCE)
-    for file in sorted(folder.glob("*.key")):
-        if (key := key_class(read_text(file, max_bytes=1 << 16))) is not None:
-            path = root / _TEST / "audio" / f"{file.stem}.mp3"
-            splits["test"].append(LabelledTrack(path, key, file.stem))
-    return ProbeDataset("giantsteps", KeyDetection(KEY_NAMES), splits, _SOURCE)
+    for track in sorted(train, key=lambda track: track.name):
+        if (key := key_class(track.key)) is not None:
+            circle = circles.get(_first_artist(track.artists), track.name)
+            splits["valid" if circle in chosen else "train"].append(LabelledTrack(track.path, key, circle))
+    for track in sorted(test, key=lambda track: track.name):
+        if (key := key_class(track.key)) is not None:
+            splits["test"].append(LabelledTrack(track.path, key, track.name))
+    return ProbeDataset("giantsteps", KeyDetection(KEY_NAMES), splits, source)
 
 
 def _first_artist(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pentatonic.probes.datasets.dataset import SPLITS, LabelledTrack, ProbeDataset, inside, require, rows
@@ -25,16 +26,37 @@ def read_gtzan(root: Path) -> ProbeDataset:
         InputError: A list is missing, or names a file outside of the folder.
     """
     base = root / "genres" if (root / "genres").is_dir() else root
+
+    def locate(name: str, table: Path, line: int) -> tuple[Path, str]:
+        path = inside(base, name, table, line)
+        return _present(path), path.parent.name
+
+    return split_gtzan(root, locate, _SOURCE)
+
+
+def split_gtzan(
+    lists: Path, locate: Callable[[str, Path, int], tuple[Path, str]], source: str
+) -> ProbeDataset:
+    """Apply the fault-filtered split.
+
+    Args:
+        lists: Folder with ``train_filtered.txt``, ``valid_filtered.txt`` and ``test_filtered.txt``.
+        locate: Recording and genre of a name in a list; the list and the number of the line are for errors.
+        source: Where the data set comes from.
+
+    Raises:
+        InputError: A list is missing, or what ``locate`` raises.
+    """
     found = {}
     for split in SPLITS:
-        table = require(root / f"{split}_filtered.txt", "GTZAN", _SOURCE)
-        found[split] = [(inside(base, row[0].strip(), table, number)) for number, row in rows(table)]
-    genres = sorted({path.parent.name for paths in found.values() for path in paths})
+        table = require(lists / f"{split}_filtered.txt", "GTZAN", source)
+        found[split] = [locate(row[0].strip(), table, number) for number, row in rows(table)]
+    genres = sorted({genre for tracks in found.values() for _, genre in tracks})
     splits = {
-        split: [LabelledTrack(_present(path), genres.index(path.parent.name), path.stem) for path in paths]
-        for split, paths in found.items()
+        split: [LabelledTrack(path, genres.index(genre), path.stem) for path, genre in tracks]
+        for split, tracks in found.items()
     }
-    return ProbeDataset("gtzan", Classification(tuple(genres)), splits, _SOURCE)
+    return ProbeDataset("gtzan", Classification(tuple(genres)), splits, source)
 
 
 def _present(path: Path) -> Path:
