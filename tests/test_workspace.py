@@ -70,7 +70,9 @@ def test_a_package_has_the_parts_of_all_packages(name: str) -> None:
 
 
 def test_every_package_but_those_being_built_has_a_small_model() -> None:
-    folders = {name: ROOT / "packages" / name / "src" / import_name(name) / "checkpoints" for name in PACKAGES}
+    folders = {
+        name: ROOT / "packages" / name / "src" / import_name(name) / "checkpoints" for name in PACKAGES
+    }
     assert {name for name, folder in folders.items() if not folder.is_dir()} == BEING_BUILT
 
 
