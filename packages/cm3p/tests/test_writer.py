@@ -119,7 +119,8 @@ def test_a_map_that_would_read_differently_is_refused(beatmap: Beatmap, field: s
 
 
 def test_a_file_gets_back_the_bytes_that_were_not_utf8(tmp_path: Path) -> None:
-    content = b"osu file format v14\n\n[Metadata]\nTitle:\xff\xfe\n\n[TimingPoints]\n0,500,4,0,0,100,1,0\n\n[HitObjects]\n"
+    head = b"osu file format v14\n\n[Metadata]\nTitle:\xff\xfe\n\n"
+    content = head + b"[TimingPoints]\n0,500,4,0,0,100,1,0\n\n[HitObjects]\n"
     (tmp_path / "old.osu").write_bytes(content)
     save_beatmap(read_beatmap(tmp_path / "old.osu"), tmp_path / "new.osu")
     assert (tmp_path / "new.osu").read_bytes() == content
