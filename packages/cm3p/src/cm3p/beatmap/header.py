@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cm3p.beatmap.objects import Beatmap
-from cm3p.beatmap.source import HEADER_SECTIONS, Source
+from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
 
 
 def read_flag(text: str) -> bool:
@@ -99,9 +99,8 @@ def read_header(source: Source, beatmap: Beatmap) -> None:
     """
     places: dict[tuple[str, str], int] = {}
     for name in HEADER_SECTIONS:
-        if (section := source.sections.get(name)) is None:
-            continue
         values = beatmap.header[name] = {}
+        section = source.sections.get(name, Section())
         for number, text in zip(section.numbers, section.texts, strict=True):
             key, _, value = text.partition(":")
             key = key.strip()
