@@ -65,7 +65,9 @@ def test_a_made_map_has_what_the_original_asks_for() -> None:
     assert (again.circle_size, again.hit_objects) == (5, beatmap.hit_objects)
 
 
-@pytest.mark.parametrize("text", ["osu file format v14\n[HitObjects]\n1,1,1,1,0\n", "[Difficulty]\nCircleSize:3\n"])
+@pytest.mark.parametrize(
+    "text", ["osu file format v14\n[HitObjects]\n1,1,1,1,0\n", "[Difficulty]\nCircleSize:3\n"]
+)
 def test_a_file_without_a_header_gets_none(text: str) -> None:
     written = write_beatmap(read_beatmap(text))
     assert read_beatmap(written) == read_beatmap(text)

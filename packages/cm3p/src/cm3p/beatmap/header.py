@@ -122,7 +122,7 @@ def _read_field(source: Source, beatmap: Beatmap, field: Field, line: int) -> No
     if text is not None:
         value, problem = read_value(field, text, default, strict=source.strict)
         if problem:
-            source.problem(line, problem)
+            source.problem(line, problem, source.lines[line - 1].find(":") + 2)
     else:
         value = default
         if field.required:
