@@ -159,6 +159,23 @@ def test_a_warning_says_where_and_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "column"),
+    [("  1,2,x,1,0", 7), ("1,2,3,2,0,L|a:b,1,9", 11), ("1,NaN,3,1,0", 3), ("1,2,3,1,0,:", 11), ("1,2,3", 1)],
+)
+def test_a_warning_names_the_field_by_its_column(line: str, column: int) -> None:
+    (warning,) = read_beatmap(text(line)).warnings
+    assert (warning.line, warning.column) == (22, column)
+    with pytest.raises(FormatError) as caught:
+        read_beatmap(text(line), strict=True)
+    assert (caught.value.line, caught.value.column) == (22, column)
+
+
+def test_a_warning_about_a_key_points_to_its_value() -> None:
+    (warning,) = read_beatmap(text().replace("CircleSize:4", "CircleSize:big")).warnings
+    assert (warning.line, warning.column, warning.text) == (15, 12, "CircleSize:big")
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"",

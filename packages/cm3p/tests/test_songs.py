@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cm3p.beatmap import FormatError, NotABeatmap, find_maps, map_id, set_id
+from cm3p.beatmap import FormatError, NotABeatmap, find_maps, map_id, read_beatmap, set_id
 from cm3p.beatmap.archive import AudioSource
 from cm3p.beatmap.names import NameIndex, decodings
 from pentatonic.archive import ArchiveLimits
@@ -84,6 +84,7 @@ def test_a_top_level_folder_and_names_in_another_case(tmp_path: Path) -> None:
     members = {
         "Song/": b"", "Song/m.OSU": osu("Sub\\Audio.MP3"), "Song/sub/audio.mp3": b"1", "sub/audio.mp3": b"2",
         "__MACOSX/Song/._m.osu": b"\0",
+        "__MACOSX/Song/m.osu": b"\0", "Song/._m.osu": b"\0",
     }  # fmt: skip
     (entry,) = find_maps(osz(tmp_path / "a.osz", members))
     assert (entry.member, entry.audio, entry.audio.read()) == (
@@ -191,6 +192,8 @@ def test_ids(tmp_path: Path) -> None:
     assert all(-(2**60) <= number < 0 for number in [*maps[1:], *sets[1:]])
     assert sets[1] == sets[2]  # one song by one mapper
     assert len(set(sets)) == 4
+    nameless = [read_beatmap(f"osu file format v14\n[General]\nMode: {mode}\n") for mode in (0, 1)]
+    assert set_id(nameless[0], "1" * 64) != set_id(nameless[1], "2" * 64)
     assert maps == [map_id(entry.beatmap, entry.sha256) for entry in find_maps(tmp_path)]
 
 

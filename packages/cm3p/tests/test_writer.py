@@ -65,6 +65,15 @@ def test_a_made_map_has_what_the_original_asks_for() -> None:
     assert (again.circle_size, again.hit_objects) == (5, beatmap.hit_objects)
 
 
+@pytest.mark.parametrize(
+    "text", ["osu file format v14\n[HitObjects]\n1,1,1,1,0\n", "[Difficulty]\nCircleSize:3\n"]
+)
+def test_a_file_without_a_header_gets_none(text: str) -> None:
+    written = write_beatmap(read_beatmap(text))
+    assert read_beatmap(written) == read_beatmap(text)
+    assert not any(key in written for key in ("Title", "HPDrainRate"))
+
+
 def test_changed_fields_are_written_and_defaults_are_not() -> None:
     text = "osu file format v14\n[Metadata]\nTitle:old\nTags:a  b\n[Difficulty]\nSliderMultiplier:2.00\n"
     beatmap = read_beatmap(text)
@@ -119,7 +128,8 @@ def test_a_map_that_would_read_differently_is_refused(beatmap: Beatmap, field: s
 
 
 def test_a_file_gets_back_the_bytes_that_were_not_utf8(tmp_path: Path) -> None:
-    content = b"osu file format v14\n\n[Metadata]\nTitle:\xff\xfe\n\n[TimingPoints]\n0,500,4,0,0,100,1,0\n\n[HitObjects]\n"
+    head = b"osu file format v14\n\n[Metadata]\nTitle:\xff\xfe\n\n"
+    content = head + b"[TimingPoints]\n0,500,4,0,0,100,1,0\n\n[HitObjects]\n"
     (tmp_path / "old.osu").write_bytes(content)
     save_beatmap(read_beatmap(tmp_path / "old.osu"), tmp_path / "new.osu")
     assert (tmp_path / "new.osu").read_bytes() == content

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cm3p.beatmap.objects import Beatmap
-from cm3p.beatmap.source import HEADER_SECTIONS, Source
+from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
 
 
 def read_flag(text: str) -> bool:
@@ -99,9 +99,8 @@ def read_header(source: Source, beatmap: Beatmap) -> None:
     """
     places: dict[tuple[str, str], int] = {}
     for name in HEADER_SECTIONS:
-        if (section := source.sections.get(name)) is None:
-            continue
         values = beatmap.header[name] = {}
+        section = source.sections.get(name, Section())
         for number, text in zip(section.numbers, section.texts, strict=True):
             key, _, value = text.partition(":")
             key = key.strip()
@@ -123,7 +122,7 @@ def _read_field(source: Source, beatmap: Beatmap, field: Field, line: int) -> No
     if text is not None:
         value, problem = read_value(field, text, default, strict=source.strict)
         if problem:
-            source.problem(line, problem)
+            source.problem(line, problem, source.lines[line - 1].find(":") + 2)
     else:
         value = default
         if field.required:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NoReturn
 
 from cm3p.beatmap.objects import (
     CIRCLE_BIT,
@@ -116,6 +117,28 @@ def read_end(text: str) -> float:
     return float(end_ms)
 
 
+def first_unreadable(text: str, numbers: int) -> int:
+    """Return where to look in a line that cannot be read.
+
+    Args:
+        text: The line.
+        numbers: How many fields at its start should be finite numbers.
+
+    Returns:
+        Offset of the first of these fields that is none, else of the field after them, else 0.
+    """
+    offset = 0
+    for index, field in enumerate(text.split(",")):
+        try:
+            readable = index < numbers and math.isfinite(float(field))
+        except ValueError:
+            readable = False
+        if not readable:
+            return offset
+        offset += len(field) + 1
+    return 0
+
+
 @lru_cache(maxsize=4096)
 def is_sample(text: str) -> bool:
     """Tell whether a sample string (or that of an edge) has readable sets and volume."""
@@ -180,5 +203,5 @@ def _only_sample(fields: list[str], at: int) -> str:
     return sample
 
 
-def _missing(what: str) -> str:
+def _missing(what: str) -> NoReturn:
     raise ValueError(f"the {what} is missing")

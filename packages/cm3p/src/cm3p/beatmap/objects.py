@@ -199,7 +199,7 @@ class Beatmap:
         hit_objects: In the order of the file, which may not be that of time.
         breaks: Breaks of ``[Events]``.
         header: Keys and texts of ``[General]``, ``[Editor]``, ``[Metadata]`` and ``[Difficulty]`` as they are in the
-            file. The fields above win over it when the map is written.
+            file; empty for a map that does not come from a file. The fields above win when the map is written.
         lines: Lines of all sections that are not in ``header`` nor objects or timing points: events (breaks
             included, with their indentation), colours, unknown ones.
         warnings: What was skipped or repaired; not compared.

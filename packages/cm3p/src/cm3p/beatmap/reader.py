@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from cm3p.beatmap.header import read_header
-from cm3p.beatmap.lines import LATEST_MS, read_break, read_hit_object, read_timing_point
+from cm3p.beatmap.lines import LATEST_MS, first_unreadable, read_break, read_hit_object, read_timing_point
 from cm3p.beatmap.objects import MANIA, TAIKO, Beatmap, HitObject, Slider, TimingPoint
 from cm3p.beatmap.repair import mend_hit_object, mend_timing_point
 from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
@@ -21,6 +22,7 @@ from cm3p.beatmap.timing import Timing
 
 T = TypeVar("T", TimingPoint, HitObject)
 _LONGEST_BEAT_MS = 2**31 - 1  # what the game can read
+_TIMING_NUMBERS, _OBJECT_NUMBERS = 8, 5  # fields of a line that are numbers, from its start
 _OBJECT_SECTIONS = ("TimingPoints", "HitObjects")
 
 
@@ -85,7 +87,7 @@ def _read_timing_points(source: Source) -> list[TimingPoint]:
     if (section := source.sections.get("TimingPoints")) is None:
         source.problem(0, "there is no section [TimingPoints]; read as empty")
         section = Section()
-    points = _read_lines(source, section, read_timing_point, mend_timing_point)
+    points = _read_lines(source, section, _TIMING_NUMBERS, read_timing_point, mend_timing_point)
     if not points:
         source.problem(0, "there are no timing points; one of 1000 ms per beat at 0 is added")
         points = [TimingPoint(0.0, 1000.0)]
@@ -96,12 +98,14 @@ def _read_hit_objects(source: Source, check_edges: bool) -> list[HitObject]:
     if (section := source.sections.get("HitObjects")) is None:
         source.problem(0, "there is no section [HitObjects]; read as empty")
         section = Section()
-    return _read_lines(source, section, lambda text: read_hit_object(text, check_edges), mend_hit_object)
+    read = partial(read_hit_object, check_edges=check_edges)
+    return _read_lines(source, section, _OBJECT_NUMBERS, read, mend_hit_object)
 
 
 def _read_lines(
     source: Source,
     section: Section,
+    numbers: int,
     read: Callable[[str], T],
     mend: Callable[[str], tuple[T, list[str]]],
 ) -> list[T]:
@@ -111,16 +115,18 @@ def _read_lines(
             items.append(read(text))
         except ValueError as error:
             number = section.numbers[position]
+            line = source.lines[number - 1]
+            column = len(line) - len(line.lstrip()) + first_unreadable(text, numbers) + 1
             if source.strict:
-                raise source.error(number, str(error)) from error
+                raise source.error(number, str(error), column) from error
             try:
                 item, done = mend(text)
             except ValueError as reason:
-                source.warn(number, f"{reason}; the line is left out")
+                source.warn(number, f"{reason}; the line is left out", column)
             else:
                 items.append(item)
                 for message in done:
-                    source.warn(number, message)
+                    source.warn(number, message, column)
     return items
 
 

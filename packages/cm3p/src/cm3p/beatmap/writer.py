@@ -40,7 +40,7 @@ def write_beatmap(beatmap: Beatmap) -> str:
     parts = [f"osu file format v{beatmap.version}\n"]
     for name in HEADER_SECTIONS:
         values = _header_values(beatmap, name)
-        if values or name in beatmap.header:
+        if values:
             colon = ": " if name in _SPACED else ":"
             parts.append(_section(name, [f"{key}{colon}{value}" for key, value in values.items()]))
     breaks = [f"2,{write_number(event.start_ms)},{write_number(event.end_ms)}" for event in beatmap.breaks]
