@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from transformers import PreTrainedConfig
 
-from cm3p.registration import install
 from pentatonic.errors import ConfigError
 from pentatonic.untrusted.config import Range, read_fields
 from pentatonic.untrusted.files import shortened
@@ -393,7 +392,3 @@ def _built(kind: type[_Sub], values: Any) -> _Sub:
             f"{kind.base_config_key} is {shortened(values)}; allowed: a section (a mapping of keys)"
         )
     return kind(**values)
-
-
-# The Auto classes may have been loaded by an import above, when this module had nothing to register yet.
-install()

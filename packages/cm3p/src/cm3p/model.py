@@ -38,7 +38,6 @@ from cm3p.network.outputs import (
     padded_states,
 )
 from cm3p.network.towers import BeatmapTower, MetadataTower, Pooled
-from cm3p.registration import install
 from pentatonic.errors import UsageError
 
 # What a full model holds besides its beatmap tower; models on that tower alone leave it out without a word.
@@ -523,7 +522,3 @@ def _projection(config: Any, width: int, factor: float) -> nn.Linear:
 def _unit(vectors: Tensor) -> Tensor:
     """Divide vectors by their length."""
     return vectors / vectors.norm(dim=-1, keepdim=True)
-
-
-# The Auto classes may have been loaded by an import above, when this module had nothing to register yet.
-install()

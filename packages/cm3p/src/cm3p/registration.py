@@ -75,25 +75,31 @@ _ACTIONS: dict[str, Callable[[], None]] = {
     _MODELS: register_models,
     _PROCESSORS: register_processor,
 }
+# Loading them may load the Auto classes, which then meet half a module.
+_OWN = ("cm3p.configuration", "cm3p.model")
 
 
 def install() -> None:
     """Register now what the Auto classes that are loaded can take, and the rest when they are loaded."""
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
+    _register_all()
+
+
+def _register_all() -> None:
     for name, action in _ACTIONS.items():
         if name in sys.modules:
             action()
 
 
 class _AfterImport(MetaPathFinder):
-    """Finds the modules of the Auto classes as Python does, and registers what belongs to them once they are loaded."""
+    """Finds the modules of the Auto classes and our own as Python does; registers what it can once they are loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the usual spec of one of these modules; ``None`` for all others, which other finders find."""
-        action = _ACTIONS.get(fullname)
+        action = _register_all if fullname in _OWN else _ACTIONS.get(fullname)
         spec = None if action is None else PathFinder.find_spec(fullname, path, target)
         if action is None or spec is None or spec.loader is None:
             return None
