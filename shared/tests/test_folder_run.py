@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -139,6 +140,26 @@ def test_fingerprints() -> None:
         ({"depth": 1}, {"w": torch.zeros(2)}),
     ):
         assert fingerprint(config, tensors) != first
+
+
+def test_a_field_of_a_later_version_changes_no_fingerprint() -> None:
+    field = dataclasses.field(default_factory=list)
+    part = dataclasses.make_dataclass("Part", [("depth", int), ("clamp", "float | None", None)])
+    old = dataclasses.make_dataclass("Config", [("part", part), ("layers", list, field)])
+    new = dataclasses.make_dataclass("Config", [("part", part), ("layers", list, field), ("more", int, 3)])
+    other = dataclasses.make_dataclass("Other", [("part", part)])
+    first = fingerprint(old(part(1), [part(2)]), {})
+    assert fingerprint(new(part(1), [part(2)]), {}) == first
+    assert fingerprint(old(part(1, None), [part(2, None)]), {}) == first
+    for config in (
+        new(part(1), [part(2)], 4),
+        old(part(1, 2.0), [part(2)]),
+        old(part(1), [part(2, 2.0)]),
+        old(part(1), []),
+        other(part(1)),
+    ):
+        assert fingerprint(config, {}) != first
+    assert fingerprint(other(part(1)), {}) != fingerprint(old(part(1), []), {})
 
 
 # The driver

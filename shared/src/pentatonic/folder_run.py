@@ -8,6 +8,7 @@ driver for one process, in which the stages overlap. Loading this module does no
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -144,15 +145,36 @@ def without_suffixes(places: Mapping[Path, PurePosixPath]) -> dict[Path, PurePos
 # What an output was made from
 
 
-def fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of what decides a model's outputs: its configuration and its weights, in their dtype."""
+def fingerprint(config: object, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of what decides a model's outputs: its configuration and its weights, in their dtype.
+
+    Fields of dataclasses count where they are not at their defaults, so that a field that a later version adds changes
+    no fingerprint.
+    """
     import torch
 
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_chosen(config), sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _chosen(value: Any) -> Any:
+    """Plain values of a configuration, of dataclasses their names and the fields that are not at their defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        chosen = {field.name: _chosen(item) for field, item in found if not _is_default(field, item)}
+        return {"": type(value).__name__, **chosen}
+    if isinstance(value, Mapping):
+        return {name: _chosen(item) for name, item in value.items()}
+    return [_chosen(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return value == field.default_factory()
+    return value == field.default
 
 
 def made_from(settings: Mapping[str, object], source: Path) -> str:

@@ -211,7 +211,7 @@ def embed_folder(
 
 def fingerprint(model: MynaEncoder) -> str:
     """Return the SHA-256 of what decides a model's embeddings: configuration and weights, in their dtype."""
-    return folder_run.fingerprint(model.config.to_dict(), model.state_dict())
+    return folder_run.fingerprint(model.config, model.state_dict())
 
 
 def _content(

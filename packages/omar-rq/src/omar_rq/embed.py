@@ -231,7 +231,7 @@ def tokenize_folder(
         raise ConfigError("the model has no tokenizer; load it with quantization_targets=True")
     settings = {
         "command": "tokenize",
-        "model": folder_run.fingerprint(model.config.to_dict(), tokenizer.state_dict()),
+        "model": folder_run.fingerprint(model.config, tokenizer.state_dict()),
         "strict": strict,
         **asdict(reading),
     }
@@ -253,7 +253,7 @@ def tokenize_folder(
 def fingerprint(model: OmarRQ) -> str:
     """Return the SHA-256 of what decides a model's embeddings: configuration and weights, in their dtype."""
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith("tokenizer.")}
-    return folder_run.fingerprint(model.config.to_dict(), weights)
+    return folder_run.fingerprint(model.config, weights)
 
 
 def _sorted_layers(model: OmarRQ, layers: int | Iterable[int] | None) -> list[int]:

@@ -122,7 +122,7 @@ def write_pieces(
 
 def fingerprint(model: NotaGen) -> str:
     """Return the SHA-256 of a model's configuration and weights, in their dtype."""
-    return folder_run.fingerprint(model.config.to_dict(), model.state_dict())
+    return folder_run.fingerprint(model.config, model.state_dict())
 
 
 @dataclass
