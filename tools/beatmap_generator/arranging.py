@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import random
 
-from beatmap_generator.music import BASS, CRASH, DRUMS, HARMONY, HAT, KICK, MELODY, SNARE, Note, Piece, Section, Theme
+from beatmap_generator.music import (
+    CRASH,
+    DRUMS,
+    HARMONY,
+    HAT,
+    KICK,
+    MELODY,
+    SNARE,
+    Note,
+    Piece,
+    Section,
+    Theme,
+)
 
 # Intensities of the sections of a piece; 0 is a rest for a break.
 _FORMS = (
@@ -13,6 +25,7 @@ _FORMS = (
     (0.6, 0.9, 0.4, 0.7, 1.0, 0.5),
     (0.5, 0.7, 0.95, 0.0, 0.4, 0.7, 1.0),
 )
+_FAMILIES = {"piano": 6, "guitar": 4, "mallets": 3, "flutes": 2, "reeds": 2, "strings": 1, "brass": 1}
 _SECTION_BEATS = 32
 _REST_BEATS = 16
 _MOST_SECONDS = 72.0
@@ -33,7 +46,9 @@ def arrange(theme: Theme, seed: str) -> Piece:
     sections = _sections(theme, rng, beat_ms)
     tempo = [(0.0, beat_ms)]
     if rng.random() < 0.12:
-        tempo.append((rng.choice(sections[len(sections) // 2 :]).start, round(beat_ms / rng.uniform(1.05, 1.25), 6)))
+        tempo.append(
+            (rng.choice(sections[len(sections) // 2 :]).start, round(beat_ms / rng.uniform(1.05, 1.25), 6))
+        )
     shift, four_on_floor = rng.randint(-3, 4), rng.random() < 0.4
     notes: list[Note] = []
     position = 0.0  # in the theme
@@ -42,10 +57,16 @@ def arrange(theme: Theme, seed: str) -> Piece:
         notes += _drums(section, theme, rng, four_on_floor)
         if section.intensity:
             position = (position + section.end - section.start) % (theme.bars * theme.meter)
-    families = rng.choices(("piano", "guitar", "mallets", "flutes", "reeds", "strings", "brass"), (6, 4, 3, 2, 2, 1, 1), k=2)
-    programs = (rng.choice(FAMILIES[families[0]]), rng.choice(FAMILIES[families[1]]), rng.choice((32, 33, 38)))
+    families = rng.choices(list(_FAMILIES), list(_FAMILIES.values()), k=2)
+    programs = (
+        rng.choice(FAMILIES[families[0]]),
+        rng.choice(FAMILIES[families[1]]),
+        rng.choice((32, 33, 38)),
+    )
     lead_in = float(rng.randint(400, 2500))
-    return Piece(theme, tempo, lead_in, sections, sorted(notes, key=lambda n: (n.beat, n.voice, n.pitch)), programs)
+    return Piece(
+        theme, tempo, lead_in, sections, sorted(notes, key=lambda n: (n.beat, n.voice, n.pitch)), programs
+    )
 
 
 def _sections(theme: Theme, rng: random.Random, beat_ms: float) -> list[Section]:
@@ -77,9 +98,13 @@ def _melody(theme: Theme, section: Section, position: float, shift: int) -> list
             if not section.start <= beat < section.end or not audible:
                 continue
             beats = min(note.beats, section.end - beat)
-            notes.append(Note(beat, beats, _in_range(note.pitch + shift), note.loudness * loudness, note.voice))
+            notes.append(
+                Note(beat, beats, _in_range(note.pitch + shift), note.loudness * loudness, note.voice)
+            )
             if section.kiai and note.voice == MELODY and note.pitch + shift < 84:
-                notes.append(Note(beat, beats, _in_range(note.pitch + shift + 12), 0.5 * note.loudness, HARMONY))
+                notes.append(
+                    Note(beat, beats, _in_range(note.pitch + shift + 12), 0.5 * note.loudness, HARMONY)
+                )
     return notes
 
 
@@ -105,5 +130,8 @@ def _drums(section: Section, theme: Theme, rng: random.Random, four_on_floor: bo
         notes += [Note(beat + part / divisions, 0.1, HAT, 0.5, DRUMS) for part in range(divisions)]
         if beat >= section.end - 1:  # a fill into the next section
             fill = 2 * divisions
-            notes += [Note(beat + part / fill, 0.1, SNARE, 0.5 + 0.4 * part / fill, DRUMS) for part in range(1, fill)]
+            notes += [
+                Note(beat + part / fill, 0.1, SNARE, 0.5 + 0.4 * part / fill, DRUMS)
+                for part in range(1, fill)
+            ]
     return notes

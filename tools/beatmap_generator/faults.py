@@ -6,8 +6,8 @@ import math
 import random
 from dataclasses import dataclass
 
-from beatmap_generator.mania import column_x
 from beatmap_generator.mapping import ends_of
+from beatmap_generator.rulesets.mania import column_x
 from cm3p.beatmap import Beatmap, Circle, Slider
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
 
@@ -87,7 +87,9 @@ def _misplace(beatmap: Beatmap, index: int, ends: list[float], rng: random.Rando
     old = item.x, item.y
     if beatmap.mode == MANIA:
         keys = int(beatmap.circle_size)
-        used = {other.x for other, end in zip(beatmap.hit_objects, ends, strict=True) if _near(other, end, item)}
+        used = {
+            other.x for other, end in zip(beatmap.hit_objects, ends, strict=True) if _near(other, end, item)
+        }
         free = [column_x(column, keys) for column in range(keys) if column_x(column, keys) not in used]
         if not free:
             return ""

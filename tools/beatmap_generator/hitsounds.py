@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from beatmap_generator.music import CRASH, SNARE, Piece, Slot
+from beatmap_generator.music import CRASH, KICK, SNARE, Piece, Slot
 from beatmap_generator.style import Style
 
 WHISTLE, FINISH, CLAP = 2, 4, 8
@@ -28,14 +28,14 @@ class HitSounds:
     def at(self, slot: Slot) -> int:
         """Return the bit field of an object's head or end at a slot."""
         habit = self.style.persona.hit_sounds
-        on_bar = slot.beat % self.piece.meter == 0
         sound = 0
         if habit in ("drums", "both"):
             backbeat = slot.level == 0 and slot.beat % 2 == 1
             sound |= CLAP if SNARE in slot.drums or backbeat else 0
             sound |= FINISH if CRASH in slot.drums else 0
-        if habit in ("melody", "both") and slot.held >= (1.0 if habit == "both" else 0.5):
+            sound |= WHISTLE if KICK in slot.drums and habit == "drums" else 0
+        if habit in ("melody", "both") and slot.held:
             sound |= WHISTLE
-        if habit == "downbeats" and on_bar:
-            sound |= FINISH if slot.beat % (4 * self.piece.meter) == 0 else WHISTLE
+        if habit == "downbeats" and slot.level == 0:
+            sound |= FINISH if slot.beat % (2 * self.piece.meter) == 0 else WHISTLE
         return sound if sound and self.rng.random() < self.style.hit_sounds else 0

@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 
-from beatmap_generator.catch import catch_objects
-from beatmap_generator.mania import mania_objects
 from beatmap_generator.music import Piece
-from beatmap_generator.standard import osu_objects
+from beatmap_generator.rulesets.catch import catch_objects
+from beatmap_generator.rulesets.mania import mania_objects
+from beatmap_generator.rulesets.standard import osu_objects
+from beatmap_generator.rulesets.taiko import taiko_objects
 from beatmap_generator.style import Style
-from beatmap_generator.taiko import taiko_objects
 from beatmap_generator.timing import plan_timing
 from cm3p.beatmap import Beatmap, Break, HitObject, Hold, Slider, Spinner, Timing
 from cm3p.beatmap.objects import CATCH, MANIA, NEW_COMBO_BIT, OSU, SPINNER_BIT, TAIKO
@@ -128,8 +128,12 @@ def _add_spinners(beatmap: Beatmap, piece: Piece, style: Style) -> None:
     if style.mode == MANIA or not beatmap.hit_objects:
         return
     if style.persona.spinner_end:
-        end = ends_of(beatmap)[-1]
-        _spin(beatmap, _on_beats(piece, end, piece.time_ms(piece.end)))
+        beats = 4 if piece.beat_length_at(piece.end) < 450 else 2
+        start = piece.time_ms(piece.end - beats) - 1
+        kept = [item for item, end in zip(beatmap.hit_objects, ends_of(beatmap), strict=True) if end < start]
+        if len(kept) > 1:
+            beatmap.hit_objects = kept
+            _spin(beatmap, _on_beats(piece, start, piece.time_ms(piece.end)))
     if style.year <= _LAST_YEAR_OF_FILLED_BREAKS:
         for end, start in _gaps(beatmap):
             _spin(beatmap, _on_beats(piece, end, start))

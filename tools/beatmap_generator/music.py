@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 MELODY, HARMONY, BASS, DRUMS = range(4)
 KICK, SNARE, HAT, CRASH = 36, 38, 42, 49  # General MIDI drums
@@ -134,6 +135,11 @@ class Piece:
         return 6 if self.theme.ternary else 4
 
     @property
+    def step_ms(self) -> float:
+        """Milliseconds per grid position at the first tempo."""
+        return self.tempo[0][1] / self.steps
+
+    @property
     def end(self) -> float:
         """The beat after the last section."""
         return self.sections[-1].end
@@ -185,7 +191,7 @@ class Piece:
                 slot.salience += _SALIENCE[note.voice] * note.loudness
             if note.voice == MELODY:
                 slot.pitch, slot.held = note.pitch, note.beats
-        for earlier, slot in zip(slots, slots[1:], strict=False):
+        for earlier, slot in pairwise(slots):
             if not slot.held:
                 slot.pitch = earlier.pitch
         return slots

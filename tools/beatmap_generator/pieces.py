@@ -43,7 +43,12 @@ def recording(piece: Piece, folder: Path) -> tuple[Path, float]:
     if facts.exists() and audio.exists():
         return audio, float(json.loads(facts.read_text())["offset_ms"])
     offset_ms = render(piece, audio)
-    record = {"offset_ms": offset_ms, "tempo": piece.tempo, "lead_in_ms": piece.lead_in_ms, "programs": piece.programs}
+    record = {
+        "offset_ms": offset_ms,
+        "tempo": piece.tempo,
+        "lead_in_ms": piece.lead_in_ms,
+        "programs": piece.programs,
+    }
     with atomic_file(facts) as file:
         file.write(json.dumps(record).encode())
     return audio, offset_ms

@@ -78,9 +78,13 @@ def _score_of(piece: Piece):
         track = symusic.Track(program=program, is_drum=voice == DRUMS, ttype="tick")
         for note in piece.notes:
             if note.voice == voice:
-                start, end = (_ticks(piece.time_ms(beat)) for beat in (note.beat, note.beat + 0.95 * note.beats))
+                start, end = (
+                    _ticks(piece.time_ms(beat)) for beat in (note.beat, note.beat + 0.95 * note.beats)
+                )
                 velocity = min(127, max(15, round(_DRUM_VELOCITY * note.loudness)))
-                track.notes.append(symusic.Note(start, max(1, end - start), note.pitch, velocity, ttype="tick"))
+                track.notes.append(
+                    symusic.Note(start, max(1, end - start), note.pitch, velocity, ttype="tick")
+                )
         score.tracks.append(track)
     return score
 

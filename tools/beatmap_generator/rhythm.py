@@ -40,7 +40,9 @@ class Event:
         return self.slot.beat + self.beats * self.repeat
 
 
-def choose_slots(piece: Piece, style: Style, per_second: float, rng: random.Random) -> tuple[list[Slot], set[float]]:
+def choose_slots(
+    piece: Piece, style: Style, per_second: float, rng: random.Random
+) -> tuple[list[Slot], set[float]]:
     """Choose where objects are.
 
     Each bar gets a number of slots that follows from the rate and the section's intensity. The share ``style.streams``
@@ -123,9 +125,12 @@ def make_events(piece: Piece, style: Style, rng: random.Random) -> list[Event]:
     index = 0
     while index < len(slots):
         slot = slots[index]
-        gaps = [b.beat - a.beat for a, b in zip(slots[index : index + 4], slots[index + 1 : index + 5], strict=False)]
+        gaps = [
+            b.beat - a.beat
+            for a, b in zip(slots[index : index + 4], slots[index + 1 : index + 5], strict=False)
+        ]
         in_run = slot.beat in runs and bool(gaps) and gaps[0] <= 1.01 / piece.steps
-        share = style.sliders * (0.15 if in_run else 1.5 if slot.held >= 0.9 else 1.0)
+        share = style.sliders * (0.3 if in_run else 1.5 if slot.held >= 0.9 else 1.0)
         event = Event(slot, in_run=in_run)
         step = index + 1
         if gaps and gaps[0] <= piece.meter and rng.random() < share:
@@ -136,7 +141,12 @@ def make_events(piece: Piece, style: Style, rng: random.Random) -> list[Event]:
 
 
 def _make_slider(
-    event: Event, following: Sequence[Slot], gaps: Sequence[float], piece: Piece, style: Style, rng: random.Random
+    event: Event,
+    following: Sequence[Slot],
+    gaps: Sequence[float],
+    piece: Piece,
+    style: Style,
+    rng: random.Random,
 ) -> int:
     """Give an event a duration; return by how many slots the next one is further on."""
     gap = gaps[0]

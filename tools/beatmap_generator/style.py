@@ -2,7 +2,8 @@
 
 *Difficulty* (a star rating to aim at) sets objects per second, the finest snap (1/1 below 1.9 stars, 1/2 below 3, then
 1/4; thirds and sixths in ternary pieces), distances, AR, OD, CS, HP, the share of sliders (less as maps get harder) and
-slider speed.
+slider speed. Fast tempo and wide spacing make maps harder, so density and distances are corrected for both, by factors
+that were fitted to star ratings of generated maps.
 
 *Persona* (:mod:`beatmap_generator.personas`) sets habits: shapes, turns, symmetry, stacks, combos, hit sounds, kiai.
 
@@ -12,15 +13,16 @@ to x1.6; share of sounded objects 0.45 to 0.95; volumes 100 to 60 %; CS, AR, OD 
 format 3 in 2007, 9 until 2012, 14 from 2013; stack leniency 0.9 to 0.4; kiai from 2009; breaks of the music are
 kept, but filled with a spinner until 2010.
 
-*Status*: ``ranked`` is clean; ``loved`` is exaggerated (distances x1.2, speed changes x1.5); ``graveyard`` has 8 % of its
-objects off the snap by 4 to 12 ms, distances that vary by 40 %, half of the hit sounds, no kiai, and often none of the
-volume changes.
+*Status*: ``ranked`` is clean; ``loved`` is exaggerated (distances x1.2, speed changes x1.5); ``graveyard`` has 8 % of
+its objects off the snap by 4 to 12 ms, distances that vary by 40 %, half of the hit sounds, no kiai, and often no
+changes of volume.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from beatmap_generator.personas import Persona
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
@@ -28,12 +30,21 @@ from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
 MODE_NAMES = {OSU: "osu", TAIKO: "taiko", CATCH: "fruits", MANIA: "mania"}
 STATUSES = {1: "ranked", 4: "loved", -2: "graveyard"}
 FIRST_YEAR, LAST_YEAR = 2007, 2023
-STARS = {OSU: (1.2, 7.0), TAIKO: (1.4, 6.5), CATCH: (1.2, 6.5), MANIA: (1.0, 5.2)}
+STARS = {OSU: (1.2, 7.0), TAIKO: (1.4, 6.0), CATCH: (1.2, 6.5), MANIA: (1.0, 5.2)}
 _LEVEL_NAMES = {
     OSU: ("Easy", "Normal", "Hard", "Insane", "Extra", "Extreme"),
     TAIKO: ("Kantan", "Futsuu", "Muzukashii", "Oni", "Inner Oni", "Ura Oni"),
     CATCH: ("Cup", "Salad", "Platter", "Rain", "Overdose", "Deluge"),
     MANIA: ("Easy", "Normal", "Hard", "Insane", "Another", "Black Another"),
+}
+# (stars, AR) of maps of our time.
+_APPROACH_RATES = ((1.2, 3.0), (2.0, 5.0), (3.0, 7.2), (4.0, 8.2), (5.0, 9.0), (6.0, 9.4), (7.0, 9.8))
+# Exponents of the step's length and of the spacing, and a factor.
+_CORRECTIONS = {
+    OSU: (0.8, 0.5, 1.0),
+    TAIKO: (0.3, 0.0, 1.0),
+    CATCH: (0.1, 1.0, 1.15),
+    MANIA: (0.75, 0.0, 1.05),
 }
 _LEVEL_STARS = (2.0, 2.7, 4.0, 5.3, 6.5)
 
@@ -109,7 +120,9 @@ class Style:
         return _LEVEL_NAMES[self.mode][sum(self.stars >= scale * limit for limit in _LEVEL_STARS)]
 
 
-def make_style(mode: int, stars: float, persona: Persona, year: int, status: str, seed: str) -> Style:
+def make_style(
+    mode: int, stars: float, persona: Persona, year: int, status: str, seed: str, step_ms: float
+) -> Style:
     """Return the parameters of a map.
 
     Args:
@@ -119,6 +132,7 @@ def make_style(mode: int, stars: float, persona: Persona, year: int, status: str
         year: 2007 to 2023.
         status: ``ranked``, ``loved`` or ``graveyard``.
         seed: For the small deviations between maps of one kind.
+        step_ms: Milliseconds per step of the piece's grid, 1/4 of a beat or 1/6.
     """
     rng = random.Random(f"style/{seed}")
     t = (year - FIRST_YEAR) / (LAST_YEAR - FIRST_YEAR)
@@ -126,6 +140,7 @@ def make_style(mode: int, stars: float, persona: Persona, year: int, status: str
     low, high = STARS[mode]
     level = (stars - low) / (high - low)
     spacing = persona.spacing * (0.8 + 0.35 * t) * (1.2 if loved else 1.0)
+    effort = stars * _effort(mode, spacing, step_ms)
     shapes = [weight * factor for weight, factor in zip(persona.shapes, _shape_drift(t), strict=True)]
     catmull = 0.6 * sum(shapes) if year <= 2009 else 0.0
 
@@ -134,21 +149,21 @@ def make_style(mode: int, stars: float, persona: Persona, year: int, status: str
         return float(rounded)
 
     keys = rng.choice((4, 4, 4, 7, 7, 5, 6))
-    approach_rate = _interpolate(stars, (1.2, 3.0), (2.0, 5.0), (3.0, 7.2), (4.0, 8.2), (5.0, 9.0), (6.0, 9.4), (7.0, 9.8))
+    approach_rate = _interpolate(stars, *_APPROACH_RATES)
     return Style(
         mode=mode,
         stars=stars,
         persona=persona,
         year=year,
         status=status,
-        density=_density(mode, stars) * rng.uniform(0.95, 1.05),
+        density=_density(mode, effort) * rng.uniform(0.95, 1.05),
         finest=0 if stars < 1.7 else 1 if stars < 2.9 else 2,
         min_gap=4 if stars < 1.7 else 2 if stars < 2.9 else 1,
         streams=0.0 if stars < 2.9 else persona.streams * min(1.0, (stars - 2.4) / 1.5),
-        sliders=min(0.85, max(0.08, (0.78 - 0.42 * level) * persona.sliders)) * (0.8 if mode == CATCH else 1.0),
-        repeats=min(0.5, persona.repeats + 0.3 * max(0.0, 0.5 - level)),
-        distance=spacing * (80 + 34 * stars),
-        stream_distance=spacing * (14 + 7 * stars),
+        sliders=min(0.9, max(0.08, (0.78 - 0.3 * level) * persona.sliders)),
+        repeats=min(0.5, persona.repeats + 0.5 * max(0.0, 0.6 - level)),
+        distance=spacing * _distance(mode, effort),
+        stream_distance=spacing * (14 + 7 * effort),
         distance_noise=0.4 if graveyard else 0.04,
         shapes=(*shapes, catmull),
         slider_multiplier=round(0.85 + 0.14 * stars + 0.25 * t + rng.gauss(0, 0.05), 1 if t < 0.5 else 2),
@@ -158,7 +173,9 @@ def make_style(mode: int, stars: float, persona: Persona, year: int, status: str
         kiai=persona.kiai != "never" and year >= 2009 and not graveyard,
         keys=keys,
         unsnapped=0.08 if graveyard else 0.0,
-        circle_size=float(keys) if mode == MANIA else setting(2.6 + 1.7 * level + (0.8 * (1.0 - persona.spacing))),
+        circle_size=float(keys)
+        if mode == MANIA
+        else setting(2.6 + 1.7 * level + (0.8 * (1.0 - persona.spacing))),
         approach_rate=setting(approach_rate - 0.8 + 1.1 * t),
         overall_difficulty=setting(approach_rate - 0.7),
         hp_drain_rate=setting(3 + 3.2 * level),
@@ -173,21 +190,34 @@ def _shape_drift(t: float) -> tuple[float, ...]:
     return (old, 1.0, new, old, new)
 
 
-def _density(mode: int, stars: float) -> float:
+def _effort(mode: int, spacing: float, step_ms: float) -> float:
+    """Factor on the stars that density and distances are made for, so that the map gets the stars that it should."""
+    tempo_exponent, spacing_exponent, factor = _CORRECTIONS[mode]
+    return factor * (step_ms / 100) ** tempo_exponent / spacing**spacing_exponent
+
+
+def _density(mode: int, effort: float) -> float:
     """Objects per second."""
     if mode == TAIKO:
-        return 1.35 * stars - 0.9
+        return 1.9 * effort - 1.2
     if mode == CATCH:
-        return 0.3 + 0.9 * stars
+        return 1.0 + 0.65 * effort
     if mode == MANIA:
-        return 3.4 * stars - 1.8
-    return 0.95 * stars - 0.5
+        return 3.4 * effort - 1.8
+    return 0.95 * effort - 0.5 - 0.3 * max(0.0, effort - 4)
+
+
+def _distance(mode: int, effort: float) -> float:
+    """Distance of objects half a second apart, in osu! pixels."""
+    if mode == CATCH:
+        return 70 + 48 * effort
+    return 80 + 34 * effort + 16 * max(0.0, effort - 4)
 
 
 def _interpolate(x: float, *points: tuple[float, float]) -> float:
     if x <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x <= x1:
             return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
     return points[-1][1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from beatmap_generator.hitsounds import CLAP, FINISH, WHISTLE
-from beatmap_generator.shapes import WIDTH
+from beatmap_generator.rulesets.shapes import WIDTH
 from cm3p.beatmap import Beatmap, HitObject, Hold, Slider, Timing
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
 
@@ -71,7 +71,8 @@ def tags_of(beatmap: Beatmap) -> list[tuple[int, int]]:
         return []
     measures = _MEASURES[beatmap.mode](beatmap)
     clear = sorted(
-        ((measures[tag.name] / tag.threshold, tag.id) for tag in TAGS if tag.ruleset_id == beatmap.mode), reverse=True
+        ((measures[tag.name] / tag.threshold, tag.id) for tag in TAGS if tag.ruleset_id == beatmap.mode),
+        reverse=True,
     )
     return [(tag_id, round(10 * ratio)) for ratio, tag_id in clear if ratio >= 1][:MOST_TAGS]
 

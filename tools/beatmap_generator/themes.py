@@ -34,9 +34,38 @@ _MOTIFS = (
     (0, 0.75, 1.5, 2.25, 3, 3.5),
 )  # fmt: skip
 _TERNARY_MOTIFS = ((0, 1, 2, 3), (0, 2 / 3, 1, 5 / 3, 2, 3), (0, 1 / 3, 2 / 3, 1, 2, 7 / 3, 8 / 3, 3))
-_ADJECTIVES = ("Silver", "Distant", "Burning", "Paper", "Winter", "Electric", "Hollow", "Crimson", "Quiet", "Last")
-_NOUNS = ("Harbour", "Signal", "Garden", "Comet", "Letters", "Machine", "River", "Parade", "Lantern", "Horizon")
-_BANDS = ("Seeded Choir", "Grid & Tempo", "The Quarter Notes", "Markov Ensemble", "Lead-in", "Offbeat Society")
+_ADJECTIVES = (
+    "Silver",
+    "Distant",
+    "Burning",
+    "Paper",
+    "Winter",
+    "Electric",
+    "Hollow",
+    "Crimson",
+    "Quiet",
+    "Last",
+)
+_NOUNS = (
+    "Harbour",
+    "Signal",
+    "Garden",
+    "Comet",
+    "Letters",
+    "Machine",
+    "River",
+    "Parade",
+    "Lantern",
+    "Horizon",
+)
+_BANDS = (
+    "Seeded Choir",
+    "Grid & Tempo",
+    "The Quarter Notes",
+    "Markov Ensemble",
+    "Lead-in",
+    "Offbeat Society",
+)
 
 
 def composed_theme(seed: str) -> Theme:
@@ -64,7 +93,9 @@ def composed_theme(seed: str) -> Theme:
     return Theme(f"composed-{seed}", title, rng.choice(_BANDS), 4, ternary, 16, notes)
 
 
-def _phrase(rng: random.Random, ternary: bool, progression: tuple[int, ...]) -> list[tuple[float, float, int]]:
+def _phrase(
+    rng: random.Random, ternary: bool, progression: tuple[int, ...]
+) -> list[tuple[float, float, int]]:
     """(beat, beats, scale degree) of four bars."""
     motifs = rng.choices(_TERNARY_MOTIFS if ternary else _MOTIFS, k=2)
     degree, notes = rng.choice((4, 7, 9)), []
@@ -72,7 +103,9 @@ def _phrase(rng: random.Random, ternary: bool, progression: tuple[int, ...]) -> 
         onsets = motifs[bar % 2]
         for beat, after in zip(onsets, (*onsets[1:], 4), strict=True):
             if beat in (0, 2):  # a note of the chord, as near as there is one
-                degree = min((root + step for step in (-7, -5, -3, 0, 2, 4, 7, 9, 11)), key=lambda d: abs(d - degree))
+                degree = min(
+                    (root + step for step in (-7, -5, -3, 0, 2, 4, 7, 9, 11)), key=lambda d: abs(d - degree)
+                )
             else:
                 degree += rng.choice((-2, -1, -1, 1, 1, 2))
             degree = max(0, min(14, degree))
@@ -121,14 +154,16 @@ def score_theme(name: str, path: Path) -> Theme | None:
     if meter not in (2, 3, 4):
         return None
     first = float(measures[0].quarterLength) if float(measures[0].quarterLength) < bar_quarters else 0.0
-    bars = _regular_bars(measures, first, bar_quarters, [s for s in signatures if s.ratioString != signature.ratioString])
+    others = [other for other in signatures if other.ratioString != signature.ratioString]
+    bars = _regular_bars(measures, first, bar_quarters, others)
     if bars < _FEWEST_BARS:
         return None
     notes = _notes_of(score, first, unit, bars * meter)
     if sum(note.voice == MELODY for note in notes) < 2 * bars:
         return None
-    title = score.metadata.title if score.metadata is not None and score.metadata.title else name.split("__")[1]
-    artist = _ARTISTS.get(name.split("__")[0], "unknown")
+    collection, _, file = name.partition("__")
+    title = score.metadata.title if score.metadata is not None and score.metadata.title else file
+    artist = _ARTISTS[collection]
     return Theme(name, " ".join(title.split()), artist, int(meter), ternary, bars, notes)
 
 
@@ -158,5 +193,7 @@ def _notes_of(score, first: float, unit: float, beats: float) -> list[Note]:
             pitches = sorted(pitch.midi for pitch in item.pitches)
             length = float(item.quarterLength) / unit
             for rank, pitch in enumerate(reversed(pitches)):
-                notes.append(Note(beat, length, int(pitch), 0.7 if rank == 0 else 0.5, voice if rank == 0 else HARMONY))
+                notes.append(
+                    Note(beat, length, int(pitch), 0.7 if rank == 0 else 0.5, voice if rank == 0 else HARMONY)
+                )
     return notes

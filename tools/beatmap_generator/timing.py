@@ -50,9 +50,8 @@ def plan_timing(piece: Piece, style: Style, rng: random.Random) -> TimingPlan:
         kiai, volume = _is_kiai(style, section, beat), _volume(style, section)
         if beat in tempo:
             plan.points.append(_point(piece, style, beat, tempo[beat], volume, kiai, uninherited=True))
-        if (speed, volume, kiai) != previous and (bar or speed != 1):
-            plan.points.append(_point(piece, style, beat, -100 / speed, volume, kiai, uninherited=False))
-        elif beat in tempo and speed != 1:
+        changed = (speed, volume, kiai) != previous and beat not in tempo  # a red line says all but the speed
+        if changed or (beat in tempo and speed != 1):
             plan.points.append(_point(piece, style, beat, -100 / speed, volume, kiai, uninherited=False))
         previous = speed, volume, kiai
         plan.beats.append(beat)
@@ -76,4 +75,5 @@ def _point(
 ) -> TimingPoint:
     time_ms = float(round(piece.time_ms(beat)))
     effects = _KIAI if kiai else 0
-    return TimingPoint(time_ms, round(length_ms, 9), piece.meter, style.persona.sample_set, 0, volume, uninherited, effects)
+    sample_set = style.persona.sample_set
+    return TimingPoint(time_ms, round(length_ms, 9), piece.meter, sample_set, 0, volume, uninherited, effects)

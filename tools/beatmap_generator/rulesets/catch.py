@@ -8,8 +8,8 @@ import random
 from beatmap_generator.hitsounds import HitSounds
 from beatmap_generator.music import Piece
 from beatmap_generator.rhythm import Event, make_events
-from beatmap_generator.shapes import WIDTH
-from beatmap_generator.standard import slider_at, starts_combo
+from beatmap_generator.rulesets.shapes import WIDTH
+from beatmap_generator.rulesets.standard import slider_at, starts_combo
 from beatmap_generator.style import Style
 from beatmap_generator.timing import TimingPlan
 from cm3p.beatmap import Circle, HitObject

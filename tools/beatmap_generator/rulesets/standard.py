@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from beatmap_generator.hitsounds import HitSounds
 from beatmap_generator.music import Piece
 from beatmap_generator.rhythm import Event, make_events
-from beatmap_generator.shapes import HEIGHT, WIDTH, inside, make_slider
+from beatmap_generator.rulesets.shapes import WIDTH, inside, make_slider
 from beatmap_generator.style import Style
 from beatmap_generator.timing import TimingPlan
 from cm3p.beatmap import Circle, HitObject
@@ -71,7 +71,8 @@ class Placer:
                 if not inside(point, 20):
                     continue
                 crowded = 0.0 if in_run else sum(abs(point - other) < 45 for other in self.recent[-4:-1])
-                cost = abs(turn) + crowded + 0.002 * abs(point - (256 + 192j))
+                at_border = 0.0 if inside(point, 60) else 0.6
+                cost = abs(turn) + crowded + at_border + 0.002 * abs(point - (256 + 192j))
                 if cost < best_cost:
                     best, best_cost = point, cost
             if best_cost < math.inf:
@@ -104,12 +105,16 @@ def osu_objects(piece: Piece, style: Style, plan: TimingPlan, rng: random.Random
     for event in make_events(piece, style, rng):
         new_combo = starts_combo(event, previous, piece, style)
         head = placer.next_position(
-            _distance(event, previous, piece, style), in_run=event.in_run and previous is not None, new_combo=new_combo
+            _distance(event, previous, piece, style),
+            in_run=event.in_run and previous is not None,
+            new_combo=new_combo,
         )
         placed = slider_at(event, head, placer.heading, piece, style, plan, sounds, rng)
         if placed is None:
             event.beats = 0.0
-            item: HitObject = Circle(head.real, head.imag, _time(piece, event), CIRCLE_BIT, sounds.at(event.slot))
+            item: HitObject = Circle(
+                head.real, head.imag, _time(piece, event), CIRCLE_BIT, sounds.at(event.slot)
+            )
         else:
             item, end = placed
             placer.follow(end)
@@ -123,7 +128,7 @@ def starts_combo(event: Event, previous: Event | None, piece: Piece, style: Styl
     """Whether a combo ends before an event: every so many bars, and after a long gap."""
     if previous is None or event.beat - previous.end > 2 * piece.meter:
         return True
-    beats = max(2.0, style.persona.combo_bars * piece.meter)
+    beats = max(1.0, style.persona.combo_bars * piece.meter * (1.0 if style.stars < 3 else 0.5))
     return event.beat // beats > previous.beat // beats
 
 

@@ -59,7 +59,9 @@ def _slider(kind: str, points: Sequence[complex], length: float, time_ms: float)
     head = points[0]
     scale = 1.0
     for _ in range(3):
-        rounded = [(float(round(p.real)), float(round(p.imag))) for p in (head + scale * (q - head) for q in points)]
+        rounded = [
+            (float(round(p.real)), float(round(p.imag))) for p in (head + scale * (q - head) for q in points)
+        ]
         slider = Slider(
             x=head.real, y=head.imag, time_ms=time_ms, type=SLIDER_BIT, hit_sound=0,
             curve=kind, kind=kind, points=rounded, length=length,
@@ -98,4 +100,11 @@ def _catmull(bend: float) -> tuple[str, list[complex]]:
     return "C", [0j, 0.33 + 0.12j * bend, 0.66 + 0.12j * bend, 0.98 + 0j]
 
 
-_SHAPES: Sequence[Callable[[float], tuple[str, list[complex]]]] = (_line, _arc, _curve, _zigzag, _wave, _catmull)
+_SHAPES: Sequence[Callable[[float], tuple[str, list[complex]]]] = (
+    _line,
+    _arc,
+    _curve,
+    _zigzag,
+    _wave,
+    _catmull,
+)

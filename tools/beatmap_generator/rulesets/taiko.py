@@ -22,7 +22,7 @@ def taiko_objects(piece: Piece, style: Style, plan: TimingPlan, rng: random.Rand
     slots, _ = choose_slots(piece, style, style.density, rng)
     objects: list[HitObject] = []
     pitches: list[int] = []
-    rolls = 0.02 + 0.06 * persona.repeats
+    rolls = 0.05 + 0.3 * persona.repeats
     skip_before = -1.0
     for slot, after in zip(slots, [*slots[1:], None], strict=True):
         if slot.beat < skip_before:
@@ -33,7 +33,7 @@ def taiko_objects(piece: Piece, style: Style, plan: TimingPlan, rng: random.Rand
         large = slot.level == 0 and (CRASH in slot.drums or rng.random() < 0.3 * persona.finishers)
         if large and (after is None or after.beat - slot.beat >= 0.5):
             sound |= FINISH
-        if slot.held >= 1.5 and rng.random() < rolls and slot.beat + 1 < piece.end:
+        if slot.held >= 1 and rng.random() < rolls and slot.beat + 1 < piece.end:
             objects.append(_roll(slot, 1.0, time, sound & FINISH, style, plan))
             skip_before = slot.beat + 1.0 + 1 / piece.steps
             continue

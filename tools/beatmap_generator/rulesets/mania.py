@@ -34,7 +34,9 @@ def mania_objects(piece: Piece, style: Style, plan: TimingPlan, rng: random.Rand
     for index, slot in enumerate(slots):
         gap = slots[index + 1].beat - slot.beat if index + 1 < len(slots) else 1.0
         size = 1 + sum(rng.random() < extra * (0.35 + 0.35 * slot.salience) for _ in range(_MOST_CHORD - 1))
-        column = (column + (slot.pitch > last_pitch) - (slot.pitch < last_pitch) + rng.choice((-1, 0, 1))) % keys
+        column = (
+            column + (slot.pitch > last_pitch) - (slot.pitch < last_pitch) + rng.choice((-1, 0, 1))
+        ) % keys
         last_pitch = slot.pitch
         free = [c for c in range(keys) if free_from[c] <= slot.beat + 1e-6]
         if rng.random() >= persona.anchors:
