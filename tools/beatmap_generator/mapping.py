@@ -60,7 +60,7 @@ def make_map(piece: Piece, style: Style, seed: str) -> Beatmap:
     )
     _add_spinners(beatmap, piece, style)
     if style.unsnapped:
-        beatmap.hit_objects = unsnap(beatmap, style.unsnapped, rng)
+        unsnap(beatmap, style.unsnapped, rng)
     gaps = _gaps(beatmap)
     beatmap.breaks = [Break(start + _BEFORE_BREAK_MS, end - _AFTER_BREAK_MS) for start, end in gaps]
     return beatmap
@@ -72,17 +72,19 @@ def ends_of(beatmap: Beatmap) -> list[float]:
     return [_end(item, timing, beatmap.slider_multiplier) for item in beatmap.hit_objects]
 
 
-def unsnap(beatmap: Beatmap, share: float, rng: random.Random) -> list[HitObject]:
-    """Return the objects, some of them moved by a few milliseconds. None comes closer than 30 ms to its neighbours."""
-    objects, ends = beatmap.hit_objects, ends_of(beatmap)
-    for index, item in enumerate(objects[1:-1], 1):
-        if rng.random() >= share or isinstance(item, Spinner | Hold):
-            continue
-        shift = rng.choice((-1, 1)) * rng.randint(*_UNSNAPPED_MS)
-        before, after = ends[index - 1], objects[index + 1].time_ms
-        if before + 30 < item.time_ms + shift and ends[index] + shift + 30 < after:
-            item.time_ms += shift
-    return objects
+def unsnap(beatmap: Beatmap, share: float, rng: random.Random) -> None:
+    """Move some objects by a few milliseconds. None comes closer than 30 ms to its neighbours (in its column)."""
+    lanes: dict[float, list[tuple[HitObject, float]]] = {}
+    for item, end in zip(beatmap.hit_objects, ends_of(beatmap), strict=True):
+        lanes.setdefault(item.x if beatmap.mode == MANIA else 0, []).append((item, end))
+    for lane in lanes.values():
+        for (_, before), (item, end), (after, _) in zip(lane, lane[1:], lane[2:], strict=False):
+            if rng.random() >= share or isinstance(item, Spinner | Hold):
+                continue
+            shift = rng.choice((-1, 1)) * rng.randint(*_UNSNAPPED_MS)
+            if before + 30 < item.time_ms + shift and end + shift + 30 < after.time_ms:
+                item.time_ms += shift
+    beatmap.hit_objects.sort(key=lambda item: item.time_ms)
 
 
 def _header(piece: Piece, style: Style) -> dict[str, dict[str, str]]:
