@@ -39,6 +39,7 @@ CountSliders CountSpinners Cs Drain HitLength IsScoreable LastUpdated ModeInt Pa
 Owners TopTagIds TopTagCounts StarRating OmdbTags AudioFile BeatmapSetFolder BeatmapFile
 """
 PIECES = [arrange(composed_theme(name), "0") for name in ("b", "c", "a")]
+TWO_TEMPI = replace(PIECES[2], tempo=[(0.0, 400.0), (64.0, 350.0)])
 JIG = """X:1
 T:A made jig
 M:6/8
@@ -122,12 +123,19 @@ def test_clean_maps_start_and_end_on_the_snap_and_graveyard_maps_do_not(maps):
 
 
 def test_red_lines_have_the_tempo_and_the_first_beat_of_the_piece():
-    piece = replace(PIECES[0], tempo=[(0.0, 400.0), (32.0, 350.0)])
-    red = [point for point in made(0, 4, piece=piece).timing_points if point.uninherited]
+    red = [point for point in made(0, 4, piece=TWO_TEMPI).timing_points if point.uninherited]
     assert [(point.time_ms, point.beat_length_ms) for point in red] == [
-        (round(piece.lead_in_ms), 400.0),
-        (round(piece.lead_in_ms) + 32 * 400, 350.0),
+        (TWO_TEMPI.lead_in_ms, 400.0),
+        (TWO_TEMPI.lead_in_ms + 64 * 400, 350.0),
     ]
+
+
+def test_no_slider_crosses_a_change_of_tempo():
+    change = TWO_TEMPI.lead_in_ms + 64 * 400
+    for seed in range(12):
+        beatmap = made(0, 2.2, PERSONAS[8], seed=str(seed), piece=TWO_TEMPI)
+        for item, end in zip(beatmap.hit_objects, ends_of(beatmap), strict=True):
+            assert not item.time_ms < change < end - 2 or isinstance(item, Spinner)
 
 
 def test_kiai_is_where_the_piece_is_loudest():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from beatmap_generator.mapping import ends_of
 from beatmap_generator.rulesets.mania import column_x
-from cm3p.beatmap import Beatmap, Circle, Slider
+from cm3p.beatmap import Beatmap, Circle, HitObject, Slider
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
 
 _UNSNAPPED_MS = (6, 30)
@@ -103,7 +103,7 @@ def _misplace(beatmap: Beatmap, index: int, ends: list[float], rng: random.Rando
     return f"from {old[0]:g},{old[1]:g} to {item.x:g},{item.y:g}"
 
 
-def _near(other, end: float, item: Circle) -> bool:
+def _near(other: HitObject, end: float, item: Circle) -> bool:
     return other.time_ms - 150 <= item.time_ms <= end + 150
 
 

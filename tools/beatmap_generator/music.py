@@ -162,6 +162,10 @@ class Piece:
         """Return the milliseconds per beat at a beat."""
         return self.tempo[max(0, bisect_right([start for start, _ in self.tempo], beat) - 1)][1]
 
+    def changes_tempo(self, start: float, end: float) -> bool:
+        """Whether the tempo changes after a beat and before another one."""
+        return any(start < beat < end for beat, _ in self.tempo)
+
     def section_at(self, beat: float) -> Section:
         """Return the section that holds a beat."""
         index = bisect_right([section.start for section in self.sections], beat + 1e-6) - 1

@@ -27,5 +27,5 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Spearman's rank correlation of two sequences without ties; NaN for fewer than two values."""
     import numpy as np
 
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1]) if len(first) > 1 else float("nan")
+    ranks = np.array([np.argsort(np.argsort(values)) for values in (first, second)], dtype=float)
+    return float(np.corrcoef(ranks)[0, 1]) if len(first) > 1 else float("nan")

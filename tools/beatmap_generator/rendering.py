@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beatmap_generator.music import BASS, DRUMS, HARMONY, MELODY, Piece
 
@@ -70,7 +70,7 @@ def measured_offset_ms(piece: Piece, samples: NDArray[np.float32]) -> float:
     return float(lags[int(np.argmax(scores))])
 
 
-def _score_of(piece: Piece):
+def _score_of(piece: Piece) -> Any:
     import symusic
 
     score = symusic.Score(_TICKS_PER_QUARTER, ttype="tick")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from beatmap_generator.music import BASS, HARMONY, MELODY, Note, Theme
 
@@ -138,7 +139,7 @@ def score_theme(name: str, path: Path) -> Theme | None:
     from music21 import converter
 
     try:
-        score = converter.parse(path)
+        score: Any = converter.parse(path)
         part = score.parts[0]
         measures = list(part.getElementsByClass("Measure"))
         signatures = list(part.recurse().getElementsByClass("TimeSignature"))
@@ -167,7 +168,7 @@ def score_theme(name: str, path: Path) -> Theme | None:
     return Theme(name, " ".join(title.split()), artist, int(meter), ternary, bars, notes)
 
 
-def _regular_bars(measures: list, first: float, bar_quarters: float, other_signatures: list) -> int:
+def _regular_bars(measures: list[Any], first: float, bar_quarters: float, other_signatures: list[Any]) -> int:
     """Number of bars, from the first full one, that start at multiples of the bar's length."""
     end = first
     for measure in measures:
@@ -180,7 +181,7 @@ def _regular_bars(measures: list, first: float, bar_quarters: float, other_signa
     return min(_MOST_BARS, int((end - first) // bar_quarters))
 
 
-def _notes_of(score, first: float, unit: float, beats: float) -> list[Note]:
+def _notes_of(score: Any, first: float, unit: float, beats: float) -> list[Note]:
     """Notes of all parts: the top part is the melody, the lowest the bass."""
     notes = []
     parts = list(score.parts)

@@ -13,7 +13,7 @@ from beatmap_generator.rhythm import Event, make_events
 from beatmap_generator.rulesets.shapes import WIDTH, inside, make_slider
 from beatmap_generator.style import Style
 from beatmap_generator.timing import TimingPlan
-from cm3p.beatmap import Circle, HitObject
+from cm3p.beatmap import Circle, HitObject, Slider
 from cm3p.beatmap.objects import CIRCLE_BIT, NEW_COMBO_BIT
 
 _TURNS = {"flow": 0.6, "sharp": 2.5, "square": math.pi / 2, "triangle": 2.09, "star": 2.51, "line": 0.15}
@@ -132,7 +132,16 @@ def starts_combo(event: Event, previous: Event | None, piece: Piece, style: Styl
     return event.beat // beats > previous.beat // beats
 
 
-def slider_at(event, head, heading, piece, style, plan, sounds, rng):
+def slider_at(
+    event: Event,
+    head: complex,
+    heading: float,
+    piece: Piece,
+    style: Style,
+    plan: TimingPlan,
+    sounds: HitSounds,
+    rng: random.Random,
+) -> tuple[Slider, complex] | None:
     """Return the slider of an event and where its last travel ends; None for a circle, or where none fits."""
     if not event.beats:
         return None
@@ -141,7 +150,7 @@ def slider_at(event, head, heading, piece, style, plan, sounds, rng):
         event.beats, event.tail, event.repeat = event.beats / 2, None, 1
     shortest = 1 / piece.steps
     event.beats = round(event.beats * piece.steps) / piece.steps
-    if event.beats < shortest:
+    if event.beats < shortest or piece.changes_tempo(event.beat, event.end):
         return None
     placed = make_slider(head, heading, event.beats * speed, _time(piece, event), style, rng)
     if placed is None:

@@ -33,7 +33,8 @@ def taiko_objects(piece: Piece, style: Style, plan: TimingPlan, rng: random.Rand
         large = slot.level == 0 and (CRASH in slot.drums or rng.random() < 0.3 * persona.finishers)
         if large and (after is None or after.beat - slot.beat >= 0.5):
             sound |= FINISH
-        if slot.held >= 1 and rng.random() < rolls and slot.beat + 1 < piece.end:
+        fits = slot.beat + 1 < piece.end and not piece.changes_tempo(slot.beat, slot.beat + 1)
+        if slot.held >= 1 and fits and rng.random() < rolls:
             objects.append(_roll(slot, 1.0, time, sound & FINISH, style, plan))
             skip_before = slot.beat + 1.0 + 1 / piece.steps
             continue
