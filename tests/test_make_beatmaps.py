@@ -13,6 +13,7 @@ import make_beatmaps
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from beatmap_generator import pieces
 from beatmap_generator.arranging import arrange
 from beatmap_generator.faults import plant
 from beatmap_generator.mapping import ends_of, make_map
@@ -147,8 +148,8 @@ def test_kiai_is_where_the_piece_is_loudest():
 
 
 def test_silence_has_a_break_and_no_object():
-    pieces = (arrange(composed_theme(str(index)), "0") for index in range(50))
-    piece = next(piece for piece in pieces if any(section.intensity == 0 for section in piece.sections))
+    candidates = (arrange(composed_theme(str(index)), "0") for index in range(50))
+    piece = next(piece for piece in candidates if any(section.intensity == 0 for section in piece.sections))
     silent = next(section for section in piece.sections if section.intensity == 0)
     start, end = piece.time_ms(silent.start), piece.time_ms(silent.end)
     beatmap = made(0, 4, piece=piece)
@@ -341,6 +342,21 @@ def test_the_offset_of_the_sound_is_measured():
         start = round((piece.time_ms(note.beat) + 12) * SAMPLE_RATE / 1000)
         samples[start : start + 50] += 0.5
     assert abs(measured_offset_ms(piece, samples) - 12) <= 1
+
+
+def test_a_recording_of_another_arrangement_is_not_used(tmp_path, monkeypatch):
+    rendered = []
+
+    def render_stand_in(piece, path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        rendered.append(piece)
+        return 5.0
+
+    monkeypatch.setattr(pieces, "render", render_stand_in)
+    for seed in ("0", "0", "1"):
+        assert pieces.recording(arrange(composed_theme("a"), seed), tmp_path / "kept")[1] == 5.0
+    assert len(rendered) == 2
 
 
 @pytest.mark.slow

@@ -33,22 +33,22 @@ def make_pieces(count: int, seed: int, score_share: float) -> Iterator[Piece]:
 
 
 def recording(piece: Piece, folder: Path) -> tuple[Path, float]:
-    """Return the audio of a piece and the measured offset in milliseconds; render it if it is not there.
+    """Return the audio of a piece and the measured offset in milliseconds.
+
+    It is rendered unless the folder has it, of the same arrangement: another seed arranges a score in another way.
 
     Args:
         piece: The piece.
         folder: Where recordings are kept, ``<piece>.ogg`` with ``<piece>.json``.
     """
     audio, facts = folder / f"{piece.name}.ogg", folder / f"{piece.name}.json"
+    arrangement = {"tempo": piece.tempo, "lead_in_ms": piece.lead_in_ms, "programs": piece.programs}
+    arrangement = json.loads(json.dumps(arrangement))  # lists for tuples, to compare
     if facts.exists() and audio.exists():
-        return audio, float(json.loads(facts.read_text())["offset_ms"])
+        known = json.loads(facts.read_text())
+        if all(known[key] == value for key, value in arrangement.items()):
+            return audio, float(known["offset_ms"])
     offset_ms = render(piece, audio)
-    record = {
-        "offset_ms": offset_ms,
-        "tempo": piece.tempo,
-        "lead_in_ms": piece.lead_in_ms,
-        "programs": piece.programs,
-    }
     with atomic_file(facts) as file:
-        file.write(json.dumps(record).encode())
+        file.write(json.dumps({"offset_ms": offset_ms, **arrangement}).encode())
     return audio, offset_ms
