@@ -1,0 +1,1 @@
+"""Objects of the four rulesets, from the slots that all of them share."""
