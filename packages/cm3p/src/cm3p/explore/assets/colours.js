@@ -22,10 +22,10 @@ function cssVariable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// Colours for unordered classes: hues far from each other, in turns lighter and darker.
-function distinctColour(index) {
-  const lightness = (isDark() ? [0.76, 0.62] : [0.66, 0.5])[index % 2];
-  return `oklch(${lightness} 0.16 ${(25 + index * 137.5) % 360})`;
+// Colours for unordered classes: evenly spaced hues, in turns lighter and darker.
+function distinctColour(index, count) {
+  const lightness = (isDark() ? [0.78, 0.62] : [0.68, 0.48])[index % 2];
+  return `oklch(${lightness} 0.16 ${(20 + (360 * index) / count) % 360})`;
 }
 
 // Colours for ordered classes; `share` is 0 for the first one and 1 for the last.
@@ -56,7 +56,7 @@ function availableColourings(table) {
 function colourClasses(name, table, labels) {
   if (name === "cluster") {
     const count = labels.reduce((most, label) => Math.max(most, label), 0) + 1;
-    const classes = Array.from({ length: count }, (_, i) => ({ label: `Group ${i + 1}`, colour: distinctColour(i) }));
+    const classes = Array.from({ length: count }, (_, i) => ({ label: `Group ${i + 1}`, colour: distinctColour(i, count) }));
     return { classes, codes: labels };
   }
   if (name === "none") {
@@ -96,7 +96,7 @@ function textClasses(name, table) {
   const classes = named.map((code, i) => {
     const label = column.values[code];
     const hue = name === "mode" ? MODE_HUES[label.toLowerCase()] : undefined;
-    return { label, colour: hue === undefined ? distinctColour(i) : `oklch(${isDark() ? 0.74 : 0.6} 0.17 ${hue})` };
+    return { label, colour: hue === undefined ? distinctColour(i, named.length) : `oklch(${isDark() ? 0.74 : 0.6} 0.17 ${hue})` };
   });
   if (order.length > named.length) classes.push({ label: `${order.length - named.length} others`, colour: cssVariable("--quiet") });
   const classOfCode = new Uint8Array(column.values.length).fill(named.length);

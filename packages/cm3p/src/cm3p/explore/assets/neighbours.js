@@ -28,11 +28,10 @@ class Neighbours {
   }
 
   #compare(row) {
-    const { vectors, dimension, cosines } = this;
     this.#norms ??= Float32Array.from({ length: this.rows }, (_, each) => Math.sqrt(this.#dot(each, each)));
     const norms = this.#norms;
     for (let other = 0; other < this.rows; other++) {
-      cosines[other] = this.#dot(row, other) / (norms[row] * norms[other]);
+      this.cosines[other] = this.#dot(row, other) / (norms[row] * norms[other]);
     }
   }
 

@@ -6,6 +6,7 @@ const DIMMED = 1;
 const SHOWN = 2;
 
 const LEVELS = 8; // of coverage at the edge of a point
+const FAINTEST = 2; // levels that are not drawn: they would put pale rings between points
 const GRID = 128; // cells on a side, for finding the map below the pointer
 const REACH = 9; // of the pointer, in CSS pixels
 const MARGIN = 0.92; // of the window that the whole map takes
@@ -171,10 +172,12 @@ class MapView {
     this.drawMarks();
   }
 
-  // Radius of a point in device pixels: larger where there are few, and when zoomed in.
+  // Radius of a point in device pixels: larger where there are few, in large windows, and when zoomed in.
   get radius() {
     const base = this.visible > 20000 ? 1.9 : this.visible > 4000 ? 2.5 : this.visible > 500 ? 3.3 : 4.5;
-    return Math.min(base * Math.max(1, this.zoom) ** 0.35, 9) * devicePixelRatio;
+    const window = Math.min(this.points.clientWidth, this.points.clientHeight);
+    const growth = Math.min(Math.max(window / 700, 0.75), 1.5) * Math.max(1, this.zoom) ** 0.35;
+    return Math.min(base * growth, 9) * devicePixelRatio;
   }
 
   // The pixels of a point, as distances in the image, and their levels of coverage; and for each class the colour of
@@ -186,7 +189,7 @@ class MapView {
     for (let y = -edge; y <= edge; y++) {
       for (let x = -edge; x <= edge; x++) {
         const level = Math.round(Math.min(this.radius + 0.5 - Math.hypot(x, y), 1) * LEVELS);
-        if (level > 0) {
+        if (level > FAINTEST) {
           offsets.push(y * this.points.width + x);
           levels.push(level);
         }
@@ -222,30 +225,38 @@ class MapView {
     return drawn;
   }
 
-  // Lines to the neighbours and rings around selected, neighbouring and hovered maps.
+  // Lines to the neighbours, and rings around selected, neighbouring and hovered maps.
   drawMarks() {
     const context = this.marks.getContext("2d");
     const ratio = devicePixelRatio;
     context.clearRect(0, 0, this.marks.width, this.marks.height);
-    context.strokeStyle = cssVariable("--text");
+    const lines = new Path2D();
+    const rings = new Path2D();
+    const addRing = (path, row, distance) => {
+      const [x, y] = this.pixelOf(row);
+      const radius = this.radius + distance * ratio;
+      path.moveTo(x + radius, y);
+      path.arc(x, y, radius, 0, 2 * Math.PI);
+    };
     if (this.selected >= 0) {
-      const from = this.pixelOf(this.selected);
       for (const row of this.near) {
-        const to = this.pixelOf(row);
-        context.globalAlpha = 0.35;
-        context.lineWidth = ratio;
-        context.beginPath();
-        context.moveTo(...from);
-        context.lineTo(...to);
-        context.stroke();
-        context.globalAlpha = 0.9;
-        ring(context, to, this.radius + 1.5 * ratio, 1.25 * ratio);
+        lines.moveTo(...this.pixelOf(this.selected));
+        lines.lineTo(...this.pixelOf(row));
+        addRing(rings, row, 2);
       }
-      context.globalAlpha = 1;
-      ring(context, from, this.radius + 5 * ratio, 2.5 * ratio);
+      addRing(rings, this.selected, 4);
+      addRing(rings, this.selected, 7);
     }
-    context.globalAlpha = 1;
-    if (this.hovered >= 0) ring(context, this.pixelOf(this.hovered), this.radius + 3 * ratio, 1.5 * ratio);
+    if (this.hovered >= 0) addRing(rings, this.hovered, 3);
+    // Each mark has a border in the colour of the background, so that it is seen on points of every colour.
+    for (const [path, width] of [[lines, 1], [rings, 1.75]]) {
+      context.strokeStyle = cssVariable("--map");
+      context.lineWidth = (width + 2) * ratio;
+      context.stroke(path);
+      context.strokeStyle = cssVariable("--text");
+      context.lineWidth = width * ratio;
+      context.stroke(path);
+    }
   }
 }
 
@@ -255,11 +266,4 @@ function cellOf(position) {
 
 function packed([red, green, blue]) {
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-}
-
-function ring(context, [x, y], radius, width) {
-  context.lineWidth = width;
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
-  context.stroke();
 }
