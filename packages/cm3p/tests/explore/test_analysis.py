@@ -54,6 +54,15 @@ def test_clusters_find_separate_groups() -> None:
     np.testing.assert_array_equal(all_clusters(vectors), np.stack(list(found.values())))
 
 
+def test_no_cluster_is_empty() -> None:
+    # Groups that are much tighter than they are apart: some of many starting points lose all their maps.
+    random = np.random.default_rng(7)
+    labels = random.integers(8, size=600)
+    vectors = unit(random.normal(size=(8, 24))[labels] + 0.4 * random.normal(size=(600, 24)))
+    for count, found in zip(cluster_counts(600), all_clusters(vectors), strict=True):
+        assert np.bincount(found, minlength=count).all()
+
+
 def test_clusters_of_few_or_equal_maps() -> None:
     assert all_clusters(unit(np.ones((1, 3)))).tolist() == [[0]]
     assert list(cluster_counts(3)) == [2, 3]

@@ -24,7 +24,7 @@ def all_clusters(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
     first ones. Equal input gives equal groups.
 
     Args:
-        vectors: float32 (maps, dimension).
+        vectors: float32 (maps, dimension), of length 1.
 
     Returns:
         uint8 (numbers of groups, maps): the group of each map; group 0 is the largest.
@@ -54,13 +54,16 @@ def _k_means(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> NDAr
     for _ in range(_MAX_ITERATIONS):
         scores = vectors @ centres.T - np.einsum("ij,ij->i", centres, centres) / 2
         before, labels = labels, scores.argmax(axis=1)
-        if np.count_nonzero(before != labels) <= _SETTLED * len(vectors):
+        sizes = np.bincount(labels, minlength=len(centres))
+        if sizes.all() and np.count_nonzero(before != labels) <= _SETTLED * len(vectors):
             break
         members[:] = 0
         members[np.arange(len(vectors)), labels] = 1
-        sizes = members.sum(axis=0)
-        means = (members.T @ vectors) / np.maximum(sizes, 1)[:, None]
-        centres = np.where(sizes[:, None] > 0, means, centres)
+        centres = (members.T @ vectors) / np.maximum(sizes, 1).astype(np.float32)[:, None]
+        empty = np.flatnonzero(
+            sizes == 0
+        )  # which start again at the maps that are farthest from their centres
+        centres[empty] = vectors[np.argsort(scores.max(axis=1))[: len(empty)]]
     sizes = np.bincount(labels, minlength=len(centres))
     rank = np.empty(len(centres), dtype=np.uint8)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(centres))

@@ -41,7 +41,11 @@ class NumberColumn:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, rounded to six significant digits beside whole numbers; None where missing."""
-        return {"name": self.name, "kind": "number", "values": [_number(each) for each in self.values.tolist()]}
+        return {
+            "name": self.name,
+            "kind": "number",
+            "values": [_number(each) for each in self.values.tolist()],
+        }
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ class _Reader:
         names = file.schema_arrow.names
         if names.count(_EMBEDDING) != 1:
             raise FormatError(
-                f"has no column {_EMBEDDING!r}, or several; its columns are {', '.join(names[:20])}", path=path
+                f"has no column {_EMBEDDING!r}, or several; its columns are {', '.join(names[:20])}",
+                path=path,
             )
         self.collectors: dict[str, _Numbers | _Texts] = {}
         for name in READ:
@@ -107,7 +108,8 @@ class _Reader:
         dimension = values // max(self.total, 1)
         if dimension > MAX_DIMENSION:
             raise FormatError(
-                f"the vectors have {dimension} numbers on average; allowed: at most {MAX_DIMENSION}", path=self.path
+                f"the vectors have {dimension} numbers on average; allowed: at most {MAX_DIMENSION}",
+                path=self.path,
             )
         if min(self.total, self.most) * dimension > MAX_PAGE_VALUES:
             fitting = MAX_PAGE_VALUES // dimension
@@ -195,7 +197,9 @@ class _Texts:
         encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         used, inverse = np.unique(indices, return_inverse=True)
-        taken = encoded.dictionary.take(pa.array(np.maximum(used, 0)) if len(encoded.dictionary) else pa.array([], "int64"))
+        taken = encoded.dictionary.take(
+            pa.array(np.maximum(used, 0)) if len(encoded.dictionary) else pa.array([], "int64")
+        )
         texts = taken.cast(pa.large_binary()).to_pylist() or [None] * len(used)
         codes = [self._code(text) if index >= 0 else -1 for index, text in zip(used, texts, strict=True)]
         self.parts.append(np.array(codes, dtype=np.int64)[inverse])
