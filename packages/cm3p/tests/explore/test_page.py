@@ -15,6 +15,7 @@ from cm3p.explore.rounding import to_int8
 from cm3p.explore.table import read_table
 
 ROWS, DIMENSION = 600, 24
+DASH = "\u2013"
 Row = dict[str, Any]
 
 # Searches, and what they mean in Python; `text` is the lower-case text of a column, "" where missing.
@@ -73,7 +74,7 @@ def make_page(folder: Path, write_embeddings: Any, columns: Any, vectors: np.nda
 
 @pytest.fixture
 def open_page(browser: Any, until: Any) -> Iterator[Callable[..., Any]]:
-    """``open_page(path, hash, **options of the context)``; at the end: no errors, and nothing but the page was loaded."""
+    """``open_page(path, hash, **options of the context)``; no errors, and no other requests, may come up."""
     opened: list[tuple[Any, list[str], list[str]]] = []
 
     def load(path: Path, fragment: str = "", **options: Any) -> Any:
@@ -134,7 +135,7 @@ def test_a_click_selects_the_map_at_that_place(
         pixel = page.evaluate(f"[...view.context.getImageData({round(x)}, {round(y)}, 1, 1).data]")
         assert pixel != page.evaluate("[...view.background]")
         page.mouse.move(x + 3, y)
-        title = f"{rows[row]['Artist']} – {rows[row]['Title']} [{rows[row]['Version']}]"
+        title = f"{rows[row]['Artist']} {DASH} {rows[row]['Title']} [{rows[row]['Version']}]"
         assert page.locator("#tip bdi").first.text_content() == title
         page.mouse.click(x + 3, y)
         assert page.evaluate("state.selected") == row
@@ -432,7 +433,7 @@ def test_hostile_metadata_is_text(tmp_path: Path, write_embeddings: Any, open_pa
         assert page.locator("#details a").count() == (row > 1)
     page.evaluate("select(0)")
     assert page.locator("#details dd").first.text_content() == "-1"
-    assert page.locator("#details h2").text_content() == f"{attack} – {attack} [{attack}]"
+    assert page.locator("#details h2").text_content() == f"{attack} {DASH} {attack} [{attack}]"
     for colour in page.locator("#colour option").evaluate_all("all => all.map(each => each.value)"):
         page.select_option("#colour", colour)
     page.fill("#query", "x")

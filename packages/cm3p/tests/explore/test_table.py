@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 
 from cm3p.explore.columns import NumberColumn, TextColumn
 from cm3p.explore.table import MapTable, read_table

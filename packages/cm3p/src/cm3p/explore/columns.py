@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = (
-    ("Id", "BeatmapSetId", "Artist", "ArtistUnicode", "Title", "TitleUnicode", "Version", "Creator")
-    + ("Mode", "Status", "DifficultyRating", "Year", "RankedDate", "SubmittedDate")
-    + ("Bpm", "TotalLength", "Ar", "Accuracy", "Cs", "Drain", "MaxCombo")
-    + ("CountCircles", "CountSliders", "CountSpinners", "PlayCount", "PassCount", "FavouriteCount")
-    + ("Source", "GenreName", "LanguageName", "Tags")
-)
+    "Id", "BeatmapSetId", "Artist", "ArtistUnicode", "Title", "TitleUnicode", "Version", "Creator",
+    "Mode", "Status", "DifficultyRating", "Year", "RankedDate", "SubmittedDate",
+    "Bpm", "TotalLength", "Ar", "Accuracy", "Cs", "Drain", "MaxCombo",
+    "CountCircles", "CountSliders", "CountSpinners", "PlayCount", "PassCount", "FavouriteCount",
+    "Source", "GenreName", "LanguageName", "Tags",
+)  # fmt: skip
 """Columns of the page, in the order in which it shows them."""
 
 READ = (*(name for name in SHOWN if name != "Year"), "ModeInt", "Ranked", "StarRating")
@@ -127,6 +128,6 @@ def _year(text: str) -> float:
 
 
 def _number(value: float) -> float | None:
-    if value != value:  # NaN
+    if math.isnan(value):
         return None
     return int(value) if value.is_integer() else float(f"{value:.6g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,20 +69,21 @@ def umap(vectors: NDArray[np.float32], start: Layout) -> Layout:
     if len(vectors) <= 2:
         raise UsageError(f"--umap needs at least 3 maps, not {len(vectors)}")
     try:
-        from umap import UMAP
+        import umap as library
     except ImportError as error:
         raise MissingExtra("A layout by UMAP", "cm3p[umap]") from error
     neighbours = min(_NEIGHBOURS, len(vectors) - 1)
-    reducer = UMAP(
-        n_neighbors=neighbours,
-        min_dist=_MIN_DISTANCE,
-        metric="cosine",
-        init=start.positions * 10,  # the extent of UMAP's own starting points
-        random_state=_SEED,
-        n_jobs=1,  # more than one would make the result vary
-    )
+    settings: dict[str, Any] = {
+        "n_neighbors": neighbours,
+        "min_dist": _MIN_DISTANCE,
+        "metric": "cosine",
+        "init": start.positions * 10,  # the extent of UMAP's own starting points
+        "random_state": _SEED,
+        "n_jobs": 1,  # more than one would make the result vary
+    }
+    places = np.asarray(library.UMAP(**settings).fit_transform(vectors), dtype=np.float64)
     note = f"neighbours are kept ({neighbours} each), distances between groups mean little"
-    return Layout("UMAP", note, _to_unit_square(np.asarray(reducer.fit_transform(vectors), dtype=np.float64)))
+    return Layout("UMAP", note, _to_unit_square(places))
 
 
 def _to_unit_square(places: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -144,7 +144,7 @@ class _Reader:
         import pyarrow.compute as pc
 
         known = ~column.is_null().to_numpy(zero_copy_only=False)
-        lengths = pc.list_value_length(column.drop_null()).to_numpy(zero_copy_only=False)
+        lengths = pc.call_function("list_value_length", [column.drop_null()]).to_numpy(zero_copy_only=False)
         dimension = self.vectors[0].shape[1] if self.vectors else int(lengths[0]) if len(lengths) else 0
         wrong = np.flatnonzero(lengths != dimension)
         if len(wrong) or (len(lengths) and not dimension):
