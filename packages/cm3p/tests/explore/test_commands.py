@@ -49,7 +49,7 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path, embeddings: Path) -> None
         (UsageError, "no such file", [tmp_path / "none.parquet", "--out", page]),
         (UsageError, "it is a folder", [embeddings, "--out", tmp_path]),
         (FormatError, "cannot be read as a Parquet file", [broken, "--out", page]),
-        (FormatError, "cannot be read as a Parquet file", [tmp_path, "--out", page]),
+        (FormatError, "is not a file", [tmp_path, "--out", page]),
     ]
     for kind, message, arguments in cases:
         error = explore(*arguments).exception

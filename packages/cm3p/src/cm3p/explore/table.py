@@ -62,6 +62,8 @@ def read_table(path: Path, most: int) -> MapTable:
         UsageError: ``most`` maps of this dimension do not fit into one page.
     """
     parquet = _import_parquet()
+    if not path.is_file():
+        raise FormatError("is not a file; allowed: a Parquet file of embeddings", path=path)
     with _reading(path), path.open("rb") as file:
         schema = parquet.read_schema(file)
         texts = [name for name in READ if name in schema.names and _is_text(schema.field(name).type)]

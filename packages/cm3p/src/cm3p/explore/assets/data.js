@@ -95,11 +95,15 @@ class Table {
   }
 }
 
-// Decode the base64 of a data element, and free the text.
-function takeBinary(id) {
+// The text of a data element, which is freed.
+function takeText(id) {
   const element = document.getElementById(id);
-  const text = atob(element.textContent);
   element.remove();
+  return element.textContent;
+}
+
+function takeBinary(id) {
+  const text = atob(takeText(id));
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes.buffer;

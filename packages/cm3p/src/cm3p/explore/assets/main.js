@@ -2,9 +2,10 @@
 
 const MOST_MATCHES = 50; // entries in the list of matches
 
-const about = JSON.parse(document.getElementById("about-data").textContent);
+const about = JSON.parse(takeText("about-data"));
 const byId = (id) => document.getElementById(id);
 const table = new Table(about);
+delete about.columns; // the table has them
 const allPositions = new Float32Array(takeBinary("positions-data"));
 const allLabels = new Uint8Array(takeBinary("labels-data"));
 const neighbours = new Neighbours(new Int8Array(takeBinary("vectors-data")), about.dimension);
@@ -28,6 +29,7 @@ const STORED = ["layout", "clusters", "colour", "query", "others", "selected", "
 const DEFAULTS = Object.fromEntries(STORED.map((key) => [key, JSON.stringify(state[key])]));
 
 let colouring;
+let storing = 0;
 
 function recolour() {
   const at = about.clusterCounts.indexOf(state.clusters) * table.rows;
@@ -76,7 +78,11 @@ function showSelected() {
     showSelected();
     store();
   };
-  showDetails(byId("details"), table, selected, found, state, { select, change, close: () => select(-1) });
+  const panel = byId("details");
+  const focused = panel.contains(document.activeElement) ? document.activeElement.id : null;
+  showDetails(panel, table, selected, found, state, { select, change, close: () => select(-1) });
+  // Who works by keys stays where they were, or at what has changed.
+  if (focused !== null) (byId(focused) ?? (selected < 0 ? byId("marks") : panel)).focus();
 }
 
 // Select a map; -1 for none.
@@ -88,7 +94,13 @@ function select(row) {
   store();
 }
 
+// Browsers limit how often an address may change, so it follows a pause.
 function store() {
+  clearTimeout(storing);
+  storing = setTimeout(writeAddress, 150);
+}
+
+function writeAddress() {
   const changed = STORED.filter((key) => JSON.stringify(state[key]) !== DEFAULTS[key]);
   const entries = changed.map((key) => [key, typeof state[key] === "string" ? state[key] : JSON.stringify(state[key])]);
   const hash = new URLSearchParams(entries).toString();
