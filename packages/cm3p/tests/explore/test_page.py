@@ -136,6 +136,7 @@ def test_a_click_selects_the_map_at_that_place(
         y = box["height"] / 2 - float(places[row, 1]) * scale
         pixel = page.evaluate(f"[...view.context.getImageData({round(x)}, {round(y)}, 1, 1).data]")
         assert pixel != page.evaluate("[...view.background]")
+        np.testing.assert_allclose(page.evaluate(f"view.pixelOf({row})"), [x, y], atol=0.01)
         page.mouse.move(x + 3, y)
         title = f"{rows[row]['Artist']} {DASH} {rows[row]['Title']} [{rows[row]['Version']}]"
         assert page.locator("#tip bdi").first.text_content() == title
@@ -183,6 +184,8 @@ def test_neighbours_are_those_of_numpy(page_file: Path, open_page: Any, maps: An
         expected = np.sort(cosines)[::-1][:10]
         np.testing.assert_allclose([each["cosine"] for each in found], expected, atol=1e-6)
         np.testing.assert_allclose(cosines[[each["row"] for each in found]], expected, atol=1e-6)
+        others = page.evaluate(f"neighbours.nearest({row}, 9, (other) => other !== {found[0]['row']})")
+        assert others == found[1:]
         exact = unit @ unit[row]
         exact[row] = -2
         exact_share.append(len({each["row"] for each in found} & set(np.argsort(-exact)[:10].tolist())) / 10)
