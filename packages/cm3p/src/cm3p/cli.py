@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from cm3p.explore.commands import explore_command
 from pentatonic.cli import make_app, run
 
 app = make_app("cm3p", "CM3P: osu! beatmaps, their metadata and their audio in one space.")
+app.command("explore")(explore_command)
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ class PageTemplates:
         policy = (
             f"default-src 'none'; img-src data:; media-src data:{' file:' if local else ''}; base-uri 'none'; "
             "form-action 'none'; "
-            f"style-src {_source_hash(style)}; script-src {_source_hash(script)}"
+            f"style-src {source_hash(style)}; script-src {source_hash(script)}"
         )
         return self._page.render(sections=sections, policy=policy, style=style, script=script)
 
@@ -137,5 +137,6 @@ def _printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def _source_hash(text: str) -> str:
+def source_hash(text: str) -> str:
+    """Return the source of a content security policy that allows this style sheet or script, by its SHA-256."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
