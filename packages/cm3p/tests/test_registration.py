@@ -28,7 +28,13 @@ def downloaded(tmp_path: Path) -> Path:
     """A directory as the original saves it, whose code files are hostile."""
     folder = tmp_path / "downloaded"
     shutil.copytree(GOLDENS / "saved_full", folder)
-    for name in ("configuration_cm3p", "modeling_cm3p", "processing_cm3p", "parsing_cm3p", "tokenization_cm3p"):
+    for name in (
+        "configuration_cm3p",
+        "modeling_cm3p",
+        "processing_cm3p",
+        "parsing_cm3p",
+        "tokenization_cm3p",
+    ):
         (folder / f"{name}.py").write_text(HOSTILE)
     return folder
 
