@@ -44,8 +44,8 @@ def downloaded(tmp_path: Path) -> Path:
     [
         "import cm3p; from transformers import AutoModel",
         "from transformers import AutoModel; import cm3p",
-        "import transformers, cm3p; from transformers import AutoConfig, AutoModel",
         "import cm3p.model; from transformers import AutoModel",
+        "import cm3p.network.encoder; from transformers import AutoModel",
     ],
 )
 def test_a_downloaded_directory_loads_without_its_code(imports: str, downloaded: Path) -> None:

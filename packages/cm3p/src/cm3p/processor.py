@@ -226,7 +226,7 @@ class CM3PProcessor:
         self, beatmap: Any, audio: Any, source_rate: int | None, speed: float, options: Options
     ) -> list[_Song]:
         beatmaps = [
-            _as_beatmap(item) for item in (beatmap if isinstance(beatmap, list | tuple) else [beatmap])
+            load_beatmap(item) for item in (beatmap if isinstance(beatmap, list | tuple) else [beatmap])
         ]
         audios = [None] * len(beatmaps) if audio is None else as_songs(audio)
         if len(audios) != len(beatmaps):
