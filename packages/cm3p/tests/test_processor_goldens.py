@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file
-
 from cm3p.audio_features import CM3PAudioFeatureExtractor
 from cm3p.beatmap import read_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
@@ -21,7 +18,9 @@ from cm3p.metadata import get_metadata
 from cm3p.processor import CM3PProcessor
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
+from numpy.typing import NDArray
 from pentatonic.errors import UsageError
+from safetensors.torch import load_file
 
 GOLDENS = Path(__file__).parent / "goldens"
 

@@ -14,13 +14,14 @@ from cm3p.audio_features import CM3PAudioFeatureExtractor, as_songs, in_position
 from cm3p.beatmap import Beatmap
 from cm3p.call_options import Options, merge_options, stored_options, with_defaults
 from cm3p.events.groups import Group
+from cm3p.events.loading import load_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.events.song_length import get_song_length
 from cm3p.metadata import CM3PMetadata, get_metadata, merge_metadata_dicts
+from cm3p.tokens.entries import drop_fields, encode_entries
 from cm3p.stored import read_json_object, write_json
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.encoding import Encoding, empty_encoding
-from cm3p.tokens.entries import drop_fields, encode_entries
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
 from cm3p.windows import groups_in_windows, window_starts
 from pentatonic.errors import UsageError
