@@ -25,6 +25,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerState, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from cm3p.processor import CM3PProcessor
 from cm3p.training import run_folder
@@ -78,7 +79,9 @@ def train(config: TrainConfig) -> TrainResult:
     run_dir = Path(config.run_dir)
     with StopRequest() as stop, ExitStack() as held:
         _weights_and_biases(config)
-        arguments = training_arguments(config, interactive=sys.stderr.isatty())
+        if not (interactive := sys.stderr.isatty()):
+            disable_progress_bar()
+        arguments = training_arguments(config, interactive=interactive)
         main = arguments.process_index == 0
         processes = PartialState()
         _lock(run_dir, held, main)

@@ -206,7 +206,7 @@ class Log(TrainerCallback):
             for name, value in (logs or {}).items()
             if isinstance(value, int | float) and name not in _UNSTABLE and not name.endswith(_TIMES)
         }
-        if self.log is not None:
+        if self.log is not None and numbers:
             self.log.write({"step": state.global_step, **numbers})
         if not math.isfinite(numbers.get("loss", 0.0)):
             raise PentatonicError(
