@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from cm3p.beatmap import read_beatmap
 from cm3p.losses import IGNORED
 from cm3p.training import data, windows
@@ -27,7 +28,6 @@ from cm3p.training.processor_options import ProcessorOptions, build_processor
 from cm3p.training.tables import filtered, read_tables, sets_between
 from cm3p.training.vocabulary import read_tags, vocabulary_tables
 from cm3p.training.windows import SetReader, Window
-
 from pentatonic.errors import ConfigError, InputError
 
 CONFIG = DatasetConfig(train_dataset_paths=["unused"], labels="masked_lm", train_metadata_variations=4)
@@ -81,9 +81,7 @@ def test_table_is_sorted_and_counted_in_sets(data_set: Path) -> None:
 
 def test_filters(data_set: Path) -> None:
     table = read_folder(data_set)
-    kept = filtered(
-        table, subset_ids=[2, 3, 4], gamemodes=[0], years=(2011, 2012), difficulty=(2.0, 2.0)
-    )
+    kept = filtered(table, subset_ids=[2, 3, 4], gamemodes=[0], years=(2011, 2012), difficulty=(2.0, 2.0))
     assert kept["Id"].to_pylist() == [301, 401]
     assert not len(filtered(table, gamemodes=[1, 2, 3]))
     assert not len(filtered(table, years=(2030, None)))

@@ -39,7 +39,9 @@ def model_config(config: TrainConfig, processor: CM3PProcessor) -> CM3PConfig:
     Raises:
         ConfigError: A key is unknown, or a value is out of range.
     """
-    values = {key: value for key, value in config.model.items() if key not in ("beatmap_config", "metadata_config")}
+    values = {
+        key: value for key, value in config.model.items() if key not in ("beatmap_config", "metadata_config")
+    }
     beatmap = dict(config.model.get("beatmap_config") or {})
     metadata = dict(config.model.get("metadata_config") or {})
     audio = dict(beatmap.pop("audio_config", None) or {})

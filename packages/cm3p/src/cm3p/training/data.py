@@ -98,7 +98,10 @@ class LoaderState:
         """The inverse of :meth:`to_dict`."""
         positions = {int(worker): tuple(position) for worker, position in content["next"].items()}
         return cls(
-            content["workers"], content["world_size"], content["batches"], cast(dict[int, Position], positions)
+            content["workers"],
+            content["world_size"],
+            content["batches"],
+            cast(dict[int, Position], positions),
         )
 
 

@@ -105,7 +105,12 @@ class DatasetConfig:
         _one_of("dataset.format", self.format, FORMATS)
         _one_of("dataset.labels", self.labels, LABELS)
         _one_of("dataset.padding", self.padding, PADDINGS)
-        for name in ("cycle_length", "buffer_cycles", "train_metadata_variations", "test_metadata_variations"):
+        for name in (
+            "cycle_length",
+            "buffer_cycles",
+            "train_metadata_variations",
+            "test_metadata_variations",
+        ):
             _require(f"dataset.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("metadata_dropout_prob", "dt_augment_prob", "masked_lm_prob", "beatmap_mismatch_prob"):
             _require(f"dataset.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "0 to 1")

@@ -85,7 +85,7 @@ def _read_mapperator(root: Path) -> pa.Table:
         if missing := [name for name in _REQUIRED if name not in names]:
             raise ConfigError(f"{file}: lacks the columns {', '.join(missing)}")
         wanted = [name for name in (*_SCHEMA.names, *_PLACES, "SubmittedDate") if name in names]
-        table = pq.read_table(file, columns=wanted)
+        table = pq.ParquetFile(file).read(columns=wanted)  # read_table would bring pandas with it
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     columns: dict[str, Any] = {}
@@ -106,7 +106,9 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArr
     try:
         return column.cast(field.type, safe=False)
     except pa.ArrowException as error:
-        raise ConfigError(f"{file}: the column {field.name} is {column.type}; allowed: {field.type}") from error
+        raise ConfigError(
+            f"{file}: the column {field.name} is {column.type}; allowed: {field.type}"
+        ) from error
 
 
 def _years(table: pa.Table) -> Any:

@@ -89,7 +89,9 @@ def train(config: TrainConfig) -> TrainResult:
             run_folder.remove_checkpoints(run_dir)
         processes.wait_for_everyone()
         # The first process chooses for all of them.
-        newest = run_folder.newest_checkpoint(run_dir, config.training.resume_from_checkpoint) if main else None
+        newest = (
+            run_folder.newest_checkpoint(run_dir, config.training.resume_from_checkpoint) if main else None
+        )
         resume: Path | None = broadcast_object_list([newest])[0]
 
         set_seed(config.training.seed)
@@ -140,7 +142,9 @@ def train(config: TrainConfig) -> TrainResult:
             if log is not None:
                 log.close()
         if stopping.stopped and main:
-            record_interruption(run_dir, step=trainer.state.global_step, signal_name=stop.signal_name or "SIGTERM")
+            record_interruption(
+                run_dir, step=trainer.state.global_step, signal_name=stop.signal_name or "SIGTERM"
+            )
     return TrainResult(trainer.state.global_step, result, left_out, stopping.stopped)
 
 
@@ -150,7 +154,9 @@ def _run(
     """Train, save and evaluate; nothing but a checkpoint after a signal."""
     metrics: dict[str, float] = {}
     run_dir = Path(config.run_dir)
-    done = 0 if resume is None else TrainerState.load_from_json(str(resume / "trainer_state.json")).global_step
+    done = (
+        0 if resume is None else TrainerState.load_from_json(str(resume / "trainer_state.json")).global_step
+    )
     if config.training.do_train and done < config.training.max_steps:
         metrics |= trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
         if stopping.stopped:
@@ -202,8 +208,8 @@ def _data(config: TrainConfig) -> tuple[CM3PProcessor, dict[str, SetReader], dic
     data = config.dataset
     test_paths = data.test_dataset_paths or data.train_dataset_paths
     table, failed = read_tables(data.train_dataset_paths, data.format)
-    test_table, test_failed = (table, []) if test_paths == data.train_dataset_paths else read_tables(
-        test_paths, data.format
+    test_table, test_failed = (
+        (table, []) if test_paths == data.train_dataset_paths else read_tables(test_paths, data.format)
     )
     maps = {"train": _counted(table, data, "train")}
     if config.training.do_eval:
@@ -259,7 +265,9 @@ def _loaders(
     config: TrainConfig, processor: CM3PProcessor, readers: dict[str, SetReader], arguments: Any
 ) -> tuple[WindowLoader, WindowLoader | None]:
     data = config.dataset
-    length = processor.default_kwargs["beatmap_kwargs"]["max_length"] if data.padding == "max_length" else None
+    length = (
+        processor.default_kwargs["beatmap_kwargs"]["max_length"] if data.padding == "max_length" else None
+    )
     stack = partial(
         collate,
         pad_token_id=processor.beatmap_tokenizer.pad_token_id,
@@ -311,7 +319,10 @@ def main(overrides: Sequence[str]) -> TrainResult:
 def _report(result: TrainResult, run_dir: str) -> None:
     """Say where the run ended and what was left out."""
     if result.left_out:
-        print(f"{len(result.left_out)} maps were left out; see {run_dir}/{run_folder.LEFT_OUT_FILE}:", file=sys.stderr)
+        print(
+            f"{len(result.left_out)} maps were left out; see {run_dir}/{run_folder.LEFT_OUT_FILE}:",
+            file=sys.stderr,
+        )
         for where, reason in list(result.left_out.items())[:20]:
             print(f"  {where}: {reason}", file=sys.stderr)
     if result.interrupted:

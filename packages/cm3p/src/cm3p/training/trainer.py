@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +99,8 @@ class BeatmapTrainer(Trainer):
         """Evaluate a batch: its loss, whether or not there are labels, and counts for the metrics."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            items = self._get_num_items_in_batch([inputs], self.args.device)
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=items)
         labels, counted = inputs.get("labels"), Outputs()
         logits, similar = outputs.get("logits"), outputs.get("logits_per_beatmap")
         if labels is not None and labels.dim() == 1:

@@ -104,7 +104,9 @@ class SetReader:
         """
         first, after = int(self._bounds[index]), int(self._bounds[index + 1])
         rows = self.maps.slice(first, after - first).to_pylist()
-        rng = np.random.default_rng(mix_seed(self.seed, int(not self.training), epoch, rows[0]["BeatmapSetId"]))
+        rng = np.random.default_rng(
+            mix_seed(self.seed, int(not self.training), epoch, rows[0]["BeatmapSetId"])
+        )
         speed = self._speed(rng)
         audio = _SetAudio(self.config.sampling_rate, speed)
         windows, failures = [], []
@@ -130,7 +132,13 @@ class SetReader:
         return least + (greatest - least) * (share**0.5 if self.config.dt_augment_sqrt else share)
 
     def _windows(
-        self, shown: dict[str, Any], row: dict[str, Any], audio: _SetAudio, speed: float, stream: int, matched: bool
+        self,
+        shown: dict[str, Any],
+        row: dict[str, Any],
+        audio: _SetAudio,
+        speed: float,
+        stream: int,
+        matched: bool,
     ) -> Iterator[Window]:
         config = self.config
         beatmap = _read(shown)
@@ -139,7 +147,9 @@ class SetReader:
         with _numpy_stream(stream):
             encoding = self.processor(
                 metadata=metadata,
-                beatmap=beatmap if config.include_beatmap else replace(beatmap, hit_objects=[], timing_points=[]),
+                beatmap=beatmap
+                if config.include_beatmap
+                else replace(beatmap, hit_objects=[], timing_points=[]),
                 audio=samples,
                 audio_sampling_rate=config.sampling_rate,
                 speed=speed,
@@ -220,7 +230,9 @@ class _SetAudio:
         """The spectrograms of a map, in the memory of those of another map with the same song."""
         if features is None:
             return None
-        return self._features.setdefault((row["AudioPath"], row["AudioMember"], tuple(features.shape)), features)
+        return self._features.setdefault(
+            (row["AudioPath"], row["AudioMember"], tuple(features.shape)), features
+        )
 
 
 def _decoded(path: str, member: str | None, rate: int) -> Tensor:
