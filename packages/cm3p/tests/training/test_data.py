@@ -361,7 +361,7 @@ def test_evaluation_is_one_pass_and_reports_failures() -> None:
 
 def test_too_little_data_is_an_error_and_not_a_hang() -> None:
     reader: Any = CountingReader(2)
-    with pytest.raises(InputError, match="do not fill a batch of 50 windows.*bad: no map"):
+    with pytest.raises(InputError, match=r"do not fill a batch of 50 windows.*bad: no map"):
         next(iter(WindowLoader(reader, Sharing(50, 4), simple)))
     with pytest.raises(ConfigError, match="2 sets for 3 processes"):
         WindowLoader(reader, Sharing(1, 1, world_size=3), simple)

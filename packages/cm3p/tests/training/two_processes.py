@@ -78,7 +78,7 @@ def main(run_dir: str) -> None:
     )
     rank = int(os.environ.get("RANK", "0"))
     loader: Any = Batches(rank, int(os.environ.get("WORLD_SIZE", "1")))
-    os.makedirs(run_dir, exist_ok=True)
+    Path(run_dir).mkdir(exist_ok=True)
     log = MetricsLog(Path(run_dir) / "metrics.jsonl", 0) if rank == 0 else None
     trainer = BeatmapTrainer(
         model,

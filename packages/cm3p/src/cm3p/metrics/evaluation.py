@@ -68,8 +68,8 @@ def batch_counts(outputs: Outputs) -> Tensor:
 class EvaluationMetrics:
     """Sums of counts, and the shares that they make.
 
-    As ``compute_metrics`` of the Trainer of transformers, with ``batch_eval_metrics``, it takes the counts of a batch as
-    predictions.
+    As ``compute_metrics`` of the Trainer of transformers, with ``batch_eval_metrics``, it takes the counts of a batch
+    as predictions.
     """
 
     def __init__(self) -> None:

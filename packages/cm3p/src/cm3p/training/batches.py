@@ -26,8 +26,8 @@ def grouped(
 ) -> list[list[Window]]:
     """Group the windows of several sets into batches.
 
-    Windows of the sets come in turn, so that a batch has as many different sets as possible. Of so many windows as there
-    are sets, those of like length come together.
+    Windows of the sets come in turn, so that a batch has as many different sets as possible. Of so many windows as
+    there are sets, those of like length come together.
 
     Args:
         sets: Windows of each set.

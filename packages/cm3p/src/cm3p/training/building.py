@@ -165,8 +165,8 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
     allowed = {field.name for field in fields(TrainingArguments)}
     if unknown := [key for key in further if key not in allowed or key in values]:
         raise ConfigError(
-            f"training.arguments.{unknown[0]} is not an argument of transformers.TrainingArguments, or has a key of its "
-            "own in training"
+            f"training.arguments.{unknown[0]} is not an argument of transformers.TrainingArguments, or has a key of "
+            "its own in training"
         )
     frozen = config.freeze_beatmap_model and config.unfreeze_beatmap_model_at_step is not None
     defaults = {

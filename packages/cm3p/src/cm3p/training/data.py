@@ -1,8 +1,8 @@
 """Batches of windows for the Trainer: endless for training, one pass for evaluation, resumable exactly.
 
 The sets are shared out over *streams*: each loader worker of each process is one. A stream goes through its sets in
-chunks: all windows of a chunk are read, mixed and grouped into batches. What comes next is a function of the seed and of
-three numbers, the epoch, the chunk in it and the batch in that, so a run is continued by reading one chunk again.
+chunks: all windows of a chunk are read, mixed and grouped into batches. What comes next is a function of the seed and
+of three numbers, the epoch, the chunk in it and the batch in that, so a run is continued by reading one chunk again.
 """
 
 from __future__ import annotations

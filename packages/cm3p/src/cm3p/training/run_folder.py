@@ -69,12 +69,12 @@ def newest_checkpoint(run_dir: Path, wanted: str | None = None) -> Path | None:
     if found := checkpoints(run_dir):
         return found[-1]
     ours = {LOCK_FILE, INTERRUPTED_FILE}
-    if run_dir.is_dir() and not (run_dir / MANIFEST_FILE).is_file():
-        if others := sorted(path.name for path in run_dir.iterdir() if path.name not in ours):
-            raise ConfigError(
-                f"run_dir={run_dir} holds {', '.join(others[:3])} and no run; allowed: a new or empty folder, or that "
-                "of a run"
-            )
+    present = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
+    if MANIFEST_FILE not in present and (others := sorted(present - ours)):
+        raise ConfigError(
+            f"run_dir={run_dir} holds {', '.join(others[:3])} and no run; allowed: a new or empty folder, or that of a "
+            "run"
+        )
     return None
 
 

@@ -330,7 +330,5 @@ def _report(result: TrainResult, run_dir: str) -> None:
         print(stopped, file=sys.stderr)
         return
     loss = result.metrics.get("eval_loss")
-    print(
-        f"{run_dir} is finished, at step {result.step}{'' if loss is None else f', evaluation loss {loss:.4g}'}; it loads "
-        "as a model"
-    )
+    note = "" if loss is None else f", evaluation loss {loss:.4g}"
+    print(f"{run_dir} is finished, at step {result.step}{note}; it loads as a model")

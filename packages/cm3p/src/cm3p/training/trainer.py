@@ -76,8 +76,8 @@ class BeatmapTrainer(Trainer):
     ) -> Any:
         """Return the loss of this process.
 
-        The mean over the processes, which data parallel training forms, is the loss of the whole batch: the masked-token
-        loss is divided by the labels of all processes, and multiplied by the number of processes.
+        The mean over the processes, which data parallel training forms, is the loss of the whole batch: the
+        masked-token loss is divided by the labels of all processes, and multiplied by the number of processes.
         """
         plain: Any = self.accelerator.unwrap_model(model)
         if isinstance(plain, CM3PModel):
@@ -134,7 +134,10 @@ class BeatmapTrainer(Trainer):
         return output._replace(metrics=metrics)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Save the generators, and where the loader is. The state of the Trainer, which comes last, says that all is there."""
+        """Save the generators, and where the loader is.
+
+        The state of the Trainer, which is written after this, then says that the checkpoint is complete.
+        """
         super()._save_rng_state(output_dir)
         state = self._loaders[0].state.to_dict()
         if self.metrics_log is not None:
