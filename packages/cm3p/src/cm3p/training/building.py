@@ -115,16 +115,17 @@ def loss_options(config: TrainConfig) -> tuple[LossOptions, LossOptions]:
     steps = config.training.gradient_accumulation_steps if labelled else 1
     given = config.loss.contrastive_weight, config.loss.mlm_weight
 
-    def options(name: Any, steps: int, gather: bool) -> LossOptions:
+    def options(name: Any, steps: int, training: bool) -> LossOptions:
         contrastive, mlm = named_weights(name, steps)
         return LossOptions(
             contrastive if given[0] is None else contrastive * given[0],
             mlm if given[1] is None else given[1],
-            gather=gather,
+            gather=training and config.loss.gather,
             mask_padding=config.loss.mask_padding,
+            labelled_logits_only=training,
         )
 
-    return options(config.loss.weights, steps, config.loss.gather), options("mean", 1, False)
+    return options(config.loss.weights, steps, True), options("mean", 1, False)
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> Optimizer:
