@@ -234,10 +234,19 @@ class Muon(Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
-        direction = gradient.add(momentum, alpha=group["momentum"]).flatten(1)
-        rows, columns = direction.shape
-        update = orthogonalise(direction, group["steps"]) * math.sqrt(max(1.0, rows / columns))
-        parameter.sub_(update.to(parameter.dtype).view_as(parameter), alpha=group["lr"])
+        direction = gradient.add(momentum, alpha=group["momentum"])
+        # Of a sharded gradient the whole matrix is orthogonalised, in the order of operations of one process.
+        sharded: Any = direction if hasattr(direction, "full_tensor") else None
+        whole = direction if sharded is None else sharded.full_tensor()
+        matrix = whole.flatten(1)
+        rows, columns = matrix.shape
+        update = orthogonalise(matrix, group["steps"]) * math.sqrt(max(1.0, rows / columns))
+        update = update.to(parameter.dtype).view_as(whole)
+        if sharded is not None:
+            from torch.distributed.tensor import distribute_tensor  # takes seconds to import
+
+            update = distribute_tensor(update, sharded.device_mesh, sharded.placements, src_data_rank=None)
+        parameter.sub_(update, alpha=group["lr"])
 
     @staticmethod
     def _adamw_update(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: Group) -> None:

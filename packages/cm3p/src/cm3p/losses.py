@@ -32,12 +32,15 @@ class LossOptions:
             data parallel training forms of the gradients, is then the loss of the whole batch.
         mask_padding: Leave out the empty metadata that fills up lists of variations, which the original takes as
             negatives.
+        labelled_logits_only: Compute the logits of masked tokens at labelled positions alone, for the loss; the model
+            then returns no logits. The vocabulary is wide, and most positions have no label.
     """
 
     contrastive_weight: float = 1.0
     mlm_weight: float = 0.5
     gather: bool = False
     mask_padding: bool = False
+    labelled_logits_only: bool = False
 
 
 def named_weights(name: Literal["original", "mean"], accumulation_steps: int = 1) -> tuple[float, float]:

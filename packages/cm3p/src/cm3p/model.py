@@ -18,6 +18,7 @@ from transformers.utils import can_return_tuple
 
 from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig, CM3PMetadataConfig
 from cm3p.losses import (
+    IGNORED,
     LossOptions,
     classification_loss,
     contrastive_loss,
@@ -489,10 +490,15 @@ class CM3PModel(CM3PPreTrainedModel):
 
     def _masked_tokens(
         self, pooled: Pooled, labels: Tensor | None, num_items: Tensor | int | None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None]:
         """``(B, L, C)`` logits of tokens, and the masked-token loss where there are labels."""
-        layout = pooled.encoded.layout
-        logits = self.decoder(self.head(pooled.encoded.tokens))
+        layout, tokens = pooled.encoded.layout, pooled.encoded.tokens
+        if labels is not None and self.loss_options.labelled_logits_only:
+            wanted = layout.take(labels)
+            labelled = wanted != IGNORED
+            logits = self.decoder(self.head(tokens[labelled]))
+            return None, masked_lm_loss(logits, wanted[labelled], num_items)
+        logits = self.decoder(self.head(tokens))
         loss = None if labels is None else masked_lm_loss(logits, layout.take(labels), num_items)
         return layout.padded(logits), loss
 

@@ -1,0 +1,1 @@
+"""Hydra configurations of training; experiments and models are in the folders beside this file."""
