@@ -158,7 +158,9 @@ def test_edge_calls(name: str) -> None:
 
 def test_metadata_alone_has_no_logits_and_no_error() -> None:
     model, _, io = golden_model("full_decoder_mlm")
-    output = model(metadata_ids=io["in.metadata_ids"], metadata_attention_mask=io["in.metadata_attention_mask"])
+    output = model(
+        metadata_ids=io["in.metadata_ids"], metadata_attention_mask=io["in.metadata_attention_mask"]
+    )
     assert output.logits is None and output.metadata_embeds.shape == (3, 5, 12)
 
 

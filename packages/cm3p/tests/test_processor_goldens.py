@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
 from cm3p.audio_features import CM3PAudioFeatureExtractor
 from cm3p.beatmap import read_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
@@ -18,9 +21,7 @@ from cm3p.metadata import get_metadata
 from cm3p.processor import CM3PProcessor
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
-from numpy.typing import NDArray
 from pentatonic.errors import UsageError
-from safetensors.torch import load_file
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -136,14 +137,13 @@ def test_get_metadata_from_rows() -> None:
 def test_stored_processor(name: str, tmp_path: Path) -> None:
     folder = GOLDENS / name
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
-    processor = CM3PProcessor.from_pretrained(folder)
-    processor.save_pretrained(tmp_path)
+    CM3PProcessor.from_pretrained(folder).save_pretrained(tmp_path)
     audio = (0.1 * np.random.RandomState(expected["seed"]).randn(152000)).astype(np.float32)
     kwargs: dict[str, Any] = {}
     if expected["metadata"] is not None:
         kwargs = {"metadata": [expected["metadata"]], "populate_metadata": True, "multiply_metadata": True}
-    for processor in (processor, CM3PProcessor.from_pretrained(tmp_path)):
-        encoding = processor(
+    for path in (folder, tmp_path):
+        encoding = CM3PProcessor.from_pretrained(path)(
             beatmap=read_beatmap(expected["osu_text"]), audio=audio, audio_sampling_rate=16000, **kwargs
         )
         stored = load_file(folder / "io.safetensors")

@@ -119,7 +119,13 @@ def test_header_fields_and_defaults() -> None:
     assert (beatmap.overall_difficulty, beatmap.approach_rate) == (8.5, 8.5)
     assert (beatmap.slider_multiplier, beatmap.slider_tick_rate, beatmap.stack_leniency) == (1.4, 1.0, 0.0)
     point = beatmap.timing_points[0]
-    assert (point.time_ms, point.beat_length_ms, point.meter, point.volume, point.uninherited) == (1, 2, 4, 100, True)
+    assert (point.time_ms, point.beat_length_ms, point.meter, point.volume, point.uninherited) == (
+        1,
+        2,
+        4,
+        100,
+        True,
+    )
 
 
 def test_missing_header_takes_the_defaults_of_the_game() -> None:
@@ -254,7 +260,10 @@ def test_kind_of_a_whole_curve(curve: str, kind: str) -> None:
         ("1,2,3,2,0,L,1,9", lambda item: item.points == [(1, 2)]),
         ("1,2,3,2,0,L|4:6,0,5", lambda item: item.repeat == 1),
         ("1,2,3,2,0,L|4:6,1", lambda item: item.length == 5),
-        ("1,2,3,2,0,L|4:6,1,5,a|2,:|1", lambda item: (item.edge_sounds, item.edge_sets) == ([0, 2], ["0:0", "1:0"])),
+        (
+            "1,2,3,2,0,L|4:6,1,5,a|2,:|1",
+            lambda item: (item.edge_sounds, item.edge_sets) == ([0, 2], ["0:0", "1:0"]),
+        ),
         ("1,2,3,2,0,L|4:6|B,1,5", lambda item: item.segments == []),
         ("1,2,3,128,0,9", lambda item: (item.end_time_ms, item.sample) == (9, "0:0:0:0:")),
         ("1,2,3,128,0", lambda item: item.end_time_ms == 3),
@@ -305,7 +314,16 @@ def test_timing_points_that_are_mended_or_kept(line: str, expected) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["SliderBorder:BMAPI.Colour", "5", "x,500", "NaN,500", "1e300,500", "5,x", "5,0", "-inf,500,4,2,1,60,1,0"],
+    [
+        "SliderBorder:BMAPI.Colour",
+        "5",
+        "x,500",
+        "NaN,500",
+        "1e300,500",
+        "5,x",
+        "5,0",
+        "-inf,500,4,2,1,60,1,0",
+    ],
 )
 def test_timing_points_that_are_left_out(line: str) -> None:
     beatmap = read_beatmap(text(points=f"0,500\n{line}"))
@@ -324,7 +342,9 @@ def test_numbers_without_end_do_not_reach_durations() -> None:
         with pytest.raises(FormatError):
             read_beatmap(text(slider, points=points), strict=True)
     # Without a slider nothing depends on them, and the original reads them.
-    assert math.isinf(read_beatmap(text("1,2,3,1,0", points="0,inf"), strict=True).timing_points[0].beat_length_ms)
+    assert math.isinf(
+        read_beatmap(text("1,2,3,1,0", points="0,inf"), strict=True).timing_points[0].beat_length_ms
+    )
     endless = read_beatmap(text("1,2,1000,2,0,L|4:6,9000,1e59\n" + slider))
     assert [item.length for item in endless.hit_objects] == [5]
 

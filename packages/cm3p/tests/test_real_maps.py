@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cm3p.beatmap import read_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.metadata import get_metadata

@@ -58,7 +58,9 @@ def is_null(value: Any) -> bool:
         return True
 
 
-def merge_metadata_dicts(first: CM3PMetadata | None, second: CM3PMetadata | None) -> CM3PMetadata | None:
+def merge_metadata_dicts(
+    first: Mapping[str, Any] | None, second: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
     """Fill the unknown fields of one dictionary from another.
 
     Args:
@@ -70,8 +72,7 @@ def merge_metadata_dicts(first: CM3PMetadata | None, second: CM3PMetadata | None
     """
     if first is None or second is None:
         return second if first is None else first
-    merged = {field: second.get(field) if first.get(field) is None else first.get(field) for field in FIELDS}
-    return CM3PMetadata(**merged)  # type: ignore[typeddict-item]
+    return {field: second.get(field) if first.get(field) is None else first.get(field) for field in FIELDS}
 
 
 def get_metadata(

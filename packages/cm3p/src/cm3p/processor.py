@@ -17,11 +17,11 @@ from cm3p.events.groups import Group
 from cm3p.events.loading import load_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.events.song_length import get_song_length
-from cm3p.metadata import CM3PMetadata, get_metadata, merge_metadata_dicts
-from cm3p.tokens.entries import drop_fields, encode_entries
+from cm3p.metadata import get_metadata, merge_metadata_dicts
 from cm3p.stored import read_json_object, write_json
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.encoding import Encoding, empty_encoding
+from cm3p.tokens.entries import drop_fields, encode_entries
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
 from cm3p.windows import groups_in_windows, window_starts
 from pentatonic.errors import UsageError
@@ -103,7 +103,7 @@ class CM3PProcessor:
 
     def __call__(
         self,
-        metadata: CM3PMetadata | Sequence[CM3PMetadata] | None = None,
+        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         beatmap: Any = None,
         audio: Any = None,
         audio_sampling_rate: int | None = None,
@@ -227,7 +227,7 @@ class CM3PProcessor:
         self, beatmap: Any, audio: Any, source_rate: int | None, speed: float, options: Options
     ) -> list[_Song]:
         beatmaps = [
-            _as_beatmap(item) for item in (beatmap if isinstance(beatmap, list | tuple) else [beatmap])
+            load_beatmap(item) for item in (beatmap if isinstance(beatmap, list | tuple) else [beatmap])
         ]
         audios = [None] * len(beatmaps) if audio is None else as_songs(audio)
         if len(audios) != len(beatmaps):
@@ -320,31 +320,31 @@ def _find(name_or_path: str | Path, revision: str | None) -> Path:
 
 
 def _entries_of_songs(
-    entries: list[CM3PMetadata] | None,
+    entries: list[Mapping[str, Any]] | None,
     songs: list[_Song],
     options: Options,
     *,
     multiply: bool,
     populate: bool,
-) -> list[CM3PMetadata] | None:
+) -> list[Mapping[str, Any]] | None:
     """Metadata by map or by window, from what the caller gave and, to populate, from the maps."""
     if not (multiply or populate):
         return entries
     # As in the original, metadata that is not given counts as one entry when it is multiplied.
-    given: Sequence[CM3PMetadata | None] = entries or [None] * (1 if multiply else len(songs))
+    given: Sequence[Mapping[str, Any] | None] = entries or [None] * (1 if multiply else len(songs))
     if len(given) != len(songs):
         raise UsageError(
             f"there are {len(given)} entries of metadata for {len(songs)} beatmaps; one for each is needed"
         )
     if entries is None and not populate:
         return None
-    result: list[CM3PMetadata] = []
+    result: list[Mapping[str, Any]] = []
     for entry, song in zip(given, songs, strict=True):
         positions = [start_s / song.length_s for start_s in song.starts_s] if multiply else [None]
         found = get_metadata(beatmap=song.beatmap, song_length=song.length_s) if populate else None
         for position in positions:
             merged = entry
             if found is not None:
-                merged = merge_metadata_dicts(entry, CM3PMetadata(**{**found, "song_position": position}))
-            result.append(CM3PMetadata() if merged is None else merged)
+                merged = merge_metadata_dicts(entry, {**found, "song_position": position})
+            result.append(merged or {})
     return result

@@ -92,8 +92,9 @@ def load_directory(
         raise ConfigError(f"{path}: {error}") from error
     tensors = load_tensors(weights)
     if kind is models.CM3PForMaskedLM:
-        config.tie_word_embeddings = _TIED not in tensors
-        if _TABLE in tensors:
+        if _TIED in tensors:
+            config.tie_word_embeddings = False
+        elif _TABLE in tensors:
             tensors.setdefault(_TIED, tensors[_TABLE])
     config.dtype = dtype or torch.float32
     with torch.device("meta"):  # takes no time or memory for weights that are replaced at once

@@ -166,7 +166,9 @@ class Source:
                 if name in sections:
                     self.warn(number, "a second section of this name replaces the first")
                 elif carried.numbers and not sections:
-                    self.warn(carried.numbers[0], f"lines before the first section are read as part of [{name}]")
+                    self.warn(
+                        carried.numbers[0], f"lines before the first section are read as part of [{name}]"
+                    )
                 section = sections[name] = carried if not sections else Section()
                 continue
             section.numbers.append(number)

@@ -75,7 +75,7 @@ class ObjectEvents:
             try:
                 groups.extend(self._events(item))
             except _FAULTS as error:
-                message = f"the object at {item.time_ms} ms cannot be read: {error}"
+                message = f"the object at {item.time_ms:g} ms cannot be read: {error}"
                 if self._strict:
                     raise FormatError(message) from error
                 log.warning("%s; it is left out", message)

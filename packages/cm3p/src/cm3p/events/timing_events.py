@@ -36,37 +36,43 @@ class TimingEvents:
     def beats(self, last_time_ms: int) -> list[Group]:
         """Return timing points, measures and beats, point by point in the order of the file.
 
+        Beats go on up to the next point, also after the end of the song.
+
         Args:
             last_time_ms: End of the song.
 
         Raises:
-            LimitExceeded: There are more than :data:`MAX_BEATS`.
+            LimitExceeded: There are more than :data:`MAX_BEATS` up to the end of the song.
             ZeroDivisionError: A beat length or a meter is 0, in strict mode.
         """
         timing = self._timing
         points = [index for index in range(len(timing.points)) if self._has_tempo(index)]
+        starts_ms = [timing.offsets_us[index] / 1000 for index in points]
+        limits_ms = [start_ms - _CLEARANCE_MS for start_ms in starts_ms[1:]] + [last_time_ms]
+        lengths_ms = [timing.points[index].beat_length_ms for index in points]
+        if _count_beats(starts_ms, limits_ms, lengths_ms) > MAX_BEATS:
+            limits_ms = [min(limit_ms, last_time_ms) for limit_ms in limits_ms]
+            if (count := _count_beats(starts_ms, limits_ms, lengths_ms)) > MAX_BEATS:
+                raise LimitExceeded(
+                    f"the timing points make {count:.0f} beats; at most {MAX_BEATS} are allowed"
+                )
         groups: list[Group] = []
-        limits_ms = [timing.offsets_us[index] / 1000 - _CLEARANCE_MS for index in points[1:]] + [last_time_ms]
-        for index, limit_ms in zip(points, limits_ms, strict=False):
-            start_ms = timing.offsets_us[index] / 1000
-            beat_length_ms, meter = timing.points[index].beat_length_ms, timing.points[index].meter
+        for index, start_ms, limit_ms, length_ms in zip(
+            points, starts_ms, limits_ms, lengths_ms, strict=False
+        ):
+            meter = timing.points[index].meter
             if not self._strict:
                 meter = meter or 4
             beat = 0
-            while (time_ms := start_ms + beat * beat_length_ms) <= limit_ms:
+            while (time_ms := start_ms + beat * length_ms) <= limit_ms:
                 if beat == 0 and self._options.add_timing_points:
                     event = EventType.TIMING_POINT
                 else:
                     event = EventType.BEAT if beat % meter else EventType.MEASURE
-                groups.append(Group(event, group_time(microseconds(time_ms)), has_time=True))
-                if beat_length_ms <= _SHORTEST_BEAT_MS:
+                groups.append(Group(event, group_time(microseconds(time_ms)), True))
+                if length_ms <= _SHORTEST_BEAT_MS:
                     break
                 beat += 1
-                if len(groups) > MAX_BEATS:
-                    raise LimitExceeded(
-                        f"the timing point at {start_ms:g} ms brings the map to more than {MAX_BEATS} beats; "
-                        f"at most {MAX_BEATS} are allowed"
-                    )
         return groups
 
     def _has_tempo(self, index: int) -> bool:
@@ -159,3 +165,12 @@ class TimingEvents:
         if self._options.add_snapping:
             group.snapping = snapping_at(self._timing, time_us, strict=self._strict)
         return group
+
+
+def _count_beats(starts_ms: list[float], limits_ms: list[float], lengths_ms: list[float]) -> float:
+    """Number of beats of all points, give or take one each."""
+    return sum(
+        (limit_ms - start_ms) / length_ms
+        for start_ms, limit_ms, length_ms in zip(starts_ms, limits_ms, lengths_ms, strict=False)
+        if length_ms > _SHORTEST_BEAT_MS and limit_ms > start_ms
+    )

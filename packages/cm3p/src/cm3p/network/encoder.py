@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cm3p.configuration import EncoderFields
 from cm3p.network.initialization import drawn
@@ -123,7 +122,7 @@ class Mlp(nn.Module):
         return self.Wo(self.drop(self.activation(a) * gate))
 
 
-class EncoderLayer(GradientCheckpointingLayer):
+class EncoderLayer(nn.Module):
     """Attention and MLP, each after a norm and beside a residual."""
 
     def __init__(self, config: EncoderFields, layer: int) -> None:
@@ -149,11 +148,16 @@ class Encoder(nn.Module):
 
     Attributes:
         packing: Whether batches with padding are computed without it; results at valid tokens are the same.
+        gradient_checkpointing: Whether training computes each layer again in the backward pass, to save memory;
+            transformers sets it, together with the function that does so.
     """
+
+    _gradient_checkpointing_func: Callable[..., tuple[Tensor, Tensor | None]]
 
     def __init__(self, config: EncoderFields) -> None:
         super().__init__()
         self.packing = True
+        self.gradient_checkpointing = False
         self.dropout_p = config.attention_dropout
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(EncoderLayer(config, layer) for layer in range(config.num_hidden_layers))
@@ -183,7 +187,10 @@ class Encoder(nn.Module):
         states: list[Tensor] = [x]
         weights: list[Tensor] = []
         for layer in self.layers:
-            x, layer_weights = layer(x, layout, attentions)
+            if self.gradient_checkpointing and self.training:
+                x, layer_weights = self._gradient_checkpointing_func(layer.__call__, x, layout, attentions)
+            else:
+                x, layer_weights = layer(x, layout, attentions)
             if hidden_states:
                 states.append(x)
             if layer_weights is not None:

@@ -138,9 +138,9 @@ class Padded(Layout):
     def mean(self, tokens: Tensor) -> Tensor:
         """``(B, h)`` mean over the valid tokens; 0 where there are none."""
         if self.mask is None:
-            return tokens.float().mean(1).to(tokens.dtype)
+            return _wide(tokens).mean(1).to(tokens.dtype)
         weights = self.mask[..., None].float()
-        total = (tokens.float() * weights).sum(1)
+        total = (_wide(tokens) * weights).sum(1)
         return (total / weights.sum(1).clamp(min=1e-9)).to(tokens.dtype)
 
 
@@ -193,9 +193,14 @@ class Packed(Layout):
     def mean(self, tokens: Tensor) -> Tensor:
         """``(B, h)`` mean over each sequence."""
         owner = self.indices // self.length
-        total = torch.zeros(self.batch, tokens.shape[-1], device=tokens.device)
-        total = total.index_add(0, owner, tokens.float())
+        summed = _wide(tokens)
+        total = summed.new_zeros(self.batch, tokens.shape[-1]).index_add(0, owner, summed)
         return (total / self.cu_seqlens.diff()[:, None]).to(tokens.dtype)
+
+
+def _wide(tokens: Tensor) -> Tensor:
+    """Tokens in float32, or wider where they are."""
+    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
 
 
 def layout_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cm3p.events.groups import EVENT_TYPES_WITH_NEW_COMBO, EventType, Group
 from cm3p.stored import read_json_object
@@ -43,7 +43,7 @@ class CM3PBeatmapTokenizer(Tokenizer):
         ConfigError: An option is out of range.
     """
 
-    special_tokens = {
+    special_tokens: ClassVar = {
         "bos_token": "[BOS]",
         "eos_token": "[EOS]",
         "unk_token": "[UNK]",

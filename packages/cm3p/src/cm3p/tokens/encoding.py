@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 class Encoding(dict[str, Any]):

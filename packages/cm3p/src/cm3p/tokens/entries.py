@@ -5,19 +5,18 @@ Shapes: M entries, V variations of each, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cm3p.metadata import CM3PMetadata
 from cm3p.tokens.encoding import Encoding, empty_encoding
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
 from cm3p.tokens.variations import ORIGINAL
 from pentatonic.errors import UsageError
 
 
-def drop_fields(entries: Sequence[CM3PMetadata], probability: float) -> list[CM3PMetadata]:
+def drop_fields(entries: Sequence[Mapping[str, Any]], probability: float) -> list[Mapping[str, Any]]:
     """Return copies in which each known field is unknown with a probability.
 
     Args:
@@ -32,19 +31,17 @@ def drop_fields(entries: Sequence[CM3PMetadata], probability: float) -> list[CM3
     if not probability:
         return list(entries)
     return [
-        CM3PMetadata(
-            **{
-                name: None if value is not None and np.random.rand() < probability else value
-                for name, value in entry.items()
-            }
-        )  # type: ignore[typeddict-item]
+        {
+            name: None if value is not None and np.random.rand() < probability else value
+            for name, value in entry.items()
+        }
         for entry in entries
     ]
 
 
 def encode_entries(
     tokenizer: CM3PMetadataTokenizer,
-    entries: Sequence[CM3PMetadata],
+    entries: Sequence[Mapping[str, Any]],
     variations: int = 1,
     *,
     return_tensors: str | None = None,
@@ -70,15 +67,15 @@ def encode_entries(
     if variations < 1:
         raise UsageError(f"metadata_variations is {variations}; allowed: 1 or more")
     counts = (len(entries),) if variations == 1 else (len(entries), variations)
+    classes: list[list[int]] = []
     if entries:
-        varied, classes = [], []
+        varied: list[Mapping[str, Any]] = []
         for entry in entries:
             pairs = [(entry, ORIGINAL), *tokenizer.metadata_variations(entry, variations - 1)]
             varied += [variant for variant, _ in pairs]
             classes.append([kind for _, kind in pairs])
         encoding = tokenizer(varied, return_tensors=return_tensors, **options)
     else:
-        classes = []
         length = options.get("max_length") or 0
         encoding = empty_encoding(0, length, return_tensors=return_tensors)
     if variations == 1:

@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from cm3p.metadata import FIELDS, CM3PMetadata, is_null
+from cm3p.metadata import FIELDS, is_null
 from cm3p.stored import read_json_object
 from cm3p.tokens.encoding import Encoding
 from cm3p.tokens.tokenizer import Tokenizer
@@ -68,7 +68,12 @@ class CM3PMetadataTokenizer(Tokenizer):
         ConfigError: An option is out of range.
     """
 
-    special_tokens = {"bos_token": "[BOS]", "eos_token": "[EOS]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    special_tokens: ClassVar = {
+        "bos_token": "[BOS]",
+        "eos_token": "[EOS]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+    }
     additional_special_tokens = tuple(_UNKNOWN.values())
     special_token_order = (*special_tokens.values(), *additional_special_tokens)
 
@@ -167,7 +172,7 @@ class CM3PMetadataTokenizer(Tokenizer):
 
     def __call__(
         self,
-        metadata: CM3PMetadata | Sequence[CM3PMetadata],
+        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         padding: bool | str | None = False,
         truncation: bool | str | None = False,
@@ -210,11 +215,11 @@ class CM3PMetadataTokenizer(Tokenizer):
             return Encoding({name: rows[0] for name, rows in encoding.items()})
         return encoding
 
-    def encode(self, metadata: CM3PMetadata) -> list[int]:
+    def encode(self, metadata: Mapping[str, Any]) -> list[int]:
         """Return the ids of a dictionary; errors as :meth:`tokenize`."""
         return [self._ids[token] for token in self.tokenize(metadata)]
 
-    def tokenize(self, metadata: CM3PMetadata) -> list[str]:
+    def tokenize(self, metadata: Mapping[str, Any]) -> list[str]:
         """Return the tokens of a dictionary.
 
         Raises:
@@ -225,7 +230,7 @@ class CM3PMetadataTokenizer(Tokenizer):
         for field in FIELDS[:-1]:
             value = metadata.get(field)
             token = None if is_null(value) else self._field_token(field, value)
-            tokens.append(token if token in self._ids else _UNKNOWN[field])  # type: ignore[arg-type]
+            tokens.append(token if token is not None and token in self._ids else _UNKNOWN[field])
         known = [self._tag_tokens[tag] for tag in self.known_tags(metadata)]
         tokens.extend([token for token in known if token in self._ids] or [_UNKNOWN["tags"]])
         return [*tokens, "[EOS]"]
@@ -274,22 +279,22 @@ class CM3PMetadataTokenizer(Tokenizer):
             return None
         return _as_integer(value)
 
-    def known_mode(self, metadata: CM3PMetadata) -> int | None:
+    def known_mode(self, metadata: Mapping[str, Any]) -> int | None:
         """Return the id of the metadata's mode, None where it is unknown."""
         mode = self._id_of(metadata.get("mode"), self._mode_ids, python_integers=True)
         return mode if mode in self.modes else None
 
-    def known_status(self, metadata: CM3PMetadata) -> int | None:
+    def known_status(self, metadata: Mapping[str, Any]) -> int | None:
         """Return the id of the metadata's status, None where it is unknown."""
         status = self._id_of(metadata.get("status"), self._status_ids, python_integers=True)
         return status if status in self.statuses else None
 
-    def known_mapper(self, metadata: CM3PMetadata) -> int | None:
+    def known_mapper(self, metadata: Mapping[str, Any]) -> int | None:
         """Return the id of the metadata's mapper, None where it is unknown."""
         mapper = self._id_of(metadata.get("mapper"), self._mapper_ids)
         return mapper if mapper in self.mappers else None
 
-    def known_tags(self, metadata: CM3PMetadata) -> list[int]:
+    def known_tags(self, metadata: Mapping[str, Any]) -> list[int]:
         """Return the ids of the metadata's known tags, in their order."""
         tags = metadata.get("tags")
         if is_null(tags):
@@ -299,7 +304,7 @@ class CM3PMetadataTokenizer(Tokenizer):
         keys = [self._tag_key(tag, metadata) for tag in tags]
         return [key for key in keys if key is not None]
 
-    def _tag_key(self, tag: Any, metadata: CM3PMetadata) -> int | None:
+    def _tag_key(self, tag: Any, metadata: Mapping[str, Any]) -> int | None:
         if not isinstance(tag, str):
             key = _as_integer(tag)
             return key if key in self.tags else None
@@ -309,7 +314,9 @@ class CM3PMetadataTokenizer(Tokenizer):
             keys = [key for key in keys if self.tags[key].get("ruleset_id") == mode] or keys
         return keys[0] if keys else None
 
-    def metadata_variations(self, metadata: CM3PMetadata, count: int) -> Iterator[tuple[CM3PMetadata, int]]:
+    def metadata_variations(
+        self, metadata: Mapping[str, Any], count: int
+    ) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield variants that differ in one field; see :func:`~cm3p.tokens.variations.metadata_variations`."""
         return metadata_variations(self, metadata, count)
 

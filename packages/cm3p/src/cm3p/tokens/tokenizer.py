@@ -24,8 +24,7 @@ _UNLIMITED_LENGTH = int(1e30)  # what transformers writes for "no limit"
 
 
 class Tokenizer:
-    """Base of :class:`~cm3p.tokens.beatmap.CM3PBeatmapTokenizer` and
-    :class:`~cm3p.tokens.metadata.CM3PMetadataTokenizer`.
+    """Vocabulary, special tokens and files of a tokenizer.
 
     Args:
         options: Values of the constructor's options, as they are written to the configuration.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cm3p.metadata import CM3PMetadata, is_null
+from cm3p.metadata import is_null
 
 if TYPE_CHECKING:
     from cm3p.tokens.metadata import CM3PMetadataTokenizer
@@ -21,8 +21,8 @@ _FIRST_YEAR = 2007  # the game was released in September of that year
 
 
 def metadata_variations(
-    tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata, count: int
-) -> Iterator[tuple[CM3PMetadata, int]]:
+    tokenizer: CM3PMetadataTokenizer, metadata: Mapping[str, Any], count: int
+) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield variants of metadata, each with the class of the field that differs.
 
     In turn another year, another status, other tags, another mapper, as long as there are any; then empty metadata of
@@ -47,33 +47,33 @@ def metadata_variations(
 
 
 def _in_turn(
-    metadata: CM3PMetadata, generators: list[tuple[str, int, Iterator[Any]]]
-) -> Iterator[tuple[CM3PMetadata, int]]:
+    metadata: Mapping[str, Any], generators: list[tuple[str, int, Iterator[Any]]]
+) -> Iterator[tuple[dict[str, Any], int]]:
     while generators:
         left = []
         for field, kind, values in generators:
             for value in islice(values, 1):
                 left.append((field, kind, values))
-                yield CM3PMetadata(**{**metadata, field: value}), kind  # type: ignore[typeddict-item]
+                yield {**metadata, field: value}, kind
         generators = left
     while True:
-        yield CM3PMetadata(), PADDING
+        yield {}, PADDING
 
 
-def _years(tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata) -> Iterator[int]:
+def _years(tokenizer: CM3PMetadataTokenizer, metadata: Mapping[str, Any]) -> Iterator[int]:
     year, first = metadata.get("year"), max(_FIRST_YEAR, tokenizer.min_year)
     if year is None or is_null(year) or not first <= year <= tokenizer.max_year:
         return
     yield from (other for other in range(first, tokenizer.max_year + 1) if other != year)
 
 
-def _statuses(tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata) -> Iterator[str]:
+def _statuses(tokenizer: CM3PMetadataTokenizer, metadata: Mapping[str, Any]) -> Iterator[str]:
     status = tokenizer.known_status(metadata)
     if status is not None:
         yield from (name for key, name in tokenizer.statuses.items() if key != status)
 
 
-def _tags(tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata) -> Iterator[list[int | str]]:
+def _tags(tokenizer: CM3PMetadataTokenizer, metadata: Mapping[str, Any]) -> Iterator[list[int | str]]:
     """Every absent tag in the place of a random one, then inserted at a random place; then each tag left out."""
     present = tokenizer.known_tags(metadata)
     if not present:
@@ -96,7 +96,7 @@ def _tags(tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata) -> Iterator[
         yield from (kept[:place] + kept[place + 1 :] for place in range(len(kept)))
 
 
-def _mappers(tokenizer: CM3PMetadataTokenizer, metadata: CM3PMetadata) -> Iterator[int]:
+def _mappers(tokenizer: CM3PMetadataTokenizer, metadata: Mapping[str, Any]) -> Iterator[int]:
     mapper = tokenizer.known_mapper(metadata)
     if mapper is None:
         return
