@@ -83,7 +83,7 @@ def _text(value: Any) -> str:
 
 def _int(value: Any) -> int:
     number = int(value)
-    if number != float(value) or not -(2**63) <= number < 2**63:
+    if number != value or not -(2**63) <= number < 2**63:
         raise ValueError
     return number
 
