@@ -50,7 +50,9 @@ def field_value(tokenizer: CM3PMetadataTokenizer, name: str, text: str) -> Any:
         value = value if value in tokenizer.modes.values() else _OTHER_NAMES.get(value.lower(), value.lower())
     known = tokenizer.tokenize(CM3PMetadata(**{name: [value] if name == "tags" else value}))  # type: ignore[typeddict-item]
     if known == tokenizer.tokenize(CM3PMetadata()):
-        raise UsageError(f"{name} is {text!r}, which the model does not know; {_allowed(tokenizer, name, text)}")
+        raise UsageError(
+            f"{name} is {text!r}, which the model does not know; {_allowed(tokenizer, name, text)}"
+        )
     return value
 
 

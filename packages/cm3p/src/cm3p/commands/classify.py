@@ -41,7 +41,9 @@ def classify_command(
     audio: WithAudio = True,
     min_window: Annotated[
         float | None,
-        typer.Option(min=0, help="Leave out windows shorter than so many seconds.", show_default="as trained"),
+        typer.Option(
+            min=0, help="Leave out windows shorter than so many seconds.", show_default="as trained"
+        ),
     ] = None,
     batch_size: BatchSize = BATCH_SIZE,
     max_windows: MaxWindows = MAX_WINDOWS,

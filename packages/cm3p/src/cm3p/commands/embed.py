@@ -39,7 +39,9 @@ def embed_command(
     audio: WithAudio = True,
     gamemodes: Annotated[
         list[int] | None,
-        typer.Option(min=0, max=3, help="Rulesets, such as 0 3: 0 osu, 1 taiko, 2 catch, 3 mania.", show_default="all"),
+        typer.Option(
+            min=0, max=3, help="Rulesets, such as 0 3: 0 osu, 1 taiko, 2 catch, 3 mania.", show_default="all"
+        ),
     ] = None,
     min_year: Annotated[int | None, typer.Option(help="Leave out maps submitted before it.")] = None,
     max_year: Annotated[int | None, typer.Option(help="Leave out maps submitted after it.")] = None,
@@ -54,7 +56,8 @@ def embed_command(
         ),
     ] = None,
     merge_with: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Embeddings to add to; new rows win, old values fill gaps.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Embeddings to add to; new rows win, old values fill gaps."),
     ] = None,
     assume_same_model: Annotated[
         bool,
@@ -101,7 +104,9 @@ def embed_command(
     )
     result.report.print_summary()
     _say_left_out(result.left_out)
-    wrote = f"{out}: {result.rows} maps" if result.rows else f"{out}: not written, as there is no map to write"
+    wrote = (
+        f"{out}: {result.rows} maps" if result.rows else f"{out}: not written, as there is no map to write"
+    )
     print(wrote, file=sys.stderr)
     if as_json:
         emit_json({"rows": result.rows, "left_out": result.left_out, **result.report.document()})

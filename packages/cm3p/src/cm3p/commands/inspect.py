@@ -53,7 +53,9 @@ def inspect_command(
     windows = windows_of(entry, processor, max_windows)
     if window is not None:
         if window >= len(windows):
-            raise UsageError(f"--window is {window}; allowed: 0 to {len(windows) - 1}, as the map has {len(windows)}")
+            raise UsageError(
+                f"--window is {window}; allowed: 0 to {len(windows) - 1}, as the map has {len(windows)}"
+            )
         windows = [windows[window]]
     about = describe_map(entry)
     if picture is not None:
@@ -77,7 +79,9 @@ def _entry(path: Path, difficulty: str | None) -> MapEntry:
         entries = [each for each in entries if difficulty.lower() in each.where.lower()]
     if len(entries) != 1:
         names = ", ".join(repr(each.member or each.path.name) for each in entries[:20])
-        raise InputError(f"{path}: there are {len(entries)} maps, --difficulty chooses one: {names or 'none fits'}")
+        raise InputError(
+            f"{path}: there are {len(entries)} maps, --difficulty chooses one: {names or 'none fits'}"
+        )
     if entries[0].error is not None:
         raise entries[0].error
     return entries[0]

@@ -29,14 +29,20 @@ def search_command(
     ] = None,
     metadata: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE...", help="Metadata to be like, such as mode=osu year=2015 mapper=NAME."),
+        typer.Option(
+            metavar="FIELD=VALUE...", help="Metadata to be like, such as mode=osu year=2015 mapper=NAME."
+        ),
     ] = None,
     audio: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A song to be like; for an index that was made with audio."),
     ] = None,
-    stars: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="Star ratings, such as 5.5:6.")] = None,
-    mode: Annotated[Literal["osu", "taiko", "catch", "fruits", "mania"] | None, typer.Option(help="Ruleset.")] = None,
+    stars: Annotated[
+        str | None, typer.Option(metavar="LOW:HIGH", help="Star ratings, such as 5.5:6.")
+    ] = None,
+    mode: Annotated[
+        Literal["osu", "taiko", "catch", "fruits", "mania"] | None, typer.Option(help="Ruleset.")
+    ] = None,
     year: Annotated[
         str | None, typer.Option(metavar="FIRST:LAST", help="Years of submission, such as 2015:2020.")
     ] = None,
@@ -46,7 +52,9 @@ def search_command(
     count: Annotated[int, typer.Option(min=1, help="Maps at most.")] = 20,
     method: Annotated[
         Literal["exact", "faiss"],
-        typer.Option("--index", help="exact: ties by the lower row; faiss: a flat FAISS index (extra faiss-cpu)."),
+        typer.Option(
+            "--index", help="exact: ties by the lower row; faiss: a flat FAISS index (extra faiss-cpu)."
+        ),
     ] = "exact",
     model: ModelOption = DEFAULT_MODEL,
     revision: Revision = None,
@@ -65,7 +73,9 @@ def search_command(
         parse_range(stars, "--stars"), parse_range(year, "--year"), None if mode is None else _MODES[mode]
     )
     if not (like or metadata or audio):
-        raise UsageError("there is nothing to look for; allowed: --like, --metadata, --audio, or several of them")
+        raise UsageError(
+            "there is nothing to look for; allowed: --like, --metadata, --audio, or several of them"
+        )
     from cm3p.inference.maps import WindowOptions
     from cm3p.search.find import find
     from cm3p.search.queries import AUDIO_NOTE, Queries
@@ -80,9 +90,7 @@ def search_command(
     if audio is not None:
         wanted.append(queries.audio(audio))
         print(AUDIO_NOTE, file=sys.stderr)
-    found = find(
-        opened, wanted, unwanted, allowed=allowed, count=count, ignore_set=ignore_set, method=method
-    )
+    found = find(opened, wanted, unwanted, allowed=allowed, count=count, ignore_set=ignore_set, method=method)
     if as_json:
         names = {"like": [query.name for query in wanted], "unlike": [query.name for query in unwanted]}
         emit_json({"index": index, **names, "allowed": int(allowed.sum()), "found": found})

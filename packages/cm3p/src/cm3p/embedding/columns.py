@@ -58,7 +58,9 @@ def normalised(row: Mapping[str, Any]) -> Row:
         InputError: A value does not fit its column.
     """
     return {
-        name: value for name, kind in COLUMNS.items() if (value := _as_kind(name, row.get(name), kind)) is not None
+        name: value
+        for name, kind in COLUMNS.items()
+        if (value := _as_kind(name, row.get(name), kind)) is not None
     }
 
 

@@ -95,7 +95,10 @@ class _Ready:
 
 
 def embed_maps(
-    loaded: LoadedModel, paths: Sequence[Path], out: Path, options: EmbedOptions = EmbedOptions()  # noqa: B008 - frozen
+    loaded: LoadedModel,
+    paths: Sequence[Path],
+    out: Path,
+    options: EmbedOptions = EmbedOptions(),  # noqa: B008 - frozen
 ) -> EmbedResult:
     """Embed maps into a Parquet file. A map that cannot be used is reported, and the others go on.
 
@@ -217,7 +220,9 @@ class _Run:
         of_set = source.row()
         row = row_of(entry, of_set)
         number = self._known_rows.get(row["Id"])
-        return row if number is None or self._known is None else row_of(entry, of_set, self._known.row(number))
+        return (
+            row if number is None or self._known is None else row_of(entry, of_set, self._known.row(number))
+        )
 
     def _share(self, item: _Ready) -> float:
         return len(item.encoded.windows) / (self._options.batch_size * _BATCHES_TOGETHER)
@@ -266,9 +271,7 @@ def _flags(flags: Sequence[str]) -> Mapping[str, object]:
     return {"flags": list(flags)} if flags else {}
 
 
-def _write(
-    out: Path, header: VectorHeader, journal: Journal, options: EmbedOptions, about: str
-) -> int:
+def _write(out: Path, header: VectorHeader, journal: Journal, options: EmbedOptions, about: str) -> int:
     if options.merge_with is None:
         return write_table(out, header, journal.maps(), about)
     with EmbeddingTable(options.merge_with) as old:

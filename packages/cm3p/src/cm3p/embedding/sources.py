@@ -86,7 +86,9 @@ class DataSet:
             InputError: There is no such column.
         """
         if name not in self._table.column_names:
-            raise InputError(f"{self.path}: has no column {name}; needed are {_FOLDER}, {_MAP}, {_SET} and Id")
+            raise InputError(
+                f"{self.path}: has no column {name}; needed are {_FOLDER}, {_MAP}, {_SET} and Id"
+            )
         return self._table.column(name).to_pylist()
 
     def row(self, number: int) -> Mapping[str, Any]:
@@ -101,7 +103,9 @@ class DataSet:
         """Yield the maps of a data set, in the order of set and map ids."""
         root = self.path.parent / _FOLDER_OF_SETS
         columns = [self.column(name) for name in (_SET, "Id", _FOLDER, _MAP)]
-        order = sorted(range(len(columns[0])), key=lambda row: tuple(column[row] or 0 for column in columns[:2]))
+        order = sorted(
+            range(len(columns[0])), key=lambda row: tuple(column[row] or 0 for column in columns[:2])
+        )
         for row in order:
             group, _, folder, name = (column[row] for column in columns)
             where = f"{self.path}, row {row}"
@@ -151,7 +155,5 @@ def find_sources(paths: Iterable[Path], start: int = 0, end: int | None = None) 
     found += [Source(path, path) for path in files.files]
     groups = list(dict.fromkeys((str(source.table and source.table.path), source.group) for source in found))
     kept = set(groups[start:end])
-    sources = [
-        source for source in found if (str(source.table and source.table.path), source.group) in kept
-    ]
+    sources = [source for source in found if (str(source.table and source.table.path), source.group) in kept]
     return FoundSources(sources, files.passed_over)

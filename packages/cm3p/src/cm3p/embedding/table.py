@@ -251,7 +251,9 @@ def _table(pa: Any, schema: Any, maps: list[EmbeddedMap]) -> Any:
     for field in schema:
         if field.name == EMBEDDING:
             flat = np.concatenate([np.zeros(0, np.float32), *(each.vector for each in maps)])
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), field.type.list_size))
+            arrays.append(
+                pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), field.type.list_size)
+            )
             continue
         values = [each.row.get(field.name) for each in maps]
         if COLUMNS[field.name] == "time":

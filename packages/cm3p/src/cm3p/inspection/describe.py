@@ -13,7 +13,12 @@ from cm3p.events.song_length import get_song_length
 from cm3p.processor import CM3PProcessor
 from cm3p.windows import MAX_WINDOWS, groups_in_windows, window_starts
 
-_KINDS: dict[type[HitObject], str] = {Circle: "circles", Slider: "sliders", Spinner: "spinners", Hold: "holds"}
+_KINDS: dict[type[HitObject], str] = {
+    Circle: "circles",
+    Slider: "sliders",
+    Spinner: "spinners",
+    Hold: "holds",
+}
 
 
 @dataclass(frozen=True)

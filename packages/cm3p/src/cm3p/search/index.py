@@ -95,7 +95,9 @@ class Index:
         if (row := self._by_hash.get(name.lower())) is not None:
             return [row]
         wanted = PurePosixPath(name.replace("\\", "/")).parts
-        return [row for row in self._by_file.get(wanted[-1], ()) if self._parts(row)[-len(wanted) :] == wanted]
+        return [
+            row for row in self._by_file.get(wanted[-1], ()) if self._parts(row)[-len(wanted) :] == wanted
+        ]
 
     def set_rows(self, rows: Sequence[int]) -> np.ndarray:
         """Return (N,) bool: which rows belong to the sets of some rows, those themselves included."""
@@ -114,7 +116,9 @@ class Index:
         allowed = np.ones(len(self.vectors), dtype=bool)
         if limits.mode is not None:
             numbers, names = self.column("ModeInt"), self.column("Mode")
-            modes = [MODES.index(n) if m is None and n in MODES else m for m, n in zip(numbers, names, strict=True)]
+            modes = [
+                MODES.index(n) if m is None and n in MODES else m for m, n in zip(numbers, names, strict=True)
+            ]
             allowed &= np.array([mode == limits.mode for mode in modes])
         if limits.stars != (None, None):
             allowed &= self._within("DifficultyRating", self.column("DifficultyRating"), limits.stars)

@@ -52,7 +52,10 @@ class Queries:
     """
 
     def __init__(
-        self, index: Index, load: Callable[[], LoadedModel], windows: WindowOptions = WindowOptions()  # noqa: B008
+        self,
+        index: Index,
+        load: Callable[[], LoadedModel],
+        windows: WindowOptions = WindowOptions(),  # noqa: B008
     ) -> None:
         self._index, self._load, self._windows = index, load, windows
         self._loaded: LoadedModel | None = None

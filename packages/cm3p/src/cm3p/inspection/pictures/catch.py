@@ -29,11 +29,27 @@ def draw_falling(figure: Any, box: Box, timeline: Timeline, window: Part) -> Non
             if isinstance(item, Spinner | Hold):
                 end_ms = timeline.end_ms(item)
                 axes.fill_between([0, _WIDTH], item.time_ms, end_ms, color=DENDEN, alpha=0.25, lw=0, zorder=2)
-                axes.text(_WIDTH / 2, max(item.time_ms, part.start_ms), "bananas", fontsize=7, ha="center", color=DENDEN)
+                axes.text(
+                    _WIDTH / 2,
+                    max(item.time_ms, part.start_ms),
+                    "bananas",
+                    fontsize=7,
+                    ha="center",
+                    color=DENDEN,
+                )
                 continue
             if isinstance(item, Slider):
                 _draw_stream(axes, timeline, item, colour)
-            axes.plot([item.x], [item.time_ms], "o", ms=max(4.0, size / 4.2), color=colour, mec=PAPER, mew=0.8, zorder=6)
+            axes.plot(
+                [item.x],
+                [item.time_ms],
+                "o",
+                ms=max(4.0, size / 4.2),
+                color=colour,
+                mec=PAPER,
+                mew=0.8,
+                zorder=6,
+            )
 
 
 def _draw_stream(axes: Any, timeline: Timeline, slider: Slider, colour: str) -> None:

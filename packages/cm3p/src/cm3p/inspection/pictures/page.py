@@ -27,7 +27,9 @@ _PARTS = {OSU: draw_playfields, TAIKO: draw_strips, CATCH: draw_falling, MANIA: 
 _HEIGHTS_IN = {OSU: 5.6, TAIKO: 5.2, CATCH: 7.4, MANIA: 7.4}
 
 
-def draw_map(beatmap: Beatmap, path: Path, *, name: str = "", start_s: float | None = None, length_s: float = 16.0) -> None:
+def draw_map(
+    beatmap: Beatmap, path: Path, *, name: str = "", start_s: float | None = None, length_s: float = 16.0
+) -> None:
     """Draw a map: its objects over its whole length, and one window of it.
 
     osu!: playfields of two seconds each with slider paths; taiko: strips; catch: fruits and juice streams over time;
@@ -50,10 +52,14 @@ def draw_map(beatmap: Beatmap, path: Path, *, name: str = "", start_s: float | N
     except ImportError as error:
         raise MissingExtra("Drawing maps", "cm3p[report]") from error
     timeline = Timeline(beatmap)
-    window = _densest(timeline, length_s) if start_s is None else Part(start_s * 1000, (start_s + length_s) * 1000)
+    window = (
+        _densest(timeline, length_s) if start_s is None else Part(start_s * 1000, (start_s + length_s) * 1000)
+    )
     height = _HEIGHTS_IN[beatmap.mode] + 1.9
     # A fixed salt: the same map gives the same file.
-    with mpl.rc_context({"svg.hashsalt": "cm3p", "font.size": 9, "text.parse_math": False, "font.family": "sans-serif"}):
+    with mpl.rc_context(
+        {"svg.hashsalt": "cm3p", "font.size": 9, "text.parse_math": False, "font.family": "sans-serif"}
+    ):
         figure = Figure(figsize=(_WIDTH_IN, height), facecolor=PAPER)
         _draw_title(figure, beatmap, name, height)
         _draw_overview(figure.add_axes((0.045, 1 - 1.55 / height, 0.93, 0.75 / height)), timeline, window)
@@ -84,7 +90,9 @@ def _draw_overview(axes: Any, timeline: Timeline, window: Part) -> None:
     whole = timeline.whole
     bins = max(1, min(_MOST_BINS, math.ceil(whole.length_ms / 1000)))
     width_ms = whole.length_ms / bins
-    counts = Counter(min(bins - 1, int((each.time_ms - whole.start_ms) / width_ms)) for each in timeline.objects)
+    counts = Counter(
+        min(bins - 1, int((each.time_ms - whole.start_ms) / width_ms)) for each in timeline.objects
+    )
     rates = [counts[number] / width_ms * 1000 for number in range(bins)]
     bare(axes)
     shade_kiai(axes, timeline, whole)
@@ -100,7 +108,7 @@ def _draw_overview(axes: Any, timeline: Timeline, window: Part) -> None:
     axes.tick_params(length=2, pad=2)
     axes.set_ylabel("objects/s", fontsize=8)
     top = max(rates, default=0)
-    axes.set_yticks([top] if top else [], [f"{top:.3g}"] if top else [], fontsize=8)
+    axes.set_yticks([top] if top else [], [f"{top:.0f}"] if top else [], fontsize=8)
 
 
 def _densest(timeline: Timeline, length_s: float) -> Part:

@@ -46,16 +46,18 @@ def _draw_field(
 
     bare(axes)
     kiai = bool(timeline.kiai(part))
-    axes.set_xlim(-_MARGIN, _WIDTH + _MARGIN)
-    axes.set_ylim(_HEIGHT + _MARGIN, -_MARGIN)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.add_patch(Rectangle((0, 0), _WIDTH, _HEIGHT, fc="#fff4e2" if kiai else PAPER, ec=FAINT, lw=0.8, zorder=0))
-    axes.set_facecolor(KIAI if kiai else FIELD)
-    axes.set_title(f"{clock(part.start_ms)}{'  kiai' if kiai else ''}", fontsize=8, loc="left", pad=2, color=INK)
     figure_width, figure_height = figure.get_size_inches()
-    scale_x = place[2] * figure_width * 72 / (_WIDTH + 2 * _MARGIN)
-    scale_y = place[3] * figure_height * 72 / (_HEIGHT + 2 * _MARGIN)
-    points = min(scale_x, scale_y)  # typographic points of an osu! pixel
+    width_pt, height_pt = place[2] * figure_width * 72, place[3] * figure_height * 72
+    points = min(width_pt / (_WIDTH + 2 * _MARGIN), height_pt / (_HEIGHT + 2 * _MARGIN))  # of an osu! pixel
+    axes.set_xlim(_WIDTH / 2 - width_pt / points / 2, _WIDTH / 2 + width_pt / points / 2)
+    axes.set_ylim(_HEIGHT / 2 + height_pt / points / 2, _HEIGHT / 2 - height_pt / points / 2)
+    axes.add_patch(
+        Rectangle((0, 0), _WIDTH, _HEIGHT, fc="#fff4e2" if kiai else PAPER, ec=FAINT, lw=0.8, zorder=0)
+    )
+    axes.set_facecolor(KIAI if kiai else FIELD)
+    axes.set_title(
+        f"{clock(part.start_ms)}{'  kiai' if kiai else ''}", fontsize=8, loc="left", pad=2, color=INK
+    )
     radius = max(8.0, min(54.4 - 4.48 * timeline.beatmap.circle_size, 90.0))
     objects = [each for each in timeline.inside(part) if each.time_ms >= part.start_ms]
     for order, item in enumerate(objects):
@@ -63,8 +65,19 @@ def _draw_field(
         combo, number = combos[id(item)]
         colour = COMBOS[combo % len(COMBOS)]
         if isinstance(item, Spinner):
-            axes.add_patch(Circle((_WIDTH / 2, _HEIGHT / 2), 150, fc="none", ec=colour, lw=2, ls="--", zorder=2))
-            axes.text(_WIDTH / 2, _HEIGHT / 2, "spinner", ha="center", va="center", color=colour, fontsize=8, zorder=3)
+            axes.add_patch(
+                Circle((_WIDTH / 2, _HEIGHT / 2), 150, fc="none", ec=colour, lw=2, ls="--", zorder=2)
+            )
+            axes.text(
+                _WIDTH / 2,
+                _HEIGHT / 2,
+                "spinner",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=8,
+                zorder=3,
+            )
             continue
         _follow(axes, objects, order, combos)
         if isinstance(item, Slider):

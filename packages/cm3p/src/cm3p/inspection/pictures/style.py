@@ -8,9 +8,9 @@ from cm3p.inspection.pictures.timeline import Part, Timeline
 
 INK, FAINT, PAPER = "#22242c", "#c4c8d2", "#ffffff"
 FIELD = "#f5f6f9"
-KIAI, BREAK = "#ffd9a0", "#dfe3ea"
+KIAI, BREAK = "#ffe6c0", "#dfe3ea"
 COMBOS = ("#d94f4f", "#3a7bd5", "#2f9e63", "#c77d0a", "#8a56c2")
-DON, KAT, ROLL, DENDEN = "#e0483a", "#3f8fd0", "#f0b429", "#9c6ade"
+DON, KAT, ROLL, DENDEN = "#e0483a", "#3f8fd0", "#e3a008", "#9c6ade"
 
 
 def clock(time_ms: float) -> str:

@@ -47,12 +47,22 @@ def draw_strips(figure: Any, box: Box, timeline: Timeline, window: Part) -> None
                 colour = ROLL if isinstance(item, Slider) else DENDEN
                 end_ms = timeline.end_ms(item)
                 axes.plot(
-                    [item.time_ms, end_ms], [0, 0], color=colour, lw=size, solid_capstyle="round", alpha=0.85, zorder=z
+                    [item.time_ms, end_ms],
+                    [0, 0],
+                    color=colour,
+                    lw=size,
+                    solid_capstyle="round",
+                    alpha=0.85,
+                    zorder=z,
                 )
                 if isinstance(item, Spinner):
                     middle = (max(item.time_ms, part.start_ms) + min(end_ms, part.end_ms)) / 2
-                    axes.text(middle, 0, "denden", ha="center", va="center", fontsize=7, color=PAPER, zorder=z + 1)
+                    axes.text(
+                        middle, 0, "denden", ha="center", va="center", fontsize=7, color=PAPER, zorder=z + 1
+                    )
                 continue
             colour = KAT if item.hit_sound & (_WHISTLE | _CLAP) else DON
-            axes.plot([item.time_ms], [0], "o", ms=size, color=colour, mec=PAPER, mew=1.6, zorder=z, clip_on=True)
+            axes.plot(
+                [item.time_ms], [0], "o", ms=size, color=colour, mec=PAPER, mew=1.6, zorder=z, clip_on=True
+            )
             axes.plot([item.time_ms], [0], "o", ms=size + 1.6, mfc="none", mec=INK, mew=0.6, zorder=z + 1)

@@ -34,7 +34,10 @@ class Part:
     def divided(self, count: int) -> list[Part]:
         """Return equal parts of it."""
         each = self.length_ms / count
-        return [Part(self.start_ms + number * each, self.start_ms + (number + 1) * each) for number in range(count)]
+        return [
+            Part(self.start_ms + number * each, self.start_ms + (number + 1) * each)
+            for number in range(count)
+        ]
 
 
 class Timeline:
@@ -51,7 +54,8 @@ class Timeline:
         self.beatmap = beatmap
         self._timing = GameTiming(beatmap.timing_points)
         self.objects = sorted(
-            (each for each in beatmap.hit_objects if math.isfinite(each.time_ms)), key=lambda each: each.time_ms
+            (each for each in beatmap.hit_objects if math.isfinite(each.time_ms)),
+            key=lambda each: each.time_ms,
         )
         self._ends: dict[int, float] = {}
 
@@ -76,7 +80,9 @@ class Timeline:
             end = item.time_ms if play is None else play.end_ms
         elif isinstance(item, Spinner | Hold):
             end = item.end_time_ms
-        return end if math.isfinite(end) and item.time_ms <= end < item.time_ms + _LONGEST_MS else item.time_ms
+        return (
+            end if math.isfinite(end) and item.time_ms <= end < item.time_ms + _LONGEST_MS else item.time_ms
+        )
 
     @cached_property
     def whole(self) -> Part:
@@ -112,7 +118,8 @@ class Timeline:
     def breaks(self, part: Part) -> list[Part]:
         """Return the breaks within a part."""
         clipped = [
-            Part(max(each.start_ms, part.start_ms), min(each.end_ms, part.end_ms)) for each in self.beatmap.breaks
+            Part(max(each.start_ms, part.start_ms), min(each.end_ms, part.end_ms))
+            for each in self.beatmap.breaks
         ]
         return [each for each in clipped if each.length_ms > 0]
 
