@@ -25,22 +25,22 @@ _KINDS: Mapping[Kind, str] = {
     "ints": "Ratings TopTagIds TopTagCounts",
     "floats": "StarRating",
 }
-_ORDER = """
-Id Artist ArtistUnicode Creator FavouriteCount BeatmapSetId Nsfw Offset BeatmapSetPlayCount Source BeatmapSetStatus
-Spotlight Title TitleUnicode BeatmapSetUserId Video Description GenreId GenreName LanguageId LanguageName PackTags
-Ratings DownloadDisabled BeatmapSetBpm CanBeHyped DiscussionLocked BeatmapSetIsScoreable BeatmapSetLastUpdated
-BeatmapSetRanked RankedDate Storyboard SubmittedDate Tags DifficultyRating Mode Status TotalLength UserId Version
-Checksum MaxCombo Accuracy Ar Bpm CountCircles CountSliders CountSpinners Cs Drain HitLength IsScoreable LastUpdated
-ModeInt PassCount PlayCount Ranked Owners TopTagIds TopTagCounts StarRating OmdbTags AudioFile BeatmapSetFolder
-BeatmapFile
-""".split()
+_ORDER = (
+    "Id Artist ArtistUnicode Creator FavouriteCount BeatmapSetId Nsfw Offset BeatmapSetPlayCount Source "
+    "BeatmapSetStatus Spotlight Title TitleUnicode BeatmapSetUserId Video Description GenreId GenreName LanguageId "
+    "LanguageName PackTags Ratings DownloadDisabled BeatmapSetBpm CanBeHyped DiscussionLocked BeatmapSetIsScoreable "
+    "BeatmapSetLastUpdated BeatmapSetRanked RankedDate Storyboard SubmittedDate Tags DifficultyRating Mode Status "
+    "TotalLength UserId Version Checksum MaxCombo Accuracy Ar Bpm CountCircles CountSliders CountSpinners Cs Drain "
+    "HitLength IsScoreable LastUpdated ModeInt PassCount PlayCount Ranked Owners TopTagIds TopTagCounts StarRating "
+    "OmdbTags AudioFile BeatmapSetFolder BeatmapFile"
+)
 
 HASH, WINDOWS, EMBEDDING = "ContentHash", "Windows", "embedding"
 """SHA-256 of the ``.osu`` file, number of windows, and the vector."""
 
 COLUMNS: Mapping[str, Kind] = {
     name: next((kind for kind, names in _KINDS.items() if name in names.split()), "text")
-    for name in (*_ORDER, HASH, WINDOWS)
+    for name in (*_ORDER.split(), HASH, WINDOWS)
 }
 """All columns but the vector, in order, with their types."""
 
@@ -104,7 +104,7 @@ def _bool(value: Any) -> bool:
 def _time(value: Any) -> str:
     """A moment in UTC, as text in the form of ISO 8601."""
     if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - a zone follows
+        value = datetime(value.year, value.month, value.day)
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 

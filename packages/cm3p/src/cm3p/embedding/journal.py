@@ -79,6 +79,10 @@ class Journal:
     def __contains__(self, content_hash: str) -> bool:
         return content_hash in self._offsets
 
+    def hashes(self) -> frozenset[str]:
+        """Return the content hashes of its maps."""
+        return frozenset(self._offsets)
+
     def hash_of(self, map_id: int) -> str | None:
         """Return the content hash of the map with an id; None if there is none."""
         return self._ids.get(map_id)

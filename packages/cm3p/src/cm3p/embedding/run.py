@@ -32,6 +32,7 @@ from pentatonic.search import VectorHeader
 # Batches that one call of the model's stage has, so that windows of similar lengths meet.
 _BATCHES_TOGETHER = 4
 _ERRORS = (PentatonicError, OSError)
+_SAME_CONTENT = "the same content as another map"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class EmbedOptions:
     """
 
     with_audio: bool = True
-    windows: WindowOptions = WindowOptions()
-    filter: MapFilter = MapFilter()
+    windows: WindowOptions = field(default_factory=WindowOptions)
+    filter: MapFilter = field(default_factory=MapFilter)
     start: int = 0
     end: int | None = None
     batch_size: int = DEFAULT_BATCH_SIZE
@@ -98,7 +99,7 @@ def embed_maps(
     loaded: LoadedModel,
     paths: Sequence[Path],
     out: Path,
-    options: EmbedOptions = EmbedOptions(),  # noqa: B008 - frozen
+    options: EmbedOptions = EmbedOptions(),
 ) -> EmbedResult:
     """Embed maps into a Parquet file. A map that cannot be used is reported, and the others go on.
 
@@ -160,6 +161,7 @@ class _Run:
         self._known = None if options.metadata is None else DataSet(options.metadata)
         self._known_rows = {} if self._known is None else self._known.rows_by_id()
         self._failed_files: set[Path] = set()
+        self._begun_with = journal.hashes()
 
     def embed(self, sources: Sequence[Source]) -> None:
         report = self.result.report
@@ -240,14 +242,16 @@ class _Run:
             report.failed(entry.where, error)
             return
         if embedded is None:
-            reason = "already done" if entry.sha256 in self._journal else "left out by the filter"
-            report.skipped(entry.where, reason)
+            if entry.sha256 in self._begun_with:
+                report.skipped(entry.where)
+            else:
+                same = entry.sha256 in self._journal
+                report.skipped(entry.where, _SAME_CONTENT if same else "left out by the filter")
             return
-        flags = [*warnings]
         if embedded.row[HASH] in self._journal:  # twice in one batch
-            report.skipped(entry.where, "the same content as another map")
+            report.skipped(entry.where, _SAME_CONTENT)
             return
-        flags += self._give_id(embedded.row)
+        flags = [*warnings, *self._give_id(embedded.row)]
         self._journal.add(embedded)
         report.done(entry.where, id=embedded.row["Id"], windows=embedded.row[WINDOWS], **_flags(flags))
 

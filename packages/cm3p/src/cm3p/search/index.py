@@ -5,6 +5,7 @@ Shapes: N rows, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,7 +181,7 @@ def parse_range(text: str | None, option: str) -> tuple[float | None, float | No
         limits = tuple(float(part) if part else None for part in ((low, high) if colon else (low, low)))
     except ValueError:
         limits = (None, None)
-    if limits == (None, None) or any(each != each for each in limits):
+    if limits == (None, None) or any(each is not None and math.isnan(each) for each in limits):
         raise UsageError(f"{option} is {text!r}; allowed: a range such as 5.5:6, 5.5: or :6, or one number")
     if None not in limits and limits[0] > limits[1]:  # type: ignore[operator]
         raise UsageError(f"{option} is {text!r}; allowed: the lower number first")

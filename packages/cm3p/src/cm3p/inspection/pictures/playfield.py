@@ -84,8 +84,8 @@ def _draw_field(
             _draw_slider(axes, timeline, item, colour, radius, points, z)
         axes.add_patch(Circle((item.x, item.y), radius, fc=colour, ec=PAPER, lw=1.1, zorder=z + 1))
         axes.text(
-            item.x, item.y, str(number), ha="center", va="center", color=PAPER, fontsize=max(5.0, radius * points * 0.8),
-            weight="bold", zorder=z + 2, clip_on=True,
+            item.x, item.y, str(number), ha="center", va="center", color=PAPER,
+            fontsize=max(5.0, radius * points * 0.8), weight="bold", zorder=z + 2, clip_on=True,
         )  # fmt: skip
 
 

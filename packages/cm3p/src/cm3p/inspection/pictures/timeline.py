@@ -90,7 +90,7 @@ class Timeline:
         if not self.objects:
             return Part(0.0, 1000.0)
         start = self.objects[0].time_ms
-        return Part(start, max(max(self.end_ms(each) for each in self.objects), start + 1000.0))
+        return Part(start, max(start + 1000.0, *(self.end_ms(each) for each in self.objects)))
 
     def inside(self, part: Part) -> list[HitObject]:
         """Return the objects that are there during a part."""
