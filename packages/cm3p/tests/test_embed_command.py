@@ -74,7 +74,7 @@ def test_rows_and_vectors(folder: Path, embedded: Path) -> None:
 
 def test_header_says_what_made_the_vectors(embedded: Path) -> None:
     with EmbeddingTable(embedded) as table:
-        assert table.header is not None and table.dimension == table.header.dimension == 12
+        assert table.header is not None and table.dimension == table.header.dimension == 8
         assert (table.header.frontend, table.header.windows) == ("beatmap", "4 s, hop 4 s")
     about = json.loads(pq.read_schema(embedded).metadata[b"cm3p.embed"])
     assert about["max_windows"] == 1000 and about["model"] == table.header.model_hash
