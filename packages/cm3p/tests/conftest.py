@@ -43,7 +43,14 @@ def save_map() -> SavedMap:
     """``save_map(path, ...)`` writes a map of some circles, sliders or holds, 500 ms apart."""
 
     def save(
-        path: Path, *, mode: int = 0, map_id: int = 0, set_id: int = -1, x: int = 100, objects: int = 16, **header: str
+        path: Path,
+        *,
+        mode: int = 0,
+        map_id: int = 0,
+        set_id: int = -1,
+        x: int = 100,
+        objects: int = 16,
+        **header: str,
     ) -> Path:
         fields = {"Title": "Song", "Artist": "Somebody", "Creator": "Mapper", "Version": path.stem} | header
         metadata = "\n".join(f"{name}:{value}" for name, value in fields.items() if name != "AudioFilename")
@@ -76,9 +83,8 @@ def _object(mode: int, number: int, x: int) -> str:
 @pytest.fixture
 def cm3p_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """``cm3p_command(*arguments)`` runs the command line, and returns exit status, output and messages."""
-    from pentatonic.cli import run
-
     from cm3p.cli import app
+    from pentatonic.cli import run
 
     def command(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from cm3p.embedding import run as embedding_run
 from cm3p.embedding.columns import COLUMNS, normalised
+from cm3p.embedding.journal import Journal
 from cm3p.embedding.table import EmbeddingTable
 from cm3p.processor import CM3PProcessor
 from cm3p.weights import from_pretrained
@@ -57,9 +59,22 @@ def test_rows_and_vectors(folder: Path, embedded: Path) -> None:
     assert [*COLUMNS][:2] == ["Id", "Artist"] and [*COLUMNS][-3:] == ["BeatmapFile", "ContentHash", "Windows"]
     rows = {row["BeatmapFile"]: row for row in table.to_pylist()}
     row = rows["1.osu"]
-    expected = {"Id": 12, "BeatmapSetId": 7, "Title": "Song", "Version": "1", "Mode": "osu", "Cs": 4.0, "Ar": 8.0}
+    expected = {
+        "Id": 12,
+        "BeatmapSetId": 7,
+        "Title": "Song",
+        "Version": "1",
+        "Mode": "osu",
+        "Cs": 4.0,
+        "Ar": 8.0,
+    }
     expected |= {"Accuracy": 6.0, "Bpm": 120.0, "TotalLength": 8, "CountSliders": 5, "CountSpinners": 1}
-    expected |= {"BeatmapSetFolder": "set", "AudioFile": "song.wav", "DifficultyRating": None, "StarRating": None}
+    expected |= {
+        "BeatmapSetFolder": "set",
+        "AudioFile": "song.wav",
+        "DifficultyRating": None,
+        "StarRating": None,
+    }
     assert {name: row[name] for name in expected} == expected
     assert rows["mode 3.osu"]["Mode"] == "mania" and rows["mode 2.osu"]["Mode"] == "fruits"
     processor, model = CM3PProcessor.from_pretrained(MODEL), from_pretrained(MODEL)
@@ -99,7 +114,9 @@ def test_other_content_under_the_same_id(tmp_path: Path, save_map: Any, cm3p_com
     assert first == 5 and second < 0
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(folder: Path, tmp_path: Path, cm3p_command: Command) -> None:
+def test_bad_files_are_named_and_the_rest_goes_on(
+    folder: Path, tmp_path: Path, cm3p_command: Command
+) -> None:
     (folder / "page.osu").write_text("<!DOCTYPE html><html><body>404</body></html>")
     (folder / "page.osz").write_text("<!DOCTYPE html>")
     with zipfile.ZipFile(folder / "good.osz", "w") as archive:
@@ -107,7 +124,9 @@ def test_bad_files_are_named_and_the_rest_goes_on(folder: Path, tmp_path: Path, 
     content = (folder / "good.osz").read_bytes()
     (folder / "cut.osz").write_bytes(content[: len(content) // 2])
     (folder / "empty.osu").write_text("osu file format v14\n[HitObjects]\n")
-    (folder / "far.osu").write_text("osu file format v14\n[TimingPoints]\n0,500\n[HitObjects]\n1,1,1151400000,1,0")
+    (folder / "far.osu").write_text(
+        "osu file format v14\n[TimingPoints]\n0,500\n[HitObjects]\n1,1,1151400000,1,0"
+    )
     out = tmp_path / "out.parquet"
     status, shown, messages = embed(cm3p_command, folder, "--out", out, "--json")
     report = json.loads(shown)
@@ -122,7 +141,11 @@ def test_bad_files_are_named_and_the_rest_goes_on(folder: Path, tmp_path: Path, 
 def test_nothing_usable_writes_nothing(tmp_path: Path, cm3p_command: Command) -> None:
     (tmp_path / "page.osu").write_text("<html>")
     status, _, messages = embed(cm3p_command, tmp_path / "page.osu", "--out", tmp_path / "out.parquet")
-    assert status == 3 and "not written" in messages and [each.name for each in tmp_path.iterdir()] == ["page.osu"]
+    assert (
+        status == 3
+        and "not written" in messages
+        and [each.name for each in tmp_path.iterdir()] == ["page.osu"]
+    )
     (tmp_path / "none").mkdir()
     assert embed(cm3p_command, tmp_path / "none", "--out", tmp_path / "out.parquet")[0] == 1
     assert embed(cm3p_command, tmp_path / "typo", "--out", tmp_path / "out.parquet")[0] == 2
@@ -132,24 +155,25 @@ def test_a_stopped_run_continues(
     folder: Path, embedded: Path, tmp_path: Path, cm3p_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, computed = tmp_path / "stopped.parquet", []
-    vectors = embedding_run.map_vectors
+    vectors, add = embedding_run.map_vectors, Journal.add
 
-    def stopping(loaded: Any, maps: Any, batch_size: int) -> Any:
-        if len(computed) == 2:
+    def add_two(journal: Journal, embedded: Any) -> None:
+        if len(journal) == 2:
             raise KeyboardInterrupt
-        computed.extend(maps)
-        return vectors(loaded, maps, batch_size)
+        add(journal, embedded)
 
-    monkeypatch.setattr(embedding_run, "map_vectors", stopping)
+    monkeypatch.setattr(Journal, "add", add_two)
     assert embed(cm3p_command, folder, "--out", out, "--batch-size", 1)[0] == 130
+    monkeypatch.setattr(Journal, "add", add)
     journal = tmp_path / ".stopped.parquet.unfinished" / "maps.jsonl"
     assert not out.exists() and journal.read_text().count('"vector"') == 2
     with journal.open("a") as file:
         file.write('{"row": {"Id": 1')  # the write was cut off
     status, _, messages = embed(cm3p_command, folder, "--out", out, "--max-windows", 50)
     assert status == 2 and "max_windows 1000, not 50" in messages
-    computed.clear()
-    monkeypatch.setattr(embedding_run, "map_vectors", lambda *args: computed.extend(args[1]) or vectors(*args))
+    monkeypatch.setattr(
+        embedding_run, "map_vectors", lambda *args: computed.extend(args[1]) or vectors(*args)
+    )
     status, _, messages = embed(cm3p_command, folder, "--out", out, "--batch-size", 1)
     assert status == 0 and "4 done, 2 skipped" in messages and len(computed) == 4
     assert not journal.parent.exists()
@@ -158,7 +182,9 @@ def test_a_stopped_run_continues(
         assert got == expected
 
 
-def test_overwrite_begins_again(folder: Path, tmp_path: Path, cm3p_command: Command, monkeypatch: Any) -> None:
+def test_overwrite_begins_again(
+    folder: Path, tmp_path: Path, cm3p_command: Command, monkeypatch: Any
+) -> None:
     out = tmp_path / "out.parquet"
     with monkeypatch.context() as patch:
         patch.setattr(embedding_run, "write_table", lambda *_: (_ for _ in ()).throw(OSError("no space")))
@@ -226,13 +252,39 @@ def data_set(tmp_path: Path, save_map: Any) -> Path:
     for number in (1, 2, 3):
         save_map(root / "data" / f"set {number}" / "map.osu", map_id=0, x=50 * number)
     rows: list[dict[str, Any]] = [
-        {"Id": 103, "BeatmapSetId": 30, "BeatmapSetFolder": "set 3", "SubmittedDate": datetime(2012, 5, 1, tzinfo=UTC)},
-        {"Id": 101, "BeatmapSetId": 10, "BeatmapSetFolder": "set 1", "DifficultyRating": 4.5, "TopTagIds": [3, 4]},
-        {"Id": 102, "BeatmapSetId": 20, "BeatmapSetFolder": "set 2", "DifficultyRating": 6.0, "Artist": "Of the table"},
+        {
+            "Id": 103,
+            "BeatmapSetId": 30,
+            "BeatmapSetFolder": "set 3",
+            "SubmittedDate": datetime(2012, 5, 1, tzinfo=UTC),
+        },
+        {
+            "Id": 101,
+            "BeatmapSetId": 10,
+            "BeatmapSetFolder": "set 1",
+            "DifficultyRating": 4.5,
+            "TopTagIds": [3, 4],
+        },
+        {
+            "Id": 102,
+            "BeatmapSetId": 20,
+            "BeatmapSetFolder": "set 2",
+            "DifficultyRating": 6.0,
+            "Artist": "Of the table",
+        },
         {"Id": 104, "BeatmapSetId": 40, "BeatmapSetFolder": "../../elsewhere"},
         {"Id": 105, "BeatmapSetId": 50, "BeatmapSetFolder": None},
     ]
-    names = ["Id", "BeatmapSetId", "BeatmapSetFolder", "SubmittedDate", "DifficultyRating", "TopTagIds", "Artist", "Nsfw"]
+    names = [
+        "Id",
+        "BeatmapSetId",
+        "BeatmapSetFolder",
+        "SubmittedDate",
+        "DifficultyRating",
+        "TopTagIds",
+        "Artist",
+        "Nsfw",
+    ]
     columns = {name: [row.get(name) for row in rows] for name in names}
     pq.write_table(pa.table(columns | {"BeatmapFile": ["map.osu"] * 5}), root / "metadata.parquet")
     return root
@@ -241,20 +293,26 @@ def data_set(tmp_path: Path, save_map: Any) -> Path:
 def test_data_sets(data_set: Path, tmp_path: Path, cm3p_command: Command) -> None:
     out = tmp_path / "out.parquet"
     status, _, messages = embed(cm3p_command, data_set, "--out", out)
-    assert status == 3 and "2 failed" in messages and "elsewhere" in messages and "BeatmapSetFolder" in messages
+    assert (
+        status == 3 and "2 failed" in messages and "elsewhere" in messages and "BeatmapSetFolder" in messages
+    )
     rows = read(out)
     assert [row["Id"] for row in rows] == [101, 102, 103]
     assert rows[0]["TopTagIds"] == [3, 4] and rows[0]["Title"] == "Song"
-    assert rows[1]["Artist"] == "Of the table" and rows[2]["SubmittedDate"].year == 2012 and rows[2]["Nsfw"] is None
+    assert (
+        rows[1]["Artist"] == "Of the table"
+        and rows[2]["SubmittedDate"].year == 2012
+        and rows[2]["Nsfw"] is None
+    )
     assert embed(cm3p_command, data_set, "--out", out, "--min-difficulty", 5, "--end", 3)[0] == 0
     assert [row["Id"] for row in read(out)] == [102]
 
 
-def test_a_table_fills_what_maps_do_not_say(
-    folder: Path, tmp_path: Path, cm3p_command: Command
-) -> None:
+def test_a_table_fills_what_maps_do_not_say(folder: Path, tmp_path: Path, cm3p_command: Command) -> None:
     table = tmp_path / "table.parquet"
-    pq.write_table(pa.table({"Id": [12, 999], "DifficultyRating": [5.25, 1.0], "Title": ["From the table", "x"]}), table)
+    pq.write_table(
+        pa.table({"Id": [12, 999], "DifficultyRating": [5.25, 1.0], "Title": ["From the table", "x"]}), table
+    )
     out = tmp_path / "out.parquet"
     assert embed(cm3p_command, folder, "--out", out, "--metadata", table)[0] == 0
     rows = {row["Id"]: row for row in read(out)}
@@ -281,14 +339,32 @@ def test_audio(folder: Path, embedded: Path, tmp_path: Path, cm3p_command: Comma
 
 
 def test_a_classifier_has_no_embeddings(folder: Path, tmp_path: Path, cm3p_command: Command) -> None:
-    arguments = ("embed", folder, "--out", tmp_path / "out.parquet", "--model", MODEL.with_name("saved_classifier"))
+    arguments = (
+        "embed",
+        folder,
+        "--out",
+        tmp_path / "out.parquet",
+        "--model",
+        MODEL.with_name("saved_classifier"),
+    )
     status, _, messages = cm3p_command(*arguments)
     assert status == 2 and "CM3PForBeatmapClassification" in messages
 
 
 def test_values_of_columns() -> None:
-    row = {"Id": 2**60 + 1, "Cs": float("nan"), "SubmittedDate": "2013-02-03", "TopTagIds": np.array([1, 2]), "Nsfw": 1}
-    expected = {"Id": 2**60 + 1, "SubmittedDate": "2013-02-03T00:00:00+00:00", "TopTagIds": [1, 2], "Nsfw": True}
+    row = {
+        "Id": 2**60 + 1,
+        "Cs": float("nan"),
+        "SubmittedDate": "2013-02-03",
+        "TopTagIds": np.array([1, 2]),
+        "Nsfw": 1,
+    }
+    expected = {
+        "Id": 2**60 + 1,
+        "SubmittedDate": "2013-02-03T00:00:00+00:00",
+        "TopTagIds": [1, 2],
+        "Nsfw": True,
+    }
     assert normalised(row | {"Artist": "a\udcff", "unknown column": 3}) == expected | {"Artist": "a?"}
     for name, value in {"Id": 1.5, "Cs": "many", "TopTagIds": 3, "SubmittedDate": "soon", "Nsfw": 7}.items():
         with pytest.raises(InputError, match=f"column {name}"):

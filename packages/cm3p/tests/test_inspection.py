@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from cm3p.beatmap import read_beatmap
 from cm3p.inspection.pictures import draw_map
 from cm3p.inspection.pictures.timeline import Part, Timeline
@@ -47,7 +48,9 @@ def test_inspect_agrees_with_the_processor(tmp_path: Path, save_map: Any, cm3p_c
         file.write("\nnonsense line\n")
     status, out, _ = cm3p_command("inspect", path, "--model", MODEL, "--tokens", "--json")
     found = json.loads(out)
-    assert status == 0 and found["objects"] == {"circles": 10, "sliders": 5, "spinners": 1} and found["id"] == 5
+    assert (
+        status == 0 and found["objects"] == {"circles": 10, "sliders": 5, "spinners": 1} and found["id"] == 5
+    )
     (warning,) = found["warnings"]
     assert warning["text"] == "nonsense line" and warning["line"] == len(path.read_text().splitlines())
     processor = CM3PProcessor.from_pretrained(MODEL)
@@ -67,7 +70,9 @@ def test_inspect_agrees_with_the_processor(tmp_path: Path, save_map: Any, cm3p_c
 def test_pictures(tmp_path: Path, save_map: Any, cm3p_command: Command, mode: int) -> None:
     path = save_map(tmp_path / "map.osu", mode=mode, Title="$math$ \x1b[31m")
     status, _, _ = cm3p_command("inspect", path, "--picture", tmp_path / "a.svg")
-    assert status == 0 and cm3p_command("inspect", path, "--window", 0, "--picture", tmp_path / "b.svg")[0] == 0
+    assert (
+        status == 0 and cm3p_command("inspect", path, "--window", 0, "--picture", tmp_path / "b.svg")[0] == 0
+    )
     picture = (tmp_path / "a.svg").read_bytes()
     assert picture == (tmp_path / "b.svg").read_bytes() and b"<svg" in picture and b"\x1b" not in picture
     beatmap = read_beatmap(path)
@@ -87,7 +92,9 @@ def test_a_timeline() -> None:
         *((2000.0, True), (2400.0, False), (2800.0, False)),
     ]
     assert timeline.kiai(part) == [Part(1000.0, 2000.0)] and timeline.breaks(part) == [Part(1200.0, 1900.0)]
-    assert timeline.whole == Part(100.0, 2900.0) and [each.time_ms for each in timeline.inside(part)] == [2500.0]
+    assert timeline.whole == Part(100.0, 2900.0) and [each.time_ms for each in timeline.inside(part)] == [
+        2500.0
+    ]
 
 
 def test_inspect_refuses_what_is_no_map(tmp_path: Path, save_map: Any, cm3p_command: Command) -> None:
@@ -114,7 +121,11 @@ def test_validate(tmp_path: Path, save_map: Any, cm3p_command: Command) -> None:
     with (root / "data" / "set" / "2.osu").open("a") as file:
         file.write("\nx\n\ny\n")
     columns = {"Id": [1, 2, 3], "BeatmapSetId": [9] * 3, "BeatmapSetFolder": ["set"] * 3}
-    columns |= {"BeatmapFile": ["1.osu", "2.osu", "3.osu"], "UserId": [5, None, None], "Status": ["ranked", None, None]}
+    columns |= {
+        "BeatmapFile": ["1.osu", "2.osu", "3.osu"],
+        "UserId": [5, None, None],
+        "Status": ["ranked", None, None],
+    }
     columns |= {"StarRating": [[1.0] * 7, None, None], "SubmittedDate": ["2012-01-01", None, None]}
     pq.write_table(pa.table(columns), root / "metadata.parquet")
     figure = tmp_path / "figure.png"
@@ -131,7 +142,11 @@ def test_validate(tmp_path: Path, save_map: Any, cm3p_command: Command) -> None:
     encoding = processor(beatmap=maps, padding=False, max_length=100_000, return_tensors=None)
     lengths = [len(ids) for ids in encoding["input_ids"]]
     tokens = found["tokens"]
-    assert (found["windows"], tokens["total"], tokens["longest"]) == (len(lengths), sum(lengths), max(lengths))
+    assert (found["windows"], tokens["total"], tokens["longest"]) == (
+        len(lengths),
+        sum(lengths),
+        max(lengths),
+    )
     assert sum(each["windows"] for each in tokens["histogram"]) == len(lengths)
     status, out, _ = cm3p_command("validate", root / "data")
     assert status == 0 and "2 of 1 sets" in out and "null, so UNK" in out

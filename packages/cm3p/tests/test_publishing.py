@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+
 from cm3p.publishing.upload import PushOptions, push
 from cm3p.weights import from_pretrained, load_directory
 from pentatonic.checkpoint import load_tensors
@@ -45,7 +46,11 @@ def test_info(cm3p_command: Command) -> None:
     found = json.loads(out)
     parameters = sum(each.numel() for each in from_pretrained(MODEL).parameters())
     assert status == 0 and found["class"] == "CM3PModel" and found["parameters"] == parameters
-    assert found["windows"] == "4 s, hop 4 s" and found["licence"] == "not stated" and found["embedding_size"] == 8
+    assert (
+        found["windows"] == "4 s, hop 4 s"
+        and found["licence"] == "not stated"
+        and found["embedding_size"] == 8
+    )
     assert "2 mappers, 2 tags" in found["metadata vocabulary"]
     for name in ("saved_classifier", "saved_mlm"):
         assert cm3p_command("info", GOLDENS / name)[0] == 0
@@ -72,7 +77,9 @@ def test_convert(name: str, tmp_path: Path, cm3p_command: Command) -> None:
 
 
 def test_convert_refuses(tmp_path: Path, cm3p_command: Command) -> None:
-    status, _, messages = cm3p_command("convert", MODEL, "--out", tmp_path / "x", "--model-class", "masked_lm")
+    status, _, messages = cm3p_command(
+        "convert", MODEL, "--out", tmp_path / "x", "--model-class", "masked_lm"
+    )
     assert status == 2 and "allowed: cm3p" in messages
     shutil.copytree(MODEL, tmp_path / "model")
     assert cm3p_command("convert", tmp_path / "model", "--out", tmp_path / "model")[0] == 2
@@ -82,9 +89,18 @@ def test_push_is_dry_without_upload(cm3p_command: Command, monkeypatch: pytest.M
     client = Client()
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
     status, out, messages = cm3p_command("push", MODEL, "--repo-id", "me/maps")
-    assert status == 0 and "would go to me/maps" in out and "nothing was uploaded" in messages and not client.calls
-    assert "model.safetensors" in out and "metadata_tokenizer/vocab.json" in out and "io.safetensors" not in out
-    status, out, _ = cm3p_command("push", MODEL, "--repo-id", "me/maps", "--private", "--upload", "--revision", "dev")
+    assert (
+        status == 0
+        and "would go to me/maps" in out
+        and "nothing was uploaded" in messages
+        and not client.calls
+    )
+    assert (
+        "model.safetensors" in out and "metadata_tokenizer/vocab.json" in out and "io.safetensors" not in out
+    )
+    status, out, _ = cm3p_command(
+        "push", MODEL, "--repo-id", "me/maps", "--private", "--upload", "--revision", "dev"
+    )
     assert status == 0 and [name for name, _ in client.calls] == ["create", "upload"]
     assert client.calls[0][1] == {"repo_id": "me/maps", "private": True, "exist_ok": True}
     assert client.calls[1][1]["revision"] == "dev" and client.dtypes == {torch.bfloat16}

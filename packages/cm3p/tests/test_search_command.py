@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from cm3p.commands.options import SeveralValues
 from cm3p.processor import CM3PProcessor
 from cm3p.search.index import parse_range
@@ -48,7 +49,9 @@ def search(command: Command, index: Path, *arguments: object) -> list[tuple[int,
 
 
 def vectors(index: Path) -> dict[int, np.ndarray]:
-    return {row["Id"]: np.array(row["embedding"], dtype=np.float64) for row in pq.read_table(index).to_pylist()}
+    return {
+        row["Id"]: np.array(row["embedding"], dtype=np.float64) for row in pq.read_table(index).to_pylist()
+    }
 
 
 def ranked(index: Path, query: np.ndarray, without: set[int]) -> list[tuple[int, float]]:
@@ -101,7 +104,9 @@ def test_a_new_file_is_embedded(index: Path, tmp_path: Path, cm3p_command: Comma
         status, _, messages = cm3p_command("search", index, "--like", new, "--model", model)
         assert status == 2 and "has no embeddings" in messages
     header = json.loads(pq.read_schema(index).metadata[b"pentatonic.vectors"]) | {"model_hash": "another"}
-    pq.write_table(pq.read_table(index).replace_schema_metadata({b"pentatonic.vectors": json.dumps(header)}), index)
+    pq.write_table(
+        pq.read_table(index).replace_schema_metadata({b"pentatonic.vectors": json.dumps(header)}), index
+    )
     status, _, messages = cm3p_command("search", index, "--like", new, "--model", MODEL)
     assert status == 1 and "model_hash" in messages
     pq.write_table(pq.read_table(index).replace_schema_metadata(None), index)
@@ -115,7 +120,9 @@ def test_metadata_alone(index: Path, cm3p_command: Command) -> None:
     encoded = processor(metadata={"mode": "taiko", "year": 2015, "tags": ["aim/jump", "style/clean"]})
     with torch.inference_mode():
         vector = model(
-            metadata_ids=encoded["input_ids"], metadata_attention_mask=encoded["attention_mask"], return_loss=False
+            metadata_ids=encoded["input_ids"],
+            metadata_attention_mask=encoded["attention_mask"],
+            return_loss=False,
         ).metadata_embeds[0]
     fields = ("mode=taiko", "year=2015", "tags=aim/jump,style/clean")
     found = search(cm3p_command, index, "--metadata", *fields, "--count", 3)
@@ -134,7 +141,10 @@ def test_limits(index: Path, cm3p_command: Command) -> None:
     status, _, messages = cm3p_command("search", index, "--like", 20, "--stars", "5.5:6")
     assert status == 1 and "DifficultyRating" in messages and "--metadata" in messages
     table = pq.read_table(index)
-    for name, values in {"DifficultyRating": [5.5, 5.8, 6.0, 6.1, None, 5.6, 5.7], "SubmittedDate": [2015] * 7}.items():
+    for name, values in {
+        "DifficultyRating": [5.5, 5.8, 6.0, 6.1, None, 5.6, 5.7],
+        "SubmittedDate": [2015] * 7,
+    }.items():
         at = table.column_names.index(name)
         array = pa.array(values, pa.float64()) if name == "DifficultyRating" else pa.array(
             [None, *(f"{year}-03-01T00:00:00+00:00" for year in (2014, 2015, 2016, 2020, 2021, 2016))]
@@ -143,12 +153,19 @@ def test_limits(index: Path, cm3p_command: Command) -> None:
     pq.write_table(table, index)
     found = {key for key, _ in search(cm3p_command, index, "--like", 20, "--stars", "5.5:6", "--mode", "osu")}
     assert found == {21, 22, 25}
-    assert {key for key, _ in search(cm3p_command, index, "--like", 20, "--year", "2015:2020")} == {22, 23, 24, 26}
+    assert {key for key, _ in search(cm3p_command, index, "--like", 20, "--year", "2015:2020")} == {
+        22,
+        23,
+        24,
+        26,
+    }
     status, out, messages = cm3p_command("search", index, "--like", 20, "--stars", "9:")
     assert (status, out.strip()) == (0, "") and "no map" in messages
 
 
-def test_audio_needs_an_index_with_audio(index: Path, tmp_path: Path, cm3p_command: Command, folder: Path) -> None:
+def test_audio_needs_an_index_with_audio(
+    index: Path, tmp_path: Path, cm3p_command: Command, folder: Path
+) -> None:
     from pentatonic.audio import save
 
     song = tmp_path / "song.wav"
@@ -173,7 +190,22 @@ def test_wrong_usage(index: Path, tmp_path: Path, cm3p_command: Command) -> None
 
 
 def test_options_with_several_values() -> None:
-    given = ["i", "--like", "a", "b", "--stars", "5:6", "--gamemodes", "0", "3", "path", "--unlike", "-", "--", "x"]
+    given = [
+        "i",
+        "--like",
+        "a",
+        "b",
+        "--stars",
+        "5:6",
+        "--gamemodes",
+        "0",
+        "3",
+        "path",
+        "--unlike",
+        "-",
+        "--",
+        "x",
+    ]
     expected = ["i", "--like", "a", "--like", "b", "--stars", "5:6"]
     expected += ["--gamemodes", "0", "--gamemodes", "3", "path", "--unlike", "-", "--", "x"]
     assert SeveralValues.repeated(given) == expected

@@ -12,6 +12,7 @@ from cm3p.beatmap import Beatmap, GameTiming, HitObject, Hold, LimitExceeded, Sl
 _KIAI_BIT = 1
 _FASTEST_BEAT_MS = 20.0  # beats that follow each other faster are not drawn
 _LONGEST_MS = 36_000_000.0
+_FARTHEST_PX = 10_000.0  # pictures cannot place text much farther
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,13 @@ class Timeline:
         beatmap: The map.
 
     Attributes:
-        objects: Objects with a finite time, by time.
+        objects: Objects with a finite time and a position near the playfield, by time.
     """
 
     def __init__(self, beatmap: Beatmap) -> None:
         self.beatmap = beatmap
         self._timing = GameTiming(beatmap.timing_points)
-        self.objects = sorted(
-            (each for each in beatmap.hit_objects if math.isfinite(each.time_ms)),
-            key=lambda each: each.time_ms,
-        )
+        self.objects = sorted(filter(_can_be_drawn, beatmap.hit_objects), key=lambda each: each.time_ms)
         self._ends: dict[int, float] = {}
 
     def play(self, slider: Slider) -> SliderPlay | None:
@@ -138,3 +136,7 @@ class Timeline:
             last = math.ceil((min(part.end_ms, until) - point.time_ms) / beat_ms)
             for beat in range(first, last):
                 yield point.time_ms + beat * beat_ms, beat % max(1, point.meter) == 0
+
+
+def _can_be_drawn(item: HitObject) -> bool:
+    return math.isfinite(item.time_ms) and abs(item.x) <= _FARTHEST_PX and abs(item.y) <= _FARTHEST_PX
