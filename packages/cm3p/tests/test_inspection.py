@@ -15,7 +15,6 @@ from cm3p.beatmap import read_beatmap
 from cm3p.inspection.pictures import draw_map
 from cm3p.inspection.pictures.timeline import Part, Timeline
 from cm3p.processor import CM3PProcessor
-from cm3p.windows import TooManyWindows
 
 MODEL = Path(__file__).parent / "goldens" / "saved_full"
 Command = Callable[..., tuple[int, str, str]]
@@ -67,20 +66,27 @@ def test_inspect_agrees_with_the_processor(tmp_path: Path, save_map: Any, cm3p_c
 
 
 @pytest.mark.parametrize("mode", range(4))
-def test_pictures(tmp_path: Path, save_map: Any, cm3p_command: Command, mode: int) -> None:
-    path = save_map(tmp_path / "map.osu", mode=mode, Title="$math$ \x1b[31m")
-    status, _, _ = cm3p_command("inspect", path, "--picture", tmp_path / "a.svg")
-    assert (
-        status == 0 and cm3p_command("inspect", path, "--window", 0, "--picture", tmp_path / "b.svg")[0] == 0
-    )
+def test_pictures(tmp_path: Path, save_map: Any, mode: int) -> None:
+    beatmap = read_beatmap(save_map(tmp_path / "map.osu", mode=mode, objects=9, Title="$math$ \x1b[31m"))
+    draw_map(beatmap, tmp_path / "a.svg")
     picture = (tmp_path / "a.svg").read_bytes()
-    assert picture == (tmp_path / "b.svg").read_bytes() and b"<svg" in picture and b"\x1b" not in picture
-    beatmap = read_beatmap(path)
+    assert b"<svg" in picture and b"\x1b" not in picture
     beatmap.hit_objects = beatmap.hit_objects[:3]
-    draw_map(beatmap, tmp_path / "c.svg")
-    assert (tmp_path / "c.svg").read_bytes() != picture
-    draw_map(read_beatmap(HOSTILE.format(mode=mode)), tmp_path / "d.png")
-    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+    draw_map(beatmap, tmp_path / "b.svg")
+    assert len((tmp_path / "b.svg").read_bytes()) < len(picture)
+
+
+@pytest.mark.parametrize("mode", range(4))
+def test_hostile_maps_are_drawn(tmp_path: Path, mode: int) -> None:
+    draw_map(read_beatmap(HOSTILE.format(mode=mode)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_map_gives_the_same_picture(tmp_path: Path, save_map: Any, cm3p_command: Command) -> None:
+    path = save_map(tmp_path / "map.osu", mode=1)
+    assert cm3p_command("inspect", path, "--picture", tmp_path / "a.svg")[0] == 0
+    assert cm3p_command("inspect", path, "--window", 0, "--picture", tmp_path / "b.svg")[0] == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_a_timeline() -> None:
@@ -110,7 +116,7 @@ def test_inspect_refuses_what_is_no_map(tmp_path: Path, save_map: Any, cm3p_comm
     far = tmp_path / "far.osu"
     far.write_text("osu file format v14\n[TimingPoints]\n0,500\n[HitObjects]\n1,1,1151400000,1,0")
     status, _, messages = cm3p_command("inspect", far)
-    assert status == 1 and "--max-windows" in messages and TooManyWindows
+    assert status == 1 and "--max-windows" in messages
 
 
 def test_validate(tmp_path: Path, save_map: Any, cm3p_command: Command) -> None:

@@ -131,7 +131,7 @@ def zero_shot_labeller(loaded: LoadedModel, text: str, batch_size: int = DEFAULT
             output_logits=False,
         ).metadata_embeds
     metadata = metadata.float().cpu()  # (C, D)
-    scale = float(model.logit_scale.float().exp())
+    scale = model.logit_scale.detach().float().exp().item()
 
     def scores(maps: Sequence[EncodedMap]) -> list[Tensor]:
         vectors = window_vectors(loaded, maps, batch_size)
