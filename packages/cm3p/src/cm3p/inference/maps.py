@@ -6,13 +6,14 @@ Shapes: W windows, L tokens, R spectrograms of a window.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cm3p.beatmap import Beatmap
 from cm3p.processor import CM3PProcessor
 from pentatonic.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_MAX_WINDOWS = 1000
 """Windows of a map before it is refused: 4 hours in windows of 16 s, where the longest ranked maps have one."""

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cm3p.beatmap import AudioSource, MapEntry, find_maps
 from cm3p.classification.labels import metadata_from
-from cm3p.embedding.vectors import map_vectors, vector_header
-from cm3p.inference.batches import DEFAULT_BATCH_SIZE
-from cm3p.inference.loading import LoadedModel
+from cm3p.embedding.rows import row_of
 from cm3p.inference.maps import EncodedMap, WindowOptions, encode_audio_alone, encode_map
-from cm3p.inference.songs import SongReader
-from cm3p.model import CM3PModel
 from cm3p.search.index import Index
 from pentatonic.errors import InputError, UsageError
+
+if TYPE_CHECKING:  # these need torch, and queries that the index has need no model
+    from cm3p.inference.loading import LoadedModel
+    from cm3p.inference.songs import SongReader
 
 AUDIO_NOTE = "the query is a song with empty windows of a map: no objects, no beats, no kiai time"
 
@@ -73,6 +74,8 @@ class Queries:
             IncompatibleVectors: It is another one.
         """
         if self._loaded is None:
+            from cm3p.embedding.vectors import vector_header
+
             header = self._index.require_header()
             loaded = self._load()
             header.require(vector_header(loaded, with_audio=self.with_audio), str(self._index.path))
@@ -110,6 +113,8 @@ class Queries:
         """
         import torch
 
+        from cm3p.model import CM3PModel
+
         model = self.model.model
         if not isinstance(model, CM3PModel):
             raise UsageError(f"{self.model.name} has no metadata tower, so --metadata cannot be asked for")
@@ -144,8 +149,6 @@ class Queries:
         assert entry.beatmap is not None
         if (row := self._index.row_of_hash(entry.sha256)) is not None:
             return self._of_row(row, entry.where)
-        from cm3p.embedding.rows import row_of
-
         model = self.model
         samples = None
         try:
@@ -158,7 +161,12 @@ class Queries:
         return Query(entry.where, self._embed(encoded), None, row_of(entry).get("BeatmapSetId"))
 
     def _embed(self, encoded: EncodedMap) -> np.ndarray:
+        from cm3p.embedding.vectors import map_vectors
+        from cm3p.inference.batches import DEFAULT_BATCH_SIZE
+
         return map_vectors(self.model, [encoded], DEFAULT_BATCH_SIZE)[0]
 
     def _songs(self) -> SongReader:
+        from cm3p.inference.songs import SongReader
+
         return SongReader(self.model.processor.default_kwargs["audio_kwargs"]["sampling_rate"])
