@@ -106,6 +106,8 @@ def _lines(found: list[Found]) -> list[str]:
         about = each.map
         stars = "" if about["DifficultyRating"] is None else f"{about['DifficultyRating']:.2f}*"
         title = f"{about['Artist'] or '?'} - {about['Title'] or '?'} [{about['Version'] or '?'}]"
+        if not (about["Artist"] or about["Title"]):
+            title = about["BeatmapFile"] or "?"
         by = f" by {about['Creator']}" if about["Creator"] else ""
         lines.append(
             f"{each.rank:>3}  {each.score:+.4f}  {stars:>6}  {about['Mode'] or '?':<6}  {title}{by}  #{about['Id']}"

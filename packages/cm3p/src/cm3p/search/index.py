@@ -20,7 +20,18 @@ from cm3p.embedding.table import EmbeddingTable
 from pentatonic.errors import IncompatibleVectors, InputError, UsageError
 from pentatonic.search import VectorHeader
 
-_SHOWN = ("Id", "BeatmapSetId", "Artist", "Title", "Version", "Creator", "Mode", "DifficultyRating", HASH)
+_SHOWN = (
+    "Id",
+    "BeatmapSetId",
+    "Artist",
+    "Title",
+    "Version",
+    "Creator",
+    "Mode",
+    "DifficultyRating",
+    "BeatmapFile",
+    HASH,
+)
 
 
 @dataclass(frozen=True)
