@@ -38,9 +38,8 @@ _ORDER = (
 HASH, WINDOWS, EMBEDDING = "ContentHash", "Windows", "embedding"
 """SHA-256 of the ``.osu`` file, number of windows, and the vector."""
 
-COLUMNS: Mapping[str, Kind] = {
-    name: next((kind for kind, names in _KINDS.items() if name in names.split()), "text")
-    for name in (*_ORDER.split(), HASH, WINDOWS)
+COLUMNS: Mapping[str, Kind] = dict.fromkeys((*_ORDER.split(), HASH, WINDOWS), "text") | {
+    name: kind for kind, names in _KINDS.items() for name in names.split()
 }
 """All columns but the vector, in order, with their types."""
 

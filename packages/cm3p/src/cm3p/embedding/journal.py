@@ -126,7 +126,7 @@ class Journal:
         with self._path.open("rb+") as file:
             for line in file:
                 try:
-                    content = json.loads(line) if line.endswith(b"\n") else None
+                    content: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
                     if "row" in content:
                         self._note(content["row"], offset)
                     else:

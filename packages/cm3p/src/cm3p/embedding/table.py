@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class EmbeddingTable:
             yield batch
 
     def _vectors(self, batch: Any, first: int) -> np.ndarray:
-        import pyarrow.compute as pc
+        pc: Any = import_module("pyarrow.compute")  # its functions are made when it is imported
 
         column = batch.column(EMBEDDING)
         with self._reading():
@@ -224,7 +225,7 @@ def merged(old: Iterable[EmbeddedMap], new: Iterable[EmbeddedMap]) -> Iterator[E
         key = each.row.get("Id") or ids_by_hash.get(each.row.get(HASH))
         if key in done:  # a second old row of a map that is new
             continue
-        if key in fresh:
+        if key is not None and key in fresh:
             done.add(key)
             yield EmbeddedMap(each.row | fresh[key].row, fresh[key].vector)
         else:

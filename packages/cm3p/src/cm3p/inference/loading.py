@@ -67,7 +67,8 @@ def load(
         precision = "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(precision, device)]
     model_hash = _hash(model, processor)
-    return LoadedModel(str(name_or_path), model.to(device, dtype), processor, model_hash, device, dtype)
+    model = model.to(device=device, dtype=dtype)
+    return LoadedModel(str(name_or_path), model, processor, model_hash, device, dtype)
 
 
 def _hash(model: CM3PPreTrainedModel, processor: CM3PProcessor) -> str:

@@ -62,7 +62,7 @@ def convert(
     if with_processor and (directory / "processor_config.json").is_file():
         processor = CM3PProcessor.from_pretrained(directory)
     card = _card(out.name, name, source, dtype)
-    save_pretrained(model.to(DTYPES[dtype]), out, processor=processor, card=card)
+    save_pretrained(model.to(dtype=DTYPES[dtype]), out, processor=processor, card=card)
     load_directory(out)
     return out
 

@@ -58,7 +58,7 @@ def describe_model(name: str, revision: str | None = None) -> dict[str, Any]:
     if full:
         about["decoder head"] = config.has_decoder_head
     if type(model).__name__ == "CM3PForBeatmapClassification":
-        about["labels"] = [str(config.id2label[number]) for number in range(config.num_labels)]
+        about["labels"] = list(map(str, config.id2label.values()))
     else:
         about["embedding_size"] = config.projection_dim
     about |= _inputs(directory)

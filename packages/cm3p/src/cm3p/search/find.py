@@ -85,12 +85,14 @@ def find(
 
 def _direction(like: Sequence[Query], unlike: Sequence[Query]) -> np.ndarray:
     """(D,) float64 whose inner product with a unit vector is its score."""
-    wanted = np.mean([query.vector for query in like], axis=0, dtype=np.float64)
-    if unlike:
-        wanted -= np.mean([query.vector for query in unlike], axis=0, dtype=np.float64)
+    wanted = _mean(like) - _mean(unlike) if unlike else _mean(like)
     if np.linalg.norm(wanted) < 1e-6:
         raise UsageError("what is wanted is the same as what is unwanted")
     return wanted
+
+
+def _mean(queries: Sequence[Query]) -> np.ndarray:
+    return np.stack([query.vector for query in queries]).mean(axis=0, dtype=np.float64)
 
 
 def _neighbours(index: Index, query: np.ndarray, count: int, rows: np.ndarray, method: Method) -> Neighbours:
