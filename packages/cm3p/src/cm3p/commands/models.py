@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -119,7 +119,7 @@ def push_command(
             raise UsageError(f"{option} is {name!r}; allowed: owner/name")
     from cm3p.publishing.upload import PushOptions, push
 
-    client = None
+    client: Any = None
     if upload:
         from huggingface_hub import HfApi
 

@@ -62,7 +62,7 @@ def load(
     """
     directory = find_directory(name_or_path, revision)
     processor = CM3PProcessor.from_pretrained(directory)
-    model = load_directory(directory)
+    model: Any = load_directory(directory)
     if precision == "auto" and device == "cpu":
         precision = "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(precision, device)]

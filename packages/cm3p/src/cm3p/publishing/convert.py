@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ def convert(
     directory = find_directory(source, revision)
     if directory.resolve() == out.resolve():
         raise UsageError(f"--out is {out}, which is the source itself; allowed: another folder")
-    model = load_directory(directory)
+    model: Any = load_directory(directory)
     name = type(model).__name__
     if model_class is not None and ARCHITECTURES[MODEL_CLASSES[model_class]] is not type(model):
         found = next(key for key, value in MODEL_CLASSES.items() if value == name)

@@ -39,7 +39,7 @@ def describe_model(name: str, revision: str | None = None) -> dict[str, Any]:
         HubError, ConfigError, CheckpointError, WeightsError: There is no usable model.
     """
     directory = find_directory(name, revision)
-    model = load_directory(directory)
+    model: Any = load_directory(directory)
     config: Any = model.config
     parameters = sum(each.numel() for each in model.parameters())
     about: dict[str, Any] = {
