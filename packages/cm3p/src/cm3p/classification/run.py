@@ -90,7 +90,8 @@ def trained_labeller(loaded: LoadedModel, batch_size: int = DEFAULT_BATCH_SIZE) 
             return logits.softmax(-1)
         return logits.sigmoid() if problem == "multi_label_classification" else logits
 
-    names = [str(model.config.id2label[number]) for number in range(count)]
+    named: Any = model.config.id2label
+    names = [str(named[number]) for number in range(count)]
     return Labeller(names, exclusive, lambda maps: run_windows(loaded, forward, maps, batch_size))
 
 

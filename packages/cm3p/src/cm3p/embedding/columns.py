@@ -38,7 +38,7 @@ _ORDER = (
 HASH, WINDOWS, EMBEDDING = "ContentHash", "Windows", "embedding"
 """SHA-256 of the ``.osu`` file, number of windows, and the vector."""
 
-_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+_KIND_OF: Mapping[str, Kind] = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
 COLUMNS: Mapping[str, Kind] = {name: _KIND_OF.get(name, "text") for name in (*_ORDER.split(), HASH, WINDOWS)}
 """All columns but the vector, in order, with their types."""

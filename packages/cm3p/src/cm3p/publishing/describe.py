@@ -58,7 +58,7 @@ def describe_model(name: str, revision: str | None = None) -> dict[str, Any]:
     if full:
         about["decoder head"] = config.has_decoder_head
     if type(model).__name__ == "CM3PForBeatmapClassification":
-        about["labels"] = list(map(str, config.id2label.values()))
+        about["labels"] = [str(label) for label in (config.id2label or {}).values()]
     else:
         about["embedding_size"] = config.projection_dim
     about |= _inputs(directory)
