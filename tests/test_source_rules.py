@@ -41,7 +41,9 @@ PROCESS_NAMES = {
 }
 MAY_START_PROCESSES = {
     "shared/src/pentatonic/child_process.py",
-    "shared/src/pentatonic/training/loader.py",  # starts the workers of its DataLoader within safe_path()
+    # These start the workers of their DataLoader within safe_path().
+    "shared/src/pentatonic/training/loader.py",
+    "packages/cm3p/src/cm3p/training/data.py",
 }
 PYTHON_COMMAND = re.compile(r"(?:.*/)?python[\d.]*")
 NAMELESS = {"utils", "util", "common", "misc", "helpers", "helper"}

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 
+from cm3p.commands.classify import classify_command
+from cm3p.commands.embed import embed_command
+from cm3p.commands.inspect import inspect_command
+from cm3p.commands.models import convert_command, info_command, push_command
+from cm3p.commands.options import SeveralValues
+from cm3p.commands.search import search_command
+from cm3p.commands.validate import validate_command
 from cm3p.explore.commands import explore_command
 from pentatonic.cli import add_building_command, experiments, make_app, run
 
 app = make_app("cm3p", "CM3P: osu! beatmaps, their metadata and their audio in one space.")
+
+app.command("embed", cls=SeveralValues)(embed_command)
+app.command("search", cls=SeveralValues)(search_command)
+app.command("classify")(classify_command)
 app.command("explore")(explore_command)
+app.command("inspect")(inspect_command)
+app.command("validate")(validate_command)
+app.command("info")(info_command)
+app.command("convert")(convert_command)
+app.command("push")(push_command)
 
 add_building_command(
     app,

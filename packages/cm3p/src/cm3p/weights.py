@@ -125,8 +125,20 @@ def from_pretrained(
         HubError: There is no model of this name.
         ConfigError, CheckpointError, WeightsError: As :func:`load_directory`.
     """
-    directory = resolve(name_or_path, released=RELEASED, allow_patterns=_FILES, revision=revision)
-    return load_directory(directory, device=device, dtype=dtype)
+    return load_directory(find_directory(name_or_path, revision), device=device, dtype=dtype)
+
+
+def find_directory(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Find the directory of a model, and fetch it from the hub if need be.
+
+    Args:
+        name_or_path: As for :func:`from_pretrained`.
+        revision: Branch, tag or commit of the hub.
+
+    Raises:
+        HubError: There is no model of this name.
+    """
+    return resolve(name_or_path, released=RELEASED, allow_patterns=_FILES, revision=revision)
 
 
 def save_pretrained(

@@ -22,7 +22,7 @@ from cm3p.beatmap.objects import (
 from cm3p.beatmap.path import SliderPath, natural_length
 from cm3p.beatmap.play import GameTiming, SliderEvent, SliderPlay
 from cm3p.beatmap.reader import read_beatmap
-from cm3p.beatmap.songs import MapEntry, find_maps, map_id, set_id
+from cm3p.beatmap.songs import MapEntry, find_maps, id_of_content, map_id, set_id
 from cm3p.beatmap.timing import Timing
 from cm3p.beatmap.token_end import token_end, token_ends, truncated
 from cm3p.beatmap.writer import save_beatmap, write_beatmap
@@ -49,6 +49,7 @@ __all__ = [
     "Timing",
     "TimingPoint",
     "find_maps",
+    "id_of_content",
     "map_id",
     "max_combo",
     "natural_length",

@@ -97,7 +97,7 @@ def map_id(beatmap: Beatmap, sha256: str) -> int:
     """Return the id of a map: that of the web site; for an unsubmitted map a negative one from its content."""
     if beatmap.beatmap_id is not None and beatmap.beatmap_id > 0:
         return beatmap.beatmap_id
-    return _negative(sha256)
+    return id_of_content(sha256)
 
 
 def set_id(beatmap: Beatmap, sha256: str) -> int:
@@ -109,8 +109,8 @@ def set_id(beatmap: Beatmap, sha256: str) -> int:
         return beatmap.beatmap_set_id
     song = (beatmap.artist, beatmap.title, beatmap.creator, beatmap.audio_filename)
     if not any(song[:2]):
-        return _negative(sha256)
-    return _negative(_sha256("\0".join(song).encode(errors="surrogateescape")))
+        return id_of_content(sha256)
+    return id_of_content(_sha256("\0".join(song).encode(errors="surrogateescape")))
 
 
 def _maps_of_archive(path: Path, strict: bool, limits: ArchiveLimits) -> Iterator[MapEntry]:
@@ -155,5 +155,6 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _negative(sha256: str) -> int:
+def id_of_content(sha256: str) -> int:
+    """Return the negative id of a map that the web site does not know, or not in this form."""
     return -1 - (int(sha256, 16) >> (256 - _ID_BITS))

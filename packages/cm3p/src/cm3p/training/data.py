@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from cm3p.training.batches import grouped
 from cm3p.training.windows import Failures, SetReader, Window
+from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, InputError
 from pentatonic.training import mix_seed
 
@@ -253,7 +254,8 @@ class WindowLoader:
             worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else each pass would draw from the global one
         )
-        deliveries = cast(Iterator[_Delivery], iter(loader))
+        with safe_path():
+            deliveries = cast(Iterator[_Delivery], iter(loader))
         while (delivery := self._agreed(self._next(deliveries))) is not None:
             state.batches += 1
             state.next[delivery.worker] = delivery.next

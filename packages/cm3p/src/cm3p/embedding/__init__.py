@@ -1,0 +1,1 @@
+"""Embeddings of many maps, in a Parquet file with the columns of the original."""

@@ -1,0 +1,1 @@
+"""Models over windows of maps: loading, encoding, batches. Shared by the commands that use a model."""

@@ -1,0 +1,1 @@
+"""A map as the reader, the tokenizer and the model see it."""

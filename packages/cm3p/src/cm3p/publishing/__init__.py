@@ -1,0 +1,1 @@
+"""Model directories: what is in them, their conversion, and their upload."""

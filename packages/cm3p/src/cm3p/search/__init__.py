@@ -1,0 +1,1 @@
+"""Search for maps in a file of embeddings."""
