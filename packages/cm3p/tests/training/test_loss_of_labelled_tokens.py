@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+
 from cm3p.configuration import CM3PConfig
 from cm3p.model import CM3PModel
-from safetensors.torch import load_file
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "full_decoder_mlm"
 
