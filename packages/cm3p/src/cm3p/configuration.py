@@ -296,7 +296,9 @@ class CM3PBeatmapConfig(BeatmapFields, _EncoderConfig):
     model_type: ClassVar[str] = "CM3PBeatmap"
     base_config_key: ClassVar[str] = "beatmap_config"
     spec: ClassVar[type] = BeatmapFields
-    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {"audio_config": CM3PAudioConfig}
+    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {  # type: ignore[override]
+        "audio_config": CM3PAudioConfig
+    }
 
     audio_config: Any = None
 
@@ -326,7 +328,7 @@ class CM3PConfig(FullFields, _Config):
 
     model_type: ClassVar[str] = "CM3P"
     spec: ClassVar[type] = FullFields
-    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
+    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {  # type: ignore[override]
         "metadata_config": CM3PMetadataConfig,
         "beatmap_config": CM3PBeatmapConfig,
     }

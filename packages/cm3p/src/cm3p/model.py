@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, initialization
-from transformers.utils import can_return_tuple
+from transformers.utils.generic import can_return_tuple
 
 from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig, CM3PMetadataConfig
 from cm3p.losses import (

@@ -98,7 +98,8 @@ def load_directory(
             tensors.setdefault(_TIED, tensors[_TABLE])
     config.dtype = dtype or torch.float32
     with torch.device("meta"):  # takes no time or memory for weights that are replaced at once
-        model = kind(config).to(config.dtype)
+        model: Any = kind(config)  # whose `to` transformers types as a function of another class
+    model.to(dtype=config.dtype)
     load_state(model, tensors, what=str(weights))
     return model.to(device=device).eval()
 

@@ -170,7 +170,8 @@ class Encoder(nn.Module):
         """
         dropout = self.training and self.dropout_p > 0
         pack = self.packing and not with_weights and not dropout
-        return layout_of(mask, *x.shape[:2], x.device, pack=pack)
+        batch, length = x.shape[:2]
+        return layout_of(mask, batch, length, x.device, pack=pack)
 
     def forward(
         self, embeds: Tensor, layout: Layout, *, hidden_states: bool = False, attentions: bool = False

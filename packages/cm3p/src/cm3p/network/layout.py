@@ -160,7 +160,8 @@ class Packed(Layout):
     def __init__(self, mask: Tensor, lengths: list[int]) -> None:
         device = mask.device
         self.indices = mask.flatten().nonzero().flatten()
-        super().__init__(*mask.shape, self.indices % mask.shape[1])
+        batch, length = mask.shape
+        super().__init__(batch, length, self.indices % length)
         self.cu_seqlens = (
             torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
         )
