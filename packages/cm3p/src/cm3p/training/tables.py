@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cm3p.beatmap import AudioSource, MapEntry, find_maps, map_id, set_id
 from pentatonic.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
+pc: Any = import_module("pyarrow.compute")  # its functions are made at run time, unknown to type checkers
 
 METADATA_FILE = "metadata.parquet"
 _RULESETS = ("osu", "taiko", "fruits", "mania")

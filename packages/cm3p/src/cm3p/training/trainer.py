@@ -107,7 +107,7 @@ class BeatmapTrainer(Trainer):
             counted = Outputs(class_logits=logits, class_labels=labels)
         elif labels is not None:
             if logits.dim() == 2:  # of the labelled positions alone
-                labels = labels[labels != self.model.config.sparse_pred_ignore_index]
+                labels = labels[labels != cast(Any, self.model).config.sparse_pred_ignore_index]
             counted = Outputs(token_logits=logits, token_labels=labels)
         if similar is not None and similar.dim() == 3:
             counted = Outputs(
@@ -149,7 +149,7 @@ class BeatmapTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            run_dir = Path(self.args.output_dir)
+            run_dir = Path(str(self.args.output_dir))
             run_folder.publish_model(run_dir, run_dir / f"checkpoint-{self.state.global_step}")
             run_folder.keep_newest(run_dir, self._limit, self.state.best_model_checkpoint)
 
@@ -157,7 +157,7 @@ class BeatmapTrainer(Trainer):
         """Save model and processor, without the pickled arguments: ``config.yaml`` has them."""
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+            (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
 
 class Freezing(TrainerCallback):

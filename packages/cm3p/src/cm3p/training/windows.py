@@ -192,7 +192,8 @@ class SetReader:
         if not self.config.reproduce_original:
             metadata["song_length"] = None  # of the song, and not the 0 that the original always has
         if not self.config.include_beatmap:
-            length = get_song_length(samples, self.config.sampling_rate, beatmap)
+            rate = self.config.sampling_rate
+            length = get_song_length(beatmap=beatmap) if samples is None else len(samples) / rate
             merged = merge_metadata_dicts(metadata, get_metadata(beatmap=beatmap, song_length=length))
             metadata = merged if merged is not None else metadata
         return metadata
