@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -195,7 +195,7 @@ class SetReader:
             rate = self.config.sampling_rate
             length = get_song_length(beatmap=beatmap) if samples is None else len(samples) / rate
             merged = merge_metadata_dicts(metadata, get_metadata(beatmap=beatmap, song_length=length))
-            metadata = merged if merged is not None else metadata
+            return cast(CM3PMetadata, merged)
         return metadata
 
 
