@@ -56,7 +56,6 @@ def make_map(piece: Piece, style: Style, seed: str) -> Beatmap:
         timing_points=plan.points,
         hit_objects=OBJECTS_OF[style.mode](piece, style, plan, rng),
         header=_header(piece, style),
-        lines={"Events": []},  # the section of the breaks
     )
     _add_spinners(beatmap, piece, style)
     if style.unsnapped:
