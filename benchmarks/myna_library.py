@@ -3,12 +3,12 @@
     python tools/real_recordings.py evaluation --out recordings
     python benchmarks/myna_library.py --recordings recordings
 
-Three parts, each with a library of its own, printed as they are done:
+Three parts, each with a library of its own, printed as they are done. Recordings of 30 seconds to 10 minutes take part.
 
 - scan: an hour of the recordings, with `myna-rpe-tiny` on two threads, from the list of files to the index. Beside it,
   decoding and spectrograms alone, and the model alone, one after the other: what a scan without overlap would take.
-- copies: all recordings, and a copy of each one of up to 10 minutes, in turn another codec (MP3, Opus), silence of 1 to
-  5 seconds before the start, an equaliser, or 3 % more or less speed. A pair counts as found when both are in one
+- copies: all recordings, and a copy of each, in turn another codec (MP3, Opus), silence of 1 to 5 seconds before the
+  start, an equaliser, or 3 % more or less speed. A pair counts as found when both are in one
   group; pairs of a recording with its own copy are right, and so are those of `SAME_PIECE`; all others are wrong.
 - hubs: skew of the 10-occurrence of the recordings before and after the correction, and the largest share of lists that
   one recording is in.
@@ -41,8 +41,8 @@ from pentatonic.cli import progress
 
 KINDS = ("mp3", "opus", "silence", "equaliser", "faster", "slower")
 
-COPIED_S = 600.0
-"""Length of the longest recordings that are copied."""
+SONG_S = (30.0, 600.0)
+"""Length of recordings that take part, from and to."""
 
 SAME_PIECE = {
     # Warzone 2100: the second is an edition of the first; their waveforms, .07 s apart, correlate to .59.
@@ -51,11 +51,13 @@ SAME_PIECE = {
 """Names of different files of the packages that hold one recording."""
 
 
-def recordings_of(folder: Path, least_s: float) -> list[Path]:
-    """The recordings of the manifest that are long enough, in its order."""
+def recordings_of(folder: Path) -> list[Path]:
+    """The recordings of the manifest that are as long as songs, in its order."""
     lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    chosen = [r for r in records if r["use"] == "evaluation" and (r["duration_s"] or 0) >= least_s]
+    chosen = [
+        r for r in records if r["use"] == "evaluation" and SONG_S[0] <= (r["duration_s"] or 0) <= SONG_S[1]
+    ]
     return [folder / record["file"] for record in chosen]
 
 
@@ -133,7 +135,7 @@ def copies_rows(
     music = linked(files, scratch / "music")
     pieces = {path.name: path.stem.split("-", 1)[1] for path in music.iterdir()}
     wanted: dict[frozenset[str], str] = {}
-    copied = [path for path in sorted(music.iterdir()) if (audio.info(path).duration_s or 0.0) <= COPIED_S]
+    copied = sorted(music.iterdir())
     with progress(len(copied), "copying") as bar:
         for number, original in enumerate(copied):
             kind = KINDS[number % len(KINDS)]
@@ -177,7 +179,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     model = from_pretrained(arguments.model)
-    files = recordings_of(arguments.recordings, 30.0)
+    files = recordings_of(arguments.recordings)
     files = [file for file in files if arguments.package in file.parts or not arguments.package]
     files = files[: arguments.most]
     with tempfile.TemporaryDirectory() as folder:
