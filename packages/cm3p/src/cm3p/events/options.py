@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pentatonic.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParserOptions:
-    """Which events and values the parser makes; see :class:`~cm3p.events.parser.CM3PBeatmapParser`."""
+    """Which events and values the parser makes; see :class:`~cm3p.events.parser.CM3PBeatmapParser`.
+
+    Not frozen, for it is a section of the training's configuration too.
+    """
 
     add_timing: bool = True
     add_snapping: bool = True

@@ -177,7 +177,7 @@ class CM3PBeatmapTokenizer(Tokenizer):
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, _Table)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._build_tables()
 
     def __call__(

@@ -7,6 +7,7 @@ give some tags and special tokens the same id.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
@@ -23,7 +24,7 @@ VOCABULARY_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE = (
 _UNLIMITED_LENGTH = int(1e30)  # what transformers writes for "no limit"
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """Vocabulary, special tokens and files of a tokenizer.
 
     Args:
@@ -213,7 +214,8 @@ class Tokenizer:
         return cls._from_stored(config, vocabulary, special)
 
     @classmethod
+    @abstractmethod
     def _from_stored(
         cls, config: dict[str, Any], vocabulary: dict[str, int], special_token_ids: dict[str, int]
     ) -> Self:
-        raise NotImplementedError
+        """Build a tokenizer from the content of its files."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cm3p.audio_features import CM3PAudioFeatureExtractor
+from cm3p.events.options import ParserOptions
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.processor import CM3PProcessor
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
@@ -26,25 +27,6 @@ class AudioFeatureOptions:
     padding_value: float = 0.0
     dither: float = 0.0
     return_attention_mask: bool = False
-
-
-@dataclass
-class ParserOptions:
-    """Events; see :class:`cm3p.events.parser.CM3PBeatmapParser`."""
-
-    add_timing: bool = True
-    add_snapping: bool = True
-    add_timing_points: bool = True
-    add_hitsounds: bool = True
-    add_distances: bool = True
-    add_positions: bool = True
-    add_kiai: bool = True
-    add_sv: bool = True
-    add_mania_sv: bool = True
-    mania_bpm_normalized_scroll_speed: bool = True
-    slider_version: int = 2
-    mania_columns: bool = False
-    exact_median_beat_length: bool = False
 
 
 @dataclass
