@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cm3p.commands.classify import classify_command
+from cm3p.commands.demo import demo_command
 from cm3p.commands.embed import embed_command
 from cm3p.commands.inspect import inspect_command
 from cm3p.commands.models import convert_command, info_command, push_command
@@ -20,6 +21,7 @@ app.command("embed", cls=SeveralValues)(embed_command)
 app.command("search", cls=SeveralValues)(search_command)
 app.command("classify")(classify_command)
 app.command("explore")(explore_command)
+app.command("demo")(demo_command)
 app.command("inspect")(inspect_command)
 app.command("validate")(validate_command)
 app.command("info")(info_command)

@@ -1,7 +1,7 @@
 """Attention within each sequence of a packed batch.
 
 Shapes: total_q, total_k tokens of all sequences, S sequences, H heads, D head dimension. Where the kernels run,
-all sequences are one launch; elsewhere they go one by one, each through the back end that suits its length.
+all sequences are one launch; elsewhere those of the same length go together, through the back end that suits it.
 """
 
 from __future__ import annotations
@@ -146,23 +146,47 @@ def varlen_attention(
     _check_packed(descriptor, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
 
-    outputs: list[Tensor] = []
-    lses: list[Tensor] = []
-    for s, (rows, keys) in enumerate(zip(_slices(bounds_q), _slices(bounds_k), strict=True)):
+    # Splitting has one backward pass over the packed tensor, where slicing would have one for each sequence.
+    parts = tuple(_split(x, bounds) for x, bounds in ((q, bounds_q), (k, bounds_k), (v, bounds_k)))
+    outputs: list[Tensor] = [q] * len(bounds_q)
+    lses: list[Tensor] = [q] * len(bounds_q)
+    alone = descriptor is not None or _lengths_of(mask) is not None
+    for members in _batches(bounds_q, bounds_k, alone=alone):
+        first = members[0]
         local = Options(
-            bias=_slice_bias(descriptor, keys), mask=_slice_mask(mask, s), scale=scale, backend=backend
+            bias=_slice_bias(descriptor, slice(*bounds_k[first])),
+            mask=_slice_mask(mask, first),
+            scale=scale,
+            backend=backend,
         )
         if rope is not None and table is not None:
-            local["rope"] = Rope(cos_sin=(table[0][keys], table[1][keys]), style=rope.style)
-        heads_first = [x.transpose(0, 1)[None] for x in (q[rows], k[keys], v[keys])]
+            cos, sin = (torch.stack([x[slice(*bounds_k[s])] for s in members]) for x in table)
+            local["rope"] = Rope(cos_sin=(cos, sin), style=rope.style)
+        heads_first = [torch.stack([each[s] for s in members]).transpose(1, 2) for each in parts]
         if return_lse:
             o, lse = attention(*heads_first, return_lse=True, **local)
-            lses.append(lse[0].transpose(0, 1))
+            for s, rows in zip(members, lse.transpose(1, 2), strict=True):
+                lses[s] = rows
         else:
             o = attention(*heads_first, **local)
-        outputs.append(o[0].transpose(0, 1))
+        for s, rows in zip(members, o.transpose(1, 2), strict=True):
+            outputs[s] = rows
     packed = torch.cat(outputs)
     return (packed, torch.cat(lses)) if return_lse else packed
+
+
+def _split(x: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
+    return x.split([stop - start for start, stop in bounds])
+
+
+def _batches(bounds_q: Bounds, bounds_k: Bounds, *, alone: bool) -> list[list[int]]:
+    """The numbers of the sequences by call: those of the same lengths go together, unless each goes alone."""
+    if alone:
+        return [[s] for s in range(len(bounds_q))]
+    alike: dict[tuple[int, int], list[int]] = {}
+    for s, (rows, keys) in enumerate(zip(bounds_q, bounds_k, strict=True)):
+        alike.setdefault((rows[1] - rows[0], keys[1] - keys[0]), []).append(s)
+    return list(alike.values())
 
 
 def _by_flash(
@@ -214,10 +238,6 @@ def _check_on_device(
 def _lengths_of(mask: Mask | None) -> KeyLengths | None:
     parts = mask.parts if isinstance(mask, AllOf) else (mask,)
     return next((part for part in parts if isinstance(part, KeyLengths)), None)
-
-
-def _slices(bounds: Bounds) -> list[slice]:
-    return [slice(start, stop) for start, stop in bounds]
 
 
 def _check_bounds(name: str, bounds: Bounds, sequences: int, max_seqlen: int) -> None:

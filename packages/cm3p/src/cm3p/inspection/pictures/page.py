@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cm3p.beatmap import Beatmap
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
@@ -20,6 +22,9 @@ from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import MissingExtra
 from pentatonic.progress import one_line
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _WIDTH_IN, _DPI = 12.0, 130
 _LONGEST_TITLE = 110
 _MOST_BINS = 400
@@ -30,10 +35,7 @@ _HEIGHTS_IN = {OSU: 5.6, TAIKO: 5.2, CATCH: 7.4, MANIA: 7.4}
 def draw_map(
     beatmap: Beatmap, path: Path, *, name: str = "", start_s: float | None = None, length_s: float = 16.0
 ) -> None:
-    """Draw a map: its objects over its whole length, and one window of it.
-
-    osu!: playfields of two seconds each with slider paths; taiko: strips; catch: fruits and juice streams over time;
-    mania: lanes. Measures are dark lines, beats light ones, and kiai time is shaded.
+    """Draw a map into a file; see :func:`map_figure`.
 
     Args:
         beatmap: The map.
@@ -45,6 +47,31 @@ def draw_map(
     Raises:
         MissingExtra: Matplotlib is not installed.
         CheckpointError: The file cannot be written.
+    """
+    with map_figure(beatmap, name=name, start_s=start_s, length_s=length_s) as figure, atomic_file(path) as file:
+        kind = path.suffix.lower().removeprefix(".")
+        metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor=PAPER)
+
+
+@contextmanager
+def map_figure(
+    beatmap: Beatmap, *, name: str = "", start_s: float | None = None, length_s: float = 16.0
+) -> Iterator[Figure]:
+    """Draw a map: its objects over its whole length, and one window of it.
+
+    osu!: playfields of two seconds each with slider paths; taiko: strips; catch: fruits and juice streams over time;
+    mania: lanes. Measures are dark lines, beats light ones, and kiai time is shaded. Save the figure within the
+    context, which sets its fonts.
+
+    Args:
+        beatmap: The map.
+        name: Heading of a map that names neither artist nor title.
+        start_s: Start of the window; None: the window with the most objects.
+        length_s: Its length.
+
+    Raises:
+        MissingExtra: Matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -65,10 +92,7 @@ def draw_map(
         _draw_overview(figure.add_axes((0.045, 1 - 1.55 / height, 0.93, 0.75 / height)), timeline, window)
         box = (0.045, 0.3 / height, 0.93, (height - 2.25) / height)
         _PARTS[beatmap.mode](figure, box, timeline, window)
-        with atomic_file(path) as file:
-            kind = path.suffix.lower().removeprefix(".")
-            metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
-            figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor=PAPER)
+        yield figure
 
 
 def _draw_title(figure: Any, beatmap: Beatmap, name: str, height: float) -> None:
