@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -28,6 +29,7 @@ from pentatonic.attention import (
     pack,
     pad_packed,
     unpack,
+    varlen,
     varlen_attention,
 )
 from pentatonic.errors import BackendUnavailable, UsageError
@@ -124,6 +126,38 @@ def test_packed_equals_one_by_one(lengths, kind, mask, rope, backend, seed):
         torch.testing.assert_close(got_lse, expected_lse[0].transpose(0, 1), atol=1e-12, rtol=0)
     o.sum().backward()
     assert q.grad.isfinite().all()
+
+
+def test_sequences_of_one_length_go_in_one_call(monkeypatch: pytest.MonkeyPatch):
+    calls: list[tuple[int, int]] = []
+
+    def counted(q: Tensor, *others: Any, **options: Any) -> Any:
+        calls.append((q.shape[0], q.shape[2]))
+        return attention(q, *others, **options)
+
+    monkeypatch.setattr(varlen, "attention", counted)
+    lengths = [5, 3, 5, 0, 3, 5, 4]
+    q, k, v = (torch.randn(sum(lengths), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0)
+    packed = varlen_attention(q, k, v, cu_seqlens, max_seqlen_q=5, rope=Rope(theta=100.0))
+    packed.square().sum().backward()
+    assert calls == [(3, 5), (2, 3), (1, 0), (1, 4)]
+    # A bias of each token's own is not the same for two sequences.
+    calls.clear()
+    varlen_attention(q, k, v, cu_seqlens, max_seqlen_q=5, bias=KeyBias(torch.zeros(25, dtype=torch.float64)))
+    assert len(calls) == len(lengths)
+
+    apart = [
+        [x.detach()[start:stop].requires_grad_() for x in (q, k, v)] for start, stop in pairwise(cu_seqlens)
+    ]
+    for rows, tensors in zip(unpack(packed, cu_seqlens), apart, strict=True):
+        alone = attention(*(x.transpose(0, 1)[None] for x in tensors), rope=Rope(theta=100.0))[0].transpose(
+            0, 1
+        )
+        torch.testing.assert_close(rows, alone)
+        alone.square().sum().backward()
+    for x, each in zip((q, k, v), zip(*apart, strict=True), strict=True):
+        torch.testing.assert_close(x.grad, torch.cat([part.grad for part in each]))
 
 
 def test_packed_queries_are_the_last_tokens_of_their_keys():

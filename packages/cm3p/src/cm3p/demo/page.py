@@ -8,7 +8,7 @@ Shapes: N windows of all maps, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -167,7 +167,7 @@ def _read(
     return maps
 
 
-def _entries(sources: Sequence[Source]) -> Iterator[tuple[Source, MapEntry]]:
+def _entries(sources: Sequence[Source]) -> Generator[tuple[Source, MapEntry]]:
     for source in sources:
         for entry in source.maps():
             yield source, entry

@@ -48,7 +48,10 @@ def draw_map(
         MissingExtra: Matplotlib is not installed.
         CheckpointError: The file cannot be written.
     """
-    with map_figure(beatmap, name=name, start_s=start_s, length_s=length_s) as figure, atomic_file(path) as file:
+    with (
+        map_figure(beatmap, name=name, start_s=start_s, length_s=length_s) as figure,
+        atomic_file(path) as file,
+    ):
         kind = path.suffix.lower().removeprefix(".")
         metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
         figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor=PAPER)
