@@ -59,14 +59,23 @@ $(RUN) myna-rpe playlist make --like "Garry Owen" --like "Arkansas Traveller" --
 $(RUN) myna-rpe playlist page $(1)/dances.m3u8 --index $(1)/library --neighbours 6 --embed-audio --out $(1)/index.html
 endef
 
+# Windows of beatmaps, what they resemble, and a map of maps; $(1) is the folder.
+define BEATMAPS
+$(RUN) cm3p embed packages/cm3p/demo --out $(1)/beatmaps.parquet
+$(RUN) cm3p search $(1)/beatmaps.parquet --like 14001177 --ignore-set --count 3
+$(RUN) cm3p explore $(1)/beatmaps.parquet --out $(1)/map-of-maps.html
+$(RUN) cm3p demo packages/cm3p/demo --page $(1)/index.html
+endef
+
 .PHONY: demo
-demo: setup ## embed recordings, write music, make a playlist from sound; writes out/demo/index.html
+demo: setup ## embed recordings, write music, make a playlist from sound, compare beatmaps; writes out/demo/index.html
 	rm -rf out/demo
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
 	$(RUN) $(GENERATE) --out out/demo/pieces --page out/demo/index.html
 	$(call LIBRARY,out/demo)
+	$(call BEATMAPS,out/demo)
 
-.PHONY: demo-omar-rq demo-notagen demo-myna-rpe
+.PHONY: demo-omar-rq demo-notagen demo-myna-rpe demo-cm3p
 demo-omar-rq: setup ## the demo of one package, such as demo-notagen
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
 demo-notagen: setup
@@ -75,6 +84,10 @@ demo-notagen: setup
 demo-myna-rpe: setup
 	rm -rf out/myna-rpe
 	$(call LIBRARY,out/myna-rpe)
+demo-cm3p: setup
+	rm -rf out/cm3p
+	mkdir -p out/cm3p
+	$(call BEATMAPS,out/cm3p)
 
 .PHONY: test
 test: setup ## all fast tests

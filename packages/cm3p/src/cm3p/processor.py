@@ -18,7 +18,7 @@ from cm3p.events.loading import load_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.events.song_length import get_song_length
 from cm3p.metadata import get_metadata, merge_metadata_dicts
-from cm3p.stored import read_json_object, write_json
+from cm3p.stored import BUNDLED, read_json_object, write_json
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.encoding import Encoding, empty_encoding
 from cm3p.tokens.entries import drop_fields, encode_entries
@@ -211,7 +211,7 @@ class CM3PProcessor:
         """Read a processor, as this package or the original saved it. No code of the folder is executed.
 
         Args:
-            name_or_path: A folder, or the hub id of a model.
+            name_or_path: The bundled ``cm3p-tiny``, a folder, or the hub id of a model.
             revision: Commit, tag or branch on the hub.
             kwargs: ``apply_speed_to_audio``; options of transformers' method change nothing.
 
@@ -308,7 +308,7 @@ class CM3PProcessor:
 
 def _find(name_or_path: str | Path, revision: str | None) -> Path:
     """The folder of a processor, fetched from the hub if need be."""
-    if path := local_path(name_or_path):
+    if str(name_or_path) not in BUNDLED and (path := local_path(name_or_path)):
         return path
     # The names of released models are with the weights, which need torch.
     from cm3p.weights import RELEASED
@@ -316,7 +316,9 @@ def _find(name_or_path: str | Path, revision: str | None) -> Path:
 
     patterns = (CONFIG_FILE, *(f"{part}/*.json" for part in _PARTS))
     released = {name: replace(model, files={CONFIG_FILE: None}) for name, model in RELEASED.items()}
-    return resolve(name_or_path, released=released, allow_patterns=patterns, revision=revision)
+    return resolve(
+        name_or_path, bundled=BUNDLED, released=released, allow_patterns=patterns, revision=revision
+    )
 
 
 def _entries_of_songs(

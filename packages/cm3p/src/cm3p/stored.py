@@ -1,4 +1,4 @@
-"""JSON files of stored tokenizers and processors."""
+"""Stored processors: their JSON files, and where the models are that come with the package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from pentatonic.checkpoint.atomic import atomic_file
 from pentatonic.errors import ConfigError
 from pentatonic.untrusted.files import read_json
+
+BUNDLED: Mapping[str, Path] = {"cm3p-tiny": Path(__file__).parent / "checkpoints" / "cm3p-tiny"}
+"""Name to directory of the models that come with the package."""
 
 _MAX_FILE_BYTES = 256 << 20  # a vocabulary with all mappers of the game has some MB
 

@@ -14,6 +14,7 @@ import torch
 
 from cm3p import model as models
 from cm3p.model import CM3PPreTrainedModel
+from cm3p.stored import BUNDLED
 from pentatonic.checkpoint import atomic_directory, load_tensors
 from pentatonic.errors import ConfigError
 from pentatonic.hub import Released, load_state, resolve
@@ -113,8 +114,8 @@ def from_pretrained(
     """Load a model by name or path, as the class that its configuration names.
 
     Args:
-        name_or_path: A directory, a released model (``OliBomby/CM3P``, ``OliBomby/CM3P-ranked-classifier``), or the hub
-            id of another one.
+        name_or_path: The bundled ``cm3p-tiny``, a directory, a released model (``OliBomby/CM3P``,
+            ``OliBomby/CM3P-ranked-classifier``), or the hub id of another one.
         revision: Branch, tag or commit of the hub.
         device: Device of the model.
         dtype: Floating type; ``None``: float32.
@@ -139,7 +140,7 @@ def find_directory(name_or_path: str | Path, revision: str | None = None) -> Pat
     Raises:
         HubError: There is no model of this name.
     """
-    return resolve(name_or_path, released=RELEASED, allow_patterns=_FILES, revision=revision)
+    return resolve(name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=_FILES, revision=revision)
 
 
 def save_pretrained(

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from cm3p.configuration import CM3PConfig, CM3PMetadataConfig
 from cm3p.inference.maps import window_text
 from cm3p.processor import CM3PProcessor
+from cm3p.stored import BUNDLED
 from cm3p.weights import RELEASED, find_directory, load_directory
 from pentatonic.hub import known_models, licence_of
 
 RELEASED_LICENCE = "not stated for the weights; the original's code is MIT"
-_BUNDLED = MappingProxyType[str, Path]({})
 
 
 def list_models() -> list[dict[str, str]]:
     """Return name, kind and licence of every model that is known by name."""
     return [
         each | {"licence": RELEASED_LICENCE} if each["kind"] == "released" else each
-        for each in known_models(bundled=_BUNDLED, released=RELEASED)
+        for each in known_models(bundled=BUNDLED, released=RELEASED)
     ]
 
 
@@ -62,7 +61,7 @@ def describe_model(name: str, revision: str | None = None) -> dict[str, Any]:
     else:
         about["embedding_size"] = config.projection_dim
     about |= _inputs(directory)
-    licence = licence_of(name, bundled=_BUNDLED, released=RELEASED)
+    licence = licence_of(name, bundled=BUNDLED, released=RELEASED)
     return about | {"licence": RELEASED_LICENCE if name in RELEASED else licence}
 
 

@@ -24,12 +24,10 @@ from cm3p.configuration import (
 from cm3p.losses import LossOptions, named_weights
 from cm3p.processor import CM3PProcessor
 from cm3p.training.options import TrainConfig
-from cm3p.weights import RELEASED
+from cm3p.weights import find_directory
 from pentatonic.errors import ConfigError, WeightsError
-from pentatonic.hub import resolve
 from pentatonic.optim import adamw, muon
 
-_FILES = ("config.json", "model.safetensors")
 _CLASSIFIER_KEYS = ("problem_type", "id2label", "label2id")
 
 
@@ -96,7 +94,7 @@ def build_model(config: TrainConfig, processor: CM3PProcessor) -> models.CM3PPre
     if config.from_pretrained is None:
         model = kind(own)
     else:
-        directory = resolve(config.from_pretrained, released=RELEASED, allow_patterns=_FILES)
+        directory = find_directory(config.from_pretrained)
         try:
             model = kind.from_pretrained(directory, config=own, dtype=torch.float32)
         except (RuntimeError, ValueError) as error:
