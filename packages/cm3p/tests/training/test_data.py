@@ -196,6 +196,27 @@ def test_without_audio_or_without_beatmap(data_set: Path) -> None:
     assert "[CIRCLE]" not in tokens
 
 
+def test_some_maps_are_shown_without_their_song(data_set: Path) -> None:
+    table = read_folder(data_set)
+    config = replace(CONFIG, audio_dropout_prob=0.5, dt_augment_prob=0.0)
+    reader = make_reader(table, config)
+    windows = [each for epoch in range(12) for each in reader.read(0, epoch)[0]]
+    silent = [each for each in windows if each.input_features is None]
+    audio_id = reader.processor.beatmap_tokenizer.audio_token_id
+    assert 0 < len(silent) < len(windows)
+    assert all((each.input_features is None) == (audio_id not in each.input_ids) for each in windows)
+    # All windows of a map alike, a batch may have both, and evaluation keeps all songs.
+    for map_id in {each.beatmap_id for each in windows}:
+        shown = [each.input_features is None for each in reader.read(0, 3)[0] if each.beatmap_id == map_id]
+        assert len(set(shown)) <= 1
+    mixed = stack(reader)([silent[0], next(each for each in windows if each.input_features is not None)])
+    assert mixed["input_features"].shape[0] == 1
+    assert (mixed["input_ids"] == audio_id).any(1).tolist() == [False, True]
+    assert all(
+        each.input_features is not None for each in make_reader(table, config, training=False).read(0, 0)[0]
+    )
+
+
 def test_classes_of_maps(data_set: Path) -> None:
     table = read_folder(data_set)
     config = replace(CONFIG, labels="ranked_classification", include_metadata=False)

@@ -44,6 +44,7 @@ class DatasetConfig:
         bucket_by_length: Put windows of like length into a batch.
         drop_last: Leave out windows that do not fill a batch; without it the last batch of a buffer may be smaller.
         padding: ``longest`` pads to the longest window of a batch; ``max_length``, as the original, to the limit.
+        audio_dropout_prob: Probability with which a map is without its song in training, so that maps embed alone, too.
         metadata_dropout_prob: Probability with which a known field of metadata is unknown in training.
         dt_augment_prob: Probability with which a set is sped up in training.
         dt_augment_range: Least and greatest speed.
@@ -83,6 +84,7 @@ class DatasetConfig:
     bucket_by_length: bool = True
     drop_last: bool = True
     padding: str = "longest"
+    audio_dropout_prob: float = 0.0
     metadata_dropout_prob: float = 0.2
     dt_augment_prob: float = 0.5
     dt_augment_range: list[float] = field(default_factory=lambda: [1.25, 1.5])
@@ -112,7 +114,13 @@ class DatasetConfig:
             "test_metadata_variations",
         ):
             _require(f"dataset.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
-        for name in ("metadata_dropout_prob", "dt_augment_prob", "masked_lm_prob", "beatmap_mismatch_prob"):
+        for name in (
+            "audio_dropout_prob",
+            "metadata_dropout_prob",
+            "dt_augment_prob",
+            "masked_lm_prob",
+            "beatmap_mismatch_prob",
+        ):
             _require(f"dataset.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "0 to 1")
         speeds = self.dt_augment_range
         ordered = len(speeds) == 2 and 0.1 <= speeds[0] <= speeds[1] <= 10

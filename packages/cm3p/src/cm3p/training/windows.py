@@ -29,6 +29,8 @@ from cm3p.training.options import DatasetConfig
 from pentatonic.errors import InputError, PentatonicError
 from pentatonic.training import mix_seed
 
+_SONGS = 1  # a stream of random numbers
+
 Failures = list[tuple[str, str]]
 """Map or audio, and why it is left out."""
 
@@ -142,7 +144,7 @@ class SetReader:
     ) -> Iterator[Window]:
         config = self.config
         beatmap = _read(shown)
-        samples = audio.samples(row) if config.include_audio else None
+        samples = audio.samples(row) if config.include_audio and not self._without_song(stream) else None
         metadata = self._metadata(shown, beatmap, samples, speed) if config.include_metadata else None
         with _numpy_stream(stream):
             encoding = self.processor(
@@ -181,6 +183,11 @@ class SetReader:
                 *(encoding[name][place] if name in encoding else None for name in fields),
                 beatmap_id=shown["Id"],
             )
+
+    def _without_song(self, stream: int) -> bool:
+        """Whether a map is shown without its song; drawn from a stream of its own, so that it changes nothing else."""
+        chance = self.config.audio_dropout_prob if self.training else 0.0
+        return chance > 0 and np.random.default_rng(mix_seed(stream, _SONGS)).random() < chance
 
     def _metadata(
         self, row: dict[str, Any], beatmap: Beatmap, samples: Tensor | None, speed: float
