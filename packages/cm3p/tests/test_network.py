@@ -83,6 +83,20 @@ def test_packed_batches_equal_padded_ones(cls_embed: bool) -> None:
     torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-6)
 
 
+def test_windows_with_and_without_audio_share_a_batch() -> None:
+    model, inputs = full_model(), batch((40, 40, 40))
+    ids = inputs["input_ids"]
+    ids[1] = ids[1].where(ids[1] != 39, 5)  # no place for audio
+    heard = [0, 2]
+    with torch.inference_mode():
+        together = model.get_beatmap_features(ids, inputs["input_features"][heard], inputs["attention_mask"])
+        apart = [
+            model.get_beatmap_features(ids[row : row + 1], features, inputs["attention_mask"][row : row + 1])
+            for row, features in enumerate((inputs["input_features"][:1], None, inputs["input_features"][2:]))
+        ]
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
 def test_the_layout_follows_the_padding() -> None:
     def of(*rows: list[int], pack: bool = True) -> Any:
         mask = torch.tensor(rows)
