@@ -12,4 +12,8 @@ beatmap = read_beatmap(text)
 assert read_beatmap(write_beatmap(beatmap)).hit_objects == beatmap.hit_objects
 print(len(CM3PBeatmapParser().parse_beatmap(beatmap)), "events")
 PY
+# The bundled model, without and with a song.
+cp "$here"/packages/cm3p/demo/data/14000211*/*.osu "$here"/packages/cm3p/demo/data/14000211*/audio.ogg .
+cm3p classify . --no-audio --zero-shot mode=osu,taiko,fruits,mania
+cm3p classify . --zero-shot difficulty=1,3,5
 echo "cm3p works from its wheel"
