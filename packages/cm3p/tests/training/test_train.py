@@ -27,7 +27,7 @@ from cm3p.training.building import build_model, build_optimizer, loss_options, m
 from cm3p.training.options import TrainConfig
 from cm3p.training.processor_options import build_processor
 from cm3p.training.train import TrainResult, main
-from cm3p.training.trainer import Freezing
+from cm3p.training.trainer import BeatmapTrainer, Freezing
 from cm3p.weights import load_directory
 from pentatonic.errors import ConfigError
 from pentatonic.training import compose_config
@@ -115,6 +115,55 @@ def test_continued_run_ends_with_equal_bits(data_set: Path, finished: Path, tmp_
     assert (run_dir / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
     assert (run_dir / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
     assert json.loads((run_dir / "run.json").read_text())["resumed_from"] == "checkpoint-4"
+
+
+@pytest.mark.parametrize(("evaluation", "saved_step"), [(1, 4), (2, 8), pytest.param(3, 8, marks=pytest.mark.slow)])
+def test_a_signal_during_evaluation_stops_it_and_leaves_it_due(
+    data_set: Path,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluation: int,
+    saved_step: int,
+) -> None:
+    run_dir = tmp_path / "run"
+    batches = evaluations = 0
+    with monkeypatch.context() as patched:
+        predict, evaluate = BeatmapTrainer.prediction_step, BeatmapTrainer.evaluation_loop
+
+        def counted(self: BeatmapTrainer, *args: Any, **kwargs: Any) -> Any:
+            nonlocal evaluations
+            evaluations += 1
+            return evaluate(self, *args, **kwargs)
+
+        def interrupted(self: BeatmapTrainer, *args: Any, **kwargs: Any) -> Any:
+            nonlocal batches
+            if evaluations == evaluation:
+                batches += 1
+                if batches == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return predict(self, *args, **kwargs)
+
+        patched.setattr(BeatmapTrainer, "evaluation_loop", counted)
+        patched.setattr(BeatmapTrainer, "prediction_step", interrupted)
+        result = run(data_set, run_dir)
+    assert (result.interrupted, result.step, batches) == (True, saved_step, 2)
+    assert json.loads((run_dir / "interrupted.json").read_text()) == {"step": saved_step, "signal": "SIGTERM"}
+    assert not run(data_set, run_dir).interrupted
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (run_dir / name).read_bytes() == (finished / name).read_bytes()
+    best = [json.loads((each / "trainer_state.json").read_text()) for each in (run_dir, finished)]
+    assert best[0]["best_metric"] == best[1]["best_metric"]
+    assert best[0]["best_global_step"] == best[1]["best_global_step"]
+
+
+def test_a_run_that_was_killed_after_its_last_step_has_the_best_model(
+    data_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    (run_dir / "model.safetensors").unlink()
+    run(data_set, run_dir, "dataset.test_dataset_end=2")
+    assert (run_dir / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
 def test_finished_run_trains_no_further(data_set: Path, finished: Path, tmp_path: Path) -> None:
@@ -323,14 +372,44 @@ def test_killed_run_goes_on_to_equal_bits(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(
+    data_set: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As Ctrl-C in a terminal, and as ``timeout``: the loader's workers get the signal too."""
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cm3p", "train", "experiment=debug", f"run_dir={run_dir}"]
+        + [f"dataset.train_dataset_paths=[{data_set}]", "training.dataloader_num_workers=2"]
+        + ["training.max_steps=100000"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while process.poll() is None and not (run_dir / "checkpoint-4" / "trainer_state.json").exists():
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 130, messages
+    step = json.loads((run_dir / "interrupted.json").read_text())["step"]
+    assert (run_dir / f"checkpoint-{step}" / "trainer_state.json").exists()
+    assert messages == f"{run_dir} was stopped at step {step}, which is saved; the same command continues\n"
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["all", "unfrozen later"])
+def test_two_processes_give_the_loss_of_one(tmp_path: Path, mode: str) -> None:
     script = str(Path(__file__).with_name("two_processes.py"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [_start([script, str(tmp_path / "one")])] + [
-        _start([script, str(tmp_path / "two")], RANK=str(rank), LOCAL_RANK=str(rank), **launcher)
+    processes = [_start([script, str(tmp_path / "one"), mode])] + [
+        _start([script, str(tmp_path / "two"), mode], RANK=str(rank), LOCAL_RANK=str(rank), **launcher)
         for rank in range(2)
     ]
     for process in processes:
@@ -339,6 +418,11 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
     for mine, theirs in zip(one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
+    changes = [line["tower_change"] for line in one if "tower_change" in line]
+    if mode == "all":
+        assert all(changes)
+    else:
+        assert changes[:2] == [0, 0] and all(changes[2:])
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], rtol=1e-4, atol=1e-6)

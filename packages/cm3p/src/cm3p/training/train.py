@@ -36,7 +36,14 @@ from cm3p.training.masking import Masking
 from cm3p.training.options import DatasetConfig, TrainConfig
 from cm3p.training.processor_options import build_processor
 from cm3p.training.tables import filtered, read_tables, sets_between
-from cm3p.training.trainer import BeatmapTrainer, Freezing, Log, Stopping
+from cm3p.training.trainer import (
+    BeatmapTrainer,
+    DueEvaluation,
+    EvaluationStopped,
+    Freezing,
+    Log,
+    Stopping,
+)
 from cm3p.training.vocabulary import read_tags, vocabulary_tables
 from cm3p.training.windows import SetReader
 from pentatonic.cli import make_output_folder
@@ -77,7 +84,7 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderInUse: Another process trains in the run folder.
     """
     run_dir = Path(config.run_dir)
-    with StopRequest() as stop, ExitStack() as held:
+    with ExitStack() as held:
         _weights_and_biases(config)
         if not (interactive := sys.stderr.isatty()):
             disable_progress_bar()
@@ -99,9 +106,11 @@ def train(config: TrainConfig) -> TrainResult:
         train_loader, eval_loader = _loaders(config, processor, readers, arguments)
         model = build_model(config, processor)
         position = 0
+        evaluation_due = False
         if resume is not None and (state := run_folder.read_loader_state(resume, arguments.process_index)):
             train_loader.load_state(LoaderState.from_dict(state))
             position = state.get("metrics_bytes", 0)
+            evaluation_due = bool(state.get("evaluation_due"))
         if main:
             clear_interruption(run_dir)
             run_folder.describe_run(
@@ -117,6 +126,8 @@ def train(config: TrainConfig) -> TrainResult:
             )
             processor.save_pretrained(run_dir)
         log = MetricsLog(run_dir / run_folder.METRICS_FILE, position) if main else None
+        # Before this there is nothing to save, so that a signal ends the program at once.
+        stop = held.enter_context(StopRequest())
         stopping = Stopping(stop, arguments.world_size)
         callbacks: list[Any] = [Log(log), stopping]
         if config.freeze_beatmap_model and config.unfreeze_beatmap_model_at_step is not None:
@@ -128,11 +139,13 @@ def train(config: TrainConfig) -> TrainResult:
             eval_loader=eval_loader,
             losses=loss_options(config),
             save_total_limit=config.training.save_total_limit,
+            stopping=stopping,
             optimizers=(build_optimizer(config, model), None),
             processing_class=processor,
             callbacks=callbacks,
         )
-        trainer.metrics_log = log
+        trainer.metrics_log, trainer.evaluation_due = log, evaluation_due
+        trainer.add_callback(DueEvaluation(trainer))
         try:
             result = _run(config, trainer, resume, stopping)
         finally:
@@ -152,6 +165,16 @@ def _run(
     config: TrainConfig, trainer: BeatmapTrainer, resume: Path | None, stopping: Stopping
 ) -> dict[str, float]:
     """Train, save and evaluate; nothing but a checkpoint after a signal."""
+    try:
+        return _run_to_the_end(config, trainer, resume, stopping)
+    except EvaluationStopped:
+        stopping.stopped = True
+        return {}
+
+
+def _run_to_the_end(
+    config: TrainConfig, trainer: BeatmapTrainer, resume: Path | None, stopping: Stopping
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
     run_dir = Path(config.run_dir)
     done = (
@@ -159,17 +182,16 @@ def _run(
     )
     if config.training.do_train and done < config.training.max_steps:
         metrics |= trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
-        if stopping.stopped:
-            return metrics
+    elif resume is not None:  # nothing is left to train
+        _restore(trainer, resume)
+    if stopping.stopped:
+        return metrics
+    if config.training.do_train:
         if trainer.is_fsdp_enabled:
             plugin: Any = trainer.accelerator.state.fsdp_plugin
             plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model()
         trainer.save_state()
-    elif resume is not None:  # nothing is left to train
-        trainer.state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-        best = trainer.state.best_model_checkpoint
-        trainer._load_from_checkpoint(best if best and Path(best).is_dir() else str(resume))
     if config.training.do_eval:
         metrics |= trainer.evaluate()
     if trainer.is_world_process_zero():
@@ -178,6 +200,18 @@ def _run(
     if config.training.push_to_hub:
         trainer.push_to_hub(tasks=_TASK)
     return metrics
+
+
+def _restore(trainer: BeatmapTrainer, checkpoint: Path) -> None:
+    """Load the best model of a run whose last step is done."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.evaluate_if_due()
+    best = trainer.state.best_model_checkpoint
+    if trainer.state.best_global_step == trainer.state.global_step:
+        best = str(checkpoint)
+    if trainer.args.load_best_model_at_end and best and Path(best).is_dir():
+        trainer._load_from_checkpoint(best)
 
 
 def _weights_and_biases(config: TrainConfig) -> None:
