@@ -117,7 +117,9 @@ def test_continued_run_ends_with_equal_bits(data_set: Path, finished: Path, tmp_
     assert json.loads((run_dir / "run.json").read_text())["resumed_from"] == "checkpoint-4"
 
 
-@pytest.mark.parametrize(("evaluation", "saved_step"), [(1, 4), (2, 8), pytest.param(3, 8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("evaluation", "saved_step"), [(1, 4), (2, 8), pytest.param(3, 8, marks=pytest.mark.slow)]
+)
 def test_a_signal_during_evaluation_stops_it_and_leaves_it_due(
     data_set: Path,
     finished: Path,
