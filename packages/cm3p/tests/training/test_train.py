@@ -19,8 +19,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import cm3p
+from cm3p.beatmap import RULESETS
 from cm3p.cli import app
 from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig
+from cm3p.inspection.defaults import get_processor
+from cm3p.metadata import STATUSES
 from cm3p.model import CM3PModel
 from cm3p.processor import CM3PProcessor
 from cm3p.training.building import build_model, build_optimizer, loss_options, model_config
@@ -259,6 +262,16 @@ def test_values_of_v7_and_v6_1() -> None:
     assert not compose("experiment=v1").training.push_to_hub
 
 
+def test_maps_are_looked_at_with_the_settings_of_v7() -> None:
+    config = compose("experiment=v7")
+    tables = {"modes": dict(enumerate(RULESETS)), "statuses": STATUSES, "mappers": {}, "tags": {}}
+    trained, shown = build_processor(config.processor, tables, apply_speed_to_audio=True), get_processor(None)
+    assert shown.to_dict() == trained.to_dict()
+    for name in ("audio_feature_extractor", "beatmap_parser", "beatmap_tokenizer", "metadata_tokenizer"):
+        assert getattr(shown, name).to_dict() == getattr(trained, name).to_dict()
+    assert shown.metadata_tokenizer.get_vocab() == trained.metadata_tokenizer.get_vocab()
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -381,9 +394,11 @@ def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(
     """As Ctrl-C in a terminal, and as ``timeout``: the loader's workers get the signal too."""
     run_dir = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "cm3p", "train", "experiment=debug", f"run_dir={run_dir}"]
-        + [f"dataset.train_dataset_paths=[{data_set}]", "training.dataloader_num_workers=2"]
-        + ["training.max_steps=100000"],
+        [
+            *(sys.executable, "-P", "-m", "cm3p", "train", "experiment=debug", f"run_dir={run_dir}"),
+            *(f"dataset.train_dataset_paths=[{data_set}]", "training.dataloader_num_workers=2"),
+            "training.max_steps=100000",
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         text=True,
         stdout=subprocess.PIPE,

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cm3p.beatmap import RULESETS
+from cm3p.metadata import STATUSES
+
 SHOWN = (
     "Id", "BeatmapSetId", "Artist", "ArtistUnicode", "Title", "TitleUnicode", "Version", "Creator",
     "Mode", "Status", "DifficultyRating", "Year", "RankedDate", "SubmittedDate",
@@ -27,8 +30,6 @@ IDS = ("Id", "BeatmapSetId")
 """Columns whose whole numbers are exact, beyond the 2**53 of float64: ids of unsubmitted maps have 60 bits."""
 
 _EXACT = 2**53
-_MODES = {0: "osu", 1: "taiko", 2: "fruits", 3: "mania"}
-_STATUSES = {-2: "graveyard", -1: "wip", 0: "pending", 1: "ranked", 2: "approved", 3: "qualified", 4: "loved"}
 _YEAR = re.compile(r"(20\d\d)(?!\d)")
 
 
@@ -115,7 +116,10 @@ def page_columns(read: Mapping[str, Column]) -> list[Column]:
         Columns of :data:`SHOWN` with at least one value.
     """
     columns = dict(read)
-    for name, source, words in (("Mode", "ModeInt", _MODES), ("Status", "Ranked", _STATUSES)):
+    for name, source, words in (
+        ("Mode", "ModeInt", dict(enumerate(RULESETS))),
+        ("Status", "Ranked", STATUSES),
+    ):
         numbers = columns.get(source)
         if name not in columns and isinstance(numbers, NumberColumn):
             columns[name] = _named(name, numbers.values, words)

@@ -17,8 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.multiprocessing as multiprocessing
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from cm3p.training.batches import grouped
@@ -302,9 +301,9 @@ class WindowLoader:
 class _WorkerSignals:
     """What a loader worker does with signals: nothing, until the loader is closed.
 
-    Ctrl-C goes to all processes of a terminal, and SIGTERM of ``timeout`` or Slurm to all processes of a job; the trainer
-    then takes the batches that it still needs for its step. Later SIGTERM, from the loader itself, ends the worker, which
-    else would first read the whole chunk that it is at.
+    Ctrl-C goes to all processes of a terminal, and SIGTERM of ``timeout`` or Slurm to all processes of a job; the
+    trainer then takes the batches that it still needs for its step. A later SIGTERM, from the loader itself, ends the
+    worker, which else would first read the whole chunk that it is at.
 
     Attributes:
         closing: Set when no further batch is wanted.
