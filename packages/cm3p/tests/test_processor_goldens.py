@@ -19,9 +19,9 @@ from cm3p.beatmap import read_beatmap
 from cm3p.events.parser import CM3PBeatmapParser
 from cm3p.metadata import get_metadata
 from cm3p.processor import CM3PProcessor
-from cm3p.weights import from_pretrained, save_pretrained
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
+from cm3p.weights import from_pretrained, save_pretrained
 from pentatonic.errors import UsageError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -139,13 +139,13 @@ def test_stored_processor_and_model_together(name: str, tmp_path: Path) -> None:
     folder = GOLDENS / name
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     stored = load_file(folder / "io.safetensors")
-    CM3PProcessor.from_pretrained(folder).save_pretrained(tmp_path)
-    save_pretrained(from_pretrained(folder), tmp_path)
+    save_pretrained(from_pretrained(folder), tmp_path / "copy")
+    CM3PProcessor.from_pretrained(folder).save_pretrained(tmp_path / "copy")
     audio = (0.1 * np.random.RandomState(expected["seed"]).randn(152000)).astype(np.float32)
     kwargs: dict[str, Any] = {}
     if expected["metadata"] is not None:
         kwargs = {"metadata": [expected["metadata"]], "populate_metadata": True, "multiply_metadata": True}
-    for path in (folder, tmp_path):
+    for path in (folder, tmp_path / "copy"):
         encoding = CM3PProcessor.from_pretrained(path)(
             beatmap=read_beatmap(expected["osu_text"]), audio=audio, audio_sampling_rate=16000, **kwargs
         )

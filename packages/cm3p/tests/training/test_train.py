@@ -230,10 +230,121 @@ def test_bad_maps_are_named_at_the_end(
     assert "1 maps were left out" in capsys.readouterr().err
 
 
+def test_debug_brings_its_own_maps(tmp_path: Path, cm3p_command: Any) -> None:
+    """As ``make train-cm3p`` with no further argument."""
+    run_dir = tmp_path / "run"
+    for _ in range(2):
+        status, out, messages = cm3p_command("train", "experiment=debug", f"run_dir={run_dir}", *QUICK)
+        assert status == 0 and "is finished" in out, messages
+    assert (run_dir / "example_data" / "metadata.parquet").is_file()
+    assert "train_dataset_paths: []" in (run_dir / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("experiment", ["v7", "tiny"])
+def test_without_maps_the_key_is_named(tmp_path: Path, experiment: str, cm3p_command: Any) -> None:
+    for paths in ([], ["dataset.train_dataset_paths=[]"]):
+        status, _, messages = cm3p_command(
+            "train", f"experiment={experiment}", f"run_dir={tmp_path / 'run'}", *paths
+        )
+        assert status == 1 and "dataset.train_dataset_paths" in messages
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_folder_of_something_else_is_refused(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match=r"holds letter\.txt and no run"):
         run(data_set, tmp_path)
+
+
+# Experiments
+
+SMALL = (
+    "training.use_cpu=true",
+    "training.bf16=false",
+    "training.log_level=warning",
+    "training.torch_empty_cache_steps=null",
+    "training.dataloader_num_workers=0",
+    "training.max_steps=2",
+    "training.eval_steps=2",
+    "training.save_steps=2",
+    "training.gradient_accumulation_steps=2",
+    "training.per_device_train_batch_size=2",
+    "training.per_device_eval_batch_size=2",
+    "dataset.train_dataset_start=0",
+    "dataset.train_dataset_end=0",
+    "dataset.test_dataset_start=0",
+    "dataset.test_dataset_end=4",
+    "dataset.max_year=2030",
+    "dataset.test_metadata_variations=8",
+    *(
+        f"model.{part}{name}={value}"
+        for part in ("beatmap_config.", "metadata_config.", "beatmap_config.audio_config.")
+        for name, value in (("hidden_size", 16), ("intermediate_size", 16), ("num_attention_heads", 2))
+    ),
+    "model.projection_dim=8",
+    "model.beatmap_config.projection_dim=8",
+    "model.metadata_config.projection_dim=8",
+    "model.beatmap_config.num_hidden_layers=1",
+    "model.metadata_config.num_hidden_layers=1",
+    "model.beatmap_config.audio_config.num_hidden_layers=1",
+    "model.beatmap_config.audio_config.projector_intermediate_size=16",
+    "model.beatmap_config.audio_config.projector_dim=16",
+)
+"""Overrides of sizes and of the data alone; everything else is the experiment's."""
+
+
+@pytest.fixture(scope="module")
+def experiment_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of the experiments are, each under its name."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+def _run_experiment(data_set: Path, runs: Path, name: str, *overrides: str) -> TrainResult:
+    result = run(data_set, runs / name, *SMALL, *overrides, experiment=name)
+    assert result.step == 2 and not result.left_out and result.metrics["eval_loss"] > 0
+    return result
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3", "v4", "v5", "v6", "v6.1"])
+def test_contrastive_experiments_evaluate_without_labels(
+    data_set: Path, experiment_runs: Path, name: str
+) -> None:
+    overrides = []
+    if name.startswith("v6"):
+        masked = experiment_runs / "v6_mask"
+        if not masked.exists():
+            result = _run_experiment(data_set, experiment_runs, "v6_mask")
+            assert 0 <= result.metrics["eval_accuracy_masked_lm"] <= 1
+        overrides = [f"from_pretrained={masked}"]
+    if name == "v6.1":
+        overrides.append("unfreeze_beatmap_model_at_step=1")
+    result = _run_experiment(data_set, experiment_runs, name, *overrides)
+    assert {"eval_accuracy_year", "eval_accuracy_mapper", "eval_accuracy_tags"} <= result.metrics.keys()
+    assert "eval_accuracy_masked_lm" not in result.metrics
+    pooled = cm3p.from_pretrained(experiment_runs / name).config
+    assert pooled.beatmap_config.cls_embed is (name in ("v3", "v4", "v5", "v6"))
+
+
+def test_v7_and_its_classifier(data_set: Path, experiment_runs: Path) -> None:
+    result = _run_experiment(data_set, experiment_runs, "v7")
+    assert {"eval_accuracy_masked_lm", "eval_accuracy_mapper"} <= result.metrics.keys()
+    result = _run_experiment(
+        data_set,
+        experiment_runs,
+        "v7_classifier",
+        f"from_pretrained={experiment_runs / 'v7' / 'checkpoint-2'}",
+        "dataset.min_year=2007",
+        "training.learning_rate=0",
+    )
+    assert 0 <= result.metrics["eval_accuracy_classification"] <= 1
+    before = load_file(experiment_runs / "v7" / "checkpoint-2" / "model.safetensors")
+    after = load_file(experiment_runs / "v7_classifier" / "model.safetensors")
+    towers = [key for key in after if key.startswith("beatmap_model.encoder.layers.")]
+    assert towers and all(torch.equal(before[key], after[key]) for key in towers)
+    assert cm3p.from_pretrained(experiment_runs / "v7_classifier").config.id2label == {
+        0: "Graveyard",
+        1: "Ranked",
+    }
 
 
 # Configuration

@@ -32,6 +32,7 @@ from cm3p.training import run_folder
 from cm3p.training.batches import collate
 from cm3p.training.building import build_model, build_optimizer, loss_options, training_arguments
 from cm3p.training.data import LoaderState, Sharing, WindowLoader
+from cm3p.training.example_data import write_example_data_set
 from cm3p.training.masking import Masking
 from cm3p.training.options import DatasetConfig, TrainConfig
 from cm3p.training.processor_options import build_processor
@@ -101,6 +102,12 @@ def train(config: TrainConfig) -> TrainResult:
         )
         resume: Path | None = broadcast_object_list([newest])[0]
 
+        if not config.dataset.train_dataset_paths:
+            examples = run_dir / run_folder.EXAMPLE_DATA
+            if main:
+                write_example_data_set(examples, config.dataset.example_sets)
+            processes.wait_for_everyone()
+            config.dataset.train_dataset_paths = [str(examples)]
         set_seed(config.training.seed)
         processor, readers, failures = _data(config)
         train_loader, eval_loader = _loaders(config, processor, readers, arguments)
