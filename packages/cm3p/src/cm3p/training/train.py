@@ -102,14 +102,14 @@ def train(config: TrainConfig) -> TrainResult:
         )
         resume: Path | None = broadcast_object_list([newest])[0]
 
-        if not config.dataset.train_dataset_paths:
-            examples = run_dir / run_folder.EXAMPLE_DATA
+        paths = config.dataset.train_dataset_paths
+        if not paths:
+            paths = [str(run_dir / run_folder.EXAMPLE_DATA)]
             if main:
-                write_example_data_set(examples, config.dataset.example_sets)
+                write_example_data_set(Path(paths[0]), config.dataset.example_sets)
             processes.wait_for_everyone()
-            config.dataset.train_dataset_paths = [str(examples)]
         set_seed(config.training.seed)
-        processor, readers, failures = _data(config)
+        processor, readers, failures = _data(config, paths)
         train_loader, eval_loader = _loaders(config, processor, readers, arguments)
         model = build_model(config, processor)
         position = 0
@@ -244,13 +244,15 @@ def _lock(run_dir: Path, held: ExitStack, main: bool) -> None:
         raise RunFolderInUse(problem)
 
 
-def _data(config: TrainConfig) -> tuple[CM3PProcessor, dict[str, SetReader], dict[str, str]]:
+def _data(
+    config: TrainConfig, train_paths: Sequence[str]
+) -> tuple[CM3PProcessor, dict[str, SetReader], dict[str, str]]:
     """The processor, readers of ``train`` and ``test``, and what could not be read."""
     data = config.dataset
-    test_paths = data.test_dataset_paths or data.train_dataset_paths
-    table, failed = read_tables(data.train_dataset_paths, data.format)
+    test_paths = data.test_dataset_paths or train_paths
+    table, failed = read_tables(train_paths, data.format)
     test_table, test_failed = (
-        (table, []) if test_paths == data.train_dataset_paths else read_tables(test_paths, data.format)
+        (table, []) if test_paths == train_paths else read_tables(test_paths, data.format)
     )
     maps = {"train": _counted(table, data, "train")}
     if config.training.do_eval:
@@ -259,7 +261,7 @@ def _data(config: TrainConfig) -> tuple[CM3PProcessor, dict[str, SetReader], dic
         processor = CM3PProcessor.from_pretrained(config.processor_from_pretrained)
         processor.apply_speed_to_audio = not data.reproduce_original
     else:
-        tags = read_tags(data.tags_file, data.train_dataset_paths)
+        tags = read_tags(data.tags_file, train_paths)
         tables = vocabulary_tables(maps["train"], tags)
         processor = build_processor(
             config.processor, tables, apply_speed_to_audio=not data.reproduce_original
