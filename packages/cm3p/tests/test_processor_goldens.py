@@ -21,6 +21,7 @@ from cm3p.metadata import get_metadata
 from cm3p.processor import CM3PProcessor
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
+from cm3p.weights import from_pretrained, save_pretrained
 from pentatonic.errors import UsageError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -134,25 +135,31 @@ def test_get_metadata_from_rows() -> None:
 
 
 @pytest.mark.parametrize("name", ["saved_full", "saved_mlm", "saved_classifier"])
-def test_stored_processor(name: str, tmp_path: Path) -> None:
+def test_stored_processor_and_model_together(name: str, tmp_path: Path) -> None:
     folder = GOLDENS / name
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
-    CM3PProcessor.from_pretrained(folder).save_pretrained(tmp_path)
+    stored = load_file(folder / "io.safetensors")
+    save_pretrained(from_pretrained(folder), tmp_path / "copy")
+    CM3PProcessor.from_pretrained(folder).save_pretrained(tmp_path / "copy")
     audio = (0.1 * np.random.RandomState(expected["seed"]).randn(152000)).astype(np.float32)
     kwargs: dict[str, Any] = {}
     if expected["metadata"] is not None:
         kwargs = {"metadata": [expected["metadata"]], "populate_metadata": True, "multiply_metadata": True}
-    for path in (folder, tmp_path):
+    for path in (folder, tmp_path / "copy"):
         encoding = CM3PProcessor.from_pretrained(path)(
             beatmap=read_beatmap(expected["osu_text"]), audio=audio, audio_sampling_rate=16000, **kwargs
         )
-        stored = load_file(folder / "io.safetensors")
-        stored = {
-            key.removeprefix("proc."): value for key, value in stored.items() if key.startswith("proc.")
-        }
+        model = from_pretrained(path)
+        assert type(model).__name__ == expected["model_class"] and not model.training
+        with torch.inference_mode():
+            outputs = {key: value for key, value in model(**encoding).items() if value is not None}
+        found = {f"proc.{key}": value for key, value in encoding.items()}
+        found |= {f"out.{key}": value for key, value in outputs.items() if isinstance(value, torch.Tensor)}
+        assert {"proc.input_ids", "proc.attention_mask", "out.logits"} <= stored.keys() <= found.keys()
+        if stored["out.logits"].dim() == 3:  # of the first positions alone
+            found["out.logits"] = found["out.logits"][:, : stored["out.logits"].shape[1]]
         for key, value in stored.items():
-            torch.testing.assert_close(encoding[key].to(value.dtype), value, atol=1e-4, rtol=0)
-        assert {"input_ids", "attention_mask"} <= set(stored)
+            torch.testing.assert_close(found[key].to(value.dtype), value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["saved_full", "saved_mlm", "saved_classifier"])

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from cm3p.stored import read_json_object, write_json
+from cm3p.stored import StoredInOneFile
 from pentatonic.errors import ConfigError, EmptyAudio, UsageError
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "preprocessor_config.json"
 _STORED_CLASS = "WhisperFeatureExtractor"
 
 
-class CM3PAudioFeatureExtractor:
+class CM3PAudioFeatureExtractor(StoredInOneFile):
     """Log-mel spectrograms as Whisper's feature extractor makes them, of windows of any length.
 
     The floor of the logarithm lies 8 decades below the maximum of the window. Silence is -1.5.
@@ -116,23 +115,6 @@ class CM3PAudioFeatureExtractor:
             "return_attention_mask": self.return_attention_mask,
             "sampling_rate": self.sampling_rate,
         }
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
-        """Write the configuration into a folder, which is made if it is missing; returns the path of the file."""
-        return [str(write_json(Path(save_directory) / CONFIG_FILE, self.to_dict()))]
-
-    @classmethod
-    def from_pretrained(cls, directory: str | Path, *, subfolder: str = "") -> Self:
-        """Read a configuration.
-
-        Args:
-            directory: A folder on this machine.
-            subfolder: Folder inside it.
-
-        Raises:
-            ConfigError: The file is missing, or a value is out of range.
-        """
-        return cls(**read_json_object(Path(directory) / subfolder / CONFIG_FILE))
 
 
 def load_song(audio: Any, sampling_rate: int, source_rate: int | None = None) -> torch.Tensor:

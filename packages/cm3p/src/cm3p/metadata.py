@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 STAR_RATING_SPEEDS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 """Speeds of the seven star ratings of a row of a data set."""
 
+STATUSES = {-2: "graveyard", -1: "wip", 0: "pending", 1: "ranked", 2: "approved", 3: "qualified", 4: "loved"}
+"""Names of the ranked statuses by number, as the web site has them."""
+
 
 class CM3PMetadata(TypedDict, total=False):
     """Metadata of a beatmap, or of a window of it. A missing field, or None, is unknown.

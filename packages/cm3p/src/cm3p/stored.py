@@ -1,11 +1,12 @@
-"""Stored processors: their JSON files, and where the models are that come with the package."""
+"""Stored processors: JSON files of their parts, and where the models are that come with the package."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pentatonic.checkpoint.atomic import atomic_file
 from pentatonic.errors import ConfigError
@@ -45,3 +46,30 @@ def write_json(path: Path, content: Mapping[str, Any], *, compact: bool = False)
     with atomic_file(path, "w") as file:
         file.write(json.dumps(content, ensure_ascii=False, **layout) + ("" if compact else "\n"))
     return path
+
+
+class StoredInOneFile(ABC):
+    """A part of the processor that is stored as one JSON file of its constructor's arguments."""
+
+    CONFIG_FILE = "preprocessor_config.json"
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the configuration file."""
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
+        """Write the configuration into a folder, which is made if it is missing; returns the path of the file."""
+        return [str(write_json(Path(save_directory) / self.CONFIG_FILE, self.to_dict()))]
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, subfolder: str = "") -> Self:
+        """Read a configuration.
+
+        Args:
+            directory: A folder on this machine.
+            subfolder: Folder inside it.
+
+        Raises:
+            ConfigError: The file is missing, or a value is out of range.
+        """
+        return cls(**read_json_object(Path(directory) / subfolder / cls.CONFIG_FILE))

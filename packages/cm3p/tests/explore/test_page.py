@@ -215,6 +215,37 @@ def test_the_list_of_neighbours_leads_on(page_file: Path, open_page: Any, until:
     until(page, f"location.hash.includes('selected={row}')")
 
 
+def test_ids_of_unsubmitted_maps_are_exact(
+    make_maps: Any, write_embeddings: Any, open_page: Any, tmp_path: Path
+) -> None:
+    columns, vectors = make_maps(6, 4)
+    large = -(2**60) + 1
+    columns |= {
+        "Id": [large, large + 1, large + 2, 75, None, 2**53 + 1],
+        "BeatmapSetId": [large] * 3 + [75] * 3,
+    }
+    page = open_page(make_page(tmp_path, write_embeddings, columns, vectors))
+    for query, expected in {
+        f"id={large}": [0],
+        str(large + 1): [1],
+        f"id!={large}": [1, 2, 3, 4, 5],
+        f"id<={large + 1}": [0, 1],
+        "id>75": [5],
+        f"id={2**53 + 1}": [5],
+        f"set={large}": [0, 1, 2],
+    }.items():
+        page.fill("#query", query)
+        assert page.evaluate("rowsIn(view.states, SHOWN)") == expected, query
+        assert page.locator("#problem").is_hidden(), query
+    page.fill("#query", "id=1.5")
+    assert "whole number" in page.locator("#problem").text_content()
+    page.fill("#query", "")
+    with page.expect_download() as download:
+        page.click("#export")
+    exported = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig"), newline=""))
+    assert [row["Id"] for row in exported] == ["" if each is None else str(each) for each in columns["Id"]]
+
+
 def test_searches_agree_with_python(page_file: Path, open_page: Any, rows: list[Row]) -> None:
     page = open_page(page_file)
     for query, test in QUERIES.items():

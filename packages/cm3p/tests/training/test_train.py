@@ -19,15 +19,18 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import cm3p
+from cm3p.beatmap import RULESETS
 from cm3p.cli import app
 from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig
+from cm3p.inspection.defaults import get_processor
+from cm3p.metadata import STATUSES
 from cm3p.model import CM3PModel
 from cm3p.processor import CM3PProcessor
 from cm3p.training.building import build_model, build_optimizer, loss_options, model_config
 from cm3p.training.options import TrainConfig
 from cm3p.training.processor_options import build_processor
 from cm3p.training.train import TrainResult, main
-from cm3p.training.trainer import Freezing
+from cm3p.training.trainer import BeatmapTrainer, Freezing
 from cm3p.weights import load_directory
 from pentatonic.errors import ConfigError
 from pentatonic.training import compose_config
@@ -117,6 +120,57 @@ def test_continued_run_ends_with_equal_bits(data_set: Path, finished: Path, tmp_
     assert json.loads((run_dir / "run.json").read_text())["resumed_from"] == "checkpoint-4"
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "saved_step"), [(1, 4), (2, 8), pytest.param(3, 8, marks=pytest.mark.slow)]
+)
+def test_a_signal_during_evaluation_stops_it_and_leaves_it_due(
+    data_set: Path,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluation: int,
+    saved_step: int,
+) -> None:
+    run_dir = tmp_path / "run"
+    batches = evaluations = 0
+    with monkeypatch.context() as patched:
+        predict, evaluate = BeatmapTrainer.prediction_step, BeatmapTrainer.evaluation_loop
+
+        def counted(self: BeatmapTrainer, *args: Any, **kwargs: Any) -> Any:
+            nonlocal evaluations
+            evaluations += 1
+            return evaluate(self, *args, **kwargs)
+
+        def interrupted(self: BeatmapTrainer, *args: Any, **kwargs: Any) -> Any:
+            nonlocal batches
+            if evaluations == evaluation:
+                batches += 1
+                if batches == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return predict(self, *args, **kwargs)
+
+        patched.setattr(BeatmapTrainer, "evaluation_loop", counted)
+        patched.setattr(BeatmapTrainer, "prediction_step", interrupted)
+        result = run(data_set, run_dir)
+    assert (result.interrupted, result.step, batches) == (True, saved_step, 2)
+    assert json.loads((run_dir / "interrupted.json").read_text()) == {"step": saved_step, "signal": "SIGTERM"}
+    assert not run(data_set, run_dir).interrupted
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (run_dir / name).read_bytes() == (finished / name).read_bytes()
+    best = [json.loads((each / "trainer_state.json").read_text()) for each in (run_dir, finished)]
+    assert best[0]["best_metric"] == best[1]["best_metric"]
+    assert best[0]["best_global_step"] == best[1]["best_global_step"]
+
+
+def test_a_run_that_was_killed_after_its_last_step_has_the_best_model(
+    data_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    (run_dir / "model.safetensors").unlink()
+    run(data_set, run_dir, "dataset.test_dataset_end=2")
+    assert (run_dir / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
 def test_finished_run_trains_no_further(data_set: Path, finished: Path, tmp_path: Path) -> None:
     run_dir = shutil.copytree(finished, tmp_path / "run")
     assert run(data_set, run_dir, "dataset.test_dataset_end=2").step == 8
@@ -176,10 +230,124 @@ def test_bad_maps_are_named_at_the_end(
     assert "1 maps were left out" in capsys.readouterr().err
 
 
+def test_debug_brings_its_own_maps(tmp_path: Path, cm3p_command: Any) -> None:
+    """As ``make train-cm3p`` with no further argument."""
+    run_dir = tmp_path / "run"
+    status, out, messages = cm3p_command("train", "experiment=debug", f"run_dir={run_dir}", *QUICK)
+    assert status == 0 and "is finished" in out, messages
+    assert (run_dir / "example_data" / "metadata.parquet").is_file()
+    assert "train_dataset_paths: []" in (run_dir / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("experiment", ["v7", "tiny"])
+def test_without_maps_the_key_is_named(tmp_path: Path, experiment: str, cm3p_command: Any) -> None:
+    for paths in ([], ["dataset.train_dataset_paths=[]"]):
+        status, _, messages = cm3p_command(
+            "train", f"experiment={experiment}", f"run_dir={tmp_path / 'run'}", *paths
+        )
+        assert status == 1 and "dataset.train_dataset_paths" in messages
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_folder_of_something_else_is_refused(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match=r"holds letter\.txt and no run"):
         run(data_set, tmp_path)
+
+
+# Experiments
+
+SMALL = (
+    "training.use_cpu=true",
+    "training.bf16=false",
+    "training.log_level=warning",
+    "training.torch_empty_cache_steps=null",
+    "training.dataloader_num_workers=0",
+    "training.max_steps=2",
+    "training.eval_steps=2",
+    "training.save_steps=2",
+    "training.gradient_accumulation_steps=2",
+    "training.per_device_train_batch_size=2",
+    "training.per_device_eval_batch_size=2",
+    "dataset.train_dataset_start=0",
+    "dataset.train_dataset_end=0",
+    "dataset.test_dataset_start=0",
+    "dataset.test_dataset_end=4",
+    "dataset.max_year=2030",
+    "dataset.test_metadata_variations=8",
+    *(
+        f"model.{part}{name}={value}"
+        for part in ("beatmap_config.", "metadata_config.", "beatmap_config.audio_config.")
+        for name, value in (("hidden_size", 16), ("intermediate_size", 16), ("num_attention_heads", 2))
+    ),
+    "model.projection_dim=8",
+    "model.beatmap_config.projection_dim=8",
+    "model.metadata_config.projection_dim=8",
+    "model.beatmap_config.num_hidden_layers=1",
+    "model.metadata_config.num_hidden_layers=1",
+    "model.beatmap_config.audio_config.num_hidden_layers=1",
+    "model.beatmap_config.audio_config.projector_intermediate_size=64",
+    "model.beatmap_config.audio_config.projector_dim=16",
+)
+"""Overrides of sizes and of the data alone; everything else is the experiment's."""
+
+
+@pytest.fixture(scope="module")
+def experiment_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of the experiments are, each under its name."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+def _run_experiment(data_set: Path, runs: Path, name: str, *overrides: str) -> TrainResult:
+    result = run(data_set, runs / name, *SMALL, *overrides, experiment=name)
+    assert result.step == 2 and not result.left_out and result.metrics["eval_loss"] > 0
+    return result
+
+
+# v5 is v4 with changes, v4 is v3, v3 is v2.
+_PARTS_OF_V5 = [pytest.param(name, marks=pytest.mark.slow) for name in ("v2", "v3", "v4")]
+
+
+@pytest.mark.parametrize("name", ["v1", *_PARTS_OF_V5, "v5", "v6", "v6.1"])
+def test_contrastive_experiments_evaluate_without_labels(
+    data_set: Path, experiment_runs: Path, name: str
+) -> None:
+    overrides = []
+    if name.startswith("v6"):
+        masked = experiment_runs / "v6_mask"
+        if not masked.exists():
+            result = _run_experiment(data_set, experiment_runs, "v6_mask")
+            assert 0 <= result.metrics["eval_accuracy_masked_lm"] <= 1
+        overrides = [f"from_pretrained={masked}"]
+    if name == "v6.1":
+        overrides.append("unfreeze_beatmap_model_at_step=1")
+    result = _run_experiment(data_set, experiment_runs, name, *overrides)
+    assert {"eval_accuracy_year", "eval_accuracy_mapper", "eval_accuracy_tags"} <= result.metrics.keys()
+    assert "eval_accuracy_masked_lm" not in result.metrics
+    pooled = cm3p.from_pretrained(experiment_runs / name).config
+    assert pooled.beatmap_config.cls_embed is (name in ("v3", "v4", "v5", "v6"))
+
+
+def test_v7_and_its_classifier(data_set: Path, experiment_runs: Path) -> None:
+    result = _run_experiment(data_set, experiment_runs, "v7")
+    assert {"eval_accuracy_masked_lm", "eval_accuracy_mapper"} <= result.metrics.keys()
+    result = _run_experiment(
+        data_set,
+        experiment_runs,
+        "v7_classifier",
+        f"from_pretrained={experiment_runs / 'v7' / 'checkpoint-2'}",
+        "dataset.min_year=2007",
+        "training.learning_rate=0",
+    )
+    assert 0 <= result.metrics["eval_accuracy_classification"] <= 1
+    before = load_file(experiment_runs / "v7" / "checkpoint-2" / "model.safetensors")
+    after = load_file(experiment_runs / "v7_classifier" / "model.safetensors")
+    towers = [key for key in after if key.startswith("beatmap_model.encoder.layers.")]
+    assert towers and all(torch.equal(before[key], after[key]) for key in towers)
+    assert cm3p.from_pretrained(experiment_runs / "v7_classifier").config.id2label == {
+        0: "Graveyard",
+        1: "Ranked",
+    }
 
 
 # Configuration
@@ -206,6 +374,16 @@ def test_values_of_v7_and_v6_1() -> None:
     assert v6.from_pretrained and v6.freeze_beatmap_model and not v6.model["metadata_config"]["cls_embed"]
     assert compose("experiment=v1").wandb_mode == "disabled"
     assert not compose("experiment=v1").training.push_to_hub
+
+
+def test_maps_are_looked_at_with_the_settings_of_v7() -> None:
+    config = compose("experiment=v7")
+    tables = {"modes": dict(enumerate(RULESETS)), "statuses": STATUSES, "mappers": {}, "tags": {}}
+    trained, shown = build_processor(config.processor, tables, apply_speed_to_audio=True), get_processor(None)
+    assert shown.to_dict() == trained.to_dict()
+    for name in ("audio_feature_extractor", "beatmap_parser", "beatmap_tokenizer", "metadata_tokenizer"):
+        assert getattr(shown, name).to_dict() == getattr(trained, name).to_dict()
+    assert shown.metadata_tokenizer.get_vocab() == trained.metadata_tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize(
@@ -323,14 +501,46 @@ def test_killed_run_goes_on_to_equal_bits(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(
+    data_set: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As Ctrl-C in a terminal, and as ``timeout``: the loader's workers get the signal too."""
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-m", "cm3p", "train", "experiment=debug", f"run_dir={run_dir}"),
+            *(f"dataset.train_dataset_paths=[{data_set}]", "training.dataloader_num_workers=2"),
+            "training.max_steps=100000",
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while process.poll() is None and not (run_dir / "checkpoint-4" / "trainer_state.json").exists():
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 130, messages
+    step = json.loads((run_dir / "interrupted.json").read_text())["step"]
+    assert (run_dir / f"checkpoint-{step}" / "trainer_state.json").exists()
+    assert messages == f"{run_dir} was stopped at step {step}, which is saved; the same command continues\n"
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["all", "unfrozen later"])
+def test_two_processes_give_the_loss_of_one(tmp_path: Path, mode: str) -> None:
     script = str(Path(__file__).with_name("two_processes.py"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [_start([script, str(tmp_path / "one")])] + [
-        _start([script, str(tmp_path / "two")], RANK=str(rank), LOCAL_RANK=str(rank), **launcher)
+    processes = [_start([script, str(tmp_path / "one"), mode])] + [
+        _start([script, str(tmp_path / "two"), mode], RANK=str(rank), LOCAL_RANK=str(rank), **launcher)
         for rank in range(2)
     ]
     for process in processes:
@@ -339,6 +549,11 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
     for mine, theirs in zip(one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
+    changes = [line["tower_change"] for line in one if "tower_change" in line]
+    if mode == "all":
+        assert all(changes)
+    else:
+        assert changes[:2] == [0, 0] and all(changes[2:])
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], rtol=1e-4, atol=1e-6)

@@ -1,4 +1,7 @@
-"""Trains two steps on fixed batches, of which each process takes its share; arguments: the run folder."""
+"""Trains four steps on fixed batches, of which each process takes its share.
+
+Arguments: the run folder; ``all``, or ``unfrozen later``: the beatmap tower is frozen for two steps.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from cm3p.configuration import CM3PBeatmapConfig, CM3PConfig, CM3PMetadataConfig
 from cm3p.losses import LossOptions
 from cm3p.model import CM3PModel
-from cm3p.training.trainer import BeatmapTrainer, Log
+from cm3p.training.trainer import BeatmapTrainer, Freezing, Log
 from pentatonic.training.metrics import MetricsLog
 
 WINDOWS, LENGTH, VARIATIONS, VOCABULARY = 8, 20, 4, 50
@@ -30,7 +33,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         generator = torch.Generator().manual_seed(0)
-        for _ in range(4):
+        for _ in range(8):
             ids = torch.randint(5, VOCABULARY, (WINDOWS, LENGTH), generator=generator)
             chosen = torch.rand(ids.shape, generator=generator) < 0.3
             chosen[WINDOWS // 2 :, 10:] = False  # the processes have different numbers of labels
@@ -46,7 +49,21 @@ class Batches:
             yield {name: value[self.share].contiguous() for name, value in batch.items()}
 
 
-def main(run_dir: str) -> None:
+class TowerChange(TrainerCallback):
+    """Logs how far the parameters of the beatmap tower are from where they began, after each step."""
+
+    def __init__(self, tower: Any, log: MetricsLog | None) -> None:
+        self.tower, self.log = tower, log
+        self.before = [each.detach().clone() for each in tower.parameters()]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        pairs = zip(self.tower.parameters(), self.before, strict=True)
+        change = sum(float((now - before).abs().sum()) for now, before in pairs)
+        if self.log is not None:
+            self.log.write({"step": state.global_step, "tower_change": change})
+
+
+def main(run_dir: str, mode: str) -> None:
     """Train; the first process writes the model and ``metrics.jsonl``."""
     sizes: dict[str, Any] = {
         "hidden_size": 16,
@@ -58,14 +75,14 @@ def main(run_dir: str) -> None:
     arguments = TrainingArguments(
         run_dir,
         use_cpu=True,
-        max_steps=2,
+        max_steps=4,
         per_device_train_batch_size=WINDOWS,
         gradient_accumulation_steps=2,
         learning_rate=1e-2,
         logging_steps=1,
         save_strategy="no",
         eval_strategy="steps",
-        eval_steps=2,
+        eval_steps=4,
         batch_eval_metrics=True,
         report_to=[],
         ddp_find_unused_parameters=True,  # there is no audio
@@ -80,6 +97,7 @@ def main(run_dir: str) -> None:
     loader: Any = Batches(rank, int(os.environ.get("WORLD_SIZE", "1")))
     Path(run_dir).mkdir(exist_ok=True)
     log = MetricsLog(Path(run_dir) / "metrics.jsonl", 0) if rank == 0 else None
+    frozen = [] if mode == "all" else [Freezing(model.beatmap_model, 2)]
     trainer = BeatmapTrainer(
         model,
         arguments,
@@ -87,10 +105,10 @@ def main(run_dir: str) -> None:
         eval_loader=loader,
         losses=(LossOptions(0.5, 0.5, gather=True), LossOptions(gather=True)),
         save_total_limit=None,
-        callbacks=[Log(log)],
+        callbacks=[Log(log), TowerChange(model.beatmap_model, log), *frozen],
     )
     trainer.train()
     trainer.save_model()
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2])

@@ -61,3 +61,20 @@ def delayed_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
         for number in arrived:
             handlers[signal.Signals(number)](number, None)
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the end of the block; processes that it starts never get them.
+
+    Ctrl-C reaches all processes of a terminal, also a worker that has not come to its first line. A worker that is to
+    be ended by a signal unblocks it, once it has its own handler.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pentatonic.child_process import safe_path
 from pentatonic.errors import InputError, UsageError
+from pentatonic.processes.interrupts import signals_held_back
 from pentatonic.training.seeding import mix_seed
 
 logger = logging.getLogger(__name__)
@@ -90,22 +90,6 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of the block; processes that it starts never get them.
-
-    Ctrl-C reaches all processes of a terminal, also a worker that has not come to its first line.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class TrainLoader:
     """Endless batches of a data set, for one process of a distributed run.
 
@@ -179,7 +163,7 @@ class TrainLoader:
     def start(self) -> None:
         """Starts the workers at the current position; done by the first batch otherwise."""
         if self._batches is None:
-            with safe_path(), _signals_held_back():
+            with safe_path(), signals_held_back():
                 self._batches = iter(self._data_loader)
 
     def close(self) -> None:

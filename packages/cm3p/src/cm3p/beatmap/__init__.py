@@ -8,6 +8,7 @@ from cm3p.beatmap.archive import AudioSource
 from cm3p.beatmap.combo import max_combo
 from cm3p.beatmap.errors import FormatError, LimitExceeded, NotABeatmap
 from cm3p.beatmap.objects import (
+    RULESETS,
     Beatmap,
     Break,
     Circle,
@@ -28,6 +29,7 @@ from cm3p.beatmap.token_end import token_end, token_ends, truncated
 from cm3p.beatmap.writer import save_beatmap, write_beatmap
 
 __all__ = [
+    "RULESETS",
     "AudioSource",
     "Beatmap",
     "Break",

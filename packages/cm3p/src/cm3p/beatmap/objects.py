@@ -13,6 +13,8 @@ OSU: Final = 0
 TAIKO: Final = 1
 CATCH: Final = 2
 MANIA: Final = 3
+RULESETS: Final = ("osu", "taiko", "fruits", "mania")
+"""Names of the rulesets by number, as the web site has them."""
 
 CIRCLE_BIT: Final = 1
 SLIDER_BIT: Final = 2

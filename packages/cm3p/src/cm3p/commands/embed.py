@@ -23,6 +23,7 @@ from cm3p.commands.options import (
 )
 from pentatonic.cli import Device, JsonFlag, check_inputs, emit_json, make_output_place
 from pentatonic.errors import UsageError
+from pentatonic.progress import printable
 
 
 def embed_command(
@@ -55,6 +56,14 @@ def embed_command(
             metavar="FILE", help="Parquet table that fills what maps do not say, such as star ratings, by Id."
         ),
     ] = None,
+    database: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The client's osu!.db, for star ratings.",
+            show_default="that beside the Songs folder",
+        ),
+    ] = None,
     merge_with: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Embeddings to add to; new rows win, old values fill gaps."),
@@ -76,7 +85,7 @@ def embed_command(
 
     Exit status 3: some maps could not be used; the table names each one.
     """
-    check_inputs([*paths, *(each for each in (metadata, merge_with) if each is not None)])
+    check_inputs([*paths, *(each for each in (metadata, database, merge_with) if each is not None)])
     make_output_place(out)
     if end is not None and end <= start:
         raise UsageError(f"--end is {end}; allowed: more than --start, {start}")
@@ -98,12 +107,15 @@ def embed_command(
             batch_size=batch_size,
             merge_with=merge_with,
             metadata=metadata,
+            database=database,
             assume_same_model=assume_same_model,
             overwrite=overwrite,
         ),
     )
     result.report.print_summary()
     _say_left_out(result.left_out)
+    if result.note:
+        print(printable(result.note), file=sys.stderr)
     wrote = (
         f"{out}: {result.rows} maps" if result.rows else f"{out}: not written, as there is no map to write"
     )

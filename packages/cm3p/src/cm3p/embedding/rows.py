@@ -6,11 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cm3p.beatmap import Circle, Hold, LimitExceeded, MapEntry, Slider, Spinner, map_id, max_combo, set_id
+from cm3p.beatmap import (
+    RULESETS,
+    Circle,
+    Hold,
+    LimitExceeded,
+    MapEntry,
+    Slider,
+    Spinner,
+    map_id,
+    max_combo,
+    set_id,
+)
 from cm3p.embedding.columns import HASH, Row, normalised
-
-MODES = ("osu", "taiko", "fruits", "mania")
-"""Names of the rulesets by number, as the web site has them."""
 
 
 def row_of(entry: MapEntry, *known: Mapping[str, Any]) -> Row:
@@ -50,7 +58,7 @@ def _of_file(entry: MapEntry) -> Row:
             "Version": beatmap.version_name or None,
             "Source": beatmap.source or None,
             "Tags": " ".join(beatmap.tags) or None,
-            "Mode": MODES[beatmap.mode],
+            "Mode": RULESETS[beatmap.mode],
             "ModeInt": beatmap.mode,
             "Cs": beatmap.circle_size,
             "Ar": beatmap.approach_rate,

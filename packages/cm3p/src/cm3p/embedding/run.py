@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cm3p.beatmap import MapEntry, id_of_content
+from cm3p.catalogue.client_database import ClientDatabase, find_database, read_database
 from cm3p.embedding.columns import HASH, WINDOWS, Row
 from cm3p.embedding.filters import MapFilter
 from cm3p.embedding.journal import EmbeddedMap, Journal, Stamp, open_journal
@@ -48,6 +49,7 @@ class EmbedOptions:
         batch_size: Windows at a time.
         merge_with: File of embeddings to add to.
         metadata: Table whose columns fill what the maps do not say, by id.
+        database: The client's ``osu!.db``, for star ratings; None: that beside the Songs folder, if there is one.
         assume_same_model: Merge with a file that does not say what made it.
         overwrite: Forget what a stopped run left.
     """
@@ -60,6 +62,7 @@ class EmbedOptions:
     batch_size: int = DEFAULT_BATCH_SIZE
     merge_with: Path | None = None
     metadata: Path | None = None
+    database: Path | None = None
     assume_same_model: bool = False
     overwrite: bool = False
 
@@ -72,11 +75,13 @@ class EmbedResult:
         report: What became of each map.
         rows: Maps in the output.
         left_out: Reason -> number of maps that the filter left out.
+        note: Where star ratings are from, or why they are not known from there; empty if there is nothing to say.
     """
 
     report: BatchReport
     rows: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,14 +130,29 @@ def embed_maps(
     if not found.sources:
         raise InputError(f"there are no maps (.osu, .osz, .olz, data sets) in {', '.join(map(str, paths))}")
     settings = _settings(loaded, header, paths, options)
+    database, note = _database(paths, options)
     with open_journal(out, settings, overwrite=options.overwrite) as journal:
-        run = _Run(loaded, options, journal)
-        run.result.report.passed_over = found.passed_over
+        run = _Run(loaded, options, journal, database)
+        run.result.report.passed_over, run.result.note = found.passed_over, note
         run.embed(found.sources)
         if len(journal) or options.merge_with is not None:
-            about = json.dumps({"model_name": loaded.name, "cm3p": distribution_version("cm3p"), **settings})
-            run.result.rows = _write(out, header, journal, options, about)
+            about = {"model_name": loaded.name, "cm3p": distribution_version("cm3p"), **settings}
+            if database is not None:
+                about["star_ratings"] = {"file": str(database.path), "version": database.version}
+            run.result.rows = _write(out, header, journal, options, json.dumps(about))
     return run.result
+
+
+def _database(paths: Sequence[Path], options: EmbedOptions) -> tuple[ClientDatabase | None, str]:
+    """The client's database, and what to say about it; one that was not named is passed over if it is damaged."""
+    if options.database is not None:
+        return read_database(options.database), ""
+    if (found := find_database(paths)) is None:
+        return None, ""
+    try:
+        return read_database(found), f"star ratings are those of {found}, as far as it has them"
+    except InputError as error:
+        return None, f"star ratings are not known, as {error}"
 
 
 def _settings(
@@ -154,8 +174,11 @@ def _settings(
 
 
 class _Run:
-    def __init__(self, loaded: LoadedModel, options: EmbedOptions, journal: Journal) -> None:
+    def __init__(
+        self, loaded: LoadedModel, options: EmbedOptions, journal: Journal, database: ClientDatabase | None
+    ) -> None:
         self._loaded, self._options, self._journal = loaded, options, journal
+        self._database = database
         self.result = EmbedResult(BatchReport())
         self._songs = SongReader(loaded.processor.default_kwargs["audio_kwargs"]["sampling_rate"])
         self._known = None if options.metadata is None else DataSet(options.metadata)
@@ -220,11 +243,12 @@ class _Run:
 
     def _row(self, source: Source, entry: MapEntry) -> Row:
         of_set = source.row()
-        row = row_of(entry, of_set)
+        of_client = {} if self._database is None else self._database.row(entry)
+        row = row_of(entry, of_set, of_client)
         number = self._known_rows.get(row["Id"])
-        return (
-            row if number is None or self._known is None else row_of(entry, of_set, self._known.row(number))
-        )
+        if number is None or self._known is None:
+            return row
+        return row_of(entry, of_set, self._known.row(number), of_client)
 
     def _share(self, item: _Ready) -> float:
         return len(item.encoded.windows) / (self._options.batch_size * _BATCHES_TOGETHER)

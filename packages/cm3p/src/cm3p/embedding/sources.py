@@ -9,15 +9,20 @@ from typing import Any
 
 from cm3p.beatmap import FormatError, MapEntry, find_maps
 from cm3p.beatmap.archive import ARCHIVE_SUFFIXES
-from pentatonic.errors import ConfigError, InputError, MissingExtra
+from cm3p.catalogue.mapperator import (
+    FOLDER,
+    MAP_FILE,
+    MAP_ID,
+    METADATA_FILE,
+    SET_ID,
+    file_of_set,
+    is_data_set,
+    read_metadata,
+)
+from pentatonic.errors import InputError
 from pentatonic.folder_run import search_files
-from pentatonic.untrusted.files import file_inside
-
-TABLE = "metadata.parquet"
-"""Name of the table of a data set; a folder that has it is one."""
 
 _SUFFIXES = frozenset({".osu", *ARCHIVE_SUFFIXES})
-_FOLDER_OF_SETS, _FOLDER, _MAP, _SET = "data", "BeatmapSetFolder", "BeatmapFile", "BeatmapSetId"
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,7 @@ class DataSet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            import pyarrow as pa
-            from pyarrow import parquet
-        except ImportError as error:
-            raise MissingExtra("Reading data sets", "cm3p[search]") from error
-        try:
-            with path.open("rb") as file:
-                names = [name for name in parquet.read_schema(file).names if name != "embedding"]
-                self._table: Any = parquet.read_table(file, columns=names)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{path}: cannot be read as a table of maps ({reason})") from error
+        self._table = read_metadata(path)
 
     def column(self, name: str) -> list[Any]:
         """Return the values of a column.
@@ -87,7 +81,7 @@ class DataSet:
         """
         if name not in self._table.column_names:
             raise InputError(
-                f"{self.path}: has no column {name}; needed are {_FOLDER}, {_MAP}, {_SET} and Id"
+                f"{self.path}: has no column {name}; needed are {FOLDER}, {MAP_FILE}, {SET_ID} and {MAP_ID}"
             )
         return self._table.column(name).to_pylist()
 
@@ -101,21 +95,16 @@ class DataSet:
 
     def sources(self) -> Iterator[Source]:
         """Yield the maps of a data set, in the order of set and map ids."""
-        root = self.path.parent / _FOLDER_OF_SETS
-        columns = [self.column(name) for name in (_SET, "Id", _FOLDER, _MAP)]
+        root = self.path.parent
+        columns = [self.column(name) for name in (SET_ID, MAP_ID, FOLDER, MAP_FILE)]
         order = sorted(
             range(len(columns[0])), key=lambda row: tuple(column[row] or 0 for column in columns[:2])
         )
         for row in order:
             group, _, folder, name = (column[row] for column in columns)
-            where = f"{self.path}, row {row}"
-            if not isinstance(folder, str) or not isinstance(name, str):
-                problem = f"{where}: {_FOLDER} or {_MAP} is null, so the map cannot be found"
-                yield Source(root / f"row {row}", group, self, row, problem)
-                continue
             try:
-                path, problem = file_inside(root, f"{folder}/{name}", where=where), ""
-            except ConfigError as error:
+                path, problem = file_of_set(root, folder, name, where=f"{self.path}, row {row}"), ""
+            except InputError as error:
                 path, problem = root / f"row {row}", str(error)
             yield Source(path, group, self, row, problem)
 
@@ -147,8 +136,8 @@ def find_sources(paths: Iterable[Path], start: int = 0, end: int | None = None) 
     found: list[Source] = []
     plain: list[Path] = []
     for path in paths:
-        if (path / TABLE).is_file():
-            found += DataSet(path / TABLE).sources()
+        if is_data_set(path):
+            found += DataSet(path / METADATA_FILE).sources()
         else:
             plain.append(path)
     files = search_files(plain, _SUFFIXES)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cm3p.beatmap.errors import FormatError
 from cm3p.beatmap.objects import MANIA, Beatmap, TimingPoint
@@ -16,14 +15,13 @@ from cm3p.events.objects import ObjectEvents
 from cm3p.events.options import ParserOptions
 from cm3p.events.song_length import get_song_length
 from cm3p.events.timing_events import TimingEvents
-from cm3p.stored import read_json_object, write_json
+from cm3p.stored import StoredInOneFile
 from pentatonic.errors import InputError, UsageError
 
-CONFIG_FILE = "preprocessor_config.json"
 _WITHOUT_TIMING_POINTS = TimingPoint(0.0, 1000.0)
 
 
-class CM3PBeatmapParser:
+class CM3PBeatmapParser(StoredInOneFile):
     """Turns beatmaps into lists of events.
 
     Args:
@@ -138,20 +136,3 @@ class CM3PBeatmapParser:
             if name not in ours or value != defaults[name]
         }
         return {"feature_extractor_type": type(self).__name__, "processor_class": "CM3PProcessor", **options}
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> list[str]:
-        """Write the configuration into a folder, which is made if it is missing; returns the path of the file."""
-        return [str(write_json(Path(save_directory) / CONFIG_FILE, self.to_dict()))]
-
-    @classmethod
-    def from_pretrained(cls, directory: str | Path, *, subfolder: str = "") -> Self:
-        """Read a configuration.
-
-        Args:
-            directory: A folder on this machine.
-            subfolder: Folder inside it.
-
-        Raises:
-            ConfigError: The file is missing, or an option is out of range.
-        """
-        return cls(**read_json_object(Path(directory) / subfolder / CONFIG_FILE))

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cm3p.beatmap import RULESETS
+from cm3p.metadata import STATUSES
+
 SHOWN = (
     "Id", "BeatmapSetId", "Artist", "ArtistUnicode", "Title", "TitleUnicode", "Version", "Creator",
     "Mode", "Status", "DifficultyRating", "Year", "RankedDate", "SubmittedDate",
@@ -23,8 +26,10 @@ SHOWN = (
 READ = (*(name for name in SHOWN if name != "Year"), "ModeInt", "Ranked", "StarRating")
 """Columns of the file that the page is made from."""
 
-_MODES = {0: "osu", 1: "taiko", 2: "fruits", 3: "mania"}
-_STATUSES = {-2: "graveyard", -1: "wip", 0: "pending", 1: "ranked", 2: "approved", 3: "qualified", 4: "loved"}
+IDS = ("Id", "BeatmapSetId")
+"""Columns whose whole numbers are exact, beyond the 2**53 of float64: ids of unsubmitted maps have 60 bits."""
+
+_EXACT = 2**53
 _YEAR = re.compile(r"(20\d\d)(?!\d)")
 
 
@@ -50,6 +55,29 @@ class NumberColumn:
 
 
 @dataclass(frozen=True)
+class IdColumn:
+    """Ids of one column.
+
+    Args:
+        name: Name of the column.
+        values: int64 (rows,); 0 where missing.
+        known: bool (rows,).
+    """
+
+    name: str
+    values: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: numbers, texts where JavaScript would round a number, None where missing."""
+        pairs = zip(self.values.tolist(), self.known.tolist(), strict=True)
+        values = [
+            (value if abs(value) <= _EXACT else str(value)) if known else None for value, known in pairs
+        ]
+        return {"name": self.name, "kind": "id", "values": values}
+
+
+@dataclass(frozen=True)
 class TextColumn:
     """Texts of one column, each stored once.
 
@@ -72,7 +100,7 @@ class TextColumn:
         return np.array([*map(convert, self.values), np.nan])[self.codes]  # the code -1 finds the last one
 
 
-Column = NumberColumn | TextColumn
+Column = NumberColumn | IdColumn | TextColumn
 
 
 def page_columns(read: Mapping[str, Column]) -> list[Column]:
@@ -88,7 +116,10 @@ def page_columns(read: Mapping[str, Column]) -> list[Column]:
         Columns of :data:`SHOWN` with at least one value.
     """
     columns = dict(read)
-    for name, source, words in (("Mode", "ModeInt", _MODES), ("Status", "Ranked", _STATUSES)):
+    for name, source, words in (
+        ("Mode", "ModeInt", dict(enumerate(RULESETS))),
+        ("Status", "Ranked", STATUSES),
+    ):
         numbers = columns.get(source)
         if name not in columns and isinstance(numbers, NumberColumn):
             columns[name] = _named(name, numbers.values, words)
@@ -118,6 +149,8 @@ def _first_known(candidates: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def _has_values(column: Column) -> bool:
+    if isinstance(column, IdColumn):
+        return bool(column.known.any())
     present = column.codes >= 0 if isinstance(column, TextColumn) else ~np.isnan(column.values)
     return bool(present.any())
 

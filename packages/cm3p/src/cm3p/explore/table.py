@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cm3p.explore.columns import READ, Column, NumberColumn, TextColumn, page_columns
+from cm3p.explore.columns import IDS, READ, Column, IdColumn, NumberColumn, TextColumn, page_columns
 from pentatonic.errors import FormatError, MissingExtra, UsageError
 
 MAX_DIMENSION = 8192
@@ -87,9 +87,9 @@ class _Reader:
                 f"has no column {_EMBEDDING!r}, or several; its columns are {', '.join(names[:20])}",
                 path=path,
             )
-        self.collectors: dict[str, _Numbers | _Texts] = {}
+        self.collectors: dict[str, _Numbers | _Ids | _Texts] = {}
         for name in READ:
-            if names.count(name) == 1 and (kind := _collector(file.schema_arrow.field(name).type)):
+            if names.count(name) == 1 and (kind := _collector(name, file.schema_arrow.field(name).type)):
                 self.collectors[name] = kind()
         self.kept = np.ones(self.total, dtype=bool)
         if self.total > most:
@@ -186,6 +186,19 @@ class _Numbers:
         return NumberColumn(name, np.concatenate(self.parts))
 
 
+class _Ids:
+    def __init__(self) -> None:
+        self.parts: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
+
+    def add(self, array: Any) -> None:
+        known = ~array.is_null().to_numpy(zero_copy_only=False)
+        self.parts.append((array.fill_null(0).cast("int64").to_numpy(zero_copy_only=False), known))
+
+    def column(self, name: str) -> Column:
+        values, known = zip(*self.parts, strict=True)
+        return IdColumn(name, np.concatenate(values), np.concatenate(known))
+
+
 class _Texts:
     def __init__(self) -> None:
         self.codes_of: dict[str, int] = {}
@@ -228,9 +241,11 @@ def _is_text(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _collector(kind: Any) -> type[_Numbers | _Texts] | None:
+def _collector(name: str, kind: Any) -> type[_Numbers | _Ids | _Texts] | None:
     import pyarrow as pa
 
+    if name in IDS and pa.types.is_integer(kind):
+        return _Ids
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         return _Texts if _is_text(kind) else None

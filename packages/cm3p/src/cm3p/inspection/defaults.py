@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from cm3p.audio_features import CM3PAudioFeatureExtractor
-from cm3p.events.parser import CM3PBeatmapParser
-from cm3p.processor import CM3PProcessor
-from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
-from cm3p.tokens.metadata import CM3PMetadataTokenizer
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from importlib import resources
+from typing import Any
 
-_WINDOW_S = 16.0
-MODES = {0: "osu", 1: "taiko", 2: "fruits", 3: "mania"}
-STATUSES = {
-    -2: "graveyard",
-    -1: "wip",
-    0: "pending",
-    1: "ranked",
-    2: "approved",
-    3: "qualified",
-    4: "loved",
-}
+import yaml  # comes with huggingface-hub
+
+from cm3p.beatmap import RULESETS
+from cm3p.metadata import STATUSES
+from cm3p.processor import CM3PProcessor
+from cm3p.training.processor_options import ProcessorOptions, build_processor
+
+_EXPERIMENT = "v7.yaml"
 
 
 def get_processor(model: str | None, revision: str | None = None) -> CM3PProcessor:
@@ -29,23 +25,17 @@ def get_processor(model: str | None, revision: str | None = None) -> CM3PProcess
     """
     if model is not None:
         return CM3PProcessor.from_pretrained(model, revision=revision)
-    return CM3PProcessor(
-        CM3PAudioFeatureExtractor(),
-        CM3PBeatmapParser(add_snapping=False, add_distances=False),
-        CM3PBeatmapTokenizer(
-            max_time=int(_WINDOW_S * 1000), add_cls_token=True, separate_new_combo_token=False
-        ),
-        CM3PMetadataTokenizer(modes=MODES, statuses=STATUSES, min_year=2007, add_cls_token=True),
-        {
-            "beatmap_kwargs": {
-                "max_length": 2000,
-                "window_length_sec": _WINDOW_S,
-                "window_stride_sec": _WINDOW_S,
-            },
-            "audio_kwargs": {
-                "padding": False,
-                "pad_to_multiple_of": int(_WINDOW_S * 16000),
-                "max_source_positions": 1600,
-            },
-        },
-    )
+    # Without Hydra, which looking at maps does not need.
+    text = (resources.files("cm3p.conf") / "experiment" / _EXPERIMENT).read_text(encoding="utf-8")
+    options = _with_values(ProcessorOptions(), yaml.safe_load(text)["processor"])
+    tables = {"modes": dict(enumerate(RULESETS)), "statuses": STATUSES, "mappers": {}, "tags": {}}
+    return build_processor(options, tables, apply_speed_to_audio=True)
+
+
+def _with_values(options: Any, values: Mapping[str, Any]) -> Any:
+    """Replace fields of nested dataclasses."""
+    inner = {
+        name: _with_values(getattr(options, name), value) if is_dataclass(getattr(options, name)) else value
+        for name, value in values.items()
+    }
+    return replace(options, **inner)

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from cm3p.beatmap import Circle, HitObject, Hold, MapEntry, Slider, Spinner
-from cm3p.embedding.rows import MODES, row_of
+from cm3p.beatmap import RULESETS, Circle, HitObject, Hold, MapEntry, Slider, Spinner
+from cm3p.embedding.rows import row_of
 from cm3p.events.groups import Group
 from cm3p.events.song_length import get_song_length
 from cm3p.processor import CM3PProcessor
@@ -64,7 +64,7 @@ def describe_map(entry: MapEntry) -> dict[str, Any]:
     return {
         "path": entry.where,
         "format": beatmap.version,
-        "mode": MODES[beatmap.mode],
+        "mode": RULESETS[beatmap.mode],
         "artist": beatmap.artist,
         "title": beatmap.title,
         "version": beatmap.version_name,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cm3p.beatmap import MapEntry
-from cm3p.embedding.rows import MODES, row_of
+from cm3p.beatmap import RULESETS, MapEntry
+from cm3p.embedding.rows import row_of
 from cm3p.embedding.sources import Source, find_sources
 from cm3p.inspection.describe import windows_of
 from cm3p.metadata import FIELDS, get_metadata, is_null
@@ -167,7 +167,7 @@ def _add(statistics: Statistics, checked: _Checked) -> None:
     assert beatmap is not None
     statistics.maps += 1
     statistics.sets.add(checked.set_id)
-    statistics.modes[MODES[beatmap.mode]] += 1
+    statistics.modes[RULESETS[beatmap.mode]] += 1
     submitted = checked.row.get("SubmittedDate")
     statistics.years["unknown" if is_null(submitted) else str(submitted)[:4]] += 1
     statistics.lengths += checked.lengths

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cm3p.beatmap import RULESETS
 from cm3p.embedding.columns import HASH
-from cm3p.embedding.rows import MODES
 from cm3p.embedding.table import EmbeddingTable
 from pentatonic.errors import IncompatibleVectors, InputError, UsageError
 from pentatonic.search import VectorHeader
@@ -129,7 +129,8 @@ class Index:
         if limits.mode is not None:
             numbers, names = self.column("ModeInt"), self.column("Mode")
             modes = [
-                MODES.index(n) if m is None and n in MODES else m for m, n in zip(numbers, names, strict=True)
+                RULESETS.index(n) if m is None and n in RULESETS else m
+                for m, n in zip(numbers, names, strict=True)
             ]
             allowed &= np.array([mode == limits.mode for mode in modes])
         if limits.stars != (None, None):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from cm3p.beatmap.objects import RULESETS
 from cm3p.metadata import FIELDS, is_null
 from cm3p.stored import read_json_object
 from cm3p.tokens.encoding import Encoding
@@ -16,7 +17,6 @@ from cm3p.tokens.variations import metadata_variations
 from pentatonic.errors import ConfigError, InputError, UsageError
 
 _UNKNOWN = {field: f"[{'TAG' if field == 'tags' else field.upper()}_UNK]" for field in FIELDS}
-_RULESETS = ("osu", "taiko", "fruits", "mania")
 _MAX_CIRCLE_SIZE, _MAX_KEYS, _GLOBAL_SV_RANGE = 10, 18, (0.4, 3.6)
 _NUMERIC_OPTIONS = (
     "min_difficculty",
@@ -340,7 +340,7 @@ def _tag_token(tag: Mapping[str, Any], *, with_ruleset: bool = False) -> str:
     ruleset = tag.get("ruleset_id")
     if not with_ruleset or ruleset is None:
         return f"[TAG_{tag['name']}]"
-    name = _RULESETS[ruleset] if 0 <= ruleset < len(_RULESETS) else f"ruleset {ruleset}"
+    name = RULESETS[ruleset] if 0 <= ruleset < len(RULESETS) else f"ruleset {ruleset}"
     return f"[TAG_{tag['name']} ({name})]"
 
 

@@ -176,8 +176,9 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
         "ignore_data_skip": True,  # the loader's own state says what comes next
         "logging_nan_inf_filter": False,
         "disable_tqdm": not interactive,
-        # Parameters that are unfrozen later must be known to the reducer from the beginning.
-        "ddp_find_unused_parameters": frozen,
+        # Parameters that are unfrozen later must be known to the reducer from the beginning; without audio its encoder
+        # has no gradients.
+        "ddp_find_unused_parameters": frozen or not config.dataset.include_audio,
         "save_total_limit": None,
         "use_cache": False,
     }

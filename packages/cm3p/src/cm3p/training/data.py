@@ -8,20 +8,23 @@ of three numbers, the epoch, the chunk in it and the batch in that, so a run is 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from cm3p.training.batches import grouped
 from cm3p.training.windows import Failures, SetReader, Window
 from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, InputError
+from pentatonic.processes.interrupts import signals_held_back
 from pentatonic.training import mix_seed
 
 log = logging.getLogger(__name__)
@@ -240,7 +243,7 @@ class WindowLoader:
     def __iter__(self) -> Iterator[Batch]:
         if not self.sharing.endless:
             self.state = LoaderState(self.state.workers, self.state.world_size)
-        state = self.state
+        state, signals = self.state, _WorkerSignals()
         loader = DataLoader(
             _Stream(
                 self.reader,
@@ -251,15 +254,18 @@ class WindowLoader:
             batch_size=None,
             num_workers=self._processes,
             pin_memory=self._pin_memory,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=signals,
             generator=torch.Generator(),  # else each pass would draw from the global one
         )
-        with safe_path():
+        with safe_path(), signals_held_back():
             deliveries = cast(Iterator[_Delivery], iter(loader))
-        while (delivery := self._agreed(self._next(deliveries))) is not None:
-            state.batches += 1
-            state.next[delivery.worker] = delivery.next
-            yield delivery.batch
+        try:
+            while (delivery := self._agreed(self._next(deliveries))) is not None:
+                state.batches += 1
+                state.next[delivery.worker] = delivery.next
+                yield delivery.batch
+        finally:
+            signals.closing.set()
 
     def _next(self, deliveries: Iterator[_Delivery]) -> _Delivery | None:
         """The next batch; notes what failed on the way to it."""
@@ -292,7 +298,26 @@ class WindowLoader:
         return delivery
 
 
-def _leave_signals(_worker: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; the trainer then takes the batches that it still needs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+class _WorkerSignals:
+    """What a loader worker does with signals: nothing, until the loader is closed.
+
+    Ctrl-C goes to all processes of a terminal, and SIGTERM of ``timeout`` or Slurm to all processes of a job; the
+    trainer then takes the batches that it still needs for its step. A later SIGTERM, from the loader itself, ends the
+    worker, which else would first read the whole chunk that it is at.
+
+    Attributes:
+        closing: Set when no further batch is wanted.
+    """
+
+    def __init__(self) -> None:
+        self.closing = multiprocessing.get_context().Event()
+
+    def __call__(self, _worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._terminated)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
+    def _terminated(self, _number: int, _frame: FrameType | None) -> None:
+        if self.closing.is_set():
+            os._exit(0)

@@ -25,6 +25,8 @@ class DatasetConfig:
     Attributes:
         train_dataset_paths: Data sets in Mapperator's format, or folders, ``.osu`` and ``.osz`` files.
         test_dataset_paths: The same for evaluation; empty: the paths of training.
+        example_sets: Where no path of training is given: number of sets of made-up maps, which are written into the run
+            folder and taken; 0: a path must be given.
         format: ``mapperator``, ``maps``, or ``auto``: the first where there is a ``metadata.parquet``.
         train_dataset_start: First set of training, counted over all sets in the order of their ids; negative: from
             the end.
@@ -67,6 +69,7 @@ class DatasetConfig:
 
     train_dataset_paths: list[str] = MISSING
     test_dataset_paths: list[str] = field(default_factory=list)
+    example_sets: int = 0
     format: str = "auto"
     train_dataset_start: int | None = 0
     train_dataset_end: int | None = 78689
@@ -104,6 +107,12 @@ class DatasetConfig:
     reproduce_original: bool = False
 
     def __post_init__(self) -> None:
+        _require(
+            "dataset.train_dataset_paths",
+            self.train_dataset_paths,
+            bool(self.train_dataset_paths) or self.example_sets >= 1,
+            "at least one data set, folder, .osu or .osz file",
+        )
         _one_of("dataset.format", self.format, FORMATS)
         _one_of("dataset.labels", self.labels, LABELS)
         _one_of("dataset.padding", self.padding, PADDINGS)

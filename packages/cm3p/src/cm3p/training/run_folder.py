@@ -7,6 +7,7 @@
     checkpoint-<step>/        model and processor, optimiser, schedule, random generators, state of the loader
     config.json, model.safetensors, processor_config.json, …   the model of the newest checkpoint; at the end, the best
     left_out.json             maps that could not be read, with the reasons
+    example_data/             made-up maps, where no others were given
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MANIFEST_FILE, CONFIG_FILE, METRICS_FILE, LEFT_OUT_FILE = (
     "metrics.jsonl",
     "left_out.json",
 )
+EXAMPLE_DATA = "example_data"
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _MODEL_FILES = ("config.json", "model.safetensors")
 _MOST_BYTES = 256 << 20
@@ -68,7 +70,7 @@ def newest_checkpoint(run_dir: Path, wanted: str | None = None) -> Path | None:
         return Path(wanted)
     if found := checkpoints(run_dir):
         return found[-1]
-    ours = {LOCK_FILE, INTERRUPTED_FILE}
+    ours = {LOCK_FILE, INTERRUPTED_FILE, EXAMPLE_DATA}
     present = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
     if MANIFEST_FILE not in present and (others := sorted(present - ours)):
         raise ConfigError(

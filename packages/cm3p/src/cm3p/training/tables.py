@@ -9,21 +9,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cm3p.beatmap import AudioSource, MapEntry, find_maps, map_id, set_id
+from cm3p.beatmap import RULESETS, AudioSource, MapEntry, find_maps, map_id, set_id
+from cm3p.catalogue.mapperator import (
+    AUDIO_FILE,
+    FOLDER,
+    MAP_FILE,
+    MAP_ID,
+    METADATA_FILE,
+    SET_ID,
+    is_data_set,
+    named_file_of_set,
+    read_metadata,
+)
 from pentatonic.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
 pc: Any = import_module("pyarrow.compute")  # its functions are made at run time, unknown to type checkers
 
-METADATA_FILE = "metadata.parquet"
-_RULESETS = ("osu", "taiko", "fruits", "mania")
-_PLACES = ("BeatmapSetFolder", "BeatmapFile", "AudioFile")
 _SCHEMA = pa.schema(
     {
         "BeatmapSetId": pa.int64(),
@@ -45,7 +52,8 @@ _SCHEMA = pa.schema(
         "AudioMember": pa.string(),
     }
 )
-_REQUIRED = ("BeatmapSetId", "Id", *_PLACES)
+_PLACES = (FOLDER, MAP_FILE, AUDIO_FILE)
+_REQUIRED = (SET_ID, MAP_ID, *_PLACES)
 
 
 def read_tables(paths: Sequence[str], format: str = "auto") -> tuple[pa.Table, list[tuple[str, str]]]:
@@ -66,7 +74,7 @@ def read_tables(paths: Sequence[str], format: str = "auto") -> tuple[pa.Table, l
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(f"dataset: no such file or folder: {path}")
-        if format == "mapperator" or (format == "auto" and (path / METADATA_FILE).is_file()):
+        if format == "mapperator" or (format == "auto" and is_data_set(path)):
             tables.append(_read_mapperator(path))
         else:
             plain.append(path)
@@ -82,13 +90,9 @@ def read_tables(paths: Sequence[str], format: str = "auto") -> tuple[pa.Table, l
 def _read_mapperator(root: Path) -> pa.Table:
     file = root / METADATA_FILE
     try:
-        names = pq.read_schema(file).names
-        if missing := [name for name in _REQUIRED if name not in names]:
-            raise ConfigError(f"{file}: lacks the columns {', '.join(missing)}")
-        wanted = [name for name in (*_SCHEMA.names, *_PLACES, "SubmittedDate") if name in names]
-        table = pq.ParquetFile(file).read(columns=wanted)  # read_table would bring pandas with it
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
+        table = read_metadata(file, (*_SCHEMA.names, *_PLACES, "SubmittedDate"), _REQUIRED)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
     columns: dict[str, Any] = {}
     for field in _SCHEMA:
         if field.name == "Year":
@@ -98,8 +102,12 @@ def _read_mapperator(root: Path) -> pa.Table:
         else:
             columns[field.name] = pa.nulls(len(table), field.type)
     folders, maps, audios = (table[name].to_pylist() for name in _PLACES)
-    columns["Path"] = [_inside(root, folder, name) for folder, name in zip(folders, maps, strict=True)]
-    columns["AudioPath"] = [_inside(root, folder, name) for folder, name in zip(folders, audios, strict=True)]
+    columns["Path"] = [
+        named_file_of_set(root, folder, name) for folder, name in zip(folders, maps, strict=True)
+    ]
+    columns["AudioPath"] = [
+        named_file_of_set(root, folder, name) for folder, name in zip(folders, audios, strict=True)
+    ]
     return pa.table(columns, schema=_SCHEMA)
 
 
@@ -123,16 +131,6 @@ def _years(table: pa.Table) -> Any:
     return pa.array([int(year) if year.isascii() and year.isdigit() else None for year in digits], pa.int64())
 
 
-def _inside(root: Path, folder: str | None, name: str | None) -> str | None:
-    """Path of a file of a set; None where there is none, or where the table leads out of the data set."""
-    if not folder or not name:
-        return None
-    parts = PurePosixPath(folder.replace("\\", "/"), name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        return None
-    return str(root / "data" / parts)
-
-
 def _table_of(entries: Iterable[MapEntry]) -> tuple[pa.Table, list[tuple[str, str]]]:
     """Maps of plain folders, which know no year, status or difficulty."""
     rows, failures = [], []
@@ -147,7 +145,7 @@ def _table_of(entries: Iterable[MapEntry]) -> tuple[pa.Table, list[tuple[str, st
                 "BeatmapSetId": set_id(beatmap, entry.sha256),
                 "Id": map_id(beatmap, entry.sha256),
                 "ModeInt": beatmap.mode,
-                "Mode": _RULESETS[beatmap.mode],
+                "Mode": RULESETS[beatmap.mode],
                 "Creator": beatmap.creator,
                 "Path": str(entry.path),
                 "Member": entry.member,

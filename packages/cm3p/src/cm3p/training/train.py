@@ -32,11 +32,19 @@ from cm3p.training import run_folder
 from cm3p.training.batches import collate
 from cm3p.training.building import build_model, build_optimizer, loss_options, training_arguments
 from cm3p.training.data import LoaderState, Sharing, WindowLoader
+from cm3p.training.example_data import write_example_data_set
 from cm3p.training.masking import Masking
 from cm3p.training.options import DatasetConfig, TrainConfig
 from cm3p.training.processor_options import build_processor
 from cm3p.training.tables import filtered, read_tables, sets_between
-from cm3p.training.trainer import BeatmapTrainer, Freezing, Log, Stopping
+from cm3p.training.trainer import (
+    BeatmapTrainer,
+    DueEvaluation,
+    EvaluationStopped,
+    Freezing,
+    Log,
+    Stopping,
+)
 from cm3p.training.vocabulary import read_tags, vocabulary_tables
 from cm3p.training.windows import SetReader
 from pentatonic.cli import make_output_folder
@@ -77,7 +85,7 @@ def train(config: TrainConfig) -> TrainResult:
         RunFolderInUse: Another process trains in the run folder.
     """
     run_dir = Path(config.run_dir)
-    with StopRequest() as stop, ExitStack() as held:
+    with ExitStack() as held:
         _weights_and_biases(config)
         if not (interactive := sys.stderr.isatty()):
             disable_progress_bar()
@@ -94,14 +102,22 @@ def train(config: TrainConfig) -> TrainResult:
         )
         resume: Path | None = broadcast_object_list([newest])[0]
 
+        paths = config.dataset.train_dataset_paths
+        if not paths:
+            paths = [str(run_dir / run_folder.EXAMPLE_DATA)]
+            if main:
+                write_example_data_set(Path(paths[0]), config.dataset.example_sets)
+            processes.wait_for_everyone()
         set_seed(config.training.seed)
-        processor, readers, failures = _data(config)
+        processor, readers, failures = _data(config, paths)
         train_loader, eval_loader = _loaders(config, processor, readers, arguments)
         model = build_model(config, processor)
         position = 0
+        evaluation_due = False
         if resume is not None and (state := run_folder.read_loader_state(resume, arguments.process_index)):
             train_loader.load_state(LoaderState.from_dict(state))
             position = state.get("metrics_bytes", 0)
+            evaluation_due = bool(state.get("evaluation_due"))
         if main:
             clear_interruption(run_dir)
             run_folder.describe_run(
@@ -117,6 +133,8 @@ def train(config: TrainConfig) -> TrainResult:
             )
             processor.save_pretrained(run_dir)
         log = MetricsLog(run_dir / run_folder.METRICS_FILE, position) if main else None
+        # Before this there is nothing to save, so that a signal ends the program at once.
+        stop = held.enter_context(StopRequest())
         stopping = Stopping(stop, arguments.world_size)
         callbacks: list[Any] = [Log(log), stopping]
         if config.freeze_beatmap_model and config.unfreeze_beatmap_model_at_step is not None:
@@ -128,11 +146,13 @@ def train(config: TrainConfig) -> TrainResult:
             eval_loader=eval_loader,
             losses=loss_options(config),
             save_total_limit=config.training.save_total_limit,
+            stopping=stopping,
             optimizers=(build_optimizer(config, model), None),
             processing_class=processor,
             callbacks=callbacks,
         )
-        trainer.metrics_log = log
+        trainer.metrics_log, trainer.evaluation_due = log, evaluation_due
+        trainer.add_callback(DueEvaluation(trainer))
         try:
             result = _run(config, trainer, resume, stopping)
         finally:
@@ -152,6 +172,16 @@ def _run(
     config: TrainConfig, trainer: BeatmapTrainer, resume: Path | None, stopping: Stopping
 ) -> dict[str, float]:
     """Train, save and evaluate; nothing but a checkpoint after a signal."""
+    try:
+        return _run_to_the_end(config, trainer, resume, stopping)
+    except EvaluationStopped:
+        stopping.stopped = True
+        return {}
+
+
+def _run_to_the_end(
+    config: TrainConfig, trainer: BeatmapTrainer, resume: Path | None, stopping: Stopping
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
     run_dir = Path(config.run_dir)
     done = (
@@ -159,17 +189,16 @@ def _run(
     )
     if config.training.do_train and done < config.training.max_steps:
         metrics |= trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
-        if stopping.stopped:
-            return metrics
+    elif resume is not None:  # nothing is left to train
+        _restore(trainer, resume)
+    if stopping.stopped:
+        return metrics
+    if config.training.do_train:
         if trainer.is_fsdp_enabled:
             plugin: Any = trainer.accelerator.state.fsdp_plugin
             plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model()
         trainer.save_state()
-    elif resume is not None:  # nothing is left to train
-        trainer.state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-        best = trainer.state.best_model_checkpoint
-        trainer._load_from_checkpoint(best if best and Path(best).is_dir() else str(resume))
     if config.training.do_eval:
         metrics |= trainer.evaluate()
     if trainer.is_world_process_zero():
@@ -178,6 +207,18 @@ def _run(
     if config.training.push_to_hub:
         trainer.push_to_hub(tasks=_TASK)
     return metrics
+
+
+def _restore(trainer: BeatmapTrainer, checkpoint: Path) -> None:
+    """Load the best model of a run whose last step is done."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.evaluate_if_due()
+    best = trainer.state.best_model_checkpoint
+    if trainer.state.best_global_step == trainer.state.global_step:
+        best = str(checkpoint)
+    if trainer.args.load_best_model_at_end and best and Path(best).is_dir():
+        trainer._load_from_checkpoint(best)
 
 
 def _weights_and_biases(config: TrainConfig) -> None:
@@ -203,13 +244,15 @@ def _lock(run_dir: Path, held: ExitStack, main: bool) -> None:
         raise RunFolderInUse(problem)
 
 
-def _data(config: TrainConfig) -> tuple[CM3PProcessor, dict[str, SetReader], dict[str, str]]:
+def _data(
+    config: TrainConfig, train_paths: Sequence[str]
+) -> tuple[CM3PProcessor, dict[str, SetReader], dict[str, str]]:
     """The processor, readers of ``train`` and ``test``, and what could not be read."""
     data = config.dataset
-    test_paths = data.test_dataset_paths or data.train_dataset_paths
-    table, failed = read_tables(data.train_dataset_paths, data.format)
+    test_paths = data.test_dataset_paths or train_paths
+    table, failed = read_tables(train_paths, data.format)
     test_table, test_failed = (
-        (table, []) if test_paths == data.train_dataset_paths else read_tables(test_paths, data.format)
+        (table, []) if test_paths == train_paths else read_tables(test_paths, data.format)
     )
     maps = {"train": _counted(table, data, "train")}
     if config.training.do_eval:
@@ -218,7 +261,7 @@ def _data(config: TrainConfig) -> tuple[CM3PProcessor, dict[str, SetReader], dic
         processor = CM3PProcessor.from_pretrained(config.processor_from_pretrained)
         processor.apply_speed_to_audio = not data.reproduce_original
     else:
-        tags = read_tags(data.tags_file, data.train_dataset_paths)
+        tags = read_tags(data.tags_file, train_paths)
         tables = vocabulary_tables(maps["train"], tags)
         processor = build_processor(
             config.processor, tables, apply_speed_to_audio=not data.reproduce_original

@@ -27,6 +27,10 @@ _UNSTABLE = ("epoch", "total_flos", "train_loss")
 _TIMES = ("_runtime", "_per_second", "_preparation_time")
 
 
+class EvaluationStopped(Exception):
+    """A signal came while a model was evaluated."""
+
+
 class BeatmapTrainer(Trainer):
     """Trainer over :class:`cm3p.training.data.WindowLoader`.
 
@@ -37,6 +41,7 @@ class BeatmapTrainer(Trainer):
         eval_loader: Batches of evaluation.
         losses: Options of the full model's loss in training and in evaluation.
         save_total_limit: Checkpoints that are kept.
+        stopping: Says whether a signal came; also a callback.
         others: Further arguments of the Trainer, such as the optimiser.
     """
 
@@ -49,6 +54,7 @@ class BeatmapTrainer(Trainer):
         eval_loader: WindowLoader | None,
         losses: tuple[LossOptions, LossOptions],
         save_total_limit: int | None,
+        stopping: Stopping | None = None,
         **others: Any,
     ) -> None:
         self._metrics = EvaluationMetrics()
@@ -57,6 +63,8 @@ class BeatmapTrainer(Trainer):
         )
         self._loaders = train_loader, eval_loader
         self._losses, self._limit = losses, save_total_limit
+        self.stopping = stopping
+        self.evaluation_due = False
         self.metrics_log: MetricsLog | None = None
 
     def get_train_dataloader(self) -> Any:
@@ -96,7 +104,13 @@ class BeatmapTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Evaluate a batch: its loss, whether or not there are labels, and counts for the metrics."""
+        """Evaluate a batch: its loss, whether or not there are labels, and counts for the metrics.
+
+        Raises:
+            EvaluationStopped: A signal came.
+        """
+        if self.stopping is not None and self.stopping.wanted(self.args.device):
+            raise EvaluationStopped
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             items = self._get_num_items_in_batch([inputs], self.args.device)
@@ -133,13 +147,39 @@ class BeatmapTrainer(Trainer):
         metrics |= {f"{prefix}_{name}": value for name, value in self._metrics.result().items()}
         return output._replace(metrics=metrics)
 
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate within training. A signal ends both: the checkpoint says that the evaluation is due."""
+        try:
+            metrics = super()._evaluate(*args, **kwargs)
+        except EvaluationStopped:
+            self.evaluation_due = True
+            assert self.stopping is not None
+            self.stopping.stop(self.control)
+            return {}
+        self.evaluation_due = False
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return False if self.evaluation_due else super()._determine_best_metric(metrics, trial)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate, where a signal prevented it at the step of the checkpoint that training goes on from.
+
+        Raises:
+            EvaluationStopped: A signal came again; the checkpoint stays as it is.
+        """
+        if self.evaluation_due:
+            metrics = super()._evaluate(None, None)
+            self.evaluation_due = False
+            self._determine_best_metric(metrics, None)
+
     def _save_rng_state(self, output_dir: str) -> None:
         """Save the generators, and where the loader is.
 
         The state of the Trainer, which is written after this, then says that the checkpoint is complete.
         """
         super()._save_rng_state(output_dir)
-        state = self._loaders[0].state.to_dict()
+        state: dict[str, Any] = self._loaders[0].state.to_dict() | {"evaluation_due": self.evaluation_due}
         if self.metrics_log is not None:
             state["metrics_bytes"] = self.metrics_log.sync()
         run_folder.write_loader_state(Path(output_dir), self.args.process_index, state)
@@ -218,6 +258,23 @@ class Log(TrainerCallback):
             )
 
 
+class DueEvaluation(TrainerCallback):
+    """Makes up for an evaluation before training goes on.
+
+    Args:
+        trainer: The trainer.
+    """
+
+    def __init__(self, trainer: BeatmapTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate the model of the checkpoint."""
+        self.trainer.evaluate_if_due()
+
+
 class Stopping(TrainerCallback):
     """Ends training after the step in which a signal came to any process, with a checkpoint.
 
@@ -234,10 +291,18 @@ class Stopping(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ask for a checkpoint and the end."""
+        if self.wanted(args.device) and state.global_step < state.max_steps:
+            self.stop(control)
+
+    def wanted(self, device: torch.device) -> bool:
+        """Return whether a signal came to any process; all of them must ask."""
         wanted = self.request.received
         if self.processes > 1:
-            flag = torch.tensor(int(wanted), device=args.device)
+            flag = torch.tensor(int(wanted), device=device)
             dist.all_reduce(flag, op=dist.ReduceOp.MAX)
             wanted = bool(flag)
-        if wanted and state.global_step < state.max_steps:
-            self.stopped = control.should_save = control.should_training_stop = True
+        return wanted
+
+    def stop(self, control: TrainerControl) -> None:
+        """End training, with a checkpoint."""
+        self.stopped = control.should_save = control.should_training_stop = True

@@ -17,6 +17,28 @@ class NumberColumn {
   }
 }
 
+// Whole numbers that are exact beyond 2^53, as BigInt; ids of unsubmitted maps are so large.
+class IdColumn {
+  isText = false;
+  isId = true;
+  #known;
+
+  constructor({ name, values }) {
+    this.name = name;
+    this.values = BigInt64Array.from(values, (value) => BigInt(value ?? 0));
+    this.#known = Uint8Array.from(values, (value) => value !== null);
+  }
+
+  // A BigInt; undefined where missing.
+  id(row) {
+    return this.#known[row] ? this.values[row] : undefined;
+  }
+
+  text(row) {
+    return String(this.id(row) ?? "");
+  }
+}
+
 // Each distinct text is stored once; codes[row] is its index, -1 where there is none.
 class TextColumn {
   isText = true;
@@ -38,6 +60,8 @@ class TextColumn {
   }
 }
 
+const COLUMN_KINDS = { number: NumberColumn, id: IdColumn, text: TextColumn };
+
 // Short names for columns in a search.
 const ALIASES = {
   stars: "difficultyrating",
@@ -52,9 +76,7 @@ const ALIASES = {
 class Table {
   constructor(about) {
     this.rows = about.rows;
-    this.columns = about.columns.map((each) =>
-      each.kind === "text" ? new TextColumn(each) : new NumberColumn(each),
-    );
+    this.columns = about.columns.map((each) => new COLUMN_KINDS[each.kind](each));
     this.byName = new Map(this.columns.map((column) => [column.name.toLowerCase(), column]));
   }
 
@@ -71,7 +93,7 @@ class Table {
   // NaN where missing.
   number(row, name) {
     const column = this.column(name);
-    return column && !column.isText ? column.values[row] : NaN;
+    return column && !column.isText ? Number(column.isId ? (column.id(row) ?? NaN) : column.values[row]) : NaN;
   }
 
   // Artist – title [difficulty], as far as they are known.

@@ -67,8 +67,8 @@ function refilter() {
 
 function showSelected() {
   const { selected, count, otherSets } = state;
-  const set = table.number(selected, "BeatmapSetId");
-  const allowed = otherSets ? (row) => table.number(row, "BeatmapSetId") !== set : () => true;
+  const set = table.text(selected, "BeatmapSetId");
+  const allowed = otherSets ? (row) => !set || table.text(row, "BeatmapSetId") !== set : () => true;
   const found = selected < 0 ? [] : neighbours.nearest(selected, count, allowed);
   view.selected = selected;
   view.near = found.map((each) => each.row);

@@ -2,6 +2,7 @@
 
 const QUERY_TOKEN = /([^\s"=!<>]+|"[^"]+")\s*(!=|<=|>=|=|<|>)\s*("[^"]*"|[^\s"]+)|"([^"]*)"|(\S+)/g;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)$/;
+const WHOLE_NUMBER = /^[+-]?\d+$/;
 const NUMBER_TOLERANCE = 0.01;
 
 const TEXT_TESTS = {
@@ -20,6 +21,16 @@ const NUMBER_TESTS = {
   ">": (number, value) => number > value,
   "<=": (number, value) => number <= value,
   ">=": (number, value) => number >= value,
+};
+
+// Exact; missing ids are undefined, which fulfils != only.
+const ID_TESTS = {
+  "=": (id, value) => id === value,
+  "!=": (id, value) => id !== value,
+  "<": (id, value) => id < value,
+  ">": (id, value) => id > value,
+  "<=": (id, value) => id <= value,
+  ">=": (id, value) => id >= value,
 };
 
 class QueryError extends Error {}
@@ -52,8 +63,16 @@ function comparison(name, op, operand, table) {
   const column = table.column(name);
   if (!column) throw new QueryError(`There is no column ${name}; put words with signs into quotes`);
   if (column.isText) return { column, op, value: operand.toLowerCase() };
+  if (column.isId) {
+    if (!WHOLE_NUMBER.test(operand)) throw new QueryError(`${name} needs a whole number, not ${operand}`);
+    return { column, op, value: wholeNumber(operand) };
+  }
   if (!NUMBER.test(operand)) throw new QueryError(`${name} needs a number, not ${operand}`);
   return { column, op, value: Number(operand) };
+}
+
+function wholeNumber(text) {
+  return BigInt(text.replace(/^\+/, ""));
 }
 
 // One byte for each row: whether all clauses hold. A missing value fulfils != only.
@@ -69,6 +88,10 @@ function matchingRows(clauses, table) {
 }
 
 function clauseTest({ column, op, value }) {
+  if (column.isId) {
+    const test = ID_TESTS[op];
+    return (row) => test(column.id(row), value);
+  }
   if (!column.isText) {
     const test = NUMBER_TESTS[op];
     return (row) => test(column.values[row], value);
@@ -79,7 +102,12 @@ function clauseTest({ column, op, value }) {
 
 function wordTest(word, table) {
   const tests = table.columns
-    .filter((column) => column.isText || NUMBER.test(word))
-    .map((column) => clauseTest({ column, op: "=", value: column.isText ? word : Number(word) }));
+    .filter((column) => column.isText || (column.isId ? WHOLE_NUMBER : NUMBER).test(word))
+    .map((column) => clauseTest({ column, op: "=", value: wordValue(word, column) }));
   return (row) => tests.some((test) => test(row));
+}
+
+function wordValue(word, column) {
+  if (column.isText) return word;
+  return column.isId ? wholeNumber(word) : Number(word);
 }

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cm3p.beatmap import Beatmap
+from cm3p.beatmap import RULESETS, Beatmap
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO
-from cm3p.embedding.rows import MODES
 from cm3p.inspection.pictures.catch import draw_falling
 from cm3p.inspection.pictures.mania import draw_lanes
 from cm3p.inspection.pictures.playfield import draw_playfields
@@ -105,7 +104,7 @@ def _draw_title(figure: Any, beatmap: Beatmap, name: str, height: float) -> None
     title = one_line(title if beatmap.artist or beatmap.title or not name else name)
     title = title if len(title) <= _LONGEST_TITLE else f"{title[:_LONGEST_TITLE]}..."
     about = (
-        f"{MODES[beatmap.mode]}, {len(beatmap.hit_objects)} objects, CS {beatmap.circle_size:g}, "
+        f"{RULESETS[beatmap.mode]}, {len(beatmap.hit_objects)} objects, CS {beatmap.circle_size:g}, "
         f"AR {beatmap.approach_rate:g}, OD {beatmap.overall_difficulty:g}, HP {beatmap.hp_drain_rate:g}"
     )
     figure.text(0.045, 1 - 0.28 / height, title, fontsize=12, weight="bold", color=INK, va="center")
