@@ -127,7 +127,8 @@ def find_faults(
             except _ERRORS as error:
                 report.failed(each.source.where, error)
             else:
-                faults = _map_faults(loaded, each.source, *outcome, options.count)
+                ready, scores = outcome
+                faults = _map_faults(loaded, each.source, ready, scores, options.count)
                 results.append(faults)
                 report.done(
                     each.source.where, objects=len(faults.excess), seen=faults.seen, **_unseen(faults)
