@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -91,11 +92,11 @@ def _fields(facts: MapFacts) -> dict[str, tuple[Pairs, np.ndarray]]:
         np.asarray(~np.isnan(stars)),
     )
     tags = facts.tag_matrix()[0].astype(np.float32)
-    found["tags"] = (lambda rows: tags[rows] @ tags.T > 0), tags.any(1)
+    found["tags"] = (lambda rows: tags[rows] @ tags.T > 0), np.asarray(tags.any(1))
     return found
 
 
-def _codes(values: list) -> np.ndarray:
+def _codes(values: list[Any]) -> np.ndarray:
     """(N,) number of each value, -1 for None."""
     names = {
         value: number
