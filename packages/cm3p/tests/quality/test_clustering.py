@@ -21,7 +21,9 @@ def facts_of(tags: list[list[int]], modes: list[int] | None = None) -> MapFacts:
 
 def test_embeddings_that_are_the_tag_agree_with_it() -> None:
     tags = [number % 3 for number in range(30)]
-    result = tag_clustering(np.eye(3, dtype=np.float32)[tags], facts_of([[tag] for tag in tags]), resamples=20)
+    result = tag_clustering(
+        np.eye(3, dtype=np.float32)[tags], facts_of([[tag] for tag in tags]), resamples=20
+    )
     assert result is not None and (result.maps, result.tags) == (30, 3)
     assert result.mutual_information == pytest.approx(1)
     assert result.silhouette.value == result.silhouette.low == 1
@@ -33,7 +35,9 @@ def test_random_embeddings_are_as_good_as_shuffled_tags() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(200, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    result = tag_clustering(vectors, facts_of([[int(each)] for each in rng.integers(4, size=200)]), resamples=50)
+    result = tag_clustering(
+        vectors, facts_of([[int(each)] for each in rng.integers(4, size=200)]), resamples=50
+    )
     assert result is not None
     assert result.mutual_information == pytest.approx(result.mutual_information_shuffled, abs=0.03)
     assert result.silhouette.value == pytest.approx(result.silhouette_shuffled, abs=0.03)

@@ -12,7 +12,7 @@ from pentatonic.errors import InputError
 def test_a_set_has_no_distance_to_itself_and_a_shift_its_square() -> None:
     vectors = np.random.default_rng(0).normal(size=(40, 5))
     assert frechet_distance(vectors, vectors) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(vectors, vectors + [3, 0, 4, 0, 0]) == pytest.approx(25)
+    assert frechet_distance(vectors, vectors + np.array([3, 0, 4, 0, 0])) == pytest.approx(25)
 
 
 def test_scaled_gaussians() -> None:

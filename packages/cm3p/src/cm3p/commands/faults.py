@@ -57,8 +57,8 @@ def faults_command(
 ) -> None:
     """List the objects of maps that a model finds improbable, with timestamps that the game's editor opens.
 
-    Needs a model that was trained with masked tokens. The score is in bits: surprisal of an object's most surprising
-    token beyond what the model expected. Exit status 3: some maps could not be used.
+    Needs a model that was trained with masked tokens. The score says how unusual the most surprising aspect of an
+    object is among all objects of the map, in standard deviations. Exit status 3: some maps could not be used.
     """
     check_inputs([*paths, *([] if planted is None else [planted])])
     if out is not None:

@@ -14,6 +14,7 @@ from cm3p.faults.words import expectation, wording
 from cm3p.tokens.beatmap import CM3PBeatmapTokenizer
 
 _NEVER = float("-inf")
+_LEAST_DEVIATION = 1.0  # bits: where nothing surprises, small differences mean nothing
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class AspectScore:
 
     Args:
         aspect: Such as ``time`` or ``position``.
+        deviation: Excess as :func:`standardised`.
         excess: Surprisal beyond what the model expected, in bits.
         bits: Surprisal.
         found: The token, in words.
@@ -30,6 +32,7 @@ class AspectScore:
     """
 
     aspect: str
+    deviation: float
     excess: float
     bits: float
     found: str
@@ -46,7 +49,7 @@ class DoubtfulObject:
         timestamp: ``00:12:345 (1) - `` for the editor.
         time_ms: Start.
         kind: ``circle``, ``slider``, ``spinner`` or ``hold note``.
-        score: Excess of its most surprising token, in bits.
+        score: Deviation of its most surprising aspect.
         total_bits: Surprisal of all its tokens.
         off_grid_ms: Distance from the timing grid.
         aspects: The most surprising one first.
@@ -62,20 +65,41 @@ class DoubtfulObject:
     aspects: list[AspectScore]
 
 
-def object_scores(scores: TokenScores, count: int, *, of: str = "excess") -> np.ndarray:
-    """Return the score of each object of a map: that of its most surprising token.
+def aspect_scores(scores: TokenScores, count: int, *, of: str = "excess") -> np.ndarray:
+    """Return how surprising each aspect of each object of a map is: by its most surprising token.
 
     Args:
-        scores: Of its tokens.
+        scores: Of the map's tokens.
         count: Objects of the map.
         of: ``excess`` or ``bits``.
 
     Returns:
-        (count,) float64; minus infinity for objects that the model does not see, such as sliders of a hundred points.
+        (count, aspects) float64 in bits, aspects as in :data:`~cm3p.faults.surprisal.ASPECTS`; minus infinity where the
+        model sees no token, such as sliders of a hundred points, or positions in taiko.
     """
-    found = np.full(count, _NEVER)
-    np.maximum.at(found, scores.objects, getattr(scores, of).astype(np.float64))
+    found = np.full((count, len(ASPECTS)), _NEVER)
+    np.maximum.at(found, (scores.objects, scores.aspects), getattr(scores, of).astype(np.float64))
     return found
+
+
+def standardised(excess: np.ndarray) -> np.ndarray:
+    """Return excesses as deviations from those of the same aspect in the same map.
+
+    Some aspects surprise often: nothing says where a mapper starts a combo. A deviation tells how unusual a surprise is
+    for its aspect, so that those of different aspects compare.
+
+    Args:
+        excess: (objects, aspects) of one map.
+
+    Returns:
+        The same shape: distance from the mean in standard deviations, of at least one bit each; minus infinity stays.
+    """
+    seen = np.isfinite(excess)
+    counts = np.maximum(seen.sum(0), 1)
+    values = np.where(seen, excess, 0)
+    mean = values.sum(0) / counts
+    deviation = np.sqrt((np.where(seen, values - mean, 0) ** 2).sum(0) / counts)
+    return np.where(seen, (values - mean) / np.maximum(deviation, _LEAST_DEVIATION), _NEVER)
 
 
 def doubtful_objects(
@@ -90,54 +114,55 @@ def doubtful_objects(
         tokenizer: Names the tokens.
         count: At most so many.
     """
-    of_object = object_scores(scores, len(beatmap.hit_objects))
-    order = np.argsort(-of_object, kind="stable")[:count]
+    deviations = standardised(aspect_scores(scores, len(beatmap.hit_objects)))
+    of_object = deviations.max(1)
     stamps = Timestamps(beatmap)
-    return [
-        _doubtful(beatmap, scores, int(index), float(off_grid[index]), tokenizer, stamps)
-        for index in order
-        if of_object[index] > _NEVER
-    ]
+    found = []
+    for index in np.argsort(-of_object, kind="stable")[:count].tolist():
+        if of_object[index] == _NEVER:
+            break
+        rows = np.flatnonzero(scores.objects == index)
+        item = beatmap.hit_objects[index]
+        found.append(
+            DoubtfulObject(
+                index=index,
+                timestamp=stamps.of([index]),
+                time_ms=item.time_ms,
+                kind=_kind(item),
+                score=float(of_object[index]),
+                total_bits=float(scores.bits[rows].sum()),
+                off_grid_ms=float(off_grid[index]),
+                aspects=_aspects(scores, rows, deviations[index], tokenizer),
+            )
+        )
+    return found
 
 
-def _doubtful(
-    beatmap: Beatmap,
-    scores: TokenScores,
-    index: int,
-    off_grid: float,
-    tokenizer: CM3PBeatmapTokenizer,
-    stamps: Timestamps,
-) -> DoubtfulObject:
-    rows = np.flatnonzero(scores.objects == index)
-    best: dict[int, int] = {}
-    for row in rows[np.argsort(-scores.excess[rows], kind="stable")]:
-        best.setdefault(int(scores.aspects[row]), int(row))
-    item = beatmap.hit_objects[index]
-    return DoubtfulObject(
-        index=index,
-        timestamp=stamps.of([index]),
-        time_ms=item.time_ms,
-        kind=_kind(item),
-        score=float(scores.excess[rows].max()),
-        total_bits=float(scores.bits[rows].sum()),
-        off_grid_ms=off_grid,
-        aspects=[_aspect(scores, row, tokenizer) for row in best.values()],
-    )
-
-
-def _aspect(scores: TokenScores, row: int, tokenizer: CM3PBeatmapTokenizer) -> AspectScore:
-    aspect = ASPECTS[scores.aspects[row]]
-    found, expected = (
-        tokenizer.convert_ids_to_tokens(int(each)) for each in (scores.ids[row], scores.expected[row])
-    )
-    return AspectScore(
-        aspect=str(aspect),
-        excess=float(scores.excess[row]),
-        bits=float(scores.bits[row]),
-        found=wording(found, aspect),
-        expected=expectation(found, expected, aspect),
-        probability=float(scores.probability[row]),
-    )
+def _aspects(
+    scores: TokenScores, rows: np.ndarray, deviations: np.ndarray, tokenizer: CM3PBeatmapTokenizer
+) -> list[AspectScore]:
+    """The aspects of an object, the most surprising first."""
+    found = []
+    for place in np.argsort(-deviations, kind="stable"):
+        of_aspect = rows[scores.aspects[rows] == place]
+        if not len(of_aspect):
+            continue
+        row = int(of_aspect[scores.excess[of_aspect].argmax()])
+        token, expected = (
+            tokenizer.convert_ids_to_tokens(int(each)) for each in (scores.ids[row], scores.expected[row])
+        )
+        found.append(
+            AspectScore(
+                aspect=str(ASPECTS[place]),
+                deviation=float(deviations[place]),
+                excess=float(scores.excess[row]),
+                bits=float(scores.bits[row]),
+                found=wording(token, ASPECTS[place]),
+                expected=expectation(token, expected, ASPECTS[place]),
+                probability=float(scores.probability[row]),
+            )
+        )
+    return found
 
 
 def _kind(item: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,10 +14,11 @@ from cm3p.faults.objects import DoubtfulObject
 from cm3p.faults.planted import DetectorResult
 from cm3p.faults.run import MapFaults
 from cm3p.faults.timestamps import editor_link
+from cm3p.quality.intervals import Interval
 from pentatonic.cli import json_text
 from pentatonic.errors import MissingExtra
 
-_TOO_NARROW = 0.1  # bits: aspects below it are not worth a word
+_WORTH_A_WORD = 2.0  # deviations of a further aspect
 
 
 def rows(maps: Sequence[MapFaults]) -> list[dict[str, Any]]:
@@ -29,6 +31,7 @@ def rows(maps: Sequence[MapFaults]) -> list[dict[str, Any]]:
             "kind": item.kind,
             "score": round(item.score, 3),
             "aspect": item.aspects[0].aspect,
+            "excess": round(item.aspects[0].excess, 3),
             "bits": round(item.aspects[0].bits, 3),
             "found": item.aspects[0].found,
             "expected": item.aspects[0].expected,
@@ -57,7 +60,7 @@ def reason(item: DoubtfulObject) -> str:
         f"{first.aspect} ({first.bits:.1f} bits): {first.found}; {first.expected} expected "
         f"({first.probability:.0%})"
     )
-    others = [each.aspect for each in item.aspects[1:] if each.excess > max(_TOO_NARROW, first.excess / 2)]
+    others = [each.aspect for each in item.aspects[1:] if each.deviation > _WORTH_A_WORD]
     return text + (f"; also {', '.join(others)}" if others else "")
 
 
@@ -80,8 +83,13 @@ def planted_lines(results: Sequence[DetectorResult]) -> list[str]:
             ),
             *(each.precision, each.recall, each.precision_as_rule, each.recall_as_rule),
         ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return lines
+
+
+def _cell(value: Any) -> str:
+    unknown = isinstance(value, Interval) and math.isnan(value.value)
+    return "\N{EN DASH}" if unknown else str(value)
 
 
 def csv_text(maps: Sequence[MapFaults]) -> str:
@@ -124,7 +132,7 @@ def html_text(maps: Sequence[MapFaults], results: Sequence[DetectorResult] = ())
     )
     source = resources.files(__package__ or "").joinpath("page.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        maps=maps, results=results, reason=reason, link=lambda item: editor_link(item.timestamp)
+        maps=maps, results=results, reason=reason, cell=_cell, link=lambda item: editor_link(item.timestamp)
     )
     return page.encode(errors="replace").decode()
 

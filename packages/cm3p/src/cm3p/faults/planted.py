@@ -16,13 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from cm3p.faults.objects import standardised
 from cm3p.faults.run import MapFaults
 from cm3p.faults.snap import TOLERANCE_MS
+from cm3p.faults.surprisal import ASPECTS
+from cm3p.faults.tokens import Aspect
 from cm3p.quality.intervals import DEFAULT_RESAMPLES, Interval, resampled_groups
 from pentatonic.errors import FormatError, InputError
 from pentatonic.probes.metrics import average_precision
 
 _ALL = "all kinds"
+_OF_ONE_ASPECT = (Aspect.TIME, Aspect.POSITION, Aspect.HIT_SOUND)
 _RULES = "snap rule of 2 ms"
 _RULE = f"{_RULES}, divisors of the editor"
 
@@ -179,13 +183,17 @@ def _detectors(maps: Sequence[MapFaults]) -> Mapping[str, np.ndarray]:
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(each, name) for each in maps])
 
-    excess, bits = _finite(joined("excess")), _finite(joined("bits"))
+    excess = joined("excess")
+    deviations = np.concatenate([standardised(each.excess) for each in maps])
+    model = _finite(deviations.max(1))
     rule = _beyond(joined("off_grid_ms"))
     # What the rule flags comes first, in the order of the model; then all others in the order of the model.
-    together = np.where(rule > 0, excess - excess.min() + 1, excess - excess.max() - 1)
+    together = np.where(rule > 0, model - model.min() + 1, model - model.max() - 1)
     return {
-        "model, excess": excess,
-        "model, surprisal": bits,
+        "model": model,
+        "model, excess": _finite(excess.max(1)),
+        "model, surprisal": _finite(joined("bits").max(1)),
+        **{f"model, {name} alone": _finite(excess[:, ASPECTS.index(name)]) for name in _OF_ONE_ASPECT},
         _RULE: rule,
         f"{_RULES}, divisors 1 to 16": _beyond(joined("off_dense_grid_ms")),
         "snap rule first, then model": together,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cm3p.beatmap import Beatmap, MapEntry, find_maps
-from cm3p.faults.objects import DoubtfulObject, doubtful_objects, object_scores
+from cm3p.faults.objects import DoubtfulObject, aspect_scores, doubtful_objects
 from cm3p.faults.snap import EDITOR_DIVISORS, off_grid_ms
 from cm3p.faults.surprisal import DEFAULT_PASSES, TokenScores, require_decoder, token_scores
 from cm3p.faults.tokens import ObjectWindow, object_windows
@@ -54,8 +54,8 @@ class MapFaults:
         where: The map.
         path: Its file, or the archive.
         seen: Objects that the model sees; the others are cut off at its longest sequence, or are too large sliders.
-        excess: (objects,) score of each object, minus infinity for those that are not seen.
-        bits: (objects,) largest surprisal of each object.
+        excess: (objects, aspects) as :func:`~cm3p.faults.objects.aspect_scores`.
+        bits: (objects, aspects) the same of surprisals.
         off_grid_ms: (objects,) distance from the grid of :data:`~cm3p.faults.snap.EDITOR_DIVISORS`.
         off_dense_grid_ms: (objects,) the same for all divisors from 1 to 16.
         found: The most surprising objects.
@@ -146,14 +146,14 @@ def _map_faults(
 ) -> MapFaults:
     beatmap = ready.beatmap
     objects = len(beatmap.hit_objects)
-    excess = object_scores(scores, objects)
+    excess = aspect_scores(scores, objects)
     grid = off_grid_ms(beatmap, EDITOR_DIVISORS)
     return MapFaults(
         where=entry.where,
         path=entry.path,
-        seen=int(np.isfinite(excess).sum()),
+        seen=int(np.isfinite(excess).any(1).sum()),
         excess=excess,
-        bits=object_scores(scores, objects, of="bits"),
+        bits=aspect_scores(scores, objects, of="bits"),
         off_grid_ms=grid,
         off_dense_grid_ms=off_grid_ms(beatmap),
         found=doubtful_objects(beatmap, scores, grid, loaded.processor.beatmap_tokenizer, count),
