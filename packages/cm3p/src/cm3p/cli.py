@@ -7,6 +7,8 @@ import sys
 from cm3p.commands.classify import classify_command
 from cm3p.commands.demo import demo_command
 from cm3p.commands.embed import embed_command
+from cm3p.commands.evaluate import evaluate_command
+from cm3p.commands.faults import faults_command
 from cm3p.commands.inspect import inspect_command
 from cm3p.commands.models import convert_command, info_command, push_command
 from cm3p.commands.options import SeveralValues
@@ -20,6 +22,8 @@ app = make_app("cm3p", "CM3P: osu! beatmaps, their metadata and their audio in o
 app.command("embed", cls=SeveralValues)(embed_command)
 app.command("search", cls=SeveralValues)(search_command)
 app.command("classify")(classify_command)
+app.command("evaluate")(evaluate_command)
+app.command("faults")(faults_command)
 app.command("explore")(explore_command)
 app.command("demo")(demo_command)
 app.command("inspect")(inspect_command)

@@ -1,7 +1,7 @@
-"""The highest combo that a map allows, from what its file says.
+"""Combos of a map, from what its file says: the number that the game writes on each object, and the highest combo.
 
-It is that of the map's own ruleset in the current client. Conversions to other rulesets are not computed: they need the
-rulesets' pattern generators.
+The highest combo is that of the map's own ruleset in the current client. Conversions to other rulesets are not
+computed: they need the rulesets' pattern generators.
 """
 
 from __future__ import annotations
@@ -10,6 +10,29 @@ from cm3p.beatmap.objects import CATCH, MANIA, TAIKO, Beatmap, Circle, HitObject
 from cm3p.beatmap.play import GameTiming, SliderPlay
 
 _HELD_MS = 100.0  # what is held in mania counts once more for each of these
+
+
+def combo_numbers(beatmap: Beatmap) -> list[int]:
+    """Return the number of each object in its combo, from 1, as the game writes it on circles.
+
+    Objects count in the order of time. The first one starts a combo, and so does the one after a spinner; a spinner
+    that is not the first object never does.
+
+    Args:
+        beatmap: A map.
+
+    Returns:
+        One number for each of ``beatmap.hit_objects``.
+    """
+    objects = beatmap.hit_objects
+    numbers = [0] * len(objects)
+    number, starts = 0, True
+    for index in sorted(range(len(objects)), key=lambda each: objects[each].time_ms):
+        spinner = isinstance(objects[index], Spinner)
+        starts = starts or (objects[index].new_combo and not spinner)
+        numbers[index] = number = 1 if starts else number + 1
+        starts = spinner
+    return numbers
 
 
 def max_combo(beatmap: Beatmap) -> int:

@@ -60,6 +60,7 @@ class Group:
         additions: Per hit sound, the sample set of the additions, 1 to 3.
         volumes: Per hit sound, the volume, 0 to 100.
         scroll_speed: Slider velocity, or scroll speed in osu!taiko and osu!mania.
+        object_index: Which hit object of the map it belongs to; None for events of timing points. Not compared.
     """
 
     event_type: EventType
@@ -76,3 +77,4 @@ class Group:
     additions: list[int] = field(default_factory=list)
     volumes: list[int] = field(default_factory=list)
     scroll_speed: float | None = None
+    object_index: int | None = field(default=None, compare=False, repr=False)

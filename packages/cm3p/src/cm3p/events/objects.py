@@ -70,16 +70,20 @@ class ObjectEvents:
             sliders = [item for item in objects if isinstance(item, Slider) and _is_short(item)]
             self._ends = dict(zip(map(id, sliders), self._slider_ends(sliders), strict=True))
         groups: list[Group] = []
-        for item in objects:
+        for index, item in enumerate(objects):
             before = self._last_position
             try:
-                groups.extend(self._events(item))
+                events = self._events(item)
             except _FAULTS as error:
                 message = f"the object at {item.time_ms:g} ms cannot be read: {error}"
                 if self._strict:
                     raise FormatError(message) from error
                 log.warning("%s; it is left out", message)
                 self._last_position = before
+                continue
+            for group in events:
+                group.object_index = index
+            groups.extend(events)
         groups.sort(key=attrgetter("time"))
         return groups
 

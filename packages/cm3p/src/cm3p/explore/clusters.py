@@ -34,8 +34,22 @@ def all_clusters(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.stack([_k_means(vectors, starts[:count]) for count in counts])
 
 
-def _starting_points(vectors: NDArray[np.float32], count: int) -> list[int]:
-    random = np.random.default_rng(_SEED)
+def clusters(vectors: NDArray[np.float32], count: int, seed: int = _SEED) -> NDArray[np.uint8]:
+    """Group vectors by k-means into one number of groups; as :func:`all_clusters`.
+
+    Args:
+        vectors: float32 (maps, dimension), of length 1.
+        count: Groups, 1 to 255 and no more than maps.
+        seed: Of the starting points.
+
+    Returns:
+        uint8 (maps,): the group of each map.
+    """
+    return _k_means(vectors, vectors[_starting_points(vectors, count, seed)])
+
+
+def _starting_points(vectors: NDArray[np.float32], count: int, seed: int = _SEED) -> list[int]:
+    random = np.random.default_rng(seed)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     chosen = [int(random.integers(len(vectors)))]
     distances = np.full(len(vectors), np.inf)
