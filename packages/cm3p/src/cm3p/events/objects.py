@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
-from cm3p.beatmap.errors import FormatError
+from cm3p.beatmap.errors import FormatError, LimitExceeded
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO, Beatmap, Circle, HitObject, Hold, Slider, Spinner
 from cm3p.beatmap.timing import Timing
 from cm3p.beatmap.token_end import is_arc, token_ends
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 MAX_SLIDER_POINTS = 100
 """A slider of so many control points, or more, gives no events, as in the original."""
-_MAX_REPEATS = 9000  # the limit of the game
+MAX_TRAVELS = 200_000
+"""How often all sliders of a map together may be travelled, each with a hit sound, before the map is refused."""
+_MAX_REPEATS = 9000  # of one slider, as in the game
 _CENTRE = (256.0, 192.0)
 _PLAYFIELD_WIDTH = 512
 _BODY_REFERENCE_US = 1000
@@ -64,10 +66,16 @@ class ObjectEvents:
 
         Raises:
             FormatError: An object has a fault, in strict mode.
+            LimitExceeded: The sliders are travelled more than :data:`MAX_TRAVELS` times.
         """
         objects = self._beatmap.hit_objects
         if not self._taiko:
             sliders = [item for item in objects if isinstance(item, Slider) and _is_short(item)]
+            travels = sum(min(max(slider.repeat, 1), _MAX_REPEATS) for slider in sliders)
+            if travels > MAX_TRAVELS:
+                raise LimitExceeded(
+                    f"the sliders are travelled {travels} times; at most {MAX_TRAVELS} are allowed"
+                )
             self._ends = dict(zip(map(id, sliders), self._slider_ends(sliders), strict=True))
         groups: list[Group] = []
         for item in objects:

@@ -13,8 +13,8 @@ from cm3p.events.options import ParserOptions
 from cm3p.events.snapping import snapping_at
 from cm3p.events.times import group_time
 
-MAX_BEATS = 1_000_000
-"""Beats of a map that are made before it is refused: four days at 180 beats per minute."""
+MAX_BEATS = 200_000
+"""Beats of a map that are made before it is refused: 18 hours at 180 beats per minute."""
 _SHORTEST_BEAT_MS = 10
 _CLEARANCE_MS = 10  # beats this close to the next point are left out
 _US_PER_S, _S_PER_DAY = 1_000_000, 86_400
