@@ -1,12 +1,12 @@
-"""Reading a map, turning it into events and these into tokens, compared with the original's way and with native parsers.
+"""Reading a map, turning it into events and these into tokens, compared with the original's way.
 
     python benchmarks/cm3p_parse.py --map song.osu
 
 - ours: `read_beatmap`, `CM3PBeatmapParser` and `CM3PBeatmapTokenizer` with the options of experiment v7
-- original: the same re-created from its behaviour (`cm3p_original/reading.py`): timing points are found by linear scans,
-  tokens are looked up as texts; both give equal ids, which is checked. The aim is at least 4x in all
-- native parsers: `osu-native-py` is the game's own decoder, `rosu-pp-py` a port of it. Both only read, and fewer things.
-  They are measured where they are installed. The aim is to read no slower than the game
+- original: the same re-created from its behaviour (`cm3p_original/reading.py`): timing points are found by linear
+  scans, tokens are looked up as texts; both give equal ids, which is checked. The aim is at least 4x in all
+- native parsers: `osu-native-py` is the game's own decoder, `rosu-pp-py` a port of it. Both only read, and fewer
+  things. They are measured where they are installed. The aim is to read no slower than the game
 
 The map is one of 1,378 objects that is made here, or the given one. Times are processor time on one thread, the least of
 the rounds: other programs can only add to them. Ratios are of the least times. Files are read from the page cache.

@@ -60,9 +60,8 @@ def encoded(encoder: Encoder, embeds: Tensor, mask: Tensor) -> Tensor:
         if attention.side not in masks:
             outside = (positions - positions[:, None]).abs() > attention.side
             masks[attention.side] = padding.masked_fill(outside, hidden)
-        q, k, v = (
-            attention.Wqkv(layer.attn_norm(x)).unflatten(-1, (3, attention.heads, -1)).movedim(1, 3).unbind(2)
-        )
+        heads = attention.Wqkv(layer.attn_norm(x)).unflatten(-1, (3, attention.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
         cos, sin = _rotations(positions, q.shape[-1], attention.theta)
         q, k = (t * cos + _half_rotated(t) * sin for t in (q, k))
         o = F.scaled_dot_product_attention(q, k, v, attn_mask=masks[attention.side])

@@ -224,8 +224,13 @@ def _time(time: timedelta) -> int:
     return int(time.total_seconds() * 1000 + 1e-5)
 
 
-def events_of(beatmap: Map) -> list[Event]:
-    """Return the events of a map with the options of experiment v7: neither snapping nor distances."""
+def events_of(beatmap: Map, song_length_s: float | None = None) -> list[Event]:
+    """Return the events of a map with the options of experiment v7: neither snapping nor distances.
+
+    Args:
+        beatmap: The map.
+        song_length_s: Up to which there are beats; None: up to the end of the last object.
+    """
     objects: list[Event] = []
     for item in beatmap.hit_objects:
         objects += _object_events(beatmap, item)
@@ -235,7 +240,7 @@ def events_of(beatmap: Map) -> list[Event]:
         if point.kiai != active:
             active = point.kiai
             kiai.append(Event("kiai_on" if active else "kiai_off", _time(point.offset)))
-    return _merged(_beats(beatmap), _merged(kiai, objects))
+    return _merged(_beats(beatmap, song_length_s or length_s(beatmap)), _merged(kiai, objects))
 
 
 def _object_events(beatmap: Map, item: HitObject) -> list[Event]:
@@ -290,18 +295,21 @@ def _object_events(beatmap: Map, item: HitObject) -> list[Event]:
     return [*found, event("repeat_end", item.end, item.curve_end, sounds=[edge(-1, item.end)])]
 
 
-def _beats(beatmap: Map) -> list[Event]:
+def length_s(beatmap: Map) -> float:
+    """Return the end of the last object in seconds."""
     last = beatmap.hit_objects[-1]
-    end = last.time if last.kind == "circle" else last.end
-    last_ms = int((end.total_seconds() + 0.000999) * 1000)
+    return (last.time if last.kind == "circle" else last.end).total_seconds() + 0.000999
+
+
+def _beats(beatmap: Map, song_length_s: float) -> list[Event]:
+    last_ms = int(song_length_s * 1000)
     points = [point for point in beatmap.timing_points if point.bpm]
     found = []
     for index, point in enumerate(points):
         start_ms = point.offset.total_seconds() * 1000
+        limit_ms = float(last_ms)
         if index + 1 < len(points):
             limit_ms = points[index + 1].offset.total_seconds() * 1000 - 10
-        else:
-            limit_ms = last_ms
         beat = 0
         while (time_ms := start_ms + beat * point.beat_length_ms) <= limit_ms:
             kind = "timing_point" if beat == 0 else "beat" if beat % point.meter else "measure"
