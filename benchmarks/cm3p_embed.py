@@ -6,7 +6,7 @@ A folder of made maps, each 60 to 150 s long with 100 to 700 objects, and a seco
 44.1 kHz, stereo). The model has the sizes of `cm3p-tiny` and random weights.
 
 - ours: `embed_maps`, what `cm3p embed` calls, over the whole folder, from the list of files to the Parquet file
-- original: re-created from its behaviour (`cm3p_original/`) for the first maps of the folder, as all would take too long:
+- original: re-created from its behaviour (`cm3p_original/`) for the first maps of the folder, as all would take long:
   one map after the other, read with linear scans, its windows padded to 2,000 tokens, four at a time through a network
   that computes the whole matrix of scores in every layer; songs are decoded in the same process
 

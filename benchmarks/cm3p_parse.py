@@ -19,6 +19,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def native_parsers(path: Path, rounds: int) -> list[dict[str, Any]]:
         except ImportError as error:
             print(f"{name}: not measured, {error}")
             continue
-        native_ms = least_ms(lambda: read(module), rounds)
+        native_ms = least_ms(partial(read, module), rounds)
         rows.append({"reader": name, "ms": native_ms, "ours / this": ours_ms / native_ms})
     return rows
 

@@ -38,16 +38,18 @@ from cm3p.tokens.metadata import CM3PMetadataTokenizer
 PADDED_LENGTH = 128
 TOLERANCE = 1e-5
 _SEQUENCES_AT_ONCE = 256
+_STATUSES = ("graveyard", "wip", "pending", "ranked", "approved", "qualified", "loved")
 
 
 def tokenizer(mappers: int, tags: int) -> CM3PMetadataTokenizer:
     """Return a tokenizer of so many mappers and tags."""
     return CM3PMetadataTokenizer(
         modes={0: "osu", 1: "taiko", 2: "fruits", 3: "mania"},
-        statuses={number: name for number, name in enumerate(("graveyard", "wip", "pending", "ranked", "approved", "qualified", "loved"), -2)},
+        statuses=dict(enumerate(_STATUSES, -2)),
         mappers={number: f"mapper {number}" for number in range(1, mappers + 1)},
         tags={
-            number: {"name": f"kind/tag {number}", "ruleset_id": None, "description": ""} for number in range(1, tags + 1)
+            number: {"name": f"kind/tag {number}", "ruleset_id": None, "description": ""}
+            for number in range(1, tags + 1)
         },
         add_cls_token=True,
         min_year=2007,
@@ -70,7 +72,7 @@ def entry(words: CM3PMetadataTokenizer, rng: np.random.Generator) -> dict[str, A
 def batches(count: int) -> dict[str, tuple[CM3PMetadataTokenizer, Sequence[Mapping[str, Any]]]]:
     """Return tokenizer and entries of each kind of batch."""
     rng = np.random.default_rng(0)
-    np.random.seed(0)  # noqa: NPY002  that of dropout and variations
+    np.random.seed(0)  # of dropout and variations
     many, few = tokenizer(30_000, 128), tokenizer(40, 12)
     return {
         "training": (many, drop_fields([entry(many, rng) for _ in range(count)], 0.2)),

@@ -25,8 +25,9 @@ def generated_map(seed: int, objects: int = OBJECTS, length_s: float = LENGTH_S)
     lines = [
         "osu file format v14", "", "[General]", "AudioFilename: audio.flac", "StackLeniency: 0.4", "Mode: 0", "",
         "[Metadata]", f"Title:Generated {seed}", "Artist:Nobody", "Creator:benchmark", "Version:Dense",
-        f"BeatmapID:{seed + 1}", f"BeatmapSetID:{seed + 1}", "", "[Difficulty]", "HPDrainRate:6", "CircleSize:4", "OverallDifficulty:8",
-        "ApproachRate:9", "SliderMultiplier:1.4", "SliderTickRate:1", "", "[TimingPoints]",
+        f"BeatmapID:{seed + 1}", f"BeatmapSetID:{seed + 1}", "",
+        "[Difficulty]", "HPDrainRate:6", "CircleSize:4", "OverallDifficulty:8", "ApproachRate:9",
+        "SliderMultiplier:1.4", "SliderTickRate:1", "", "[TimingPoints]",
     ]  # fmt: skip
     for index in range(max(1, round(_POINTS_PER_OBJECT * objects))):
         red = index % 62 == 0
