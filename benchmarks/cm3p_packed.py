@@ -2,10 +2,10 @@
 
     python benchmarks/cm3p_packed.py --map song.osu
 
-A model with the sizes of the released one (22 layers of width 768, every third global) and random weights embeds the windows of a map of 1,378 objects. One way is ours: the valid tokens of all windows end to end, and local
-layers that compute their window alone. The other is the original's on a CPU (`cm3p_original/network.py`): windows
-padded to 2,000 tokens, and the whole matrix of scores in every layer. The vectors must be equal to 2e-5. The aim is at
-least 2x.
+A model with the sizes of the released one (22 layers of width 768, every third global) and random weights embeds the
+windows of a map of 1,378 objects. One way is ours: the valid tokens of all windows end to end, and local layers that
+compute their window alone. The other is the original's on a CPU (`cm3p_original/network.py`): windows padded to 2,000
+tokens, and the whole matrix of scores in every layer. The vectors must be equal to 2e-5. The aim is at least 2x.
 """
 
 from __future__ import annotations

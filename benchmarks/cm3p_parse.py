@@ -8,8 +8,8 @@
 - native parsers: `osu-native-py` is the game's own decoder, `rosu-pp-py` a port of it. Both only read, and fewer
   things. They are measured where they are installed. The aim is to read no slower than the game
 
-The map is one of 1,378 objects that is made here, or the given one. Times are processor time on one thread, the least of
-the rounds: other programs can only add to them. Ratios are of the least times. Files are read from the page cache.
+The map is one of 1,378 objects that is made here, or the given one. Times are processor time on one thread, the least
+of the rounds: other programs can only add to them. Ratios are of the least times. Files are read from the page cache.
 """
 
 from __future__ import annotations

@@ -147,9 +147,8 @@ def main() -> None:
         ]
     print(markdown_table(rows))
     options = f"--entries {arguments.entries} --variations {arguments.variations}"
-    print(
-        f"\nwritten: {write_results('cm3p_variations', rows, command=f'python benchmarks/cm3p_variations.py {options}')}"
-    )
+    command = f"python benchmarks/cm3p_variations.py {options}"
+    print(f"\nwritten: {write_results('cm3p_variations', rows, command=command)}")
 
 
 if __name__ == "__main__":

@@ -363,7 +363,7 @@ def main() -> None:
             kinds[what] += 1
             if kinds[what] == 1:
                 print(f"{what}\n  {_kept(finding.data, arguments.out)}", flush=True)
-        if count % (100 * _CHUNK) == 0:
+        if count % (20 * _CHUNK) == 0:
             print(f"{count} inputs, {sum(kinds.values())} findings, {report.cpu_s:.0f} CPU s", flush=True)
     for reader in sorted({reader for reader, _ in report.outcomes}):
         counts = ", ".join(
