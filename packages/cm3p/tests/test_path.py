@@ -188,7 +188,8 @@ def test_catmull_curves_are_divided_in_files_of_the_current_client() -> None:
 @pytest.mark.parametrize(
     ("curve", "points"),
     [
-        ("B", [(i % 97, i % 89) for i in range(3000)]),
+        ("B", [(i % 97 * 1000, i % 89 * 1000) for i in range(3000)]),
+        ("B", [(i % 97, i % 89) for i in range(500_000)]),
         ("C", [(i % 97, i % 89) for i in range(30_000)]),
         ("L", [(0, 0), (200_000, 0)]),
     ],

@@ -196,9 +196,16 @@ def test_numbers_that_are_not_finite_reach_no_token(
 
 
 def test_more_beats_than_allowed_are_refused() -> None:
-    beatmap = read_beatmap(osu("-2000000000,11,4,2,0,60,1,0\n0,500,4,2,0,60,1,0"))
-    with pytest.raises(LimitExceeded, match=r"1818181\d\d beats; at most 1000000"):
+    beatmap = read_beatmap(osu("0,11,4,2,0,60,1,0", objects="10,20,5000000,1,0"))
+    with pytest.raises(LimitExceeded, match=r"45454\d beats; at most 200000"):
         CM3PBeatmapParser().parse_beatmap(beatmap)
+    # Those before the song are left out first, and do not change which beats start a measure.
+    beatmap = read_beatmap(osu("-2000000000,11,4,2,0,60,1,0\n22,500,4,2,0,60,1,0", objects="10,20,700,1,0"))
+    groups = CM3PBeatmapParser().parse_beatmap(beatmap)
+    events = [(group.time, str(group.event_type)) for group in groups]
+    assert events == [
+        (-1999999999, "timing_point"), (2, "beat"), (22, "timing_point"), (522, "beat"), (700, "circle"),
+    ]  # fmt: skip
     # Those after the end of the song are left out first.
     beatmap = read_beatmap(osu("0,500,4,2,0,60,1,0\n1151400000,300,4,2,0,60,1,0"))
     assert len(CM3PBeatmapParser().parse_beatmap(beatmap)) == 21

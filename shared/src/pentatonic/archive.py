@@ -62,9 +62,12 @@ class Archive:
     Args:
         source: The file, or its content.
         limits: Limits for its members.
+        keep_unreadable: Keep an archive with members that are encrypted or compressed in another way than deflate;
+            reading one of these raises then.
 
     Attributes:
         names: The files in it, in the order of its directory; folders are left out.
+        unreadable: Of these, the files that cannot be read, with the reason; empty without ``keep_unreadable``.
 
     Raises:
         FormatError: It is not a zip file, cannot be read, is beyond a limit, or has a member that is encrypted, a
@@ -72,8 +75,11 @@ class Archive:
             inside the archive. The message names archive and member.
     """
 
-    def __init__(self, source: Path | bytes, *, limits: ArchiveLimits | None = None) -> None:
+    def __init__(
+        self, source: Path | bytes, *, limits: ArchiveLimits | None = None, keep_unreadable: bool = False
+    ) -> None:
         self.limits = limits or ArchiveLimits()
+        self.unreadable: dict[str, str] = {}
         self._where = source if isinstance(source, Path) else None
         self._left = self.limits.total_bytes
         try:
@@ -84,7 +90,7 @@ class Archive:
         try:
             self._check_directory_size()
             self._zip = zipfile.ZipFile(self._file)
-            self.names = self._checked_names()
+            self.names = self._checked_names(keep_unreadable)
         except BaseException as error:
             self._file.close()
             if isinstance(error, _READ_ERRORS) and not isinstance(error, FormatError):
@@ -107,10 +113,12 @@ class Archive:
             at_most: A limit of bytes for this file, beside those of the archive.
 
         Raises:
-            FormatError: There is no such file, it is damaged, or a limit of bytes is exceeded.
+            FormatError: There is no such file, it is damaged or of ``unreadable``, or a limit of bytes is exceeded.
         """
         if name not in self.names:
             raise self._error("is not in it", name)
+        if name in self.unreadable:
+            raise self._error(self.unreadable[name], name)
         chunks: list[bytes] = []
         left = min(self.limits.member_bytes, self._left)
         if at_most is not None:
@@ -147,7 +155,7 @@ class Archive:
         if directory_bytes > self.limits.members * _DIRECTORY_BYTES_PER_MEMBER:
             raise self._error(f"lists more than {self.limits.members} members")
 
-    def _checked_names(self) -> tuple[str, ...]:
+    def _checked_names(self, keep_unreadable: bool) -> tuple[str, ...]:
         members = self._zip.infolist()
         if len(members) > self.limits.members:
             raise self._error(f"has {len(members)} members; at most {self.limits.members} are allowed")
@@ -155,6 +163,10 @@ class Archive:
         for member in members:
             if reason := self._refusal(member, seen):
                 raise self._error(reason, member.orig_filename)
+            if reason := _unreadable(member):
+                if not keep_unreadable:
+                    raise self._error(reason, member.orig_filename)
+                self.unreadable[member.filename] = reason
             seen.add(member.filename)
         if (total := sum(member.file_size for member in members)) > self.limits.total_bytes:
             raise self._error(f"holds {total} bytes; at most {self.limits.total_bytes} are allowed")
@@ -167,15 +179,20 @@ class Archive:
             return "is not named by a relative path inside the archive"
         if member.filename in seen:
             return "is listed twice"
-        if member.flag_bits & 1:
-            return "is encrypted"
         if stat.S_ISLNK(member.external_attr >> 16):
             return "is a link"
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            name = _METHODS.get(member.compress_type, "unknown")
-            return f"is compressed by method {member.compress_type} ({name}); stored and deflated are allowed"
         if member.file_size > self.limits.member_bytes:
             return f"has {member.file_size} bytes; at most {self.limits.member_bytes} are allowed"
         if member.file_size > max(_RATIO_FREE_BYTES, self.limits.ratio * member.compress_size):
             return f"expands more than {self.limits.ratio:g} times"
         return None
+
+
+def _unreadable(member: zipfile.ZipInfo) -> str | None:
+    """Return why the content of a member cannot be read; None if it can."""
+    if member.flag_bits & 1:
+        return "is encrypted"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        name = _METHODS.get(member.compress_type, "unknown")
+        return f"is compressed by method {member.compress_type} ({name}); stored and deflated are allowed"
+    return None

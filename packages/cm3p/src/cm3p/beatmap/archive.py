@@ -17,7 +17,7 @@ _ZIP_MAGIC = b"PK"
 
 
 def open_osz(path: Path, limits: ArchiveLimits = OSZ_LIMITS) -> Archive:
-    """Open an archive of maps.
+    """Open an archive of maps. Members that are encrypted or compressed in an unusual way raise when they are read.
 
     Raises:
         NotABeatmap: It is something else, such as the error page of a web site.
@@ -31,7 +31,7 @@ def open_osz(path: Path, limits: ArchiveLimits = OSZ_LIMITS) -> Archive:
     if not start.startswith(_ZIP_MAGIC):
         what = f"it starts with {start!r}" if start else "it is empty"
         raise NotABeatmap(f"not an archive of maps: {what}; a zip file is expected", path=path)
-    return Archive(path, limits=limits)
+    return Archive(path, limits=limits, keep_unreadable=True)
 
 
 def maps_in(archive: Archive) -> list[str]:

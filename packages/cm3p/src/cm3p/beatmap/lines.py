@@ -45,9 +45,10 @@ def read_timing_point(text: str) -> TimingPoint:
         raise ValueError("the time is not finite, or too far")
     if beat_length_ms == 0:
         raise ValueError("the beat length is 0")
-    meter, sample_set, sample_index, volume, flag, effects = map(
-        int, [*fields[2:8], *_DEFAULTS[len(fields) - 2 :]]
-    )
+    others = fields[2:8]
+    if len(others) < len(_DEFAULTS):
+        others += _DEFAULTS[len(others) :]
+    meter, sample_set, sample_index, volume, flag, effects = map(int, others)
     if meter == 0 and beat_length_ms > 10:
         raise ValueError("the meter is 0")
     if math.isnan(beat_length_ms):
@@ -169,10 +170,10 @@ def _read_slider(
         raise ValueError("the type of the curve is none of B, L, P and C")
     points = [(x, y)]
     for anchor in anchors:
-        anchor_x, anchor_y = anchor.split(":")
-        points.append((float(anchor_x), float(anchor_y)))
-    if not all(-FARTHEST < c < FARTHEST for point in points for c in point):
-        raise ValueError("a control point is not finite, or too far")
+        anchor_x, anchor_y = map(float, anchor.split(":"))
+        if not (-FARTHEST < anchor_x < FARTHEST and -FARTHEST < anchor_y < FARTHEST):
+            raise ValueError("a control point is not finite, or too far")
+        points.append((anchor_x, anchor_y))
     if letter == "L" and not anchors:
         raise ValueError("a linear slider has no second point")
     repeat, length = int(fields[6]), float(fields[7])

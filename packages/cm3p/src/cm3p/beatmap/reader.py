@@ -16,7 +16,7 @@ from typing import TypeVar
 from cm3p.beatmap.header import read_header
 from cm3p.beatmap.lines import LATEST_MS, first_unreadable, read_break, read_hit_object, read_timing_point
 from cm3p.beatmap.objects import MANIA, TAIKO, Beatmap, HitObject, Slider, TimingPoint
-from cm3p.beatmap.repair import mend_hit_object, mend_timing_point
+from cm3p.beatmap.repair import complete_lengths, mend_hit_object, mend_timing_point
 from cm3p.beatmap.source import HEADER_SECTIONS, Section, Source
 from cm3p.beatmap.timing import Timing
 
@@ -99,7 +99,14 @@ def _read_hit_objects(source: Source, check_edges: bool) -> list[HitObject]:
         source.problem(0, "there is no section [HitObjects]; read as empty")
         section = Section()
     read = partial(read_hit_object, check_edges=check_edges)
-    return _read_lines(source, section, _OBJECT_NUMBERS, read, mend_hit_object)
+    places: dict[int, tuple[int, int]] = {}
+    objects = _read_lines(source, section, _OBJECT_NUMBERS, read, mend_hit_object, places)
+    sliders = [item for item in objects if isinstance(item, Slider) and math.isnan(item.length)]
+    for slider, reason in zip(sliders, complete_lengths(sliders), strict=True):
+        if reason:
+            number, column = places[id(slider)]
+            source.warn(number, f"{reason}; the line is left out", column)
+    return [item for item in objects if not (isinstance(item, Slider) and math.isnan(item.length))]
 
 
 def _read_lines(
@@ -108,7 +115,18 @@ def _read_lines(
     numbers: int,
     read: Callable[[str], T],
     mend: Callable[[str], tuple[T, list[str]]],
+    places: dict[int, tuple[int, int]] | None = None,
 ) -> list[T]:
+    """Read the lines of a section.
+
+    Args:
+        source: For problems.
+        section: The lines.
+        numbers: How many fields at the start of a line are numbers.
+        read: Reads a line as the original's reader.
+        mend: Reads a line that ``read`` refuses; not in strict mode.
+        places: Gets line and column of mended items, by their identity.
+    """
     items: list[T] = []
     for position, text in enumerate(section.texts):
         try:
@@ -125,6 +143,8 @@ def _read_lines(
                 source.warn(number, f"{reason}; the line is left out", column)
             else:
                 items.append(item)
+                if places is not None:
+                    places[id(item)] = number, column
                 for message in done:
                     source.warn(number, message, column)
     return items

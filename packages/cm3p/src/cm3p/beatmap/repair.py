@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from cm3p.beatmap.errors import LimitExceeded
 from cm3p.beatmap.lines import (
@@ -32,7 +33,7 @@ from cm3p.beatmap.objects import (
     Spinner,
     TimingPoint,
 )
-from cm3p.beatmap.path import natural_length
+from cm3p.beatmap.path import SliderPath
 
 _CURVE = re.compile(r"([BCLP])(\d{0,3})$")
 
@@ -78,7 +79,7 @@ _OPTIONAL_FIELDS = (
 
 
 def mend_hit_object(text: str) -> tuple[HitObject, list[str]]:
-    """Read a line of ``[HitObjects]`` that the original refuses."""
+    """Read a line of ``[HitObjects]`` that the original refuses. A slider without a length has the length NaN."""
     fields = [field.strip() for field in text.split(",")]
     if len(fields) < 4:
         raise ValueError("an object has at least a position, a time and a type")
@@ -134,7 +135,7 @@ def _mend_slider(slider: Slider, fields: list[str], done: list[str]) -> None:
     if len(fields) > 2 and fields[2]:
         slider.length = _finite(fields[2], FARTHEST, "length")
     else:
-        slider.length = _curve_length(slider)
+        slider.length = math.nan
         done.append("the length is missing and taken as that of the curve")
     slider.edge_sounds = [
         _integer(part, 0, "hit sound of an edge", done)
@@ -144,14 +145,23 @@ def _mend_slider(slider: Slider, fields: list[str], done: list[str]) -> None:
     slider.sample = _sample(fields[5:], done)
 
 
-def _curve_length(slider: Slider) -> float:
-    try:
-        length = natural_length(slider)
-    except LimitExceeded as error:
-        raise ValueError(f"the length is missing, and {error}") from error
-    if not length < FARTHEST:
-        raise ValueError("the length is missing, and the curve is too long")
-    return length
+def complete_lengths(sliders: Sequence[Slider]) -> list[str | None]:
+    """Give mended sliders without a length that of their curves.
+
+    Args:
+        sliders: Sliders from :func:`mend_hit_object` whose length is NaN.
+
+    Returns:
+        For each the reason why it must be dropped, or None.
+    """
+    reasons: list[str | None] = []
+    for slider, path in zip(sliders, SliderPath.of_many(sliders), strict=True):
+        if isinstance(path, LimitExceeded):
+            reasons.append(f"the length is missing, and {path}")
+        else:
+            slider.length = path.length
+            reasons.append(None)
+    return reasons
 
 
 def _curve(text: str, head: Point, done: list[str]) -> tuple[list[Point], list[Segment]]:
@@ -169,7 +179,7 @@ def _curve(text: str, head: Point, done: list[str]) -> tuple[list[Point], list[S
                 points.append(_anchor(part))
         # A segment starts at the first point after its letter, the first one at the head.
         segments.append(Segment(kind, degree, len(points) if position else 0))
-    if segments[-1].first >= len(points):
+    while segments[-1].first >= len(points):
         segments.pop()
         done.append("a curve type at the end has no points and is left out")
     if len(points) == 1:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import timedelta
 
 from cm3p.beatmap.objects import Slider, TimingPoint
 
 _SLOWEST, _FASTEST = 0.1, 10.0  # limits of the slider speed multiplier
 _TRUNCATION_GUARD_MS = 1e-5
-_MICROSECOND = timedelta(microseconds=1)
+_LATEST_MS = 8.64e16  # a billion days
 
 
 def microseconds(time_ms: float) -> int:
@@ -20,7 +20,10 @@ def microseconds(time_ms: float) -> int:
         ValueError: It is NaN.
         OverflowError: It is infinite, or beyond a billion days.
     """
-    return timedelta(milliseconds=time_ms) // _MICROSECOND
+    if abs(time_ms) >= _LATEST_MS:
+        raise OverflowError("a time is beyond a billion days")
+    fraction, whole = math.modf(time_ms)
+    return int(whole) * 1000 + round(fraction * 1000)
 
 
 class Timing:

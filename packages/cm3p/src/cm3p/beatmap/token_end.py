@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -51,11 +51,13 @@ def token_ends(sliders: Sequence[Slider]) -> list[Point]:
     """
     ends: list[Point] = [(0.0, 0.0)] * len(sliders)
     pieces: dict[int, Pieces] = {}
+    for index, end in _true_ends(sliders):
+        ends[index] = end
     for index, slider in enumerate(sliders):
-        points = truncated(slider.points)
         if slider.segments:
-            ends[index] = _true_end(slider)
-        elif len(points) > _MOST_POINTS or slider.kind == "C":
+            continue
+        points = truncated(slider.points)
+        if len(points) > _MOST_POINTS or slider.kind == "C":
             ends[index] = points[-1]
         elif slider.kind == "P":
             ends[index] = _arc_end(points, slider.length)
@@ -69,11 +71,12 @@ def token_ends(sliders: Sequence[Slider]) -> list[Point]:
     return ends
 
 
-def _true_end(slider: Slider) -> Point:
-    try:
-        return SliderPath(slider).end
-    except LimitExceeded:
-        return slider.points[-1]
+def _true_ends(sliders: Sequence[Slider]) -> Iterator[tuple[int, Point]]:
+    """Yield the ends of the sliders that have several typed segments or a B-spline, with their indices."""
+    indices = [index for index, slider in enumerate(sliders) if slider.segments]
+    paths = SliderPath.of_many([sliders[index] for index in indices])
+    for index, path in zip(indices, paths, strict=True):
+        yield index, sliders[index].points[-1] if isinstance(path, LimitExceeded) else path.end
 
 
 def is_arc(points: Sequence[Point]) -> bool:

@@ -21,7 +21,7 @@ class HitSounds:
     """
 
     def __init__(self, timing: Timing, *, strict: bool) -> None:
-        self._timing, self._strict = timing, strict
+        self._index_at, self._strict = timing.index_at, strict
         self._bases = [(point.sample_set or _BASE_SET, point.volume) for point in timing.points]
         self._known: dict[tuple[tuple[int, int], int, str], HitSound] = {}
 
@@ -36,7 +36,7 @@ class HitSounds:
         Raises:
             IndexError, ValueError: The sample cannot be read, in strict mode.
         """
-        key = (self._bases[self._timing.index_at(time_us + _REFERENCE_OFFSET_US)], sound, sample)
+        key = (self._bases[self._index_at(time_us + _REFERENCE_OFFSET_US)], sound, sample)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._read(*key)

@@ -6,9 +6,8 @@ import logging
 import math
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Any
 
-from cm3p.beatmap.errors import FormatError
+from cm3p.beatmap.errors import FormatError, LimitExceeded
 from cm3p.beatmap.objects import CATCH, MANIA, OSU, TAIKO, Beatmap, Circle, HitObject, Hold, Slider, Spinner
 from cm3p.beatmap.timing import Timing
 from cm3p.beatmap.token_end import is_arc, token_ends
@@ -22,7 +21,9 @@ log = logging.getLogger(__name__)
 
 MAX_SLIDER_POINTS = 100
 """A slider of so many control points, or more, gives no events, as in the original."""
-_MAX_REPEATS = 9000  # the limit of the game
+MAX_TRAVELS = 200_000
+"""How often all sliders of a map together may be travelled, each with a hit sound, before the map is refused."""
+_MAX_REPEATS = 9000  # of one slider, as in the game
 _CENTRE = (256.0, 192.0)
 _PLAYFIELD_WIDTH = 512
 _BODY_REFERENCE_US = 1000
@@ -53,7 +54,7 @@ class ObjectEvents:
     def __init__(self, beatmap: Beatmap, timing: Timing, options: ParserOptions, *, strict: bool) -> None:
         self._beatmap, self._timing, self._options, self._strict = beatmap, timing, options, strict
         self._sounds = HitSounds(timing, strict=strict)
-        self._positioned = beatmap.mode in (OSU, CATCH)
+        self._positioned, self._snapped = beatmap.mode in (OSU, CATCH), options.add_snapping
         self._taiko = beatmap.mode == TAIKO
         self._keys = int(beatmap.circle_size) if beatmap.mode == MANIA else 0
         self._last_position: Point = _CENTRE
@@ -64,10 +65,16 @@ class ObjectEvents:
 
         Raises:
             FormatError: An object has a fault, in strict mode.
+            LimitExceeded: The sliders are travelled more than :data:`MAX_TRAVELS` times.
         """
         objects = self._beatmap.hit_objects
         if not self._taiko:
             sliders = [item for item in objects if isinstance(item, Slider) and _is_short(item)]
+            travels = sum(min(max(slider.repeat, 1), _MAX_REPEATS) for slider in sliders)
+            if travels > MAX_TRAVELS:
+                raise LimitExceeded(
+                    f"the sliders are travelled {travels} times; at most {MAX_TRAVELS} are allowed"
+                )
             self._ends = dict(zip(map(id, sliders), self._slider_ends(sliders), strict=True))
         groups: list[Group] = []
         for index, item in enumerate(objects):
@@ -186,15 +193,18 @@ class ObjectEvents:
         sound: HitSound | None = None,
         scroll_speed: float | None = None,
     ) -> Group:
-        group = Group(event, group_time(time_us), True)
-        if self._options.add_snapping:
-            group.snapping = snapping_at(self._timing, time_us, strict=self._strict)
+        snapping = snapping_at(self._timing, time_us, strict=self._strict) if self._snapped else None
+        time, combo = group_time(time_us), new_combo and self._positioned
+        if sound is None:
+            group = Group(event, time, True, snapping, new_combo=combo, scroll_speed=scroll_speed)
+        else:
+            bits, sample_set, addition, volume = sound
+            group = Group(
+                event, time, True, snapping, None, None, None, None, combo, [bits], [sample_set], [addition], [volume],
+                scroll_speed,
+            )  # fmt: skip
         if position is not None:
             self._place(group, position)
-        if new_combo and self._positioned:
-            group.new_combo = True
-        _add_sound(group, sound)
-        group.scroll_speed = scroll_speed
         return group
 
     def _anchor(self, event: EventType, time_us: int, position: Point) -> Group:
@@ -223,9 +233,12 @@ class ObjectEvents:
 
     def _edge(self, item: Slider, index: int, time_us: int) -> HitSound | None:
         """Hit sound of an edge: 0 the head, -1 the end."""
-        return self._sound(
-            time_us, _item(item.edge_sounds, index, 0), _item(item.edge_sets, index, _EDGE_SAMPLE)
-        )
+        if not self._options.add_hitsounds:
+            return None
+        sounds, sets = item.edge_sounds, item.edge_sets
+        sound = sounds[index] if -len(sounds) <= index < len(sounds) else 0
+        sample = sets[index] if -len(sets) <= index < len(sets) else _EDGE_SAMPLE
+        return self._sounds.at(time_us, sound, sample)
 
     def _sound(self, time_us: int, sound: int, sample: str) -> HitSound | None:
         return self._sounds.at(time_us, sound, sample) if self._options.add_hitsounds else None
@@ -281,7 +294,3 @@ def _is_short(item: Slider) -> bool:
 
 def _whole(point: Point) -> Point:
     return int(point[0]), int(point[1])
-
-
-def _item(values: list[Any], index: int, default: Any) -> Any:
-    return values[index] if -len(values) <= index < len(values) else default

@@ -13,8 +13,8 @@ from cm3p.events.options import ParserOptions
 from cm3p.events.snapping import snapping_at
 from cm3p.events.times import group_time
 
-MAX_BEATS = 1_000_000
-"""Beats of a map that are made before it is refused: four days at 180 beats per minute."""
+MAX_BEATS = 200_000
+"""Beats of a map that are made before it is refused: 18 hours at 180 beats per minute."""
 _SHORTEST_BEAT_MS = 10
 _CLEARANCE_MS = 10  # beats this close to the next point are left out
 _US_PER_S, _S_PER_DAY = 1_000_000, 86_400
@@ -36,13 +36,14 @@ class TimingEvents:
     def beats(self, last_time_ms: int) -> list[Group]:
         """Return timing points, measures and beats, point by point in the order of the file.
 
-        Beats go on up to the next point, also after the end of the song.
+        Beats go on up to the next point, also after the end of the song. Where they are too many, those after the end
+        and before 0 are left out, but for the timing points.
 
         Args:
             last_time_ms: End of the song.
 
         Raises:
-            LimitExceeded: There are more than :data:`MAX_BEATS` up to the end of the song.
+            LimitExceeded: There are more than :data:`MAX_BEATS` within the song.
             ZeroDivisionError: A beat length or a meter is 0, in strict mode.
         """
         timing = self._timing
@@ -50,9 +51,11 @@ class TimingEvents:
         starts_ms = [timing.offsets_us[index] / 1000 for index in points]
         limits_ms = [start_ms - _CLEARANCE_MS for start_ms in starts_ms[1:]] + [last_time_ms]
         lengths_ms = [timing.points[index].beat_length_ms for index in points]
+        earliest_ms = -math.inf
         if _count_beats(starts_ms, limits_ms, lengths_ms) > MAX_BEATS:
-            limits_ms = [min(limit_ms, last_time_ms) for limit_ms in limits_ms]
-            if (count := _count_beats(starts_ms, limits_ms, lengths_ms)) > MAX_BEATS:
+            limits_ms, earliest_ms = [min(limit_ms, last_time_ms) for limit_ms in limits_ms], 0.0
+            inside_ms = [max(start_ms, earliest_ms) for start_ms in starts_ms]
+            if (count := _count_beats(inside_ms, limits_ms, lengths_ms)) > MAX_BEATS:
                 raise LimitExceeded(
                     f"the timing points make {count:.0f} beats; at most {MAX_BEATS} are allowed"
                 )
@@ -73,6 +76,8 @@ class TimingEvents:
                 if length_ms <= _SHORTEST_BEAT_MS:
                     break
                 beat += 1
+                if time_ms < earliest_ms:
+                    beat = max(beat, math.ceil((earliest_ms - start_ms) / length_ms))
         return groups
 
     def _has_tempo(self, index: int) -> bool:

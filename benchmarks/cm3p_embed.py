@@ -1,0 +1,160 @@
+"""`cm3p embed` over many maps, compared with the original's way per map, on all cores.
+
+    python benchmarks/cm3p_embed.py
+
+A folder of made maps, each 60 to 150 s long with 100 to 700 objects, and a second one of maps with songs (FLAC,
+44.1 kHz, stereo). The model has the sizes of `cm3p-tiny` and random weights.
+
+- ours: `embed_maps`, what `cm3p embed` calls, over the whole folder, from the list of files to the Parquet file
+- original: re-created from its behaviour (`cm3p_original/`) for the first maps of the folder, as all would take long:
+  one map after the other, read with linear scans, its windows padded to 2,000 tokens, four at a time through a network
+  that computes the whole matrix of scores in every layer; songs are decoded in the same process
+
+The vectors of those maps must be equal to 1e-4. The aim is at least 3x less time per map. The processor time of this
+process is for a machine on which other programs run; the process that decodes songs is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import soundfile
+import soxr
+import torch
+import torch.nn.functional as F
+from cm3p_original.maps import generated_map
+from cm3p_original.models import MAX_LENGTH, TINY, full_model, processor
+from cm3p_original.network import beatmap_vectors
+from cm3p_original.reading import Map, TextTokenizer, events_of, length_s
+from machine import markdown_table, write_results
+
+from cm3p.audio_features import in_positions, padded_window
+from cm3p.embedding.run import EmbedOptions, embed_maps
+from cm3p.inference.loading import LoadedModel
+
+BATCH, RATE, FILE_RATE, WINDOW_S = 4, 16_000, 44_100, 16.0
+TOLERANCE = 1e-4
+
+
+def write_maps(folder: Path, count: int, *, with_songs: bool) -> list[Path]:
+    """Write maps, each in a folder of its own, and return their paths."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        seconds, objects = rng.uniform(60, 150), int(rng.integers(100, 700))
+        path = folder / f"{number:04}" / "map.osu"
+        path.parent.mkdir(parents=True)
+        path.write_text(generated_map(number, objects, seconds), encoding="utf-8")
+        if with_songs:
+            times_s = np.arange(int(seconds * FILE_RATE))[:, None] / FILE_RATE
+            tones = np.sin(2 * np.pi * times_s * rng.uniform(100, 900, 2)) * np.exp(-4 * (times_s % 0.5))
+            noise = 0.01 * rng.standard_normal(tones.shape)
+            soundfile.write(path.with_name("audio.flac"), 0.2 * tones + noise, FILE_RATE)
+        paths.append(path)
+    return paths
+
+
+def original_vector(path: Path, loaded: LoadedModel, texts: TextTokenizer, *, with_song: bool) -> np.ndarray:
+    """Embed one map as the original does."""
+    model: Any = loaded.model
+    beatmap = Map(path.read_text("utf-8-sig"))
+    samples = None
+    if with_song:
+        decoded, rate = soundfile.read(path.with_name("audio.flac"), dtype="float32", always_2d=True)
+        samples = torch.from_numpy(soxr.resample(decoded.mean(1), rate, RATE))
+    seconds = length_s(beatmap) if samples is None else len(samples) / RATE
+    events = events_of(beatmap, seconds)
+    sequences, features = [], []
+    for start_s in np.arange(0, seconds - 1, WINDOW_S):
+        inside = [event for event in events if start_s * 1000 <= event.time < (start_s + WINDOW_S) * 1000]
+        prefix: list[int] = []
+        if samples is not None:
+            window = padded_window(samples, start_s, WINDOW_S, RATE, multiple_of=256_000, at_least=400)
+            features.append(in_positions(loaded.processor.audio_feature_extractor(window, "cpu"), 1600))
+            tokens = loaded.processor.beatmap_tokenizer
+            prefix = [tokens.audio_bos_token_id, *[tokens.audio_token_id] * 200, tokens.audio_eos_token_id]
+        sequences.append([*prefix, *texts.ids_of(inside, start_s * 1000)][:MAX_LENGTH])
+    ids = torch.full((len(sequences), MAX_LENGTH), loaded.processor.beatmap_tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)], mask[row, : len(sequence)] = torch.tensor(sequence), 1
+    spectrograms = torch.cat(features).split(BATCH) if features else [None] * -(-len(ids) // BATCH)
+    parts = zip(ids.split(BATCH), mask.split(BATCH), spectrograms, strict=True)
+    vectors = torch.cat([beatmap_vectors(model, *part) for part in parts])
+    return F.normalize(vectors.mean(0), dim=-1).numpy()
+
+
+def measured(
+    name: str, paths: Sequence[Path], sample: int, loaded: LoadedModel, *, with_songs: bool
+) -> dict[str, Any]:
+    """Return the line of one folder."""
+    out = paths[0].parents[1] / "embeddings.parquet"
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    result = embed_maps(loaded, [paths[0].parents[1]], out, EmbedOptions(with_audio=with_songs))
+    ours_s, ours_cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
+    if result.rows != len(paths):
+        raise SystemExit(f"{result.rows} of {len(paths)} maps were embedded")
+    table = pq.read_table(out, columns=["Id", "Windows", "embedding"]).to_pydict()
+    vectors = dict(zip(table["Id"], table["embedding"], strict=True))
+    texts = TextTokenizer(loaded.processor.beatmap_tokenizer)
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        found = [original_vector(path, loaded, texts, with_song=with_songs) for path in paths[:sample]]
+    theirs_s, theirs_cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
+    gap = max(
+        float(np.abs(vector - np.array(vectors[number])).max())
+        for number, vector in enumerate(found, start=1)
+    )
+    if gap > TOLERANCE:
+        raise SystemExit(f"the vectors differ by {gap:.2g}")
+    ours_ms, theirs_ms = 1000 * ours_s / len(paths), 1000 * theirs_s / sample
+    ours_cpu_ms, theirs_cpu_ms = 1000 * ours_cpu_s / len(paths), 1000 * theirs_cpu_s / sample
+    return {
+        "folder": name,
+        "maps, ours": len(paths),
+        "windows": sum(table["Windows"]),
+        "ours, ms a map": ours_ms,
+        "maps, original's way": sample,
+        "original's way, ms a map": theirs_ms,
+        "original / ours": theirs_ms / ours_ms,
+        "ours, ms of this process": ours_cpu_ms,
+        "original's way, ms of this process": theirs_cpu_ms,
+        "the same by processor time": theirs_cpu_ms / ours_cpu_ms,
+        "greatest difference": gap,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--maps", type=int, default=1000)
+    parser.add_argument("--sample", type=int, default=12, help="maps that the original's way embeds")
+    parser.add_argument("--with-songs", type=int, default=40, help="maps with songs")
+    arguments = parser.parse_args()
+    parts = processor()
+    loaded = LoadedModel("tiny sizes", full_model(TINY, parts), parts, "0" * 64, "cpu", torch.float32)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        plain = write_maps(Path(folder) / "maps", arguments.maps, with_songs=False)
+        rows.append(measured("maps", plain, arguments.sample, loaded, with_songs=False))
+        if arguments.with_songs:
+            songs = write_maps(Path(folder) / "songs", arguments.with_songs, with_songs=True)
+            sample = min(arguments.sample, arguments.with_songs)
+            rows.append(measured("maps with songs", songs, sample, loaded, with_songs=True))
+    print(markdown_table(rows))
+    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(arguments).items())
+    print(
+        f"\nwritten: {write_results('cm3p_embed', rows, command=f'python benchmarks/cm3p_embed.py {options}')}"
+    )
+
+
+if __name__ == "__main__":
+    main()
