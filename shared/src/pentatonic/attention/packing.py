@@ -53,7 +53,9 @@ def unpack(x: Tensor, cu_seqlens: Tensor) -> list[Tensor]:
         UsageError: ``cu_seqlens`` does not run from 0 to ``total`` without falling.
     """
     bounds = sequence_bounds(cu_seqlens, x.shape[0])
-    return list(x.split([stop - start for start, stop in bounds]))  # not slices: each would have its own backward pass
+    return list(
+        x.split([stop - start for start, stop in bounds])
+    )  # not slices: each would have its own backward pass
 
 
 def pad_packed(x: Tensor, cu_seqlens: Tensor, *, value: float = 0.0) -> Tensor:

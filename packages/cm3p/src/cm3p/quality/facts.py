@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cm3p.beatmap import RULESETS
 from cm3p.embedding.columns import Row
 from cm3p.embedding.filters import year_of
-from cm3p.embedding.rows import MODES
 from cm3p.metadata import STAR_RATING_SPEEDS
 from cm3p.quality.intervals import set_groups
 
@@ -90,8 +90,8 @@ class MapFacts:
 
 def _mode(row: Row) -> str | None:
     number = row.get("ModeInt")
-    if number is not None and 0 <= number < len(MODES):
-        return MODES[number]
+    if number is not None and 0 <= number < len(RULESETS):
+        return RULESETS[number]
     return row.get("Mode")
 
 
