@@ -129,8 +129,9 @@ def write_demo(
         + "Below, each window is followed by what the model reads out of it, without having been told, and by the "
         "windows that are most like it. Other difficulties of the same song are left out of these."
     )
+    length_s = loaded.processor.default_kwargs["beatmap_kwargs"]["window_length_sec"]
     for window in _chosen(everything, shown):
-        _describe(report, window, everything, likeness[window.row], guesser, scores)
+        _describe(report, window, everything, likeness[window.row], guesser, scores, length_s)
     report.add_to(page)
     return outcome
 
@@ -206,12 +207,13 @@ def _describe(
     likeness: Tensor,
     guesser: Guesser,
     scores: dict[str, list[Tensor]],
+    length_s: float,
 ) -> None:
     report.heading(window.name)
     player = _player(report, window.map)
     if player is not None:
         report.links([("listen from the start of the window", player, window.start_s)])
-    _picture(report, window)
+    _picture(report, window, length_s)
     maps = list({id(each.map): each.map for each in everything}.values())
     place = next(number for number, each in enumerate(maps) if each is window.map)
     rows = {field: each[place][window.number] for field, each in scores.items()}
@@ -228,8 +230,7 @@ def _describe(
         ],
         "What the model reads out of this window",
     )
-    others = [each for each in everything if each.map.set_id != window.map.set_id]
-    nearest = sorted(others, key=lambda each: -float(likeness[each.row]))[:_NEAREST]
+    nearest = _nearest(window, everything, likeness)
     if not nearest:
         return
     report.table(
@@ -243,9 +244,18 @@ def _describe(
             }
             for each in nearest
         ],
-        "The most similar windows of other songs",
+        "The most similar windows of other songs, the best of each map",
     )
-    _picture(report, nearest[0])
+    _picture(report, nearest[0], length_s)
+
+
+def _nearest(window: _Window, everything: Sequence[_Window], likeness: Tensor) -> list[_Window]:
+    """The most similar windows, one of each map, without maps of the same set."""
+    best: dict[int, _Window] = {}
+    for each in sorted(everything, key=lambda each: -float(likeness[each.row])):
+        if each.map.set_id != window.map.set_id:
+            best.setdefault(id(each.map), each)
+    return list(best.values())[:_NEAREST]
 
 
 def _player(report: Report, of: _Map) -> str | None:
@@ -257,8 +267,8 @@ def _player(report: Report, of: _Map) -> str | None:
     return report.audio(audio.path, f"{of.entry.beatmap.artist} - {of.entry.beatmap.title}")
 
 
-def _picture(report: Report, window: _Window) -> None:
+def _picture(report: Report, window: _Window, length_s: float) -> None:
     beatmap = window.map.entry.beatmap
     assert beatmap is not None
-    with map_figure(beatmap, start_s=window.start_s) as figure:
+    with map_figure(beatmap, start_s=window.start_s, length_s=length_s) as figure:
         report.figure(figure, f"The objects of {window.name}")
