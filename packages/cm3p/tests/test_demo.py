@@ -51,10 +51,8 @@ def test_the_page_shows_guesses_and_neighbours(tmp_path: Path, save_map: Any, cm
     # Of the song itself, no other difficulty: two maps of set 2 are never each other's neighbours.
     text = page.read_text(encoding="utf-8")
     assert text.count("<img") == 4
-    first = neighbours[0]["rows"]
-    assert {row["window"].partition(" from")[0] for row in first} == {
-        "Somebody - Song [1]", "Somebody - Song [2]", "Somebody - Song [other]"
-    }  # fmt: skip
+    names = [row["window"].partition(" from")[0] for row in neighbours[0]["rows"]]
+    assert sorted(names) == ["Somebody - Song [1]", "Somebody - Song [2]", "Somebody - Song [other]"]
 
 
 def test_a_page_of_another_program_gets_a_section(
