@@ -117,6 +117,8 @@ def test_one_map_alone_can_be_evaluated(data_set: Path, cm3p_command: Command) -
         ("{data}", "--start", 3, "--end", 3),
         ("{data}", "--probe"),
         ("{data}", "--baseline-train", "3:1"),
+        ("{data}", "--baseline-train", "0:1"),
+        ("{data}", "--split", "test", "--baseline-train", "test"),
         ("{data}", "--out", "report.txt"),
         ("{data}", "--against", "nowhere"),
     ],

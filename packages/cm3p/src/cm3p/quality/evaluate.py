@@ -22,7 +22,7 @@ from cm3p.quality.linear import inverse_frequencies, label_scores, predicted_sta
 from cm3p.quality.retrieval import RetrievalResult, retrieval
 from cm3p.quality.zero_shot import MOST_CANDIDATES, ZeroShot, known_labels, zero_shot
 from pentatonic.cli import BatchReport
-from pentatonic.errors import IncompatibleVectors, InputError
+from pentatonic.errors import IncompatibleVectors, InputError, UsageError
 
 MODEL, UNTRAINED, BAGS = "model", "untrained network", "bag of tokens"
 
@@ -117,10 +117,12 @@ def evaluate(
         What was measured, and what became of each map, those of ``against`` and ``train`` included.
 
     Raises:
-        UsageError: The model has no embeddings.
+        UsageError: The model has no embeddings, or mapsets to learn from are evaluated, too.
         InputError: There are no maps, or none can be used.
         Interrupted: Ctrl-C.
     """
+    if options.train is not None:
+        _require_other_sets(selection, options.train)
     models = [loaded, *([untrained(loaded, options.seed)] if options.untrained else [])]
     names = [MODEL, *([UNTRAINED] if options.untrained else [])]
     corpus, report = read_corpus(models, loaded.processor, selection, options.read)
@@ -193,6 +195,18 @@ def _stored(file: Path) -> tuple[MapFacts, np.ndarray, Any]:
     vectors = np.stack([each.vector for each in maps])
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return MapFacts.of([each.row for each in maps]), unit, header
+
+
+def _require_other_sets(evaluated: Selection, train: Selection) -> None:
+    """Classifiers that have seen the maps they are judged by would be far too good."""
+    one, other = (
+        {(each.table and each.table.path, each.group) for each in selection.sources()}
+        for selection in (evaluated, train)
+    )
+    if common := len(one & other):
+        raise UsageError(
+            f"--baseline-train: {common} of its sets are evaluated, too; allowed: other sets (--start, --end, --split)"
+        )
 
 
 def _read_more(
