@@ -152,7 +152,8 @@ class Index:
         if np.isnan(numbers).all():
             raise InputError(
                 f"{self.path}: says {name} of none of its maps, as map files do not have it; embed them again with "
-                "--metadata TABLE.parquet, such as that of a data set or other embeddings"
+                "--metadata TABLE.parquet, such as that of a data set or other embeddings, or for star ratings with "
+                "--database osu!.db"
             )
         low, high = limits
         return ((numbers >= low) if low is not None else ~np.isnan(numbers)) & (
