@@ -72,7 +72,7 @@ def original_vector(path: Path, loaded: LoadedModel, texts: TextTokenizer, *, wi
     seconds = length_s(beatmap) if samples is None else len(samples) / RATE
     events = events_of(beatmap, seconds)
     sequences, features = [], []
-    for start_s in np.arange(0, seconds - 1, WINDOW_S):
+    for start_s in np.arange(0, seconds - 1, WINDOW_S).tolist():
         inside = [event for event in events if start_s * 1000 <= event.time < (start_s + WINDOW_S) * 1000]
         prefix: list[int] = []
         if samples is not None:

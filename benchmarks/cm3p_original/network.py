@@ -6,6 +6,8 @@ window, and another hides padding. Shapes: B windows, L padded length, H heads, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,7 +57,8 @@ def encoded(encoder: Encoder, embeds: Tensor, mask: Tensor) -> Tensor:
     padding = torch.zeros(len(mask), 1, length, length).masked_fill(~mask.bool()[:, None, None], hidden)
     masks: dict[int | None, Tensor] = {None: padding}
     x = encoder.embeddings(embeds)
-    for layer in encoder.layers:
+    layers: Any = encoder.layers
+    for layer in layers:
         attention = layer.attn
         if attention.side not in masks:
             outside = (positions - positions[:, None]).abs() > attention.side

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from transformers import PreTrainedTokenizer
@@ -71,7 +72,7 @@ class HitObject:
         """Where the tokens end the slider."""
         if self.letter == "P":
             return _arc_end(self.points, self.length)
-        pieces = [self.points[i : i + 2] for i in range(len(self.points) - 1)]
+        pieces: Sequence[Sequence[Point]] = [self.points[i : i + 2] for i in range(len(self.points) - 1)]
         return _pieces_end(pieces if self.letter == "L" else _split(self.points), self.length)
 
 
@@ -124,10 +125,10 @@ class Map:
         time, kind, sound = timedelta(milliseconds=int(fields[2])), int(fields[3]), int(fields[4])
         new_combo = bool(kind & 4)
         if kind & 1:
-            return HitObject("circle", position, time, new_combo, sound, *fields[5:6])
+            return HitObject("circle", position, time, new_combo, sound, _sample(fields, 5))
         if kind & 8:
             end = timedelta(milliseconds=int(fields[5]))
-            return HitObject("spinner", position, time, new_combo, sound, *fields[6:7], end=end)
+            return HitObject("spinner", position, time, new_combo, sound, _sample(fields, 6), end=end)
         letter, *anchors = fields[5].split("|")
         points = [position, *((float(x), float(y)) for x, y in (anchor.split(":") for anchor in anchors))]
         if letter == "P" and not (len(points) == 3 and _circle(points)):
@@ -140,9 +141,13 @@ class Map:
         sounds = [int(part) for part in fields[8].split("|")] if len(fields) > 8 else []
         sets = fields[9].split("|") if len(fields) > 9 else []
         return HitObject(
-            "slider", position, time, new_combo, sound, *fields[10:11], end=end, letter=letter, points=points,
+            "slider", position, time, new_combo, sound, _sample(fields, 10), end=end, letter=letter, points=points,
             repeat=repeat, length=length, edge_sounds=sounds, edge_sets=sets,
         )  # fmt: skip
+
+
+def _sample(fields: list[str], at: int) -> str:
+    return fields[at] if len(fields) > at else "0:0:0:0:"
 
 
 def _split(points: Sequence[Point]) -> list[Sequence[Point]]:
@@ -162,7 +167,7 @@ def _bezier(points: Sequence[Point], t: np.ndarray) -> np.ndarray:
     )  # type: ignore[return-value]
 
 
-def _pieces_end(pieces: list[Sequence[Point]], length: float) -> Point:
+def _pieces_end(pieces: Sequence[Sequence[Point]], length: float) -> Point:
     lengths = []
     for piece in pieces:
         steps = np.diff(_bezier(piece, _SAMPLES))
@@ -189,9 +194,8 @@ def _arc_end(points: Sequence[Point], length: float) -> Point:
     weights = _circle(points)
     assert weights is not None
     first, middle, last = np.array(points)
-    centre = sum(weight * point for weight, point in zip(weights, (first, middle, last), strict=True)) / sum(
-        weights
-    )
+    s, t, u = weights
+    centre = (s * first + t * middle + u * last) / (s + t + u)
     radius = math.sqrt(((first - centre) ** 2).sum())
     start, end = (float(np.arctan2(*(point - centre)[::-1])) for point in (first, last))
     angle = (end + 2 * math.pi if end < start else end) - start
@@ -380,4 +384,4 @@ class TextTokenizer(PreTrainedTokenizer):
                 sets = f"{np.clip(sample_set, 1, 3)}_{np.clip(addition, 1, 3)}"
                 tokens.append(f"[HITSOUND_{np.clip(bits >> 1, 0, 7) << 1}_{sets}]")
                 tokens.append(f"[VOLUME_{np.clip(volume, 0, 100)}]")
-        return self.convert_tokens_to_ids([*tokens, "[EOS]"])
+        return cast("list[int]", self.convert_tokens_to_ids([*tokens, "[EOS]"]))
