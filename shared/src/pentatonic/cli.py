@@ -13,6 +13,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -257,6 +258,8 @@ def make_output_folder(path: Path, option: str = "--out") -> None:
     check_output_folder(path, option)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # permissions alone do not say it, of /proc for example
+            pass
     except OSError as error:
         reason = error.strerror
         raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}") from error

@@ -6,11 +6,17 @@ is that of ``architectures`` in its configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
 
 from cm3p import model as models
 from cm3p.model import CM3PPreTrainedModel
@@ -161,12 +167,24 @@ def save_pretrained(
     Raises:
         CheckpointError: The directory cannot be written.
     """
-    with atomic_directory(directory) as partial:
+    with atomic_directory(directory) as partial, _without_bar():
         model.save_pretrained(partial)
         if processor is not None:
             processor.save_pretrained(partial)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keep transformers from showing its bar, which it also shows where there is no terminal."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def _kind(values: Any, path: Path) -> type[CM3PPreTrainedModel]:
