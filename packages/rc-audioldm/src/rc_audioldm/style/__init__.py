@@ -1,0 +1,1 @@
+"""What a style does to a prompt: vectors of neighbours, and blends with the vector of the text."""
