@@ -82,7 +82,9 @@ class DeepMeter:
         hop: int = HOP,
     ) -> None:
         self._legacy, self._length, self._hop = legacy_floor, frame_length, hop
-        self._window = np.hanning(frame_length)
+        # In float32 the spectrum of a tone has a floor of rounding errors, which the original's flatness measures.
+        self._dtype = np.float32 if legacy_floor else np.float64
+        self._window = np.hanning(frame_length).astype(self._dtype)
         self._frequencies = np.fft.rfftfreq(frame_length, 1 / sample_rate)
         self._pending = np.zeros(0)
         self._high = self._total = 0.0
@@ -115,7 +117,7 @@ class DeepMeter:
         )
 
     def _measure(self, frames_FN: NDArray[np.float64]) -> None:
-        magnitudes_FB = np.abs(np.fft.rfft(frames_FN * self._window))
+        magnitudes_FB = np.abs(np.fft.rfft(frames_FN.astype(self._dtype) * self._window)).astype(np.float64)
         sums_F = magnitudes_FB.sum(axis=1)
         self._total += float(sums_F.sum())
         self._high += float(magnitudes_FB[:, self._frequencies >= HIGH_FREQUENCY_HZ].sum())
