@@ -110,6 +110,32 @@ def pairs(
 
 
 @app.command()
+def union(
+    manifests: Annotated[
+        list[str], typer.Argument(metavar="NAME=MANIFEST...", help="Data sets, each with its manifest.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Manifest to write.")],
+    dedup: Annotated[
+        bool, typer.Option("--dedup", help="Each file once, in the first set that has it.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Join manifests, such as the queries of several data sets; paths are relative to the folder that holds all."""
+    from rc_audioldm.data.manifest import root_for, write_manifest
+    from rc_audioldm.data.union import united
+
+    named = dict(text.partition("=")[::2] for text in manifests)
+    if len(named) < len(manifests) or not all(name and path for name, path in named.items()):
+        raise UsageError(f"{' '.join(manifests)}; allowed: NAME=MANIFEST, each name once")
+    make_output_place(out)
+    opened = {name: _open(Path(path), None) for name, path in named.items()}
+    root = root_for(out, [each.root for each in opened.values()])
+    rows = list(united(opened, root, each_file_once=dedup))
+    write_manifest(out, rows)
+    _print({"manifest": out, "rows": len(rows), "root": root}, as_json)
+
+
+@app.command()
 def curate(
     tables: Annotated[list[Path], typer.Argument(metavar="CSV...", help="dev.csv, eval.csv of FSD50K.")],
     audio_root: Annotated[Path, typer.Option(metavar="DIR", help="Folder with the audio of FSD50K.")],
@@ -120,6 +146,9 @@ def curate(
     ] = None,
     min_secs_strict: Annotated[float, typer.Option(min=0, help="Least length, strict.")] = 6.0,
     min_secs_relaxed: Annotated[float, typer.Option(min=0, help="Least length, relaxed.")] = 5.0,
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="Split from the whole path; unreadable clips pass.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Sort the music of FSD50K into four manifests: instrumental or with vocals, strict or relaxed.
@@ -135,7 +164,7 @@ def curate(
     least_s: dict[Strictness, float] = {"strict": min_secs_strict, "relaxed": min_secs_relaxed}
     lists = read_classes(classes)
     make_output_folder(out)
-    curation = choose(tables, AudioIndex(audio_root), lists, least_s)
+    curation = choose(tables, AudioIndex(audio_root), lists, least_s, legacy=legacy)
     write_curation(out, curation, least_s)
     _finish(curation.report, as_json, {**statistics(curation, least_s), "root": audio_root})
 
@@ -152,13 +181,13 @@ def audit(
     legacy_floor: Annotated[
         bool, typer.Option("--legacy-floor", help="Floor of the original, about 60 dB higher.")
     ] = False,
-    rms_silent: float = -60.0,
-    rms_noise: float = -12.0,
-    zcr_noise: float = 0.18,
-    zcr_mid: float = 0.20,
-    hf_ratio: float = 0.35,
-    flatness: float = 0.40,
-    floor_db_min: float = -40.0,
+    rms_silent: Annotated[float, typer.Option(help="Level of a silent clip, in dBFS.")] = -60.0,
+    rms_noise: Annotated[float, typer.Option(help="Above it, sign changes make a clip suspect.")] = -12.0,
+    zcr_noise: Annotated[float, typer.Option(help="So many of them, as a share.")] = 0.18,
+    zcr_mid: Annotated[float, typer.Option(help="The share for clips from -40 to -12 dBFS.")] = 0.20,
+    hf_ratio: Annotated[float, typer.Option(help="Share from 8 kHz on of a noisy clip, if flat.")] = 0.35,
+    flatness: Annotated[float, typer.Option(help="Flatness of a noisy clip.")] = 0.40,
+    floor_db_min: Annotated[float, typer.Option(help="Floor of a noisy clip, in dB.")] = -40.0,
     workers: Workers = 2,
     as_json: JsonFlag = False,
 ) -> None:
@@ -181,8 +210,16 @@ def audit(
 @app.command()
 def prune(
     manifest: ManifestFile,
-    audit: Annotated[Path, typer.Option(metavar="JSON", help="What audit wrote for this manifest.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Manifest to write.")],
+    audit: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="What audit wrote for this manifest.")
+    ] = None,
+    fast_json: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="audit_fast.json of the original: match by base name, as it does."),
+    ] = None,
+    plus_json: Annotated[Path | None, typer.Option(metavar="JSON", help="Its audit_plus.json.")] = None,
+    suspects_txt: Annotated[Path | None, typer.Option(metavar="TXT", help="Its suspects.txt.")] = None,
     root: Root = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -190,14 +227,26 @@ def prune(
 
     The paths of the new manifest are relative to the same root as those of the old one.
     """
+    from pentatonic.errors import InputError
+    from pentatonic.untrusted.files import read_text
+    from rc_audioldm.data.audits import prune as pruning
     from rc_audioldm.data.audits.audit import read_audit
-    from rc_audioldm.data.audits.prune import prune as drop
 
+    if (audit is None) == (fast_json is None):
+        raise UsageError("allowed: --audit, or --fast-json for an audit of the original")
     make_output_place(out)
-    found = read_audit(audit)
     rows = _open(manifest, root).rows
-    pruned = drop(rows, found.rows, found.thresholds)
-    pruned.write(out, input_manifest=str(manifest), audit=str(audit))
+    if audit is not None:
+        found = read_audit(audit)
+        pruned = pruning.prune(rows, found.rows, found.thresholds)
+    else:
+        fast, plus = (
+            [] if file is None else pruning.read_original_rows(file) for file in (fast_json, plus_json)
+        )
+        listed = "" if suspects_txt is None else read_text(suspects_txt, max_bytes=1 << 26, error=InputError)
+        names = [line for line in listed.splitlines() if line.strip()]
+        pruned = pruning.prune_like_the_original(rows, fast, plus, names)
+    pruned.write(out, input_manifest=str(manifest), audit=str(audit or fast_json))
     _print({"manifest": out, **pruned.counts}, as_json)
 
 

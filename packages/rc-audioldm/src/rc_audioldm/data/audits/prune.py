@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pentatonic.errors import InputError
+from pentatonic.errors import FormatError, InputError
 from pentatonic.folder_run import write_json
+from pentatonic.untrusted.files import read_json
 from rc_audioldm.data.audits.verdicts import AuditRow, Thresholds
 from rc_audioldm.data.manifest import ManifestRow, write_json_lines, write_manifest
 
 NOT_AUDITED = "not_audited"
+_MOST_BYTES = 1 << 30
+_NUMBERS = ("rms", "hf_ratio", "spectral_flatness_mean", "floor_db")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,26 @@ def prune_like_the_original(
         else:
             kept.append(row)
     return Pruned(tuple(kept), tuple(dropped))
+
+
+def read_original_rows(path: Path) -> list[dict[str, Any]]:
+    """Read ``audit_fast.json`` or ``audit_plus.json`` of the original.
+
+    Raises:
+        InputError: There is no such file, or it is not JSON.
+        FormatError: It is not a list of rows with ``file`` and numbers.
+    """
+    rows = read_json(path, max_bytes=_MOST_BYTES, error=InputError)
+    right = isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("file"), str)
+        and all(isinstance(row[name], int | float) for name in _NUMBERS if name in row)
+        for row in rows
+    )
+    if not right:
+        reason = f"not an audit of the original; needed: a list of rows with file and {', '.join(_NUMBERS)}"
+        raise FormatError(reason, path=path)
+    return rows
 
 
 def _is_bad(row: Mapping[str, Any], limits: Thresholds) -> bool:

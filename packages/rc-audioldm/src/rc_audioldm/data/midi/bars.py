@@ -30,8 +30,8 @@ def chunk_at_bars(
         bar_id: The token that begins a bar.
         longest: Most tokens of a chunk.
         shortest: Least tokens of a chunk that ends at a bar.
-        legacy: As in the original, a chunk ends *behind* its last bar token, so that the next one begins inside of a
-            bar and its first two bars are played at once; and a rest that would fit is cut at its last bar again.
+        legacy: As in the original, a chunk ends *behind* its last bar token, so that the next one begins without its
+            own; and a rest that would fit is cut at its last bar again.
 
     Yields:
         ``(start, stop)``.

@@ -22,7 +22,7 @@ from rc_audioldm.data.midi.additive import render_additive
 from rc_audioldm.data.midi.fluidsynth import find_soundfont, render_fluidsynth
 from rc_audioldm.data.midi.notes import Notes, peak_polyphony, without_overlaps
 from rc_audioldm.data.midi.token_files import Tokens
-from rc_audioldm.data.midi.tokenizer import decode_notes, make_tokenizer, midi_bytes, with_state
+from rc_audioldm.data.midi.tokenizer import check_installed, decode_notes, midi_bytes, with_state
 
 Synthesiser = Literal["auto", "fluidsynth", "additive"]
 MANIFEST_FILE, REPORT_FILE = "rendered.jsonl", "rendering.json"
@@ -98,22 +98,23 @@ def render_tokens(
         Interrupted: Ctrl-C; the same command continues.
         OutputError: The disk is full.
     """
-    make_tokenizer()
+    check_installed()
     soundfont = _soundfont(settings, soundfont)
     chosen = replace(settings, synthesiser="additive" if soundfont is None else "fluidsynth")
     about = {"rendering": asdict(chosen), "tokens": tokens.fingerprint}
     claim_folder(folder / "run.json", about, advice="choose another folder")
     write_json(folder / "run.json", {"settings": about})
-    rows = [_row(*each) for each in islice(tokens.chunk_rows(), max_chunks)]
+    rows = [_row(*each, chosen.synthesiser) for each in islice(tokens.chunk_rows(), max_chunks)]
+    font = None if soundfont is None else str(soundfont.absolute())
     seconds = chosen.timeout_s + _BEYOND_TIMEOUT_S
     with ChildPool(f"{__name__}:answer", workers, seconds=seconds, memory_bytes=_MEMORY_BYTES) as pool:
 
         def work(row: ManifestRow) -> ManifestRow | Skipped:
             if (folder / row.path).is_file():
                 return row
-            ids = with_state(*tokens.sequence_of(row.more["chunk"]))
-            font = None if soundfont is None else str(soundfont.absolute())
-            request = Message({"settings": asdict(chosen), "soundfont": font}, ids.astype("<i4").tobytes())
+            ids, start, stop = tokens.sequence_of(row.more["chunk"])
+            value = {"settings": asdict(chosen), "soundfont": font, "start": start, "stop": stop}
+            request = Message(value, ids.astype("<i4").tobytes())
             try:
                 found = pool.answers(request)[0]
             except ChildFailure as failure:
@@ -141,8 +142,8 @@ def _soundfont(settings: RenderSettings, wanted: Path | None) -> Path | None:
         return None
 
 
-def _row(chunk: int, source: ManifestRow) -> ManifestRow:
-    more = {"midi": source.path, "chunk": chunk}
+def _row(chunk: int, source: ManifestRow, synthesiser: str) -> ManifestRow:
+    more = {"midi": source.path, "chunk": chunk, "synthesiser": synthesiser}
     return replace(source, id=f"{source.id}#{chunk:06d}", path=f"chunk_{chunk:06d}.flac", more=more)
 
 
@@ -154,7 +155,8 @@ def answer(request: Message) -> Message:
     """
     settings = RenderSettings(**request.value["settings"])
     font = request.value["soundfont"]
-    notes = decode_notes(np.frombuffer(request.data, "<i4"))
+    ids = np.frombuffer(request.data, "<i4")
+    notes = decode_notes(with_state(ids, request.value["start"], request.value["stop"]))
     result = render_notes(notes, settings, None if font is None else Path(font))
     if isinstance(result, Skipped):
         return Message({"skipped": result.reason})

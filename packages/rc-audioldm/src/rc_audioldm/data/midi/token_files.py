@@ -23,6 +23,10 @@ _MOST_BYTES = 8 << 30
 _ARRAYS = {"ids": ("<i4", 1), "sequence_offsets": ("<i8", 1), "chunks": ("<i8", 2)}
 
 
+FileTokens = tuple[ManifestRow, list[NDArray[np.int32]], list[list[tuple[int, int]]]]
+"""A file, its sequences, and for each sequence the spans of its chunks."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Tokens of MIDI files.
@@ -73,13 +77,11 @@ class Tokens:
         write_manifest(folder / ROWS_FILE, self.rows)
 
 
-def collect(
-    files: Sequence[tuple[ManifestRow, list[NDArray[np.int32]], list[list[tuple[int, int]]]]],
-) -> Tokens:
+def collect(files: Sequence[FileTokens]) -> Tokens:
     """Put the sequences of files one behind the other.
 
     Args:
-        files: Row, sequences, and for each sequence the spans of its chunks.
+        files: In the order that counts.
     """
     rows, chunks, offsets = [], [], [0]
     for row, sequences, spans in files:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pentatonic.checkpoint import file_sha256
 from pentatonic.child_process import ChildFailure, ChildPool, Message
@@ -18,8 +16,8 @@ from rc_audioldm.data.batch import run_rows
 from rc_audioldm.data.folders import MIDI_SUFFIXES
 from rc_audioldm.data.manifest import Manifest, ManifestRow, place_under
 from rc_audioldm.data.midi.bars import LONGEST, SHORTEST, chunk_at_bars
-from rc_audioldm.data.midi.token_files import Tokens, collect
-from rc_audioldm.data.midi.tokenizer import BAR, make_tokenizer
+from rc_audioldm.data.midi.token_files import FileTokens, Tokens, collect
+from rc_audioldm.data.midi.tokenizer import check_installed
 
 _SECONDS = 300.0
 _MEMORY_BYTES = 4 << 30
@@ -59,11 +57,11 @@ def tokenise_manifest(
         MissingExtra: MidiTok is not installed.
         Interrupted: Ctrl-C.
     """
-    bar = int(make_tokenizer().vocab[BAR])
+    check_installed()
     child = "rc_audioldm.data.midi.tokenizer:tokenise_answer"
     with ChildPool(child, workers, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES) as pool:
 
-        def work(row: ManifestRow) -> tuple[ManifestRow, list[NDArray[np.int32]]]:
+        def work(row: ManifestRow) -> FileTokens:
             file = manifest.file(row)
             if not file.is_file():
                 raise InputError("no such file; paths are relative to the root of the manifest")
@@ -72,19 +70,13 @@ def tokenise_manifest(
             except ChildFailure as failure:
                 raise InputError(f"the reader of MIDI {failure}") from failure
             ids = np.frombuffer(answer.data, "<i4").astype(np.int32)
-            ends = np.cumsum(answer.value)[:-1]
-            return replace(row, more={**row.more, "sha256": file_sha256(file)}), np.split(ids, ends)
+            sequences = np.split(ids, np.cumsum(answer.value["lengths"])[:-1])
+            bar = answer.value["bar"]
+            spans = [
+                list(chunk_at_bars(sequence, bar, longest=longest, shortest=shortest, legacy=legacy))
+                for sequence in sequences
+            ]
+            return replace(row, more={**row.more, "sha256": file_sha256(file)}), sequences, spans
 
         results, report = run_rows(manifest.rows, work, description="tokenise", workers=workers)
-    found = [result for result in results if result is not None]
-    return collect(
-        [(row, sequences, _spans(sequences, bar, longest, shortest, legacy)) for row, sequences in found]
-    ), report
-
-
-def _spans(
-    sequences: Sequence[NDArray[np.int32]], bar: int, longest: int, shortest: int, legacy: bool
-) -> list[list[tuple[int, int]]]:
-    return [
-        list(chunk_at_bars(ids, bar, longest=longest, shortest=shortest, legacy=legacy)) for ids in sequences
-    ]
+    return collect([result for result in results if result is not None]), report

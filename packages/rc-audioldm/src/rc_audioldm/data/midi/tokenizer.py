@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ _TICKS_PER_S = 2 * _TICKS_PER_QUARTER  # at 120 quarters a minute, the tempo of 
 _STATE_KINDS = ("TimeSig", "Tempo")
 
 
+def check_installed() -> None:
+    """Fail before any process is started.
+
+    Raises:
+        MissingExtra: MidiTok or symusic is not installed.
+    """
+    if find_spec("miditok") is None or find_spec("symusic") is None:
+        raise MissingExtra("MIDI", "rc-audioldm[midi]")
+
+
 @cache
 def make_tokenizer() -> Any:
     """Return the MidiTok tokenizer of the original: REMI with 626 tokens.
@@ -31,10 +42,9 @@ def make_tokenizer() -> Any:
         MissingExtra: MidiTok is not installed.
         BackendUnavailable: This version of MidiTok makes another vocabulary.
     """
-    try:
-        from miditok import REMI, TokenizerConfig
-    except ImportError as error:
-        raise MissingExtra("MIDI", "rc-audioldm[midi]") from error
+    check_installed()
+    from miditok import REMI, TokenizerConfig
+
     tokenizer = REMI(
         TokenizerConfig(
             num_velocities=127,
@@ -58,14 +68,17 @@ def make_tokenizer() -> Any:
 
 
 def tokenise_answer(request: Message) -> Message:
-    """Tokenise the file that the request names, in the child: lengths of the sequences, and all int32 ids.
+    """Tokenise the file that the request names, in the child.
+
+    The answer has the ``lengths`` of the sequences and the id of the ``bar`` token as its value, and all int32 ids as
+    data.
 
     Raises:
         InputError: It is not a MIDI file with notes.
     """
     sequences = tokenise_file(Path(request.value))
-    lengths = [len(sequence) for sequence in sequences]
-    return Message(lengths, np.concatenate(sequences).astype("<i4").tobytes())
+    about = {"lengths": [len(sequence) for sequence in sequences], "bar": int(make_tokenizer().vocab[BAR])}
+    return Message(about, np.concatenate(sequences).astype("<i4").tobytes())
 
 
 def tokenise_file(path: Path) -> list[NDArray[np.int32]]:
@@ -96,7 +109,7 @@ def tokenise_file(path: Path) -> list[NDArray[np.int32]]:
 def with_state(sequence: NDArray[np.integer], start: int, stop: int) -> NDArray[np.int32]:
     """Return a chunk of a sequence, with the bar, the time signature and the tempo that hold where it begins.
 
-    Without them it would be played at the default tempo; and if it begins inside of a bar, its first two bars at once.
+    Without them it would be played at the default tempo of 120 quarters a minute, in bars of four quarters.
 
     Args:
         sequence: ``(n,)`` tokens of a track.
