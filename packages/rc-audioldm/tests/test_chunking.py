@@ -113,7 +113,9 @@ def test_the_same_command_does_only_what_is_missing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         chunking.audio, "save", lambda path, *rest: (saved.append(path.name), real(path, *rest))
     )
-    assert cut_manifest(manifest, tmp_path / "out", settings)[0] == rows
+    again, report = cut_manifest(manifest, tmp_path / "out", settings)
+    assert again == rows
+    assert [entry.get("reason") for entry in report.entries[:2]] == ["already done"] * 2
     assert saved == []
     (tmp_path / "out" / rows[1].path).unlink()  # of a.wav
     assert cut_manifest(manifest, tmp_path / "out", settings)[0] == rows

@@ -341,6 +341,10 @@ def test_files_are_tokenised_in_order_and_rendered(midi_tokenizer: Any, tmp_path
     for row in rows:
         samples, rate = soundfile.read(tmp_path / "out" / row.path)
         assert (len(samples), rate) == (RATE, RATE)
+    (tmp_path / "out" / rows[1].path).unlink()
+    again, report = render_tokens(found, tmp_path / "out", settings, workers=1)
+    assert again == rows
+    assert [entry["status"] for entry in report.entries[:3]] == ["skipped", "done", "skipped"]
     with pytest.raises(UsageError, match="choose another folder"):
         render_tokens(found, tmp_path / "out", replace(settings, seconds=2.0))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pentatonic.child_process import ClosedAtEnd
 from pentatonic.cli import BatchReport, progress
@@ -35,9 +35,20 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class AlreadyDone(Generic[Result]):
+    """Result of a row whose outputs an earlier run has made.
+
+    Args:
+        result: As if they had been made now.
+    """
+
+    result: Result
+
+
 def run_rows(
     rows: Sequence[ManifestRow],
-    work: Callable[[ManifestRow], Result | Skipped],
+    work: Callable[[ManifestRow], Result | AlreadyDone[Result] | Skipped],
     *,
     description: str,
     workers: int = 1,
@@ -79,6 +90,9 @@ def run_rows(
             else:
                 if isinstance(outcome, Skipped):
                     report.skipped(row.path, outcome.reason)
+                elif isinstance(outcome, AlreadyDone):
+                    result = outcome.result
+                    report.skipped(row.path)
                 else:
                     result = outcome
                     report.done(row.path, **({"warnings": entry.warnings} if entry.warnings else {}))

@@ -25,7 +25,7 @@ from pentatonic.errors import AudioError, PentatonicError
 from pentatonic.folder_run import claim_folder, made_from, write_json
 from pentatonic.untrusted.config import Range, check_fields
 from pentatonic.untrusted.files import read_json
-from rc_audioldm.data.batch import DecoderPool, Skipped, run_rows
+from rc_audioldm.data.batch import AlreadyDone, DecoderPool, Skipped, run_rows
 from rc_audioldm.data.manifest import Manifest, ManifestRow, place_under, write_manifest
 
 MANIFEST_FILE, STATS_FILE = "chunks.jsonl", "chunk_stats.json"
@@ -156,10 +156,10 @@ def _statistics(
 
 def _cut(
     row: ManifestRow, source: Path, folder: Path, settings: ChunkSettings, decoders: DecoderPool
-) -> list[ManifestRow] | Skipped:
+) -> list[ManifestRow] | AlreadyDone[list[ManifestRow]] | Skipped:
     place = folder / source_folder(row.id)
     made = made_from({"id": row.id, **asdict(settings)}, _existing(source))
-    n_chunks = _chunks_there(place, made, settings)
+    there = n_chunks = _chunks_there(place, made, settings)
     if n_chunks is None:
         place.mkdir(parents=True, exist_ok=True)
         n_chunks = 0
@@ -174,9 +174,10 @@ def _cut(
     if not n_chunks:
         least_s = settings.least / settings.sample_rate
         return Skipped(f"shorter than {least_s:g} s, the least that a chunk needs")
-    return [
+    rows = [
         _chunk_row(row, place / f"{i:05d}.{settings.format}", folder, i, settings) for i in range(n_chunks)
     ]
+    return rows if there is None else AlreadyDone(rows)
 
 
 def _existing(source: Path) -> Path:

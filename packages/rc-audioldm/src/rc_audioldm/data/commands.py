@@ -124,7 +124,7 @@ def union(
     from rc_audioldm.data.manifest import root_for, write_manifest
     from rc_audioldm.data.union import united
 
-    named = dict(text.partition("=")[::2] for text in manifests)
+    named = {name: path for name, _, path in (text.partition("=") for text in manifests)}
     if len(named) < len(manifests) or not all(name and path for name, path in named.items()):
         raise UsageError(f"{' '.join(manifests)}; allowed: NAME=MANIFEST, each name once")
     make_output_place(out)

@@ -16,7 +16,7 @@ from pentatonic.cli import BatchReport
 from pentatonic.errors import BackendUnavailable, InputError
 from pentatonic.folder_run import claim_folder, write_json
 from pentatonic.untrusted.config import Range, check_fields
-from rc_audioldm.data.batch import Skipped, run_rows
+from rc_audioldm.data.batch import AlreadyDone, Skipped, run_rows
 from rc_audioldm.data.manifest import ManifestRow, write_manifest
 from rc_audioldm.data.midi.additive import render_additive
 from rc_audioldm.data.midi.fluidsynth import find_soundfont, render_fluidsynth
@@ -109,9 +109,9 @@ def render_tokens(
     seconds = chosen.timeout_s + _BEYOND_TIMEOUT_S
     with ChildPool(f"{__name__}:answer", workers, seconds=seconds, memory_bytes=_MEMORY_BYTES) as pool:
 
-        def work(row: ManifestRow) -> ManifestRow | Skipped:
+        def work(row: ManifestRow) -> ManifestRow | AlreadyDone[ManifestRow] | Skipped:
             if (folder / row.path).is_file():
-                return row
+                return AlreadyDone(row)
             ids, start, stop = tokens.sequence_of(row.more["chunk"])
             value = {"settings": asdict(chosen), "soundfont": font, "start": start, "stop": stop}
             request = Message(value, ids.astype("<i4").tobytes())
