@@ -123,6 +123,7 @@ def test_the_same_command_does_only_what_is_missing(tmp_path: Path, monkeypatch:
     write(tmp_path / "b.wav", 0.2, 7)  # another recording now
     again, _ = cut_manifest(manifest, tmp_path / "out", settings)
     assert len(again) == 5
+    assert len(list((tmp_path / "out").glob("*/*.flac"))) == 5  # nothing is left of the longer recording
     assert [before[row.path] == (tmp_path / "out" / row.path).read_bytes() for row in again] == [
         *([True] * 3),
         *([False] * 2),

@@ -30,6 +30,7 @@ def test_a_table_counts_before_tags_and_these_before_the_default(tmp_path: Path)
     write(tmp_path / "clips" / "b.wav", comment="released under CC0", title="A\u0007 b")
     write(tmp_path / "clips" / "sub" / "c.wav")
     (tmp_path / "clips" / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / "clips" / "d.m4a").write_bytes(b"\0\0\0\x18ftypM4A \0\0\0\0M4A mp42\0\0\0\0")
     (tmp_path / "licences.csv").write_text(
         'File,License,Tags\nclips/b.wav,CC-BY-NC 3.0,"piano; slow"\nC.WAV,,strings\n'
     )
@@ -41,6 +42,7 @@ def test_a_table_counts_before_tags_and_these_before_the_default(tmp_path: Path)
         "clips/a.flac": ("CC BY 4.0", "Ann", ("jazz",)),
         "clips/b.wav": ("CC BY-NC 3.0", "a friend", ("piano", "slow")),
         "clips/sub/c.wav": ("MIT", "a friend", ("strings",)),
+        "clips/d.m4a": ("MIT", "a friend", ()),
     }
     assert [entry["path"] for entry in report.entries if entry["status"] == "failed"] == ["clips/broken.wav"]
     assert next(row.caption for row in rows if row.path == "clips/b.wav").isprintable()

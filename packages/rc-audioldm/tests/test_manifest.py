@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -133,6 +134,34 @@ def test_names_of_licences(text: str | None, name: str) -> None:
     assert licence_name(name) == name
 
 
-def test_words_that_only_begin_like_a_licence(monkeypatch: Any) -> None:
+def test_words_that_only_begin_like_a_licence() -> None:
     assert find_licence("accompanied by strings") is None
     assert find_licence("creativecommons.org/licenses/byte/1.0") is None
+
+
+def test_mutated_manifests_are_read_or_refused_with_a_typed_error(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    write_manifest(
+        file, [ManifestRow(str(i), f"{i}.wav", "s", "CC0", "c", ("l",), {"n": i}) for i in range(3)]
+    )
+    good = file.read_bytes()
+    rng = random.Random(0)
+    outcomes = set()
+    for _ in range(500):
+        content = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(content))
+            content[place : place + rng.randint(0, 3)] = rng.choice(
+                [b"\xff", b'"', b"[", b"}", b"\n", b"9", b"\\ud800", b""]
+            )
+        file.write_bytes(bytes(content))
+        try:
+            manifest = read_manifest(file)
+        except FormatError:
+            outcomes.add("refused")
+        else:
+            outcomes.add("read")
+            for row in manifest:
+                with suppress(InputError):
+                    assert manifest.file(row).is_relative_to(tmp_path)
+    assert outcomes == {"read", "refused"}

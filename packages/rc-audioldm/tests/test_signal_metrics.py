@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pentatonic.errors import EmptyAudio, NonFiniteAudio
+from pentatonic.errors import EmptyAudio, NonFiniteAudio, UsageError
 from rc_audioldm.evaluation.loudness import true_peak
 from rc_audioldm.evaluation.signal import signal_metrics, without_silent_ends
 from rc_audioldm.legacy.signal import generation_metrics, suite_metrics
@@ -134,5 +134,7 @@ def test_signals_that_are_none() -> None:
     for samples in (np.zeros(0), np.zeros((2, 0)), np.zeros((1, 2, 3))):
         with pytest.raises(EmptyAudio, match="allowed"):
             signal_metrics(samples, RATE)
+    with pytest.raises(UsageError, match="sample_rate is 0"):
+        signal_metrics(np.zeros(10), 0)
     with pytest.raises(NonFiniteAudio):
         signal_metrics(np.array([0, np.nan]), RATE)

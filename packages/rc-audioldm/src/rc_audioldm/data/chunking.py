@@ -169,6 +169,7 @@ def _cut(
                 file = place / f"{n_chunks:05d}.{settings.format}"
                 audio.save(file, window, settings.sample_rate)
                 n_chunks += 1
+        _remove_from(place, n_chunks, settings.format)
         with atomic_file(place / _RECORD_FILE) as file:
             file.write(json.dumps({"made_from": made, "chunks": n_chunks}).encode())
     if not n_chunks:
@@ -178,6 +179,13 @@ def _cut(
         _chunk_row(row, place / f"{i:05d}.{settings.format}", folder, i, settings) for i in range(n_chunks)
     ]
     return rows if there is None else AlreadyDone(rows)
+
+
+def _remove_from(place: Path, n_chunks: int, suffix: str) -> None:
+    """Remove what an earlier, longer recording of this source has left."""
+    for file in place.glob(f"*.{suffix}"):
+        if file.stem.isdecimal() and int(file.stem) >= n_chunks:
+            file.unlink()
 
 
 def _existing(source: Path) -> Path:

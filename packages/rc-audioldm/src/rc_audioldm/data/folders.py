@@ -62,7 +62,8 @@ def manifest_of_folder(
         workers: Files at a time.
 
     Returns:
-        The rows, and what became of each file: one whose tags cannot be read is in neither list of licences, but fails.
+        The rows of the files that are audio, and what became of each file. Of formats that libsndfile does not know,
+        such as M4A, no tags are read.
 
     Raises:
         InputError: The folder or the table is missing.
@@ -137,10 +138,18 @@ def answer(request: Message) -> Message:
     """Read the tags of the file that the request names, in the child.
 
     Raises:
-        InputError: The file cannot be opened.
+        AudioError: It is not audio, or missing.
+        InputError: It cannot be opened.
     """
     import soundfile
 
+    from pentatonic.audio.formats.identify import LIBSNDFILE
+    from pentatonic.audio.limits import AudioLimits
+    from pentatonic.audio.sources import probe
+
+    container, _ = probe(Path(request.value), AudioLimits().max_bytes)
+    if container not in LIBSNDFILE:
+        return Message({"licence": "", "source": "", "caption": "", "labels": []})
     try:
         with soundfile.SoundFile(request.value) as file:
             found = {name: _plain(getattr(file, name, "")) for name in ("title", "artist", "genre")}

@@ -255,6 +255,6 @@ def _place(text: str, root: Path, wrong: Any) -> str:
 def _is_finite(value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pentatonic.errors import EmptyAudio, NonFiniteAudio
+from pentatonic.errors import EmptyAudio, NonFiniteAudio, UsageError
 from rc_audioldm.evaluation.loudness import clipped_samples, integrated_loudness, true_peak
 
 Samples = NDArray[np.floating]
@@ -77,8 +77,11 @@ def signal_metrics(samples: Samples, sample_rate: int, *, loudness: bool = True)
     Raises:
         EmptyAudio: No samples.
         NonFiniteAudio: NaN or infinite samples.
+        UsageError: The rate is not positive.
         MissingExtra: The loudness is wanted, and pyloudnorm is not installed.
     """
+    if sample_rate <= 0:
+        raise UsageError(f"sample_rate is {sample_rate}; allowed: above 0, in Hz")
     x_CN = np.atleast_2d(samples).astype(np.float64)
     if x_CN.ndim != 2 or not x_CN.size:
         raise EmptyAudio("the signal", f"has the shape {samples.shape}; allowed: (n,) or (C, n) with samples")
