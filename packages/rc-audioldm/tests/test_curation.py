@@ -69,6 +69,17 @@ def test_a_folder_named_dev_does_not_make_the_split(tree: Any) -> None:
     assert legacy[0].path == "FSD50K.dev_audio/105.wav"
 
 
+def test_the_least_length_is_long_enough_and_a_clip_counts_once(tree: Any) -> None:
+    root, _ = tree
+    tables = [root / "dev.csv", root / "dev.csv"]
+    found = curate(tables, AudioIndex(root), read_classes(), {"strict": 7.0, "relaxed": 5.5})
+    names = {bucket: [Path(row.path).stem for row in rows] for bucket, rows in found.buckets.items()}
+    assert names["instrumental_strict"] == ["100"]
+    assert names["instrumental_relaxed"] == ["100", "103"]
+    assert found.too_short == {"strict": 1, "relaxed": 0}
+    assert found.rows == 2 * 6
+
+
 def test_a_clip_without_a_readable_header_is_reported_and_left_out(tree: Any) -> None:
     root, _ = tree
     (root / "FSD50K.eval_audio" / "105.wav").write_bytes(b"RIFF")

@@ -120,6 +120,7 @@ def test_roots_of_new_manifests(tmp_path: Path) -> None:
         ("https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode", "CC BY-NC-SA 4.0"),
         ("http://creativecommons.org/publicdomain/zero/1.0/", "CC0 1.0"),
         ("http://creativecommons.org/licenses/sampling+/1.0/", "CC Sampling+ 1.0"),
+        ("https://creativecommons.org/licenses/nc-sampling+/1.0/", "CC NC-Sampling+ 1.0"),
         ("cc by-nc 4.0", "CC BY-NC 4.0"),
         ("CC-BY-SA-3.0", "CC BY-SA 3.0"),
         ("cc0", "CC0"),

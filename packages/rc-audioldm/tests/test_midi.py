@@ -69,6 +69,13 @@ def test_chunks_begin_with_a_bar_where_they_can(seed: int) -> None:
         list(chunk_at_bars(ids, 1, longest=40, shortest=41))
 
 
+def test_a_chunk_may_have_the_least_length() -> None:
+    ids = np.zeros(60, np.int32)
+    ids[10] = 1
+    assert next(chunk_at_bars(ids, 1, longest=40, shortest=10)) == (0, 10)
+    assert next(chunk_at_bars(ids, 1, longest=40, shortest=11)) == (0, 40)
+
+
 # Notes
 
 
