@@ -1,0 +1,1 @@
+"""Choose the clips of FSD50K that are music."""

@@ -1,0 +1,1 @@
+"""Evaluation of generated audio: metrics of each file, of sets of files, comparisons, listening tests."""
