@@ -5,8 +5,9 @@ Shapes: n samples, W windows, B recordings or texts, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -153,16 +154,33 @@ class ClapEncoder:
         Raises:
             InputError: The vectors cancel each other, or are not finite.
         """
-        size = 1 if self.device.type == "cpu" else _GPU_WINDOWS
-        outputs, batch = [], []
-        for spectrogram in spectrograms:
-            batch.append(spectrogram)
-            if len(batch) == size:
-                outputs.append(self._audio_tower(torch.stack(batch)))
-                batch = []
-        if batch:
-            outputs.append(self._audio_tower(torch.stack(batch)))
+        outputs = [self._audio_tower(torch.stack(batch)) for batch in self._batched(spectrograms)]
         return pool(torch.cat(outputs)).float()
+
+    def embed_batch(self, recordings: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Embed recordings by their windows, on a GPU those of several at a time.
+
+        Args:
+            recordings: B recordings, each as in :meth:`embed_windows`.
+
+        Returns:
+            ``(B, D)`` float32 of norm 1, on the CPU.
+
+        Raises:
+            InputError: As :meth:`embed_windows`.
+        """
+        if not recordings:
+            return torch.zeros(0, self.dimension)
+        batches = self._batched(chain.from_iterable(recordings))
+        outputs = torch.cat([self._audio_tower(torch.stack(batch)) for batch in batches])
+        return torch.stack([pool(each) for each in outputs.split(list(map(len, recordings)))]).float()
+
+    def _batched(self, spectrograms: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+        """Windows as the audio tower takes them: one by one on a CPU, so that no other can change the last digits."""
+        size = 1 if self.device.type == "cpu" else _GPU_WINDOWS
+        rest = iter(spectrograms)
+        while batch := list(islice(rest, size)):
+            yield batch
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts, each by itself, so that no other text of the list can change it.
