@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import soundfile
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
@@ -114,3 +115,18 @@ def encoder(clap_folder: Path) -> ClapEncoder:
 def tiny() -> SimpleNamespace:
     """What makes tiny models and sounds."""
     return SimpleNamespace(write_clap=write_clap, extractor=extractor, tone=tone)
+
+
+@pytest.fixture
+def clips_folder(tmp_path: Path) -> Path:
+    """Six clips: one in a folder of its own, one long, one with a licence in its tags; and what is no clip."""
+    folder = tmp_path / "clips"
+    (folder / "kit").mkdir(parents=True)
+    for i in range(4):
+        soundfile.write(folder / f"{i}.wav", tone(110 * 1.5**i, 0.5 + i, seed=i).numpy(), RATE)
+    soundfile.write(folder / "long.flac", tone(300, 9, seed=7).numpy(), RATE)
+    with soundfile.SoundFile(folder / "kit" / "tagged.ogg", "w", RATE, 1) as file:
+        file.license, file.artist, file.title = "http://creativecommons.org/licenses/by/3.0/", "Ann", "Bell"
+        file.write(tone(500, 1.0, seed=9).numpy())
+    (folder / "notes.txt").write_text("no clip")
+    return folder
