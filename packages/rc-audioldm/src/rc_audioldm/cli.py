@@ -7,7 +7,9 @@ import sys
 from pentatonic.cli import make_app, run
 from rc_audioldm.bank.commands import app as bank_app
 
-app = make_app("rc-audioldm", "Retrieval-conditioned AudioLDM: audio from prompts and from clips of a style bank.")
+app = make_app(
+    "rc-audioldm", "Retrieval-conditioned AudioLDM: audio from prompts and from clips of a style bank."
+)
 app.add_typer(bank_app, name="bank")
 
 

@@ -57,7 +57,10 @@ def test_a_folder_becomes_a_bank(encoder: ClapEncoder, clips_folder: Path, tmp_p
     assert isinstance(bank.vectors, np.memmap)
     verify_directory(tmp_path / "bank")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank", "clips"]
-    assert json.loads((tmp_path / "bank" / "run.json").read_text())["settings"]["windows"] == encoder.header.windows
+    assert (
+        json.loads((tmp_path / "bank" / "run.json").read_text())["settings"]["windows"]
+        == encoder.header.windows
+    )
 
 
 def test_a_stopped_build_continues(
@@ -68,7 +71,9 @@ def test_a_stopped_build_continues(
         Counted(encoder, patch, stop_at=8)
         build_bank(encoder, find_clips(clips_folder), tmp_path / "bank")
     assert not (tmp_path / "bank" / "bank.json").exists()
-    statuses = [x["status"] for x in json.loads((tmp_path / "bank.building" / "report.json").read_text())["inputs"]]
+    statuses = [
+        x["status"] for x in json.loads((tmp_path / "bank.building" / "report.json").read_text())["inputs"]
+    ]
     assert "not done" in statuses
     with Journal(tmp_path / "bank.building", encoder.dimension) as journal:
         kept = len(journal)
@@ -107,7 +112,9 @@ def test_what_is_known_is_not_computed_again(
     assert bank.clips[2].duplicate_of == 0
 
 
-def test_clips_that_cannot_be_used_are_named(encoder: ClapEncoder, clips_folder: Path, tmp_path: Path) -> None:
+def test_clips_that_cannot_be_used_are_named(
+    encoder: ClapEncoder, clips_folder: Path, tmp_path: Path
+) -> None:
     (clips_folder / "broken.wav").write_bytes(b"RIFFxxxxWAVEjunk")
     (clips_folder / "empty.wav").write_bytes(b"")
     (clips_folder / "text.mp3").write_text("no audio at all")
@@ -136,7 +143,7 @@ def test_banks_of_other_headers_are_not_mixed(
 ) -> None:
     out = tmp_path / "bank"
     build_bank(encoder, find_clips(clips_folder), out)
-    with pytest.raises(IncompatibleVectors, match="windows '1 s, hop 0.5 s"):
+    with pytest.raises(IncompatibleVectors, match=r"windows '1 s, hop 0\.5 s"):
         build_bank(clip_other, find_clips(clips_folder), out)
     with pytest.raises(IncompatibleVectors, match="windows"):
         StyleBank.open(out, clip_other.header)
@@ -154,15 +161,26 @@ def clip_other(clap_folder: Path) -> ClapEncoder:
 
 
 def test_a_build_with_other_settings_is_not_continued(
-    encoder: ClapEncoder, clip_other: ClapEncoder, clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: ClapEncoder,
+    clip_other: ClapEncoder,
+    clips_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         Counted(encoder, patch, stop_at=3)
         build_bank(encoder, find_clips(clips_folder), tmp_path / "bank")
-    with pytest.raises(UsageError, match="was made with windows 1 s, hop 0.5 s"):
+    with pytest.raises(UsageError, match=r"was made with windows 1 s, hop 0\.5 s"):
         build_bank(clip_other, find_clips(clips_folder), tmp_path / "bank")
     build_bank(clip_other, find_clips(clips_folder), tmp_path / "bank", overwrite=True)
-    assert [c.windows for c in StyleBank.open(tmp_path / "bank", clip_other.header).clips] == [1, 1, 2, 3, 1, 9]
+    assert [c.windows for c in StyleBank.open(tmp_path / "bank", clip_other.header).clips] == [
+        1,
+        1,
+        2,
+        3,
+        1,
+        9,
+    ]
 
 
 def test_manifests_and_lists_keep_their_order(clips_folder: Path, tmp_path: Path) -> None:
@@ -218,7 +236,12 @@ def test_the_clip_information_of_fsd50k(tmp_path: Path) -> None:
     }
     (tmp_path / "FSD50K.metadata" / "dev_clips_info_FSD50K.json").write_text(json.dumps(values))
     other, clip = (each.information for each in find_clips(folder).clips)
-    assert (clip.licence, clip.source, clip.tags, clip.id) == ("CC BY-NC 3.0", "ann", ("bell", "metal"), "64760")
+    assert (clip.licence, clip.source, clip.tags, clip.id) == (
+        "CC BY-NC 3.0",
+        "ann",
+        ("bell", "metal"),
+        "64760",
+    )
     assert other.licence == "unknown"
 
 
@@ -232,7 +255,9 @@ def test_the_clip_information_of_fsd50k(tmp_path: Path) -> None:
         ("t.csv", "path\n\xff", "has no clips|not UTF-8"),
     ],
 )
-def test_tables_that_cannot_be_read(clips_folder: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_tables_that_cannot_be_read(
+    clips_folder: Path, tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(FormatError, match=message):
         find_clips(clips_folder, tables=[tmp_path / name])
@@ -295,15 +320,35 @@ def test_near_duplicates_refer_to_the_first() -> None:
         (lambda f: (f / "bank.json").unlink(), FormatError, "is missing"),
         (lambda f: (f / "bank.json").write_text("{}"), FormatError, "is no bank of version 1"),
         (lambda f: (f / "bank.json").write_text("{"), FormatError, "not JSON"),
-        (lambda f: np.save(f / "vectors.npy", np.zeros((0, 24), np.float32)), FormatError, "the bank is empty"),
-        (lambda f: np.save(f / "vectors.npy", np.ones((6, 9), np.float32)), FormatError, "the header says 24"),
-        (lambda f: np.save(f / "vectors.npy", np.ones((5, 24), np.float32)), FormatError, "5 vectors and 6 lines"),
+        (
+            lambda f: np.save(f / "vectors.npy", np.zeros((0, 24), np.float32)),
+            FormatError,
+            "the bank is empty",
+        ),
+        (
+            lambda f: np.save(f / "vectors.npy", np.ones((6, 9), np.float32)),
+            FormatError,
+            "the header says 24",
+        ),
+        (
+            lambda f: np.save(f / "vectors.npy", np.ones((5, 24), np.float32)),
+            FormatError,
+            "5 vectors and 6 lines",
+        ),
         (lambda f: np.save(f / "vectors.npy", np.ones((6, 24))), FormatError, "float64 of shape"),
         (lambda f: (f / "vectors.npy").write_bytes(b"x" * 80), FormatError, "not a .npy file"),
-        (lambda f: np.save(f / "vectors.npy", np.array([{}] * 6), allow_pickle=True), FormatError, "not a .npy file"),
+        (
+            lambda f: np.save(f / "vectors.npy", np.array([{}] * 6), allow_pickle=True),
+            FormatError,
+            "not a .npy file",
+        ),
         (lambda f: (f / "mapping.jsonl").write_text('{"row": 0}\n'), FormatError, "path is None"),
         (lambda f: (f / "mapping.jsonl").write_text("[" * 9000), FormatError, "not JSON"),
-        (lambda f: (f / "mapping.jsonl").write_text('{"path": "a", "duplicate_of": 3}'), FormatError, "rows before 0"),
+        (
+            lambda f: (f / "mapping.jsonl").write_text('{"path": "a", "duplicate_of": 3}'),
+            FormatError,
+            "rows before 0",
+        ),
     ],
 )
 def test_damaged_banks(

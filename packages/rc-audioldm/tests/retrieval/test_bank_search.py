@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pentatonic.errors import ConfigError, FormatError, IncompatibleVectors, InputError, MissingExtra, UsageError
+from pentatonic.errors import (
+    ConfigError,
+    FormatError,
+    IncompatibleVectors,
+    InputError,
+    MissingExtra,
+    UsageError,
+)
 from rc_audioldm.bank import BankClip, StyleBank, find_neighbours, read_original
 from rc_audioldm.bank.audit import audit_bank, write_audit, write_margins
 from rc_audioldm.bank.index import build_index, choose_index, read_choice, write_choice
@@ -57,7 +64,9 @@ def test_the_neighbours_of_the_original(golden: Any) -> None:
         weighting: Any = arguments.get("--style_agg", "softmax")
         below = float(arguments.get("--fallback_threshold", 0.3))
         auxiliary = aux if any(each["used_index"] == "aux" for each in expected["neighbors"]) else None
-        found = find_neighbours(tensors["queries"], names, primary, auxiliary, top_k=top_k, fallback_below=below)
+        found = find_neighbours(
+            tensors["queries"], names, primary, auxiliary, top_k=top_k, fallback_below=below
+        )
         for number, (own, theirs) in enumerate(zip(found, expected["neighbors"], strict=True)):
             line = own.to_json(number)
             assert [n["idx"] for n in line["neighbors"]] == [n["idx"] for n in theirs["neighbors"]]
@@ -65,8 +74,10 @@ def test_the_neighbours_of_the_original(golden: Any) -> None:
             assert (line["q_idx"], line["q_path"], line["used_index"]) == (
                 *(theirs["q_idx"], theirs["q_path"], theirs["used_index"]),
             )
-            sims = [[n["sim"] for n in x["neighbors"]] + [x["mean_sim"], x["max_sim"]] for x in (line, theirs)]
-            np.testing.assert_allclose(*sims, atol=case.tolerance)
+            sims = [
+                [n["sim"] for n in x["neighbors"]] + [x["mean_sim"], x["max_sim"]] for x in (line, theirs)
+            ]
+            np.testing.assert_allclose(sims[0], sims[1], atol=case.tolerance)
         styles = styles_of(found, primary, auxiliary, style_of=style_of, weighting=weighting)
         np.testing.assert_allclose(styles.vectors, tensors[f"agg_emb/{run}"], atol=case.tolerance)
         checked += 1
@@ -83,7 +94,9 @@ def test_the_pair_cache_of_the_original(golden: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded["style_topM"], tensors["style_topM_raw_memmap"], atol=case.tolerance)
     np.testing.assert_allclose(loaded["neighbor_w_topM"], tensors["neighbor_w_topM"], atol=case.tolerance)
     np.testing.assert_array_equal(loaded["neighbor_idx_topM"], tensors["neighbor_idx_topM"])
-    np.testing.assert_allclose(loaded["neighbor_emb_topM"][1, 2], primary.rows([loaded["neighbor_idx_topM"][1, 2]])[0])
+    np.testing.assert_allclose(
+        loaded["neighbor_emb_topM"][1, 2], primary.rows([loaded["neighbor_idx_topM"][1, 2]])[0]
+    )
     assert len((tmp_path / "pairs" / "pairs_flat.jsonl").read_text().splitlines()) == 16
     tensors["style_topM_raw_memmap"].tofile(tmp_path / "raw.npy")
     np.testing.assert_array_equal(read_raw(tmp_path / "raw.npy", (4, 512)), tensors["style_topM_raw_memmap"])
@@ -116,7 +129,9 @@ def test_styles_of_equal_rows_and_of_allowed_rows() -> None:
     bank = np.eye(4, dtype=np.float32)[[0, 1, 0, 2]] * 5
     style = nearest_styles(torch.eye(4)[:1], bank, 2)
     assert style.rows.tolist() == [[0, 2]] and style.weights.tolist() == [[0.5, 0.5]]
-    mean = nearest_styles(torch.eye(4)[:1], bank, 2, allowed=np.array([False, True, True, True]), weighting="mean")
+    mean = nearest_styles(
+        torch.eye(4)[:1], bank, 2, allowed=np.array([False, True, True, True]), weighting="mean"
+    )
     assert mean.rows.tolist() == [[2, 1]] and mean.weights.tolist() == [[0.5, 0.5]]
     with pytest.raises(UsageError, match="no row of the bank is allowed"):
         nearest_styles(torch.eye(4)[:1], bank, allowed=np.zeros(4, bool))
@@ -128,7 +143,9 @@ def test_queries_are_asked_together_as_they_are_alone() -> None:
     bank, queries = random_bank(50), np.random.default_rng(1).standard_normal((6, 8))
     together = find_neighbours(queries, list("abcdef"), bank, random_bank(9, 2), top_k=5, fallback_below=0.5)
     alone = [
-        find_neighbours(queries[i : i + 1], ["abcdef"[i]], bank, random_bank(9, 2), top_k=5, fallback_below=0.5)[0]
+        find_neighbours(
+            queries[i : i + 1], ["abcdef"[i]], bank, random_bank(9, 2), top_k=5, fallback_below=0.5
+        )[0]
         for i in range(6)
     ]
     assert together == alone and {each.bank for each in together} == {"primary", "aux"}
@@ -157,7 +174,7 @@ def test_neighbours_are_read_back_and_paddings_of_the_original_dropped(tmp_path:
     (tmp_path / "n.jsonl").write_text(json.dumps(line))
     assert read_neighbours(tmp_path / "n.jsonl")[0].neighbours == found[0].neighbours
     (tmp_path / "n.jsonl").write_text('{"neighbors": 1}')
-    with pytest.raises(FormatError, match="n.jsonl:1: is no line of neighbours"):
+    with pytest.raises(FormatError, match=r"n\.jsonl:1: is no line of neighbours"):
         read_neighbours(tmp_path / "n.jsonl")
 
 
@@ -226,7 +243,9 @@ def test_banks_of_the_original(tmp_path: Path) -> None:
         read_original(tmp_path / "b.npy", tmp_path / "m.jsonl")
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../x", "a\0b", "C:\\x", "\\\\host\\x", "link/x"])
+@pytest.mark.parametrize(
+    "path", ["../secret", "/etc/passwd", "a/../../x", "a\0b", "C:\\x", "\\\\host\\x", "link/x"]
+)
 def test_paths_of_a_mapping_that_lead_out_of_its_root(tmp_path: Path, path: str) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to("/etc")
@@ -245,7 +264,7 @@ def test_an_audit_keeps_what_is_musical_with_its_mapping(tmp_path: Path) -> None
     bank = StyleBank(vectors.astype(np.float32), clips, HEADER, tmp_path)
     audit = audit_bank(bank, music, speech)
     np.testing.assert_allclose(audit.margins, margins, atol=1e-6)
-    assert audit.kept == [0, 2, 4] or audit.kept == [0, 2, 3, 4]  # the margin itself is a rounding error
+    assert audit.kept in ([0, 2, 4], [0, 2, 3, 4])  # .08 itself is a matter of rounding
     assert audit_bank(bank, music, speech, margin=0.085).kept == [0, 2, 4]
     ranked = audit_bank(bank, music, speech, margin=0.085, most=2)
     assert ranked.kept == [4, 0]

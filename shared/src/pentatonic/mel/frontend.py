@@ -33,9 +33,9 @@ _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**24
 class MelFrontend(nn.Module):
     """Mel spectrogram of a signal, as defined by a :class:`MelConfig`.
 
-    Always computes in float32, or float64 with ``double``: autocast, TensorFloat-32 and casting the module change nothing. Differentiable in
-    the signal; below the floor of a logarithm the gradient is zero. Window and filterbank are not part of the state
-    dict.
+    Always computes in float32, or in float64 with ``double``: autocast, TensorFloat-32 and casting the module
+    change nothing. Differentiable in the signal; below the floor of a logarithm the gradient is zero. Window and
+    filterbank are not part of the state dict.
 
     Args:
         config: Parameters of the spectrogram.

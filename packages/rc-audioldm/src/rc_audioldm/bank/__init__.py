@@ -1,4 +1,4 @@
-"""Style banks: clips as CLAP vectors with their sources, licences and tags, and the neighbours of a prompt among them."""
+"""Style banks: clips as CLAP vectors with their sources, licences and tags, and what is near a prompt among them."""
 
 from __future__ import annotations
 

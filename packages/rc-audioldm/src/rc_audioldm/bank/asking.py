@@ -101,7 +101,9 @@ def ask_bank(
     rows = query_statistics(found, temperature)
     statistics = {**summary(rows), "query_to_style": query_to_style(vectors, styles.vectors)}
     write_json(out / "retrieval_stats.json", {"summary": statistics, "queries": rows})
-    write_json(out / "run.json", {"bank": bank.where, "search": "exact" if exact else choice.kind, **run_manifest()})
+    write_json(
+        out / "run.json", {"bank": bank.where, "search": "exact" if exact else choice.kind, **run_manifest()}
+    )
     if pairs:
         write_pairs(
             *(out / "pairs", found, bank, auxiliary),

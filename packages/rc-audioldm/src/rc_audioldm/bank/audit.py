@@ -81,7 +81,9 @@ def write_audit(bank: StyleBank, audit: Audit, out: Path) -> StyleBank:
     if not audit.kept:
         raise InputError(f"{bank.where}: no clip is nearer to music than to speech by the margin; lower it")
     if bank.header is None:
-        raise InputError(f"{bank.where}: does not say what made its vectors; a bank of the original is only read")
+        raise InputError(
+            f"{bank.where}: does not say what made its vectors; a bank of the original is only read"
+        )
     return write_bank(
         *(out, bank.rows(audit.kept), renumbered(list(bank.clips), audit.kept), bank.header),
         root=bank.root,

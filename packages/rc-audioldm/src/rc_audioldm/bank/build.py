@@ -1,7 +1,8 @@
 """Build a bank: decode clips ahead of the model, embed each content once, and write the bank as a whole at the end.
 
-Vectors are kept in a folder beside the bank as they are computed. A build that was stopped or killed continues there, and
-a bank that exists is a cache for the next build: a file whose content is known is not computed again, whatever its name.
+Vectors are kept in a folder beside the bank as they are computed. A build that was stopped or killed continues there,
+and a bank that exists is a cache for the next build: a file whose content is known is not computed again, whatever its
+name.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def build_bank(
             rows, vectors = _rows(clips, hashes, journal, known)
     if not rows:
         raise InputError(
-            f"none of {len(report.entries)} clips can be used, so the bank would be empty; {work / REPORT_FILE} says why"
+            f"none of {len(report.entries)} clips can be used, so the bank would be empty; {work / REPORT_FILE} says "
+            "why"
         )
     marked = [
         BankClip(**{**vars(row), "duplicate_of": original})
@@ -178,7 +180,8 @@ def _embed(
             whole = [item for item in items if item.rest is None]
             vectors = iter(encoder.embed_batch([item.ahead for item in whole]))
             return [
-                _result(item, next(vectors) if item.rest is None else _long_vector(encoder, item)) for item in items
+                _result(item, next(vectors) if item.rest is None else _long_vector(encoder, item))
+                for item in items
             ]
 
         def write(result: _Result, _: Path) -> dict[str, object]:
@@ -246,13 +249,22 @@ def _rows(
         elif known is not None and digest in in_bank:
             old = known.clips[in_bank[digest]]
             vector, duration, windows = known.vectors[in_bank[digest]], old.duration_s, old.windows
-            about = about.or_else(Information(old.licence, "" if old.source == UNKNOWN else old.source, old.tags))
+            about = about.or_else(
+                Information(old.licence, "" if old.source == UNKNOWN else old.source, old.tags)
+            )
         else:
             continue
         vectors.append(vector)
         rows.append(
             BankClip(
-                clip.name, about.licence, about.source or UNKNOWN, about.tags, digest, duration, windows, id=about.id
+                clip.name,
+                about.licence,
+                about.source or UNKNOWN,
+                about.tags,
+                digest,
+                duration,
+                windows,
+                id=about.id,
             )
         )
     return rows, np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 1), np.float32)

@@ -148,5 +148,7 @@ def _count(values: dict[str, Any], name: str, path: str | Path, line: int) -> in
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-        raise FormatError(f"{name} is {shortened(value)}; allowed: whole numbers from 0", path=path, line=line)
+        raise FormatError(
+            f"{name} is {shortened(value)}; allowed: whole numbers from 0", path=path, line=line
+        )
     return value

@@ -26,16 +26,21 @@ if TYPE_CHECKING:
     from rc_audioldm.bank.style_bank import StyleBank
     from rc_audioldm.clap import ClapEncoder
 
-app = typer.Typer(no_args_is_help=True, help="Banks of clips: build, audit, index, neighbours.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Banks of clips: build, audit, index, neighbours.", rich_markup_mode=None
+)
 
 BankFolder = Annotated[Path, typer.Argument(metavar="BANK", help="Folder of a bank.")]
 Model = Annotated[
-    str, typer.Option("--model", help="CLAP model: a directory, or a hub id such as laion/clap-htsat-unfused.")
+    str,
+    typer.Option("--model", help="CLAP model: a directory, or a hub id such as laion/clap-htsat-unfused."),
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit hash, tag or branch on the hub.")]
 WindowsOption = Annotated[
     Literal["overlapped", "clapback-embed"],
-    typer.Option("--windows", help="Windows of 10 s: overlapped by half, or as the package clapback-embed has them."),
+    typer.Option(
+        "--windows", help="Windows of 10 s: overlapped by half, or as the package clapback-embed has them."
+    ),
 ]
 RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="The model is random: do not test its text tower.")
@@ -45,7 +50,10 @@ RandomWeights = Annotated[
 @app.command()
 def build(
     source: Annotated[
-        Path, typer.Argument(help="Folder of clips, manifest in JSON lines, or text file with a path on each line.")
+        Path,
+        typer.Argument(
+            help="Folder of clips, manifest in JSON lines, or text file with a path on each line."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bank.")],
     model: Model,
@@ -111,8 +119,12 @@ def audit(
     windows: WindowsOption = "overlapped",
     music_text: Annotated[str | None, typer.Option(help="Text of music.", show_default="built in")] = None,
     speech_text: Annotated[str | None, typer.Option(help="Text of speech.", show_default="built in")] = None,
-    keep_margin: Annotated[float, typer.Option(help="Keep clips that are nearer to music by more than this.")] = 0.08,
-    max_keep: Annotated[int, typer.Option(min=0, help="Keep at most so many, the most musical first; 0: all.")] = 0,
+    keep_margin: Annotated[
+        float, typer.Option(help="Keep clips that are nearer to music by more than this.")
+    ] = 0.08,
+    max_keep: Annotated[
+        int, typer.Option(min=0, help="Keep at most so many, the most musical first; 0: all.")
+    ] = 0,
     random_weights: RandomWeights = False,
     device: Device = "auto",
     as_json: JsonFlag = False,
@@ -157,31 +169,42 @@ def neighbors(
     bank: BankFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="CLAP model, for texts and audio files.", show_default="none")
+        str | None,
+        typer.Option("--model", help="CLAP model, for texts and audio files.", show_default="none"),
     ] = None,
     revision: Revision = None,
     windows: WindowsOption = "overlapped",
     text: Annotated[list[str] | None, typer.Option(help="A query; again for several.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="File with a query on each line.")] = None,
-    audio: Annotated[list[Path] | None, typer.Option(help="Audio file as a query; again for several.")] = None,
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="Audio file as a query; again for several.")
+    ] = None,
     queries: Annotated[Path | None, typer.Option(help="A bank whose clips are the queries.")] = None,
     auxiliary: Annotated[
         Path | None, typer.Option(help="Bank for queries to which nothing in the first is near.")
     ] = None,
-    fallback_below: Annotated[float, typer.Option(help="Mean similarity below which that bank is used.")] = 0.30,
+    fallback_below: Annotated[
+        float, typer.Option(help="Mean similarity below which that bank is used.")
+    ] = 0.30,
     top_k: Annotated[int, typer.Option(min=1, help="Neighbours of a query.")] = 50,
     style_of: Annotated[int, typer.Option(min=1, help="Neighbours in a style vector.")] = 8,
-    weighting: Annotated[Literal["softmax", "mean"], typer.Option(help="Weights in a style vector.")] = "softmax",
+    weighting: Annotated[
+        Literal["softmax", "mean"], typer.Option(help="Weights in a style vector.")
+    ] = "softmax",
     temperature: Annotated[float, typer.Option(help="Of the softmax.")] = 0.08,
     centre: Annotated[
         bool,
-        typer.Option("--centre", help="Compare after subtracting the means of the bank and of texts or queries."),
+        typer.Option(
+            "--centre", help="Compare after subtracting the means of the bank and of texts or queries."
+        ),
     ] = False,
     terms: Annotated[
         Literal["any", "known", "commercial", "free"],
         typer.Option(help="Only clips whose licence is known, allows commercial use, or asks for nothing."),
     ] = "any",
-    pairs: Annotated[bool, typer.Option("--pairs", help="Also write the pairs as arrays, for training.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Also write the pairs as arrays, for training.")
+    ] = False,
     random_weights: RandomWeights = False,
     device: Device = "auto",
     as_json: JsonFlag = False,
@@ -197,7 +220,9 @@ def neighbors(
     from rc_audioldm.bank.asking import ask_bank
     from rc_audioldm.bank.style_bank import StyleBank
 
-    encoder = None if model is None else _encoder(model, revision, windows, device, random_weights=random_weights)
+    encoder = (
+        None if model is None else _encoder(model, revision, windows, device, random_weights=random_weights)
+    )
     about = ask_bank(
         _open(bank, encoder),
         out,
@@ -258,6 +283,8 @@ def _about(bank: StyleBank) -> dict[str, Any]:
 def _lines(about: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in about.items():
-        text = ", ".join(f"{n} {name}" for name, n in value.items()) if isinstance(value, dict) else str(value)
+        text = (
+            ", ".join(f"{n} {name}" for name, n in value.items()) if isinstance(value, dict) else str(value)
+        )
         lines.append(f"{key:<18}{text}")
     return lines

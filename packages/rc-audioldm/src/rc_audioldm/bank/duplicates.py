@@ -29,7 +29,9 @@ def find_duplicates(vectors: np.ndarray, least: float = NEARLY_THE_SAME) -> list
         UsageError: ``least`` is not a number from 0.
     """
     if not least >= 0:
-        raise UsageError(f"near-duplicates have a cosine of at least {least}; allowed: from 0, and above 1 for none")
+        raise UsageError(
+            f"near-duplicates have a cosine of at least {least}; allowed: from 0, and above 1 for none"
+        )
     originals: list[int | None] = [None] * len(vectors)
     if least > 1:
         return originals

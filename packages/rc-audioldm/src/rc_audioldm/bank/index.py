@@ -76,7 +76,9 @@ def choose_index(bank: StyleBank, kind: Kind, *, seed: int = 0) -> IndexChoice:
     start = time.perf_counter()
     found = exact if index is None else index.search(queries, _COUNT)
     taken = of_exact if index is None else time.perf_counter() - start
-    shared = [len(set(a) & set(b)) / len(b) for a, b in zip(found.rows.tolist(), exact.rows.tolist(), strict=True)]
+    shared = [
+        len(set(a) & set(b)) / len(b) for a, b in zip(found.rows.tolist(), exact.rows.tolist(), strict=True)
+    ]
     return IndexChoice(
         kind,
         len(bank),

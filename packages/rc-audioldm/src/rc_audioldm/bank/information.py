@@ -14,7 +14,14 @@ from pentatonic.untrusted.files import read_json, read_text
 from rc_audioldm.bank.clips import read_lines
 from rc_audioldm.bank.licences import UNKNOWN, licence_name, plain
 
-TABLES = ("licences.csv", "licenses.csv", "licences.jsonl", "licenses.jsonl", "metadata.csv", "metadata.jsonl")
+TABLES = (
+    "licences.csv",
+    "licenses.csv",
+    "licences.jsonl",
+    "licenses.jsonl",
+    "metadata.csv",
+    "metadata.jsonl",
+)
 """Names of tables that are looked for in a folder of clips."""
 FSD50K = ("dev_clips_info_FSD50K.json", "eval_clips_info_FSD50K.json")
 """Names of the clip information of FSD50K, in the folder of clips, its parent, or ``FSD50K.metadata`` there."""
@@ -127,10 +134,15 @@ def _read(path: Path) -> Iterable[tuple[str, Information]]:
     found = 0
     try:
         for row in rows:
-            name = _first({key.strip().lower(): value for key, value in row.items() if isinstance(key, str)}, _PATH)
+            name = _first(
+                {key.strip().lower(): value for key, value in row.items() if isinstance(key, str)}, _PATH
+            )
             if name:
                 found += 1
-                yield _key(name), information_of({str(key).strip().lower(): value for key, value in row.items()})
+                yield (
+                    _key(name),
+                    information_of({str(key).strip().lower(): value for key, value in row.items()}),
+                )
     except (csv.Error, AttributeError) as error:
         raise FormatError(f"is no table of clips ({error})", path=path) from error
     if not found:

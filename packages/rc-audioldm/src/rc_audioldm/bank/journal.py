@@ -112,7 +112,9 @@ class Journal:
                     if not intact or len(content) != row_bytes:
                         break
                     sha256 = values.pop("sha256")
-                    about = Computed(**{**values, "tags": tuple(values["tags"]), "flags": tuple(values["flags"])})
+                    about = Computed(
+                        **{**values, "tags": tuple(values["tags"]), "flags": tuple(values["flags"])}
+                    )
                 except (ValueError, KeyError, TypeError, AttributeError):
                     break
                 self._keep(sha256, np.frombuffer(content, np.float32), about)

@@ -21,8 +21,12 @@ STRICTNESS: tuple[Terms, ...] = get_args(Terms)
 
 _MOST_CHARACTERS = 200
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "nan", "-", "?"}
-_CC_URL = re.compile(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z+-]+)(?:/(\d\.\d))?", re.IGNORECASE)
-_CC_NAME = re.compile(r"\b(?:cc|creative commons)[\s_-]*((?:by|nc|nd|sa)(?:[\s_-]+(?:nc|nd|sa))*)\b[\s_-]*v?(\d\.\d)?", re.I)
+_CC_URL = re.compile(
+    r"creativecommons\.org/(?:licenses|publicdomain)/([a-z+-]+)(?:/(\d\.\d))?", re.IGNORECASE
+)
+_CC_NAME = re.compile(
+    r"\b(?:cc|creative commons)[\s_-]*((?:by|nc|nd|sa)(?:[\s_-]+(?:nc|nd|sa))*)\b[\s_-]*v?(\d\.\d)?", re.I
+)
 _CC_ZERO = re.compile(r"\bcc[\s_-]*(?:0|zero)\b|creative commons (?:0|zero)", re.IGNORECASE)
 # How Freesound names the licences of its sounds.
 _FREESOUND = {
@@ -57,7 +61,12 @@ def known_licence(text: str) -> str | None:
     """Return the name of the Creative Commons licence, or of a label of Freesound, in a text; None if there is none."""
     if found := _CC_URL.search(text):
         kind, version = found[1].lower().strip("-"), found[2] or ""
-        name = {"zero": "CC0", "mark": "Public Domain Mark", "publicdomain": "public domain", "sampling+": "CC Sampling+"}
+        name = {
+            "zero": "CC0",
+            "mark": "Public Domain Mark",
+            "publicdomain": "public domain",
+            "sampling+": "CC Sampling+",
+        }
         return f"{name.get(kind, f'CC {kind.upper()}')} {version}".strip()
     if _CC_ZERO.search(text):
         return "CC0 1.0"
@@ -78,12 +87,16 @@ def terms_of(licence: str) -> Terms:
         if parts & {"NC", "ND", "Sampling+", "SAMPLING+"} or "BY" not in parts:
             return "restricted"
         return "share-alike" if "SA" in parts else "attribution"
-    return next((terms for pattern, terms in _SOFTWARE if re.search(pattern, name, re.IGNORECASE)), "unknown")
+    for pattern, terms in _SOFTWARE:
+        if re.search(pattern, name, re.IGNORECASE):
+            return terms
+    return "unknown"
 
 
 def strictest(licences: list[str]) -> Terms:
     """Return the terms of a work that all of these went into; ``free`` for none."""
-    return max((terms_of(each) for each in licences), key=STRICTNESS.index, default="free")
+    found = {terms_of(each) for each in licences} or {STRICTNESS[0]}
+    return max(found, key=STRICTNESS.index)
 
 
 def plain(text: str) -> str:

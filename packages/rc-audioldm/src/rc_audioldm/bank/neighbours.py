@@ -79,7 +79,13 @@ class QueryNeighbours:
             "mean_sim": self.mean_similarity,
             "max_sim": self.neighbours[0].similarity,
             "neighbors": [
-                {"rank": rank, "idx": each.row, "path": each.path, "sim": each.similarity, "licence": each.licence}
+                {
+                    "rank": rank,
+                    "idx": each.row,
+                    "path": each.path,
+                    "sim": each.similarity,
+                    "licence": each.licence,
+                }
                 for rank, each in enumerate(self.neighbours, 1)
             ],
         }
@@ -156,7 +162,9 @@ def find_neighbours(
 
 
 def _named(name: str, which: Which, bank: StyleBank, found: Neighbours, i: int) -> QueryNeighbours:
-    pairs = [(int(row), float(sim)) for row, sim in zip(found.rows[i], found.scores[i], strict=True) if row >= 0]
+    pairs = [
+        (int(row), float(sim)) for row, sim in zip(found.rows[i], found.scores[i], strict=True) if row >= 0
+    ]
     return QueryNeighbours(
         name,
         which,
@@ -211,7 +219,9 @@ def styles_of(
         rows = torch.from_numpy(bank.rows([n.row for n in first]))
         vectors.append(style_from(rows, own).numpy())
         weights.append(tuple(own.tolist()))
-    return Styles(np.stack(vectors) if vectors else np.zeros((0, primary.dimension), np.float32), tuple(weights))
+    return Styles(
+        np.stack(vectors) if vectors else np.zeros((0, primary.dimension), np.float32), tuple(weights)
+    )
 
 
 def write_neighbours(path: Path, neighbours: Sequence[QueryNeighbours]) -> None:
@@ -235,12 +245,19 @@ def read_neighbours(path: Path) -> list[QueryNeighbours]:
     for line, values in read_lines(path):
         try:
             found = tuple(
-                Neighbour(int(n["idx"]), str(n.get("path") or ""), float(n["sim"]), str(n.get("licence") or "unknown"))
+                Neighbour(
+                    int(n["idx"]),
+                    str(n.get("path") or ""),
+                    float(n["sim"]),
+                    str(n.get("licence") or "unknown"),
+                )
                 for n in values["neighbors"]
                 if int(n["idx"]) >= 0  # the original fills up with -1
             )
             which: Which = "aux" if values.get("used_index") == "aux" else "primary"
             result.append(QueryNeighbours(str(values.get("q_path") or ""), which, found))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(f"is no line of neighbours ({type(error).__name__}: {error})", path=path, line=line) from error
+            raise FormatError(
+                f"is no line of neighbours ({type(error).__name__}: {error})", path=path, line=line
+            ) from error
     return result

@@ -37,7 +37,9 @@ class RankingScores:
 
 
 def score_rankings(
-    rankings: Sequence[Sequence[int]], relevant: Sequence[Collection[int]], cutoffs: Sequence[int] = (1, 5, 10)
+    rankings: Sequence[Sequence[int]],
+    relevant: Sequence[Collection[int]],
+    cutoffs: Sequence[int] = (1, 5, 10),
 ) -> RankingScores:
     """Score rankings.
 
@@ -51,7 +53,9 @@ def score_rankings(
         UsageError: A cutoff is below 1.
     """
     if len(rankings) != len(relevant):
-        raise InputError(f"{len(rankings)} rankings and {len(relevant)} sets of relevant rows; needed: one each")
+        raise InputError(
+            f"{len(rankings)} rankings and {len(relevant)} sets of relevant rows; needed: one each"
+        )
     if not cutoffs or min(cutoffs) < 1:
         raise UsageError(f"cutoffs are {list(cutoffs)}; allowed: from 1")
     scores: list[np.ndarray] = []
@@ -74,7 +78,8 @@ def _scores(ranking: Sequence[int], wanted: set[int], cutoffs: Sequence[int]) ->
     recall = [gains[:k].sum() / len(wanted) for k in cutoffs]
     hit = [float(gains[:k].any()) for k in cutoffs]
     ndcg = [
-        (gains[:k] * discounts[: len(gains[:k])]).sum() / discounts[: min(k, len(wanted))].sum() for k in cutoffs
+        (gains[:k] * discounts[: len(gains[:k])]).sum() / discounts[: min(k, len(wanted))].sum()
+        for k in cutoffs
     ]
     precision = np.cumsum(gains)[places] / (places + 1)
     possible = min(len(wanted), len(gains)) or 1

@@ -1,4 +1,4 @@
-"""Which clips a bank is made of: a folder, a manifest in JSON lines, or a list of paths. Their order is the rows' order."""
+"""Which clips a bank is made of: a folder, a manifest in JSON lines, or a list of paths. Rows keep their order."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def find_clips(source: Path, *, root: Path | None = None, tables: list[Path] | N
     """Find the clips of a bank.
 
     Args:
-        source: A folder, which is searched; a manifest ``.jsonl`` whose rows have a ``path``; or a text file with a path
-            on each line, in which empty lines and those that start with ``#`` do not count.
+        source: A folder, which is searched; a manifest ``.jsonl`` whose rows have a ``path``; or a text file with a
+            path on each line, in which empty lines and those that start with ``#`` do not count.
         root: Folder that paths of a manifest or a list are relative to, and out of which they must not lead; its own by
             default.
         tables: Tables of licences; those that lie in or beside the folder by default.

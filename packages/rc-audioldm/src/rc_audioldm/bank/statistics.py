@@ -14,7 +14,9 @@ from rc_audioldm.style.vectors import softmax_weights
 _QUANTILES = (10, 50, 90)
 
 
-def query_statistics(neighbours: Sequence[QueryNeighbours], temperature: float = 0.08) -> list[dict[str, Any]]:
+def query_statistics(
+    neighbours: Sequence[QueryNeighbours], temperature: float = 0.08
+) -> list[dict[str, Any]]:
     """Return for each query its mean and largest similarity, and the entropy of its neighbours' weights in nats."""
     import torch
 
@@ -23,12 +25,19 @@ def query_statistics(neighbours: Sequence[QueryNeighbours], temperature: float =
         similarities = torch.tensor([n.similarity for n in each.neighbours], dtype=torch.float64)
         weights = softmax_weights(similarities, temperature)
         entropy = float(-(weights * weights.clamp_min(1e-300).log()).sum())
-        row = {"query": number, "name": each.query, "bank": each.bank, "mean_similarity": each.mean_similarity}
+        row = {
+            "query": number,
+            "name": each.query,
+            "bank": each.bank,
+            "mean_similarity": each.mean_similarity,
+        }
         rows.append({**row, "max_similarity": each.neighbours[0].similarity, "weight_entropy": entropy})
     return rows
 
 
-def summary(rows: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+def summary(
+    rows: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None
+) -> dict[str, dict[str, float]]:
     """Summarise :func:`query_statistics`: all queries, and those of each group.
 
     Args:

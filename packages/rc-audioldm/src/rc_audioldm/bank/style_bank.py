@@ -1,4 +1,4 @@
-"""A style bank on the disk: a folder with ``bank.json``, ``vectors.npy`` and ``mapping.jsonl``, and a manifest of hashes.
+"""A style bank on the disk: a folder with ``bank.json``, ``vectors.npy``, ``mapping.jsonl`` and a manifest of hashes.
 
 Row i of the vectors is line i of the mapping.
 
@@ -52,17 +52,21 @@ class StyleBank:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.dtype != np.float32:
+            found = f"{self.vectors.dtype} of shape {self.vectors.shape}"
             raise FormatError(
-                f"the vectors are {self.vectors.dtype} of shape {self.vectors.shape}; allowed: (rows, dimensions) float32",
-                path=self.where,
+                f"the vectors are {found}; allowed: (rows, dimensions) float32", path=self.where
             )
         if not len(self.vectors):
             raise FormatError("the bank is empty; it needs at least one clip", path=self.where)
         if len(self.vectors) != len(self.clips):
-            reason = f"{len(self.vectors)} vectors and {len(self.clips)} lines of the mapping; each row needs both"
+            reason = (
+                f"{len(self.vectors)} vectors and {len(self.clips)} lines of the mapping; each row needs both"
+            )
             raise FormatError(reason, path=self.where)
         if self.header is not None and self.header.dimension != self.dimension:
-            reason = f"the vectors have {self.dimension} dimensions, and the header says {self.header.dimension}"
+            reason = (
+                f"the vectors have {self.dimension} dimensions, and the header says {self.header.dimension}"
+            )
             raise FormatError(reason, path=self.where)
 
     @classmethod
@@ -102,7 +106,7 @@ class StyleBank:
         """D."""
         return self.vectors.shape[1]
 
-    def rows(self, which: np.ndarray | Sequence[int]) -> np.ndarray:
+    def rows(self, which: np.ndarray | Sequence[Any]) -> np.ndarray:
         """Return rows at norm 1, of the shape of ``which`` and D.
 
         Raises:
@@ -123,7 +127,10 @@ class StyleBank:
 
     def mean(self) -> np.ndarray:
         """Return the mean of the rows at norm 1, ``(D,)`` float32."""
-        return (sum(block.sum(axis=0, dtype=np.float64) for block in self.blocks()) / len(self)).astype(np.float32)
+        total = np.zeros(self.dimension)
+        for block in self.blocks():
+            total += block.sum(axis=0, dtype=np.float64)
+        return (total / len(self)).astype(np.float32)
 
     def search(
         self,
@@ -182,7 +189,9 @@ def unit_rows(rows: np.ndarray, where: str, *, first: int = 0) -> np.ndarray:
     bad = ~(np.isfinite(lengths) & (lengths > 0)).ravel()
     if bad.any():
         row = int(bad.argmax())
-        raise InputError(f"{where}: row {first + row} has the norm {float(lengths[row, 0]):g}; allowed: above 0")
+        raise InputError(
+            f"{where}: row {first + row} has the norm {float(lengths[row, 0]):g}; allowed: above 0"
+        )
     return (rows / (lengths + _EPSILON)).astype(np.float32)
 
 
@@ -196,7 +205,9 @@ def read_vectors(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
-        raise FormatError(f"is not a .npy file of numbers ({str(error).partition(chr(10))[0]})", path=path) from error
+        raise FormatError(
+            f"is not a .npy file of numbers ({str(error).partition(chr(10))[0]})", path=path
+        ) from error
 
 
 def write_bank(
@@ -226,7 +237,13 @@ def write_bank(
     """
     StyleBank(vectors, clips, header, root, str(folder))  # checks them
     inside = None if root is None else Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
-    values = {"version": _VERSION, "header": header.to_json(), "rows": len(clips), "root": inside, **(details or {})}
+    values = {
+        "version": _VERSION,
+        "header": header.to_json(),
+        "rows": len(clips),
+        "root": inside,
+        **(details or {}),
+    }
     with atomic_directory(folder) as temporary:
         (temporary / BANK).write_text(f"{json.dumps(values, indent=2)}\n", encoding="utf-8")
         np.save(temporary / VECTORS, vectors, allow_pickle=False)

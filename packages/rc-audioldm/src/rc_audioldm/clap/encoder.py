@@ -231,8 +231,8 @@ def check_text_tower(encoder: ClapEncoder, where: str) -> float:
     if not alike <= MOST_ALIKE:
         raise CollapsedTextTower(
             f"{where}: its text tower has collapsed: captions of {count} unlike instruments have a mean cosine of "
-            f"{alike:.4f}, and {MOST_ALIKE} is allowed, so texts cannot be compared with audio; use another model (such as "
-            "laion/clap-htsat-unfused, which has .18), or say that its weights are random"
+            f"{alike:.4f}, and {MOST_ALIKE} is allowed, so texts cannot be compared with audio; use another model "
+            "(such as laion/clap-htsat-unfused, which has .18), or say that its weights are random"
         )
     return alike
 
@@ -242,7 +242,7 @@ def _unit(features: Any) -> Tensor:
     vectors = features if isinstance(features, Tensor) else getattr(features, "pooler_output", None)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise InputError(
-            f"the CLAP model gives {type(features).__name__}; a tensor or its pooler_output is needed"
+            f"the CLAP model gives {type(features).__name__}; needed: a tensor or a pooler_output"
         )
     return normalize(vectors.double(), dim=-1)
 

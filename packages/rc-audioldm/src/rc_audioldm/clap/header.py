@@ -65,8 +65,8 @@ class ClapHeader:
         ]
         if different:
             raise IncompatibleVectors(
-                f"{where}: its vectors cannot be compared with these: {', '.join(different)}; build the bank again with "
-                "this model and these windows, or use those that made it"
+                f"{where}: its vectors cannot be compared with these: {', '.join(different)}; build the bank again "
+                "with this model and these windows, or use those that made it"
             )
 
     def to_json(self) -> dict[str, Any]:

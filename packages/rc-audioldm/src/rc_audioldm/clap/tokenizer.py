@@ -1,7 +1,7 @@
 """Tokenizers that are checked before they are used.
 
-Some versions of transformers lose the merges of a byte-pair encoding and then split text into single characters, without
-an error; every vector of a text is then wrong.
+Some versions of transformers lose the merges of a byte-pair encoding and then split text into single characters,
+without an error; every vector of a text is then wrong.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def check_tokenizer(tokenizer: Any, where: str) -> None:
     whole = list(tokenizer(_PHRASE)["input_ids"])
     if len(ids) < len(_PHRASE) and (len(tokenizer) != _ROBERTA_SIZE or whole == _ROBERTA_IDS):
         return
+    first = ", ".join(map(str, whole[:12]))
     raise CheckpointError(
-        f"{where}: the tokenizer turns {_PHRASE!r} into {len(ids)} tokens ({', '.join(map(str, whole[:12]))}): its merges "
-        "are lost, as in transformers 5.0 to 5.16; install transformers 5.17 or later, or give tokenizer files that are "
-        "complete"
+        f"{where}: the tokenizer turns {_PHRASE!r} into {len(ids)} tokens ({first}): its merges are lost, as in "
+        "transformers 5.0 to 5.16; install transformers 5.17 or later, or give tokenizer files that are complete"
     )

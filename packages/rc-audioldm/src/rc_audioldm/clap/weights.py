@@ -84,11 +84,14 @@ def _load_model(folder: Path, dtype: torch.dtype) -> Any:
     if kind != "clap":
         raise ConfigError(f"{folder / 'config.json'}: model_type is {kind!r:.80}; allowed: clap")
     from transformers import ClapModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
-        model, found = ClapModel.from_pretrained(
+        loaded: Any = ClapModel.from_pretrained(
             str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        model, found = loaded
     except Exception as error:  # of any layer below
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(

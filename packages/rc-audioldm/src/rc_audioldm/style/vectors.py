@@ -64,7 +64,9 @@ def style_from(bank_rows: Tensor, weights: Tensor) -> Tensor:
     return normalize((weights[..., None] * bank_rows).sum(-2), dim=-1)
 
 
-def weights_of(similarities: Tensor, weighting: Weighting, temperature: float = DEFAULT_TEMPERATURE) -> Tensor:
+def weights_of(
+    similarities: Tensor, weighting: Weighting, temperature: float = DEFAULT_TEMPERATURE
+) -> Tensor:
     """Return the weights of neighbours, ``(..., K)``: by :func:`softmax_weights`, or the same for all.
 
     Raises:
