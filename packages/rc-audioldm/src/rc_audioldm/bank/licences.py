@@ -95,8 +95,8 @@ def terms_of(licence: str) -> Terms:
 
 def strictest(licences: list[str]) -> Terms:
     """Return the terms of a work that all of these went into; ``free`` for none."""
-    found = {terms_of(each) for each in licences} or {STRICTNESS[0]}
-    return max(found, key=STRICTNESS.index)
+    worst = max((STRICTNESS.index(terms_of(each)) for each in licences), default=0)
+    return STRICTNESS[worst]
 
 
 def plain(text: str) -> str:
