@@ -24,6 +24,7 @@ VARIANTS = {
     "magnitude": replace(SMALL, power=1.0, pad_mode="constant"),
     "long hop": replace(SMALL, hop_length=100, log="log10_1p", mean=1.0, std=2.0),
     "db": replace(SMALL, log="db", mel_scale="htk", norm=None),
+    "double": replace(SMALL, log="db", double=True),
     "peak": replace(SMALL, log="db_below_peak", mean=-40.0, std=10.0),
     "clips": replace(SMALL, log="whisper", clip_samples=500, drop_last_frame=True),
     "drop": replace(SMALL, drop_last_frame=True, pad_mode="constant"),

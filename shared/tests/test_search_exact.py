@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pentatonic.errors import InputError, UsageError
-from pentatonic.search import Metric, top_k
+from pentatonic.search import Metric, exact, top_k
 
 METRICS = get_args(Metric)
 
@@ -136,6 +136,30 @@ def test_memory_is_bounded_by_the_block_even_if_all_rows_are_equal() -> None:
     assert (found.rows == [0, 1, 2]).all()
     # All pairs at once would take 200 MB; gathered pairs have a few MiB of their own.
     assert peak < 14 * 2**20
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_that_get_better_and_better(metric: Metric) -> None:
+    """Every row is better than all before, so that no early neighbour shortens the work."""
+    rows = np.stack([np.cos(np.linspace(1.5, 0, 3000)), np.sin(np.linspace(1.5, 0, 3000))], axis=1)
+    rows = rows.astype(np.float32)
+    query = np.ones((3, 2), np.float32) * [1, 0]
+    found = top_k(query, rows, 4, metric=metric, block_bytes=40_000)
+    np.testing.assert_array_equal(found.rows, brute_force(query, rows, 4, metric)[0])
+
+
+def test_few_pairs_are_scored_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = []
+    score = exact._pair_similarities
+
+    def counted(*arguments: Any) -> np.ndarray:
+        scored.append(len(arguments[2]))
+        return score(*arguments)
+
+    monkeypatch.setattr(exact, "_pair_similarities", counted)
+    rows = np.random.default_rng(5).standard_normal((20_000, 64), dtype=np.float32)
+    top_k(rows[:30], rows, 5, metric="cosine", block_bytes=10**6)
+    assert 30 * 5 <= sum(scored) < 30 * 5 * 20  # of 600,000
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])

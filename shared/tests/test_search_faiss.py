@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,9 +40,33 @@ def test_the_graph_finds_nearly_all(metric: str) -> None:
     assert np.mean(shared) > 9
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_codes_find_most_and_are_the_same_for_a_seed(metric: Any) -> None:
+    rows = vectors(50, 5)[np.arange(3000) % 50] + 0.3 * vectors(3000, 6)
+    index, again = (
+        FaissIndex([rows[:1000], rows[1000:]], metric=metric, kind="ivfpq", sample=rows[::2], seed=3)
+        for _ in "ab"
+    )
+    found, exact = index.search(rows[:50], 10), top_k(rows[:50], rows, 10, metric=metric)
+    np.testing.assert_array_equal(found.rows, again.search(rows[:50], 10).rows)
+    assert np.mean([len(set(a) & set(b)) for a, b in zip(found.rows, exact.rows, strict=True)]) > 5
+
+
 def test_fewer_rows_than_asked_for() -> None:
     rows = vectors(3, 4)
     assert FaissIndex([rows], metric="cosine", kind="flat").search(rows[:1], 10).rows.shape == (1, 3)
+    few = FaissIndex([rows], metric="cosine", kind="ivfpq", sample=rows).search(rows[:1], 10)
+    assert sorted(few.rows[0]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("metric", "score"), [("cosine", -np.inf), ("euclidean", np.inf)])
+def test_what_codes_do_not_find_is_no_row(metric: Any, score: float) -> None:
+    rows = vectors(4000, 7)
+    found = FaissIndex([rows[:40]], metric=metric, kind="ivfpq", sample=rows).search(rows[:5], 40)
+    missing = found.rows < 0
+    assert (
+        missing.any() and (found.scores[missing] == score).all() and np.isfinite(found.scores[~missing]).all()
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,3 +91,5 @@ def test_wrong_arguments() -> None:
         index.search(np.ones((1, 4)), 1)
     with pytest.raises(UsageError, match="allowed: cosine"):
         FaissIndex([vectors(5, 0)], metric="other")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a sample of rows to learn from"):
+        FaissIndex([vectors(5, 0)], metric="cosine", kind="ivfpq")

@@ -51,6 +51,8 @@ class MelConfig:
             makes exactly one clip: a shorter signal is repeated as often as it fits and then followed by
             zeros; of a longer one the middle is kept.
         drop_last_frame: Leave out the last frame.
+        double: Compute in float64 where the original did: a float32 transform is off by some 1e-4 dB in bands that are
+            100 dB below the loudest one. The result is float32.
 
     Raises:
         ConfigError: A value is out of range; the message names it.
@@ -73,6 +75,7 @@ class MelConfig:
     clip_samples: int | None = None
     clip_fill: ClipFill = "zeros"
     drop_last_frame: bool = False
+    double: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (

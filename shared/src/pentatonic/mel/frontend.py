@@ -33,9 +33,9 @@ _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**24
 class MelFrontend(nn.Module):
     """Mel spectrogram of a signal, as defined by a :class:`MelConfig`.
 
-    Always computes in float32: autocast, TensorFloat-32 and casting the module change nothing. Differentiable in
-    the signal; below the floor of a logarithm the gradient is zero. Window and filterbank are not part of the state
-    dict.
+    Always computes in float32, or in float64 with ``double``: autocast, TensorFloat-32 and casting the module
+    change nothing. Differentiable in the signal; below the floor of a logarithm the gradient is zero. Window and
+    filterbank are not part of the state dict.
 
     Args:
         config: Parameters of the spectrogram.
@@ -76,7 +76,8 @@ class MelFrontend(nn.Module):
         """
         config = self.config
         # An explicit device, so that a model built on the meta device still gets real values.
-        window = torch.hann_window(config.win_length, dtype=torch.float32, device="cpu")
+        dtype = torch.float64 if config.double else torch.float32
+        window = torch.hann_window(config.win_length, dtype=dtype, device="cpu")
         missing = config.n_fft - config.win_length
         self.window = F.pad(window, (missing // 2, missing - missing // 2)).to(device)
         filterbank = mel_filterbank(
@@ -263,7 +264,7 @@ class MelFrontend(nn.Module):
         with torch.autocast(device_type=power.device.type, enabled=False):
             groups = zip(self.filterbank.chunk(_GROUPS), self._bins, strict=True)
             mel = torch.cat([_matmul(group[:, bins], power[..., bins].mT) for group, bins in groups], dim=-2)
-            mel = compress(mel, self.config.log)
+            mel = compress(mel, self.config.log).float()
         return mel if self._needs_peak else self._normalise(mel)
 
     def _fill(self, out: Tensor, blocks: Iterable[Tensor]) -> None:
@@ -295,7 +296,9 @@ def _nonzero_columns(weights: Tensor) -> slice:
 
 
 def _matmul(filterbank: Tensor, power: Tensor) -> Tensor:
-    """``filterbank @ power`` in float32, also where the process allows TF32 or bfloat16 products."""
+    """``filterbank @ power`` in the type of ``power``, also where the process allows TF32 or bfloat16 products."""
+    if power.dtype == torch.float64:
+        return filterbank.double() @ power
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(power.device.type)
     # torch.compile cannot trace this flag, so it gets the form that is always exact.
     if backend and (torch.compiler.is_compiling() or backend.matmul.fp32_precision not in ("none", "ieee")):

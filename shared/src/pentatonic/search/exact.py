@@ -4,7 +4,8 @@ A score is a float64 sum over the components of one pair of vectors, always in t
 equal scores wherever they are stored, and ties go to the lower row. Computing all pairs that way would be slow. A
 float32 matrix product of unit vectors comes first: with the bound of its rounding error it gives an interval for
 every score, and only rows whose interval reaches the k-th best are scored in float64. This returns the neighbours of
-the full float64 search at nearly the speed of the matrix product.
+the full float64 search at nearly the speed of the matrix product: beside it, one comparison of each score with the
+k-th best so far, and one pass over the rows for their norms.
 
 Shape legend: Q queries, R rows of a block, D dimensions, P candidate pairs.
 """
@@ -20,10 +21,18 @@ import numpy as np
 from pentatonic.errors import InputError, UsageError
 from pentatonic.search.header import Metric
 
-_QUERIES = 256  # queries of one matrix product
-_BLOCK_BYTES = 8 * 2**20  # stays in the caches of a CPU; larger blocks are slower
-_BYTES_PER_PAIR = 96  # of a block's queries x rows: bounds, and all of the merge if every pair is a candidate
-_BYTES_PER_NUMBER = 32  # of a block's rows: as float64, squared, divided and as float32
+_QUERIES = 1024  # queries of one matrix product
+_BLOCK_BYTES = 40 * 2**20  # a matrix product of smaller blocks is slower
+_PAIR_BYTES = 2**23  # of the pairs that are scored at a time; they stay in the caches of a CPU
+_BYTES_PER_SCORE = 6  # of a block's queries x rows with cosine: float32, and whether it reaches the k-th best
+_BYTES_PER_BOUND = 96  # the same with the other metrics, whose bounds are float64
+_BYTES_PER_CANDIDATE = 96  # of a pair that is scored in float64 and sorted
+_BYTES_PER_NUMBER = 8  # of a block's rows with cosine: float32, and divided by the norm
+_BYTES_PER_EXACT_NUMBER = 32  # the same with the other metrics: as float64, squared, divided and as float32
+# Squares of the norms of float32 rows in which no number vanishes or overflows.
+_SQUARES = (1e-20, 1e30)
+# Rows whose squared norm is as near to 1 are their own directions; the bounds of cosines are as much wider.
+_UNIT = 1e-5
 _LARGEST = 1e150  # squares of larger numbers overflow, and those of numbers below its inverse vanish
 
 
@@ -88,16 +97,19 @@ def top_k(
     asked = [_Vectors.of(queries[part], metric, name="query", first=part.start) for part in parts]
     best = _Best(np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf))
     width, n_rows, n_allowed = queries.shape[1], 0, 0
-    row_bytes = min(len(queries), _QUERIES) * _BYTES_PER_PAIR + width * _BYTES_PER_NUMBER
+    row_bytes = _row_bytes(min(len(queries), _QUERIES), width, metric)
+    most_pairs = max(1, block_bytes // _BYTES_PER_CANDIDATE)
+    room = _Room()
     for block in _blocks(rows, width, max_rows=max(1, block_bytes // row_bytes)):
-        stored = _Vectors.of(block, metric, name="row", first=n_rows)
+        stored = _Vectors.of_rows(block, metric, room, first=n_rows)
         numbers = np.arange(n_rows, n_rows + len(block))
         if allowed is not None:
             kept = np.flatnonzero(allowed[n_rows : n_rows + len(block)])
             stored, numbers = stored.take(kept), numbers[kept]
         n_rows, n_allowed = n_rows + len(block), n_allowed + len(numbers)
         for part, vectors in zip(parts, asked, strict=True):
-            _merge(best.part(part), vectors, stored, numbers, metric)
+            bounds = _bounds(vectors, stored, metric, room)
+            _merge(best.part(part), vectors, stored, numbers, bounds, metric, most_pairs)
     if allowed is not None and len(allowed) != n_rows:
         raise UsageError(f"allowed has {len(allowed)} entries for {n_rows} rows")
     count = min(k, n_allowed)
@@ -127,12 +139,26 @@ def check_vectors(values: np.ndarray, metric: Metric, *, name: str, first: int =
         raise InputError(f"{name} {first + int(bad.argmax())} {reason}")
 
 
+class _Room:
+    """Memory for the large arrays of a block, used again for the next one: the system is slow to give new memory."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def empty(self, name: str, n_rows: int, n_columns: int) -> np.ndarray:
+        """Return a (n_rows, n_columns) float32 array, which the next call with this name takes away again."""
+        size = n_rows * n_columns
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, np.float32)
+        return self._arrays[name][:size].reshape(n_rows, n_columns)
+
+
 @dataclass
 class _Vectors:
-    """Vectors with their norms and, for the matrix product, their directions."""
+    """Vectors and, for the matrix product, their directions."""
 
-    values: np.ndarray  # (n, D) float64
-    norms: np.ndarray  # (n,) float64
+    values: np.ndarray  # (n, D) float64, or float32 as they are stored
+    norms: np.ndarray  # (n,) float64, or float32 with an error that the bounds of cosines cover
     units: np.ndarray  # (n, D) float32 of norm 1, or of zeros where the norm is 0
 
     @classmethod
@@ -141,12 +167,30 @@ class _Vectors:
             raise InputError(f"{name} {first}: has the type {values.dtype}; allowed: real numbers")
         values = np.ascontiguousarray(values, dtype=np.float64)
         check_vectors(values, metric, name=name, first=first)
-        norms = np.sqrt((values * values).sum(axis=1))
+        norms = _norms(values)
         units = (values / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
         return cls(values, norms, units)
 
+    @classmethod
+    def of_rows(cls, values: np.ndarray, metric: Metric, room: _Room, *, first: int) -> _Vectors:
+        """As :meth:`of`, without float64 copies of float32 rows where cosines need none."""
+        if metric == "cosine" and values.dtype == np.float32:
+            values = np.ascontiguousarray(values)
+            squares = np.einsum("nd,nd->n", values, values)
+            if np.all(np.abs(squares - 1) < _UNIT):
+                return cls(values, squares, values)
+            if np.all((squares > _SQUARES[0]) & (squares < _SQUARES[1])):  # so all numbers are finite
+                norms = np.sqrt(squares)
+                units = np.multiply(values, (1 / norms)[:, None], out=room.empty("units", *values.shape))
+                return cls(values, norms, units)
+        return cls.of(values, metric, name="row", first=first)
+
     def take(self, which: np.ndarray) -> _Vectors:
         return _Vectors(self.values[which], self.norms[which], self.units[which])
+
+
+def _norms(values: np.ndarray) -> np.ndarray:
+    return np.sqrt((values * values).sum(axis=1))
 
 
 @dataclass
@@ -158,6 +202,12 @@ class _Best:
 
     def part(self, which: slice) -> _Best:
         return _Best(self.rows[which], self.similarities[which])
+
+
+def _row_bytes(n_queries: int, width: int, metric: Metric) -> int:
+    if metric == "cosine":
+        return n_queries * _BYTES_PER_SCORE + width * _BYTES_PER_NUMBER
+    return n_queries * _BYTES_PER_BOUND + width * _BYTES_PER_EXACT_NUMBER
 
 
 def _blocks(rows: np.ndarray | Iterable[np.ndarray], width: int, *, max_rows: int) -> Iterator[np.ndarray]:
@@ -173,47 +223,109 @@ def _blocks(rows: np.ndarray | Iterable[np.ndarray], width: int, *, max_rows: in
         n_rows += len(block)
 
 
-def _merge(best: _Best, queries: _Vectors, stored: _Vectors, numbers: np.ndarray, metric: Metric) -> None:
+@dataclass
+class _Bounds:
+    """Bounds of the similarities of queries and rows: from ``lower - error`` to ``upper + error``."""
+
+    lower: np.ndarray  # (Q, R) float32 or float64
+    upper: np.ndarray  # (Q, R) of the same type
+    error: float
+
+    def columns(self, which: slice) -> _Bounds:
+        return _Bounds(self.lower[:, which], self.upper[:, which], self.error)
+
+    def reaching(self, floor: np.ndarray) -> np.ndarray:
+        """Return (Q, R) bool: which similarities may be at least the floor (Q,) of their query."""
+        least = (floor - self.error).astype(self.upper.dtype)
+        return self.upper >= np.nextafter(least, -np.inf)[:, None]  # the conversion may have rounded up
+
+    def at_least(self, k: int) -> np.ndarray:
+        """Return (Q,): what the k-th largest similarity of each query is at least."""
+        at = self.lower.shape[1] - k
+        return np.partition(self.lower, at, axis=1)[:, at].astype(np.float64) - self.error
+
+
+def _merge(
+    best: _Best,
+    queries: _Vectors,
+    stored: _Vectors,
+    numbers: np.ndarray,
+    bounds: _Bounds,
+    metric: Metric,
+    most_pairs: int,
+) -> None:
     """Put those rows of a block that are among the k best of a query in their place, in ``best``."""
-    (n_queries, k), n_rows = best.rows.shape, len(numbers)
-    lower, upper = _bounds(queries, stored, metric)
+    k, n_rows = best.rows.shape[1], len(numbers)
     floor = best.similarities[:, -1]
-    if n_rows >= k:
-        floor = np.maximum(floor, np.partition(lower, n_rows - k, axis=1)[:, n_rows - k])
-    query, row = np.nonzero(upper >= floor[:, None])
-    similarities = np.concatenate(
-        [best.similarities.ravel(), _pair_similarities(queries, stored, query, row, metric)]
-    )
-    rows = np.concatenate([best.rows.ravel(), numbers[row]])
-    query = np.concatenate([np.repeat(np.arange(n_queries), k), query])
-    order = np.lexsort((rows, -similarities, query))
+    candidates = _places(bounds.reaching(floor), most_pairs)
+    if candidates is None and n_rows >= k:
+        candidates = _places(bounds.reaching(np.maximum(floor, bounds.at_least(k))), most_pairs)
+    if candidates is None and n_rows > 1:
+        for half in (slice(n_rows // 2), slice(n_rows // 2, n_rows)):
+            part = _Vectors(stored.values[half], stored.norms[half], stored.units[half])
+            _merge(best, queries, part, numbers[half], bounds.columns(half), metric, most_pairs)
+        return
+    if candidates is None:  # of a single row, more queries than are scored at a time
+        candidates = np.arange(len(best.rows))
+    if len(candidates):
+        query, row = np.divmod(candidates, n_rows)
+        similarities = _pair_similarities(queries, stored, query, row, metric)
+        _insert(best, query, numbers[row], similarities)
+
+
+def _places(marks: np.ndarray, most: int) -> np.ndarray | None:
+    """Return where (Q, R) bools are true, as places in the flat array; None if there may be too many.
+
+    Looking at eight at a time is several times faster where hardly any is true.
+    """
+    flat = marks.ravel()
+    whole = len(flat) // 8 * 8
+    eights = np.flatnonzero(flat[:whole].view(np.uint64))
+    if len(eights) * 8 > most and np.count_nonzero(flat) > most:
+        return None
+    part, bit = np.nonzero(flat[:whole].reshape(-1, 8)[eights])
+    return np.concatenate([eights[part] * 8 + bit, whole + np.flatnonzero(flat[whole:])])
+
+
+def _insert(best: _Best, query: np.ndarray, rows: np.ndarray, similarities: np.ndarray) -> None:
+    """Sort scored pairs (P,) into the best of their queries."""
+    k = best.rows.shape[1]
+    changed, place = np.unique(query, return_inverse=True)
+    similarities = np.concatenate([best.similarities[changed].ravel(), similarities])
+    rows = np.concatenate([best.rows[changed].ravel(), rows])
+    place = np.concatenate([np.repeat(np.arange(len(changed)), k), place])
+    order = np.lexsort((rows, -similarities, place))
     # Each query has k entries from before, so at least k; its own start behind those of the queries before it.
-    counts = np.bincount(query, minlength=n_queries)
+    counts = np.bincount(place)
     chosen = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
-    best.rows[:], best.similarities[:] = rows[chosen], similarities[chosen]
+    best.rows[changed], best.similarities[changed] = rows[chosen], similarities[chosen]
 
 
-def _bounds(queries: _Vectors, stored: _Vectors, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds (Q, R) of what :func:`_pair_similarities` returns.
+def _bounds(queries: _Vectors, stored: _Vectors, metric: Metric, room: _Room) -> _Bounds:
+    """Bounds of what :func:`_pair_similarities` returns.
 
     Rounding n products and sums, in any order, costs at most n u / (1 - n u) of the norms' product, with the unit
-    roundoff u = 2**-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1). Twice the width, plus a
-    few for rounding the directions, bounds that; it also covers the float64 sums, whose u is 2**-53.
+    roundoff u = 2**-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1). Half as much is the
+    error of the norms of rows in float32, and a few u that of the directions. Twice the width, plus a few, bounds the
+    sum of these; it also covers the float64 sums, whose u is 2**-53.
     """
     width = queries.units.shape[1]
-    cosine = (queries.units @ stored.units.T).astype(np.float64)
-    error = (2 * width + 8) * 2.0**-24
+    room_for_cosine = room.empty("cosine", len(queries.units), len(stored.units))
+    cosine = np.matmul(queries.units, stored.units.T, out=room_for_cosine)
+    error = (2 * width + 16) * 2.0**-24 + _UNIT
     if metric == "cosine":
-        return cosine - error, cosine + error
+        return _Bounds(cosine, cosine, error)
+    cosine = cosine.astype(np.float64)
     norms = queries.norms[:, None] * stored.norms
     if metric == "inner_product":
-        return norms * (cosine - error), norms * (cosine + error)
+        return _Bounds(norms * (cosine - error), norms * (cosine + error), 0.0)
     squares = queries.norms[:, None] ** 2 + stored.norms**2
     error_of_squares = (2 * width + 8) * 2.0**-52 * squares
     far, near = (squares - 2 * norms * (cosine + sign * error) for sign in (-1, 1))
-    return (
+    return _Bounds(
         -np.sqrt(np.maximum(far + error_of_squares, 0)),
         -np.sqrt(np.maximum(near - error_of_squares, 0)),
+        0.0,
     )
 
 
@@ -222,15 +334,15 @@ def _pair_similarities(
 ) -> np.ndarray:
     """Float64 similarities (P,) of pairs; a sum depends on the two vectors alone, not on where they are stored."""
     similarities = np.empty(len(query))
-    step = max(1, _BLOCK_BYTES // (24 * queries.values.shape[1]))
+    step = max(1, _PAIR_BYTES // (24 * queries.values.shape[1]))
     for start in range(0, len(query), step):
         q, r = query[start : start + step], row[start : start + step]
-        left, right = queries.values[q], stored.values[r]
+        left, right = queries.values[q], stored.values[r].astype(np.float64, copy=False)
         if metric == "euclidean":
             result = -np.sqrt(((left - right) ** 2).sum(axis=1))
         else:
             result = (left * right).sum(axis=1)
             if metric == "cosine":
-                result /= queries.norms[q] * stored.norms[r]
+                result /= queries.norms[q] * _norms(right)
         similarities[start : start + step] = result
     return similarities

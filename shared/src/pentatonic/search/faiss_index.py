@@ -16,9 +16,18 @@ from pentatonic.errors import InputError, MissingExtra, UsageError
 from pentatonic.search.exact import Neighbours, check_vectors
 from pentatonic.search.header import Metric
 
-Kind = Literal["flat", "hnsw"]
-"""``flat``: every row is compared, in float32; ``hnsw``: a graph is followed, faster and approximate."""
+Kind = Literal["flat", "hnsw", "ivfpq"]
+"""What is compared with a query.
 
+- ``flat``: every row, in float32.
+- ``hnsw``: the rows along a graph; faster, and approximate.
+- ``ivfpq``: the rows of the nearest clusters, kept as codes of 64 bytes; approximate, and needs little memory.
+"""
+
+_MOST_CLUSTERS, _MOST_CODES, _MOST_BITS = 4096, 64, 8
+_LEAST_PER_CLUSTER = 39  # FAISS warns of fewer rows to learn from
+_PROBED = 64  # one of so many clusters is searched, at most 16
+_MOST_PROBED = 16
 _LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 32, 200, 128
 
 
@@ -29,14 +38,25 @@ class FaissIndex:
         blocks: Consecutive (R, D) blocks of finite numbers, such as those of a store.
         metric: How vectors are compared.
         kind: Which index.
+        sample: (R, D) rows from which ``ivfpq`` learns its clusters and codes, such as 100,000 at random; it needs 40
+            or more for each of 1 to 4096 clusters.
+        seed: Of what it learns.
 
     Raises:
         MissingExtra: FAISS is not installed.
         InputError: There are no rows, their widths differ, or a vector cannot be compared.
-        UsageError: There is no such metric or kind.
+        UsageError: There is no such metric or kind, or no sample for ``ivfpq``.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray], *, metric: Metric, kind: Kind = "hnsw") -> None:
+    def __init__(
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        metric: Metric,
+        kind: Kind = "hnsw",
+        sample: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> None:
         if metric not in get_args(Metric) or kind not in get_args(Kind):
             allowed = f"{', '.join(get_args(Metric))}; {', '.join(get_args(Kind))}"
             raise UsageError(f"metric is {metric!r} and kind {kind!r}; allowed: {allowed}")
@@ -44,6 +64,10 @@ class FaissIndex:
         self.metric: Metric = metric
         self._index: Any = None
         count = 0
+        if kind == "ivfpq":
+            if sample is None or not len(sample):
+                raise UsageError("an ivfpq index needs a sample of rows to learn from")
+            self._index = _trained(faiss, self._comparable(sample, "sample row", 0), metric, seed)
         for block in blocks:
             rows = self._comparable(block, "row", count)
             if self._index is None:
@@ -61,6 +85,8 @@ class FaissIndex:
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
         """Find the nearest rows of each query; fewer than k where there are fewer rows.
 
+        ``ivfpq`` gives -1 with a score that is not finite where the clusters that it searched hold fewer.
+
         Args:
             queries: (Q, D) finite numbers.
             k: Neighbours wanted.
@@ -75,7 +101,9 @@ class FaissIndex:
         if asked.shape[1] != self._index.d:
             raise InputError(f"queries have {asked.shape[1]} dimensions; allowed: {self._index.d}")
         scores, rows = self._index.search(asked, min(k, len(self)))
-        scores = scores.astype(np.float64)
+        scores = np.where(
+            rows < 0, np.inf if self.metric == "euclidean" else -np.inf, scores.astype(np.float64)
+        )
         return Neighbours(rows, np.sqrt(np.maximum(scores, 0)) if self.metric == "euclidean" else scores)
 
     def _comparable(self, values: np.ndarray, name: str, first: int) -> np.ndarray:
@@ -96,6 +124,25 @@ def _import_faiss() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra("A FAISS index", "pentatonic[faiss-cpu]") from error
     return faiss
+
+
+def _trained(faiss: Any, sample: np.ndarray, metric: Metric, seed: int) -> Any:
+    """An empty index of clusters and codes."""
+    n_rows, width = sample.shape
+    by_distance = metric == "euclidean"
+    clusters = min(max(n_rows // _LEAST_PER_CLUSTER, 1), _MOST_CLUSTERS)
+    codes = max(n for n in range(1, min(width, _MOST_CODES) + 1) if width % n == 0)
+    bits = min(_MOST_BITS, n_rows.bit_length() - 1)
+    nearest = (faiss.IndexFlatL2 if by_distance else faiss.IndexFlatIP)(width)
+    index = faiss.IndexIVFPQ(
+        *(nearest, width, clusters, codes, max(bits, 1)),
+        faiss.METRIC_L2 if by_distance else faiss.METRIC_INNER_PRODUCT,
+    )
+    index.cp.seed = index.pq.cp.seed = seed
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # no warning on the console
+    index.train(sample)
+    index.nprobe = min(max(clusters // _PROBED, 1), _MOST_PROBED)
+    return index
 
 
 def _new_index(faiss: Any, width: int, metric: Metric, kind: Kind) -> Any:

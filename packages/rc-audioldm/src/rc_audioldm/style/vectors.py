@@ -6,12 +6,17 @@ Shapes: Q queries, N rows of the bank, K neighbours, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from pentatonic.errors import UsageError
+from pentatonic.search import top_k
+
+Weighting = Literal["softmax", "mean"]
 
 DEFAULT_NEIGHBOURS = 4
 DEFAULT_TEMPERATURE = 0.07
@@ -57,3 +62,54 @@ def style_from(bank_rows: Tensor, weights: Tensor) -> Tensor:
         ``(Q, D)``; zeros where the rows cancel each other.
     """
     return normalize((weights[..., None] * bank_rows).sum(-2), dim=-1)
+
+
+def weights_of(
+    similarities: Tensor, weighting: Weighting, temperature: float = DEFAULT_TEMPERATURE
+) -> Tensor:
+    """Return the weights of neighbours, ``(..., K)``: by :func:`softmax_weights`, or the same for all.
+
+    Raises:
+        UsageError: There is no such weighting, or the temperature is below 0.
+    """
+    if weighting not in get_args(Weighting):
+        raise UsageError(f"weighting is {weighting!r}; allowed: {', '.join(get_args(Weighting))}")
+    if weighting == "mean":
+        return torch.full_like(similarities, 1 / similarities.shape[-1])
+    return softmax_weights(similarities, temperature)
+
+
+def nearest_styles(
+    queries: Tensor,
+    bank: np.ndarray,
+    count: int = DEFAULT_NEIGHBOURS,
+    *,
+    temperature: float = DEFAULT_TEMPERATURE,
+    weighting: Weighting = "softmax",
+    allowed: np.ndarray | None = None,
+) -> Style:
+    """Return the styles of prompts or clips: the weighted means of their nearest rows in a bank.
+
+    Args:
+        queries: ``(Q, D)``, of any norm but 0.
+        bank: ``(N, D)`` rows, also a memory map, of any norm but 0.
+        count: Neighbours wanted; there are fewer where fewer rows are allowed.
+        temperature: Of the softmax; lower values give the nearest row more weight.
+        weighting: ``softmax`` of the cosines, or ``mean``.
+        allowed: ``(N,)`` bool, the rows that may be found.
+
+    Returns:
+        Styles on the CPU; of rows with the same cosine, the lower comes first.
+
+    Raises:
+        UsageError: An argument is out of its range, or no row is allowed.
+        InputError: Widths differ, or a vector is zero or not finite.
+    """
+    found = top_k(queries.detach().cpu().float().numpy(), bank, count, metric="cosine", allowed=allowed)
+    if not found.rows.shape[1]:
+        raise UsageError("no row of the bank is allowed, so there is no style")
+    similarities = torch.from_numpy(found.scores).float()
+    weights = weights_of(similarities, weighting, temperature)
+    rows = normalize(torch.from_numpy(np.asarray(bank[found.rows.ravel()])), dim=-1)
+    vectors = style_from(rows.reshape(*found.rows.shape, -1), weights)
+    return Style(vectors, torch.from_numpy(found.rows), similarities, weights)

@@ -1,0 +1,18 @@
+"""The command line ``rc-audioldm``. No torch until a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+from pentatonic.cli import make_app, run
+from rc_audioldm.bank.commands import app as bank_app
+
+app = make_app(
+    "rc-audioldm", "Retrieval-conditioned AudioLDM: audio from prompts and from clips of a style bank."
+)
+app.add_typer(bank_app, name="bank")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app, sys.argv[1:])
