@@ -38,17 +38,21 @@ class Component:
     Args:
         names: Names of classes that ``model_index.json`` may give it; the first one is what is built.
         renamed: Names of tensors as earlier versions of the libraries wrote them, as patterns to replace.
-        dropped: Pattern of tensors that are not part of the model.
+        unread: Pattern of tensors that are not read: parts that nothing uses, and tables that the class computes.
     """
 
     names: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()
-    dropped: str | None = None
+    unread: str | None = None
 
     @property
     def class_name(self) -> str:
         """Name of the class that is built."""
         return self.names[0]
+
+    def reads(self, name: str) -> bool:
+        """Whether a tensor of a file belongs to the model."""
+        return not (self.unread and re.fullmatch(self.unread, name))
 
     @property
     def is_diffusers(self) -> bool:
@@ -77,19 +81,19 @@ _SHARED = {
 COMPONENTS: Mapping[Family, Mapping[str, Component]] = {
     "audioldm": {
         **_SHARED,
-        "text_encoder": Component(("ClapTextModelWithProjection",), dropped=_POSITION_IDS),
+        "text_encoder": Component(("ClapTextModelWithProjection",), unread=_POSITION_IDS),
         "unet": Component(("UNet2DConditionModel",)),
     },
     "audioldm2": {
         **_SHARED,
-        "text_encoder": Component(("ClapModel",), dropped=_POSITION_IDS),
-        "text_encoder_2": Component(("T5EncoderModel",), dropped=r"decoder\..+|lm_head\..+"),
+        "text_encoder": Component(("ClapModel",), unread=_POSITION_IDS),
+        "text_encoder_2": Component(("T5EncoderModel",), unread=r"decoder\..+|lm_head\..+"),
         "projection_model": Component(("AudioLDM2ProjectionModel",)),
         # Its head, tied to an embedding that nothing reads, and its masks as old versions stored them.
         "language_model": Component(
             ("GPT2Model", "GPT2LMHeadModel"),
             renamed=((r"^transformer\.", ""),),
-            dropped=r"lm_head\.weight|(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
+            unread=r"lm_head\.weight|(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
         ),
         "unet": Component(("AudioLDM2UNet2DConditionModel",)),
     },
@@ -163,7 +167,8 @@ def load_component(component: Component, folder: Path, dtype: torch.dtype = torc
     where = folder / CONFIG
     module = build_component(component, read_json(where), where).to(dtype)
     tensors, file = _read_weights(component, folder)
-    load_state(module, with_tied(module, own_names(component, tensors)), what=str(file))
+    computed = {name: value for name, value in module.state_dict().items() if not component.reads(name)}
+    load_state(module, computed | with_tied(module, own_names(component, tensors)), what=str(file))
     return module.eval().requires_grad_(False)
 
 
@@ -178,7 +183,7 @@ def save_component(component: Component, module: Any, folder: Path) -> None:
         module.save_config(folder)
     else:
         module.config.save_pretrained(folder)
-    tensors = dict(module.state_dict())
+    tensors = {name: value for name, value in module.state_dict().items() if component.reads(name)}
     for names in _tied(module):
         for name in names[1:]:
             tensors.pop(name, None)
@@ -192,12 +197,9 @@ def weight_file(component: Component, folder: Path) -> Path | None:
 
 def own_names(component: Component, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors under the names of the class, without those that are not part of the model."""
-    found = {}
-    for name, tensor in tensors.items():
-        if component.dropped and re.fullmatch(component.dropped, name):
-            continue
-        found[_renamed(name, component.renamed)] = tensor
-    return found
+    return {
+        _renamed(name, component.renamed): tensor for name, tensor in tensors.items() if component.reads(name)
+    }
 
 
 def _renamed(name: str, patterns: Iterable[tuple[str, str]]) -> str:
