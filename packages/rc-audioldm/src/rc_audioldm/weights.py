@@ -50,6 +50,7 @@ BUNDLED: Mapping[str, Path] = {}
 
 _PATTERNS = (_INDEX, "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
 _MAX_INDEX_BYTES = 2**16
+_MAX_RATE = 2**18
 _MAX_TOKENIZER_BYTES = 64 * 2**20
 
 
@@ -119,7 +120,7 @@ def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -
     if (preprocessor := folder / "feature_extractor" / _PREPROCESSOR).is_file():
         parts["feature_extractor"] = _load_feature_extractor(preprocessor)
     model = AudioLDM(**parts)
-    _check_widths(model, folder)
+    _check_joints(model, folder)
     return model
 
 
@@ -216,8 +217,16 @@ def _load_feature_extractor(path: Path) -> Any:
     return ClapFeatureExtractor(**bounded(read_json(path), ClapFeatureExtractor().to_dict(), path))
 
 
-def _check_widths(model: AudioLDM, folder: Path) -> None:
-    """Compare the widths at the joints of components, which no table of weights shows."""
+def _check_joints(model: AudioLDM, folder: Path) -> None:
+    """Check what no table of weights shows: rates, and widths at the joints of components."""
+    rate, rates = model.vocoder.config.sampling_rate, model.vocoder.config.upsample_rates
+    if not isinstance(rate, int) or not 1 <= rate <= _MAX_RATE or not all(each >= 1 for each in rates):
+        raise ConfigError(
+            f"{folder / 'vocoder'}: sampling_rate is {rate} and upsample_rates are {shortened(rates)}; allowed: "
+            f"1 to {_MAX_RATE} Hz, and rates from 1"
+        )
+    if not (scale := model.vae.config["scaling_factor"]) > 0:
+        raise ConfigError(f"{folder / 'vae'}: scaling_factor is {scale}; allowed: numbers above 0")
     joints = [
         ("unet", "in_channels", model.unet.config["in_channels"], model.vae.config["latent_channels"]),
         ("vocoder", "model_in_dim", model.vocoder.config.model_in_dim % model.vae_factor, 0),

@@ -80,7 +80,7 @@ def test_variants_and_seeds(model: AudioLDM) -> None:
 
 
 def test_seeds_are_the_same_everywhere() -> None:
-    assert clip_seed(42, 0) == 8241347436105853113 or clip_seed(42, 0) == clip_seed(42, 0, 0, 0)
+    assert clip_seed(42, 0) == 7718384621018237755
     seeds = {clip_seed(s, i, v, w) for s in (1, 11) for i in range(12) for v in range(12) for w in range(3)}
     assert len(seeds) == 2 * 12 * 12 * 3 and max(seeds) < 2**63
     assert torch.equal(draw_noise(5, (2, 3)), draw_noise(5, (2, 3)))
@@ -189,7 +189,7 @@ def test_a_long_clip_continues_its_windows(model: AudioLDM, scheduler: str) -> N
     torch.testing.assert_close(long.latents[:, :frames], first.latents, atol=1e-5, rtol=0)
     assert long.audio.isfinite().all() and len(long.audio) == 320
     together = by_key(sample(model, ITEMS[:3], settings(seconds=0.02, **window, **how)))
-    torch.testing.assert_close(together[0, 0].latents, long.latents, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(together[0, 0].audio, long.audio, atol=1e-5, rtol=0)
 
 
 def test_a_tail_is_kept_and_changes_what_follows(model: AudioLDM) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,8 @@ def changed(path: Path, **values: Any) -> None:
 
 
 def test_a_directory_as_published(directories: Any, tiny: Any, family: str) -> None:
-    model = from_pretrained(directories(family))
-    same_weights(model, tiny(family))
+    model, made = from_pretrained(directories(family)), tiny(family)
+    same_weights(model, made)
     assert model.family == family
     assert (model.sample_rate, model.hop, model.vae_factor, model.clap_width) == (16000, 4, 2, 16)
     assert model.state_count == (8 if family == "audioldm2" else 0)
@@ -56,7 +57,7 @@ def test_a_directory_as_published(directories: Any, tiny: Any, family: str) -> N
     assert all(p.dtype == torch.float32 for module in model.modules().values() for p in module.parameters())
     # Buffers that files do not hold, such as positions, have their values.
     for name, module in model.modules().items():
-        own, expected = dict(module.named_buffers()), dict(getattr(tiny(family), name).named_buffers())
+        own, expected = dict(module.named_buffers()), dict(made.modules()[name].named_buffers())
         assert own.keys() == expected.keys()
         assert all(torch.equal(own[key], expected[key]) for key in own)
 
@@ -95,7 +96,10 @@ def test_the_language_model_of_either_class(copied: Any, tiny: Any) -> None:
     tensors["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
     save_file(tensors, folder / "language_model/model.safetensors")
     changed(folder / "model_index.json", language_model=["transformers", "GPT2LMHeadModel"])
-    same_weights(load_directory(folder), model)
+    changed(folder / "language_model/config.json", max_new_tokens=5)
+    again = load_directory(folder)
+    same_weights(again, model)
+    assert (model.state_count, again.state_count) == (8, 5)
 
 
 def test_names_of_earlier_versions(copied: Any, tiny: Any) -> None:
@@ -172,6 +176,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("text_encoder/config.json", {"text_config": {"num_hidden_layers": 1000}}, "num_hidden_layers is 1000"),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps"),
     ("vae/config.json", {"latent_channels": 6}, "does not fit"),
+    ("vae/config.json", {"scaling_factor": 0}, "scaling_factor is 0"),
+    ("vocoder/config.json", {"sampling_rate": 0}, "sampling_rate is 0"),
+    ("vocoder/config.json", {"upsample_rates": [2, -2]}, "vocoder"),
 ]  # fmt: skip
 
 
@@ -272,6 +279,56 @@ def test_a_dumped_spacing_is_kept_and_an_unstated_one_is_not(copied: Any) -> Non
     changed(folder / "scheduler/scheduler_config.json", timestep_spacing="leading")
     stated = load_directory(folder).scheduler
     assert make_scheduler(stated, "dpm++", 4).timesteps.tolist() == [801, 601, 401, 201]
+
+
+def test_a_scheduler_of_another_class(copied: Any) -> None:
+    folder = copied("audioldm")
+    dumped = json.loads((GOLDENS / "aldm1_tiny_pipeline/meta.json").read_text(encoding="utf-8"))["configs"][
+        "dpm_from"
+    ]
+    changed(folder / "model_index.json", scheduler=["diffusers", "DPMSolverMultistepScheduler"])
+    (folder / "scheduler/scheduler_config.json").write_text(
+        json.dumps(dumped), encoding="utf-8"
+    )  # one is -Infinity
+    trained = load_directory(folder).scheduler
+    for name in ("checkpoint", "dpm++"):
+        assert make_scheduler(trained, name, 4).timesteps.tolist() == [999, 749, 500, 250]
+    assert type(make_scheduler(trained, "ddim", 4)).__name__ == "DDIMScheduler"
+
+
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    2**20,
+    2**70,
+    1e300,
+    float("nan"),
+    "x",
+    "silu",
+    [],
+    [0],
+    [[None]],
+    {},
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS["audioldm2"]))
+def test_mutated_configurations_give_typed_errors(directories: Any, name: str) -> None:
+    config = json.loads((directories("audioldm2") / name / "config.json").read_text(encoding="utf-8"))
+    component, random_numbers, refused = COMPONENTS["audioldm2"][name], random.Random(name), 0
+    for _ in range(60):
+        keys = random_numbers.sample(sorted(config), min(2, len(config)))
+        values = config | {key: random_numbers.choice(VALUES) for key in keys}
+        try:
+            build_component(component, values)
+        except ConfigError:
+            refused += 1
+    assert refused
 
 
 def released(component: str, family: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
