@@ -165,7 +165,9 @@ def load_component(component: Component, folder: Path, dtype: torch.dtype = torc
         CheckpointError: The weights are missing or damaged, or do not fit the configuration.
     """
     where = folder / CONFIG
-    module = build_component(component, read_json(where), where).to(dtype)
+    module = nn.Module.to(
+        build_component(component, read_json(where), where), dtype
+    )  # theirs warns of each type
     tensors, file = _read_weights(component, folder)
     computed = {name: value for name, value in module.state_dict().items() if not component.reads(name)}
     load_state(module, computed | with_tied(module, own_names(component, tensors)), what=str(file))

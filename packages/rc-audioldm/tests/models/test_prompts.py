@@ -168,6 +168,17 @@ def test_longer_prompts_are_cut_at_the_limit(directories: Any) -> None:
     assert encoder.encode(long).states.shape == (8, 12)  # type: ignore[union-attr]
 
 
+def test_whether_a_prompt_is_read_to_its_end(directories: Any, family: str) -> None:
+    encoder = PromptEncoder(load_directory(directories(family)))
+    assert encoder.fits("a solo piano melody")
+    words = style_words(
+        "drum", [LabelledNeighbour(["piano", "flute", "cello", "strings", "harp", "bass"], 1.0)]
+    )
+    longer = augment("drum", words * 20, encoder.fits)
+    assert encoder.fits(longer) and longer.startswith("drum, piano")
+    assert not encoder.fits(f"{longer}, cello, cello, cello")
+
+
 def test_conditions_of_unequal_length_in_a_batch(tiny: Any) -> None:
     model = tiny("audioldm2")
     torch.manual_seed(0)

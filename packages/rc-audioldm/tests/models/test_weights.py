@@ -17,6 +17,7 @@ from torch import nn
 from pentatonic.errors import BackendUnavailable, CheckpointError, ConfigError, HubError, WeightsError
 from rc_audioldm import library_versions, weights
 from rc_audioldm.components import COMPONENTS, build_component, own_names, with_tied
+from rc_audioldm.denoising.loop import Denoising
 from rc_audioldm.denoising.sampling import Item, Sampling, sample
 from rc_audioldm.denoising.schedulers import make_scheduler
 from rc_audioldm.model import AudioLDM
@@ -25,8 +26,11 @@ from rc_audioldm.weights import LICENCE, RELEASED, from_pretrained, load_directo
 GOLDENS = Path(__file__).parent.parent / "goldens"
 
 
+SETTINGS = Sampling(seconds=0.01675, denoising=Denoising("ddim", 3))
+
+
 def audio(model: AudioLDM) -> torch.Tensor:
-    return next(sample(model, [Item("a solo piano melody")], Sampling(seconds=0.01675))).audio
+    return next(sample(model, [Item("a solo piano melody")], SETTINGS)).audio
 
 
 def same_weights(one: AudioLDM, other: AudioLDM) -> None:

@@ -20,10 +20,11 @@ from pentatonic.errors import InputError, UsageError
 from rc_audioldm.model import AudioLDM
 from rc_audioldm.prompts.conditions import Condition
 from rc_audioldm.prompts.language_states import language_states
-from rc_audioldm.prompts.tokens import Tokens, token_limit, tokenize
+from rc_audioldm.prompts.tokens import Tokens, token_count, token_limit, tokenize
 
 _CACHE_SIZE = 4096
 _UNIT_TOLERANCE = 1e-3
+_FIRST_POSITION = 2  # from which RoBERTa counts
 # Of the language model's sequence: the CLAP vector, and a start and an end around it and around the tokens of T5.
 _SPECIAL_POSITIONS = 5
 
@@ -40,6 +41,11 @@ class PromptEncoder:
     def __init__(self, model: AudioLDM, *, cut_negative: bool = False) -> None:
         self.model = model
         self.cut_negative = cut_negative
+        positions = int(_text_config(model).max_position_embeddings) - _FIRST_POSITION
+        self._clap_limit = token_limit(model.tokenizer, positions)
+        if model.tokenizer_2 is not None:
+            positions = int(model.language_model.config.n_positions) - _SPECIAL_POSITIONS - model.state_count
+            self._text_limit = token_limit(model.tokenizer_2, positions)
         cache: Callable = lru_cache(_CACHE_SIZE)
         self._clap = cache(self._encode_clap)
         self._text = cache(self._encode_text)
@@ -85,6 +91,13 @@ class PromptEncoder:
         """Return how many tokens T5 reads, after cutting to its limit (AudioLDM 2)."""
         return len(self._text(text, None, None)[1])
 
+    def fits(self, text: str) -> bool:
+        """Whether every encoder reads a text to its end."""
+        model = self.model
+        if token_count(model.tokenizer, text) > self._clap_limit:
+            return False
+        return model.tokenizer_2 is None or token_count(model.tokenizer_2, text) <= self._text_limit
+
     def _language_condition(self, text: str, length: int | None, clap: Tensor | None) -> Condition:
         limit = length if self.cut_negative else None
         rows, mask = self._text(text, length, limit)
@@ -99,8 +112,7 @@ class PromptEncoder:
 
     def _encode_clap(self, text: str) -> Tensor:
         model = self.model
-        most = int(_text_config(model).max_position_embeddings) - 2  # RoBERTa counts positions from 2
-        tokens = tokenize(model.tokenizer, text, token_limit(model.tokenizer, most))
+        tokens = tokenize(model.tokenizer, text, self._clap_limit)
         with model.placed("text_encoder"):
             return clap_vectors(model, tokens)[0]
 

@@ -61,6 +61,11 @@ def tokenize(
     return Tokens(torch.tensor([ids + [pad] * padding]), torch.tensor([[1] * len(ids) + [0] * padding]))
 
 
+def token_count(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return how many tokens a text has before it is cut, special ones included."""
+    return len(tokenizer(text, truncation=False)["input_ids"])
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, what: str, *, is_roberta: bool) -> None:
     """Tokenise known phrases.
 
