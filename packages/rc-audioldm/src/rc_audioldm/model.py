@@ -56,7 +56,7 @@ class Geometry:
     samples: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AudioLDM:
     """Components by the names that they have in ``model_index.json``.
 
