@@ -77,8 +77,8 @@ class PromptEncoder:
 
         Args:
             text: The negative prompt.
-            prompt: The prompt that it goes with. AudioLDM 2 has learned to hear both at one length, so the negative is
-                padded to the prompt's.
+            prompt: The prompt that it goes with. In AudioLDM 2 a shorter negative is padded to the prompt's length, as
+                the pipeline does; its states depend on that.
 
         Raises:
             InputError: A prompt has too many characters.
@@ -120,10 +120,7 @@ class PromptEncoder:
         """States of T5 ``(T, W)`` and their mask ``(T,)``."""
         model = self.model
         assert model.tokenizer_2 is not None
-        most = int(model.language_model.config.n_positions) - _SPECIAL_POSITIONS - model.state_count
-        tokens = tokenize(
-            model.tokenizer_2, text, limit or token_limit(model.tokenizer_2, most), length=length
-        )
+        tokens = tokenize(model.tokenizer_2, text, limit or self._text_limit, length=length)
         with model.placed("text_encoder_2"):
             return text_states(model, tokens)[0], tokens.mask[0]
 
@@ -131,11 +128,8 @@ class PromptEncoder:
         model = self.model
         with model.placed("projection_model", "language_model"):
             sequence, sequence_mask = joined_sequence(model, clap[None], text[None], mask[None])
-            return (
-                language_states(model.language_model, sequence, sequence_mask, model.state_count)[0]
-                .float()
-                .cpu()
-            )
+            states = language_states(model.language_model, sequence, sequence_mask, model.state_count)
+        return states[0].float().cpu()
 
     def _check_vector(self, clap: Tensor) -> None:
         width = self.model.clap_width
