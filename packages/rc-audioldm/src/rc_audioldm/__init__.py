@@ -3,7 +3,38 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+from pentatonic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rc_audioldm.denoising.sampling import Item, Sampling, sample
+    from rc_audioldm.model import AudioLDM
+    from rc_audioldm.prompts.encoder import PromptEncoder
+    from rc_audioldm.weights import from_pretrained, save_pretrained
+
+__all__ = [
+    "AudioLDM",
+    "Item",
+    "PromptEncoder",
+    "Sampling",
+    "__version__",
+    "from_pretrained",
+    "sample",
+    "save_pretrained",
+]
 
 __version__ = version("rc-audioldm")
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "AudioLDM": "rc_audioldm.model",
+        "Item": "rc_audioldm.denoising.sampling",
+        "PromptEncoder": "rc_audioldm.prompts.encoder",
+        "Sampling": "rc_audioldm.denoising.sampling",
+        "from_pretrained": "rc_audioldm.weights",
+        "sample": "rc_audioldm.denoising.sampling",
+        "save_pretrained": "rc_audioldm.weights",
+    },
+)

@@ -1,0 +1,1 @@
+"""Prompts: files of them, words added to them, and what the models hear of them."""
