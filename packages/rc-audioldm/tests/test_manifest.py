@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pentatonic.errors import FormatError, InputError
-from rc_audioldm.data.licences import find_licence, licence_name
 from rc_audioldm.data.manifest import (
     MOST_LINE_BYTES,
     ManifestRow,
@@ -19,12 +18,13 @@ from rc_audioldm.data.manifest import (
     root_for,
     write_manifest,
 )
+from rc_audioldm.licences import known_licence, licence_name
 
 
 def test_rows_come_back_in_their_order_with_what_else_they_hold(tmp_path: Path) -> None:
     rows = (
         ManifestRow(
-            "b", "x/ü \u2028.wav", "here", "CC0", "a\nb", ("one", "two"), {"i": 3, "deep": {"a": [1.5]}}
+            "b", "x/ü \u2028.wav", "here", "CC0 1.0", "a\nb", ("one", "two"), {"i": 3, "deep": {"a": [1.5]}}
         ),
         ManifestRow("a", "no\udcff.wav"),
     )
@@ -123,7 +123,7 @@ def test_roots_of_new_manifests(tmp_path: Path) -> None:
         ("https://creativecommons.org/licenses/nc-sampling+/1.0/", "CC NC-Sampling+ 1.0"),
         ("cc by-nc 4.0", "CC BY-NC 4.0"),
         ("CC-BY-SA-3.0", "CC BY-SA 3.0"),
-        ("cc0", "CC0"),
+        ("cc0", "CC0 1.0"),
         ("MIT", "MIT"),
         ("", "unknown"),
         (" N/A ", "unknown"),
@@ -136,8 +136,8 @@ def test_names_of_licences(text: str | None, name: str) -> None:
 
 
 def test_words_that_only_begin_like_a_licence() -> None:
-    assert find_licence("accompanied by strings") is None
-    assert find_licence("creativecommons.org/licenses/byte/1.0") is None
+    assert known_licence("accompanied by strings") is None
+    assert known_licence("creativecommons.org/licenses/byte/1.0") is None
 
 
 def test_mutated_manifests_are_read_or_refused_with_a_typed_error(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from pentatonic.errors import (
 from rc_audioldm.bank import BankClip, StyleBank, find_neighbours, read_original
 from rc_audioldm.bank.audit import audit_bank, write_audit, write_margins
 from rc_audioldm.bank.index import build_index, choose_index, read_choice, write_choice
-from rc_audioldm.bank.licences import licence_name, strictest, terms_of
 from rc_audioldm.bank.neighbours import Centring, read_neighbours, styles_of, write_neighbours
 from rc_audioldm.bank.originals import read_raw
 from rc_audioldm.bank.pair_cache import write_pairs
@@ -30,6 +29,7 @@ from rc_audioldm.bank.ranking import score_rankings
 from rc_audioldm.bank.statistics import query_statistics, query_to_style, summary
 from rc_audioldm.bank.style_bank import write_bank
 from rc_audioldm.clap import ClapHeader
+from rc_audioldm.licences import licence_name, strictest, terms_of
 from rc_audioldm.style.vectors import nearest_styles
 
 HEADER = ClapHeader("m", "", "hash", "bands", "windows", "mean", "fp32", 8)

@@ -15,12 +15,12 @@ from pentatonic.errors import FormatError, UsageError
 from pentatonic.folder_run import write_json
 from pentatonic.untrusted.files import read_text
 from rc_audioldm.bank.index import build_index, read_choice
-from rc_audioldm.bank.licences import terms_of
 from rc_audioldm.bank.neighbours import Centring, find_neighbours, styles_of, write_neighbours
 from rc_audioldm.bank.pair_cache import write_pairs
 from rc_audioldm.bank.statistics import query_statistics, query_to_style, summary
 from rc_audioldm.bank.style_bank import StyleBank
 from rc_audioldm.clap.encoder import CAPTIONS, ClapEncoder
+from rc_audioldm.licences import terms_of
 from rc_audioldm.style.vectors import Weighting
 
 Terms = Literal["any", "known", "commercial", "free"]

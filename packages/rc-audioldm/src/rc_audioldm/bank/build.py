@@ -31,10 +31,10 @@ from rc_audioldm.bank.duplicates import NEARLY_THE_SAME, find_duplicates
 from rc_audioldm.bank.file_tags import TagReader
 from rc_audioldm.bank.information import Information
 from rc_audioldm.bank.journal import VECTORS, Computed, Journal
-from rc_audioldm.bank.licences import UNKNOWN
 from rc_audioldm.bank.sources import Clips
 from rc_audioldm.bank.style_bank import BANK, StyleBank, write_bank
 from rc_audioldm.clap.encoder import ClapEncoder
+from rc_audioldm.licences import UNKNOWN
 
 _WINDOWS_OF_A_BATCH = {"cpu": 4}
 _WINDOWS_ON_A_GPU = 32

@@ -10,7 +10,7 @@ from typing import IO, Any, Self
 
 from pentatonic.errors import FormatError
 from pentatonic.untrusted.files import regular_file_size, shortened
-from rc_audioldm.bank.licences import UNKNOWN, licence_name, plain
+from rc_audioldm.licences import UNKNOWN, licence_name, plain
 
 _LONGEST_LINE = 1 << 16
 _LONGEST_PATH = 4096

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pentatonic.child_process import ChildFailure, ChildProcess, ClosedAtEnd, Message
 from rc_audioldm.bank.information import NOTHING, Information
-from rc_audioldm.bank.licences import UNKNOWN, known_licence, licence_name, plain
+from rc_audioldm.licences import UNKNOWN, known_licence, licence_name, plain
 
 _SECONDS = 20.0
 _MEMORY_BYTES = 2**30

@@ -12,7 +12,7 @@ from typing import Any
 from pentatonic.errors import FormatError
 from pentatonic.untrusted.files import read_json, read_text
 from rc_audioldm.bank.clips import read_lines
-from rc_audioldm.bank.licences import UNKNOWN, licence_name, plain
+from rc_audioldm.licences import UNKNOWN, licence_name, plain
 
 TABLES = (
     "licences.csv",

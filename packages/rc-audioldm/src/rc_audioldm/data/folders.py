@@ -12,9 +12,9 @@ from pentatonic.errors import FormatError, InputError
 from pentatonic.folder_run import find_files
 from rc_audioldm.data.batch import run_rows
 from rc_audioldm.data.layouts.audio_index import normal_place
-from rc_audioldm.data.licences import UNKNOWN, find_licence, licence_name
 from rc_audioldm.data.manifest import ManifestRow, place_under
 from rc_audioldm.data.tables import first_cell, read_table
+from rc_audioldm.licences import UNKNOWN, known_licence, licence_name
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 _FILE = ("path", "file", "filename", "file_name", "fname", "audio_path", "name")
@@ -165,7 +165,7 @@ def answer(request: Message) -> Message:
 
 def licence_of_tags(license: str, copyright: str, comment: str) -> str:
     """Return the licence that tags state: a Creative Commons licence in any of them, else the tag ``license``."""
-    named = next((found for text in (license, copyright, comment) if (found := find_licence(text))), None)
+    named = next((found for text in (license, copyright, comment) if (found := known_licence(text))), None)
     stated = licence_name(license)
     return named or ("" if stated == UNKNOWN else stated)
 

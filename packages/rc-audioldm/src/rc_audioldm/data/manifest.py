@@ -21,7 +21,7 @@ from typing import Any
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import ConfigError, FormatError, InputError
 from pentatonic.untrusted.files import file_inside, parse_json, regular_file_size, shortened
-from rc_audioldm.data.licences import licence_name
+from rc_audioldm.licences import licence_name
 
 MOST_ROWS = 10_000_000
 MOST_LINE_BYTES = 1 << 16

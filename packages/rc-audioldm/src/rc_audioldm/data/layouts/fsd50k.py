@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pentatonic.errors import FormatError, InputError
 from pentatonic.untrusted.files import read_json
 from rc_audioldm.data.layouts.audio_index import AUDIO_SUFFIXES, AudioIndex
-from rc_audioldm.data.licences import licence_name
 from rc_audioldm.data.manifest import ManifestRow, place_under
 from rc_audioldm.data.tables import read_rows, read_table
+from rc_audioldm.licences import licence_name
 
 Split = Literal["dev", "eval"]
 SPLITS: tuple[Split, ...] = ("dev", "eval")

@@ -21,11 +21,12 @@ STRICTNESS: tuple[Terms, ...] = get_args(Terms)
 
 _MOST_CHARACTERS = 200
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "nan", "-", "?"}
-_CC_URL = re.compile(
-    r"creativecommons\.org/(?:licenses|publicdomain)/([a-z+-]+)(?:/(\d\.\d))?", re.IGNORECASE
-)
+_KINDS = r"by(?:-nc)?(?:-nd|-sa)?|nc(?:-sa)?|nd(?:-nc)?|sa|sampling\+|nc-sampling\+"
+_CC_URL = re.compile(rf"creativecommons\.org/licenses/({_KINDS})(?:/(\d\.\d))?(?![\w+-])", re.IGNORECASE)
+_CC_DOMAIN = re.compile(r"creativecommons\.org/publicdomain/(zero|mark)(?:/(\d\.\d))?", re.IGNORECASE)
 _CC_NAME = re.compile(
-    r"\b(?:cc|creative commons)[\s_-]*((?:by|nc|nd|sa)(?:[\s_-]+(?:nc|nd|sa))*)\b[\s_-]*v?(\d\.\d)?", re.I
+    r"\b(?:cc|creative commons)[\s_-]*((?:by|nc|nd|sa)(?:[\s_-]+(?:nc|nd|sa))*)\b(?!-sampling)[\s_-]*v?(\d\.\d)?",
+    re.IGNORECASE,
 )
 _CC_ZERO = re.compile(r"\bcc[\s_-]*(?:0|zero)\b|creative commons (?:0|zero)", re.IGNORECASE)
 # How Freesound names the licences of its sounds.
@@ -59,15 +60,11 @@ def licence_name(text: object) -> str:
 
 def known_licence(text: str) -> str | None:
     """Return the name of the Creative Commons licence, or of a label of Freesound, in a text; None if there is none."""
+    if found := _CC_DOMAIN.search(text):
+        return "CC0 1.0" if found[1].lower() == "zero" else f"Public Domain Mark {found[2] or ''}".strip()
     if found := _CC_URL.search(text):
-        kind, version = found[1].lower().strip("-"), found[2] or ""
-        name = {
-            "zero": "CC0",
-            "mark": "Public Domain Mark",
-            "publicdomain": "public domain",
-            "sampling+": "CC Sampling+",
-        }
-        return f"{name.get(kind, f'CC {kind.upper()}')} {version}".strip()
+        kind = found[1].upper().replace("SAMPLING", "Sampling")
+        return f"CC {kind} {found[2] or ''}".strip()
     if _CC_ZERO.search(text):
         return "CC0 1.0"
     if found := _CC_NAME.search(text):
@@ -84,7 +81,7 @@ def terms_of(licence: str) -> Terms:
         return "free"
     if name.startswith("CC "):
         parts = set(re.split(r"[\s-]+", name))
-        if parts & {"NC", "ND", "Sampling+", "SAMPLING+"} or "BY" not in parts:
+        if parts & {"NC", "ND", "Sampling+"} or "BY" not in parts:
             return "restricted"
         return "share-alike" if "SA" in parts else "attribution"
     for pattern, terms in _SOFTWARE:
