@@ -6,11 +6,13 @@ import sys
 
 from pentatonic.cli import make_app, run
 from rc_audioldm.bank.commands import app as bank_app
+from rc_audioldm.commands import info_command
 from rc_audioldm.data.commands import app as prepare_app
 
 app = make_app(
     "rc-audioldm", "Retrieval-conditioned AudioLDM: audio from prompts and from clips of a style bank."
 )
+app.command("info")(info_command)
 app.add_typer(bank_app, name="bank")
 app.add_typer(prepare_app, name="prepare")
 

@@ -1,0 +1,41 @@
+"""``rc-audioldm info``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pentatonic.cli import JsonFlag, show
+
+
+def info_command(
+    model: Annotated[
+        str | None, typer.Argument(help="Directory, or hub id; none: list the models that are known by name.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch of a model on the hub.", show_default="main")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a model is made of, what it makes, and the licence of its weights."""
+    from rc_audioldm.describe import describe_model, list_models
+
+    if model is not None:
+        about = describe_model(model, revision)
+        show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        return
+    models = list_models()
+    show(
+        models,
+        as_json,
+        lambda: [f"{each['model']:<30}{each['kind']:<10}{each['licence']}" for each in models],
+    )
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count:,}" for name, count in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
