@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,22 @@ def test_closing_from_another_thread_ends_a_request(child: ChildProcess) -> None
         child.ask(Message(["sleep", None]))
     closing.join()
     assert time.monotonic() - started < 30
+
+
+def test_closing_before_a_request_is_sent_ends_it(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child.ask(Message(["", None]))
+    started = child._start
+
+    def closed_meanwhile() -> Any:
+        running = started()
+        child.close()  # as another thread does
+        return running
+
+    monkeypatch.setattr(child, "_start", closed_meanwhile)
+    with pytest.raises(ChildFailure, match="was closed"):
+        child.ask(Message(["sleep", None]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not limit memory")

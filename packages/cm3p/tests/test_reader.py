@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cm3p.beatmap import Circle, FormatError, Hold, NotABeatmap, Segment, Slider, Spinner, read_beatmap
+from cm3p.beatmap import (
+    Circle,
+    FormatError,
+    Hold,
+    NotABeatmap,
+    Segment,
+    Slider,
+    Spinner,
+    read_beatmap,
+    write_beatmap,
+)
 from cm3p.beatmap.lines import LATEST_MS
 
 HEAD = """osu file format v14
@@ -378,6 +388,7 @@ def test_difficulty_that_is_not_finite() -> None:
     beatmap = read_beatmap(content)
     assert (beatmap.circle_size, beatmap.slider_multiplier) == (5.0, 1.4)
     assert beatmap.header["Difficulty"]["CircleSize"] == "NaN"
+    assert read_beatmap(write_beatmap(beatmap)) == beatmap  # the multiplier is written as it was taken
     with pytest.raises(FormatError, match="SliderMultiplier is 0"):
         read_beatmap(content, strict=True)
 

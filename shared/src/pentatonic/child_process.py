@@ -317,7 +317,7 @@ class _Running:
         with self._watchdog.time_limit(seconds):
             try:
                 _write(self.process.stdin, {"value": request.value, "seconds": seconds}, request.data)
-            except OSError:
+            except (OSError, ValueError):  # ValueError: another thread closed the pipe
                 raise self._failure(seconds) from None
 
     def receive(self, seconds: float) -> Message | None:

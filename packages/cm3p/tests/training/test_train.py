@@ -359,7 +359,7 @@ def test_v7_and_its_classifier(data_set: Path, experiment_runs: Path) -> None:
 def test_experiments_compose(name: str) -> None:
     config = compose(f"experiment={name}")
     processor = build_processor(config.processor, TABLES, apply_speed_to_audio=True)
-    sizes = {"v1": 3967, "v2": 3967, "v3": 3967, "v4": 3967, "v5": 61311, "debug": 2568}
+    sizes = {"v1": 3967, "v2": 3967, "v3": 3967, "v4": 3967, "v5": 61311, "debug": 2568, "tiny": 3168}
     assert model_config(config, processor).beatmap_config.vocab_size == sizes.get(name, 3968)
     assert config.run_dir == f"runs/cm3p/{name}"
 

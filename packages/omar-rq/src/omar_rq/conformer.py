@@ -163,15 +163,22 @@ class ConvModule(nn.Module):
         Returns:
             ``(B, N + 2 * padding - 30, C)``.
         """
-        depthwise = self.depthwise
-        x = F.conv1d(
-            gated.transpose(1, 2), depthwise.weight, depthwise.bias, padding=padding, groups=depthwise.groups
-        )
+        x = _depthwise(self.depthwise, gated.transpose(1, 2), padding)
         return self.dropout(_pointwise(self.pointwise_out, F.gelu(self.batch_norm(x)).transpose(1, 2)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, N, C) -> (B, N, C)``."""
         return self.mix(self.gate(x), padding=CONV_CONTEXT)
+
+
+def _depthwise(conv: nn.Conv1d, x: Tensor, padding: int) -> Tensor:
+    """``(B, C, N) -> (B, C, N + 2 * padding - 30)``."""
+    weight, bias = conv.weight, conv.bias
+    if x.dtype != torch.float16 or x.device.type != "cpu":
+        return F.conv1d(x, weight, bias, padding=padding, groups=conv.groups)
+    # On processors with AVX512-FP16 the kernel for float16 never returns for few channels (oneDNN in torch 2.11).
+    bias = None if bias is None else bias.float()
+    return F.conv1d(x.float(), weight.float(), bias, padding=padding, groups=conv.groups).half()
 
 
 def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:

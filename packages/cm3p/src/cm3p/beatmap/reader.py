@@ -164,6 +164,9 @@ def _check_durations(source: Source, beatmap: Beatmap) -> None:
     if multiplier == 0 or not math.isfinite(multiplier):
         source.problem(0, "SliderMultiplier is 0 or not finite; taken as 1.4")
         multiplier = beatmap.slider_multiplier = 1.4
+        beatmap.header.get("Difficulty", {}).pop(
+            "SliderMultiplier", None
+        )  # so that it is written as it was taken
     if not (bad := _without_duration(sliders, beatmap)):
         return
     source.problem(0, f"{len(bad)} sliders have no finite duration; beats that are too long are left out")
