@@ -38,13 +38,15 @@ def coefficients(frontend: CQT, audio: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_design_is_bit_exact(case, golden):
+def test_design_is_that_of_the_original(case, golden):
     io, meta = golden(case)
     octaves = design_octaves(CASES[case][2])
     assert [[o.hop_length, o.width] for o in octaves] == meta["forward_params_hop_nfft"]
     for name in (name for name in io if name.startswith("fft_basis")):
-        assert torch.equal(octaves[int(name.removeprefix("fft_basis_"))].basis, io[name])
-    assert torch.equal(half_rate_kernel(), io["resample_kernel"][0, 0])
+        basis = octaves[int(name.removeprefix("fft_basis_"))].basis
+        # Equal to the bit on most processors; with AVX-512 the last bit of NumPy's functions differs.
+        torch.testing.assert_close(basis, io[name], rtol=0, atol=float(3e-7 * io[name].abs().max()))
+    torch.testing.assert_close(half_rate_kernel(), io["resample_kernel"][0, 0], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -344,10 +344,10 @@ class _Running:
         with self._lock:
             self.process.wait()
             self._reaped = True
-        for stream in (self.process.stdin, self.process.stdout, self._stderr):
-            with suppress(OSError):  # a request that was not read
-                if stream is not None:
-                    stream.close()
+            for stream in (self.process.stdin, self.process.stdout, self._stderr):
+                with suppress(OSError):  # a request that was not read
+                    if stream is not None:
+                        stream.close()
         self._folder.cleanup()
 
     def _kill(self) -> None:
@@ -366,15 +366,17 @@ class _Running:
             self.process.wait(_END_S)
         self._kill()
         status = self.process.wait()
-        with self._lock:
+        with self._lock:  # another thread may close the files
             self._reaped = True
+            said = None
+            if not self._stderr.closed:
+                self._stderr.seek(0)
+                said = self._stderr.read().decode(errors="replace")
         if self._watchdog.expired:
             return ChildFailure(f"was stopped after {seconds:g} s", timed_out=True)
-        try:
-            self._stderr.seek(0)
-            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        except ValueError:  # another thread closed it
+        if said is None:
             return ChildFailure("was closed")
+        lines = said.strip().splitlines()
         return ChildFailure(": ".join((_end(status), *(line[:_MOST_SAID] for line in lines[-1:]))))
 
 
