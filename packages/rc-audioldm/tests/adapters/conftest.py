@@ -19,7 +19,9 @@ def make_pairs(rows: int = ROWS, *, states: bool = False, seed: int = 0) -> Pair
     audio = random.normal(size=(rows, WIDTH))
     rotation = np.linalg.qr(np.random.default_rng(99).normal(size=(WIDTH, WIDTH)))[0]
     text = audio @ rotation
-    made = np.tanh(audio @ np.random.default_rng(98).normal(size=(WIDTH, 3 * 8))).reshape(rows, 3, 8)
+    made = (audio @ np.random.default_rng(98).normal(size=(WIDTH, 3 * 8))).reshape(rows, 3, 8)
+    # As states behind a layer norm.
+    made = (made - made.mean(-1, keepdims=True)) / made.std(-1, keepdims=True)
     return PairVectors(
         audio=audio.astype(np.float32),
         text=text.astype(np.float32),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_inference_layouts_meet_the_golden(golden: Callable, name: str, layout: 
 def test_released_layouts_have_the_keys_and_sizes_of_our_modules() -> None:
     file = Path(__file__).parent.parent / "goldens" / "released_adapters_keys.json"
     models = json.loads(file.read_text(encoding="utf-8"))["models"]
-    layouts = {
+    layouts: dict[str, Layout] = {
         "ClapAudioProjector": "external",
         "MLPProjector_contrastive_trainer": "mlp-trained",
         "MLPProjector_aldm1_infer": "mlp-audioldm1",
@@ -194,11 +195,10 @@ def test_an_adapter_to_states_comes_back_from_its_file(tmp_path: Path) -> None:
 
 def test_the_flags_change_what_is_computed() -> None:
     torch.manual_seed(0)
-    vectors, config = torch.randn(2, 4), {"in_width": 4, "hidden_width": 6, "out_width": 4}
-    base = Projector(ProjectorConfig(**config, residual=False, normalise=False)).eval()
-    for flags in ({"residual": True}, {"layer_norm": True}, {"normalise": True}, {"activation": "gelu"}):
-        other = Projector(
-            ProjectorConfig(**config, **({"residual": False, "normalise": False} | flags))
-        ).eval()
+    vectors, plain = torch.randn(2, 4), ProjectorConfig(4, 6, 4, residual=False, normalise=False)
+    base = Projector(plain).eval()
+    for name, value in {"residual": True, "layer_norm": True, "normalise": True, "activation": "gelu"}.items():
+        flags: dict[str, Any] = {name: value}
+        other = Projector(replace(plain, **flags)).eval()
         other.load_state_dict(base.state_dict(), strict=False)
-        assert not torch.allclose(other(vectors), base(vectors)), flags
+        assert not torch.allclose(other(vectors), base(vectors)), name

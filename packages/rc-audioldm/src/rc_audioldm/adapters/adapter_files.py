@@ -1,4 +1,4 @@
-"""Files of adapters: safetensors whose header says what the network computes, from which CLAP, and how far it is trained.
+"""Files of adapters: safetensors whose header says what the network computes, for which CLAP, after how many steps.
 
 A file is all of an adapter. Folders that training writes, and run folders, stand for the adapter in them.
 """

@@ -1,12 +1,25 @@
-"""``rc-audioldm train-adapter``. No torch until the command runs."""
+"""``rc-audioldm train-adapter`` and ``adapter-pairs``. No torch until a command runs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pentatonic.cli import EXIT_INTERRUPTED, Overrides, experiments, training_extra
+from pentatonic.cli import (
+    EXIT_INTERRUPTED,
+    Device,
+    JsonFlag,
+    Overrides,
+    check_inputs,
+    experiments,
+    make_output_place,
+    pick_device,
+    show,
+    training_extra,
+)
 
 HELP = f"""Train a projector, or an adapter to the states of AudioLDM 2's language model, from cached vectors.
 
@@ -44,3 +57,43 @@ def train_adapter_command(
             result = main(overrides or [])
     if result.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def adapter_pairs_command(
+    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Folder of a bank.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Manifest in JSON lines with captions of the bank's clips.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    model: Annotated[str, typer.Option("--model", help="The CLAP model that made the bank.")],
+    revision: Annotated[str | None, typer.Option(help="Commit hash, tag or branch on the hub.")] = None,
+    windows: Annotated[str, typer.Option(help="Windows of the bank.")] = "overlapped",
+    teacher: Annotated[
+        str | None, typer.Option(help="AudioLDM 2 whose states are to be learned: a directory or a hub id.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="The model is random: do not test its text tower.")
+    ] = False,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute once what adapters are trained from: vectors of clips and captions, and the states of a teacher."""
+    from rc_audioldm.adapters.pair_vectors import write_pairs
+    from rc_audioldm.adapters.pairs_from_bank import pairs_from_bank
+    from rc_audioldm.bank.style_bank import StyleBank
+    from rc_audioldm.clap import from_pretrained
+    from rc_audioldm.data.manifest import read_manifest
+
+    check_inputs([bank, manifest])
+    make_output_place(out, kind="folder")
+    place, rows = pick_device(device), read_manifest(manifest)
+    encoder = from_pretrained(model, revision, device=place, windows=windows, random_weights=random_weights)
+    audioldm = None
+    if teacher is not None:
+        from rc_audioldm.weights import from_pretrained as load_audioldm
+
+        audioldm = load_audioldm(teacher, device=place)
+    pairs = pairs_from_bank(StyleBank.open(bank, encoder.header), rows, encoder, audioldm)
+    write_pairs(out, replace(pairs, teacher=teacher or ""))
+    about = {"pairs": len(pairs), "groups": len(set(pairs.groups)), "captions": len(set(pairs.captions))}
+    show({"out": out, **about}, as_json, lambda: [f"{name}: {value}" for name, value in about.items()])

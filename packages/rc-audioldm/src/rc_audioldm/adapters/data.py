@@ -43,7 +43,7 @@ class PairRows:
             rows: Numbers of B rows.
 
         Returns:
-            ``audio`` and ``text``, ``(B, D)`` of norm 1; ``captions`` ``(B,)``; ``states`` ``(B, N, H)`` where there are.
+            ``audio`` and ``text``, ``(B, D)`` of norm 1; ``captions`` ``(B,)``; ``states`` ``(B, N, H)`` if any.
         """
         which = np.asarray(rows)
         batch = {

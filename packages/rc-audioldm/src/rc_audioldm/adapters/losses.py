@@ -26,8 +26,8 @@ def contrastive_loss(
         audio: ``(B, D)`` projected vectors.
         text: ``(B, D)`` vectors of their captions.
         temperature: Divides the cosines.
-        captions: ``(B,)`` number of each row's caption. Another row with the same caption is as right as the row itself,
-            and is left out of its negatives. None, as in the original: every other row is a negative.
+        captions: ``(B,)`` number of each row's caption. Another row with the same caption is as right as the row
+            itself, and is left out of its negatives. None, as in the original: every other row is a negative.
 
     Returns:
         A scalar.

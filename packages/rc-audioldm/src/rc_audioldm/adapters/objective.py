@@ -30,8 +30,8 @@ class ObjectiveConfig:
     Args:
         temperature: Divides the cosines of the contrastive loss.
         mask_same_caption: Leave rows of the same caption out of a row's negatives.
-        select: What the best checkpoint has least of: ``loss`` of the validation; ``audio_to_text`` or ``text_to_audio``,
-            one minus that recall at 1; ``combined``, one minus their weighted mean.
+        select: What the best checkpoint has least of: ``loss`` of the validation; ``audio_to_text`` or
+            ``text_to_audio``, one minus that recall at 1; ``combined``, one minus their weighted mean.
         text_to_audio_weight: Of the weighted mean; the other direction has the rest.
     """
 

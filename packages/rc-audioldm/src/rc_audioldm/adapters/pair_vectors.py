@@ -8,7 +8,8 @@ A folder::
     text.npy      (N, D) float32
     states.npy    (N, S, H) float32, of the language model of AudioLDM 2; only for adapters that predict them
 
-A group is what must not be torn apart between training and validation: chunks of one recording, recordings of one piece.
+A group is what must not be torn apart between training and validation: chunks of one recording, or recordings of one
+piece.
 
 Shapes: N rows of width D, S states of width H.
 """
@@ -68,8 +69,8 @@ class PairVectors:
         for name, array in (("audio", self.audio), ("text", self.text)):
             if array.ndim != 2 or array.dtype != np.float32 or array.shape != self.audio.shape:
                 raise InputError(
-                    f"{self.where}: {name} is {array.dtype} of shape {array.shape}; allowed: float32 (rows, dimensions), "
-                    f"equal for audio and text"
+                    f"{self.where}: {name} is {array.dtype} of shape {array.shape}; allowed: float32 (rows, "
+                    "dimensions), equal for audio and text"
                 )
         rows = len(self.audio)
         if rows < 2 or not rows == len(self.captions) == len(self.groups):

@@ -1,7 +1,7 @@
 """The original's search spaces as text, and what they are as overrides of a Hydra sweep.
 
-The grammar: ``name:[low,high]``, ``name:[low,high] log``, ``name:{a,b,c}``, separated by ``;``. Entries without a colon,
-and those whose right side opens no bracket, are skipped, and of two equal names the last counts; both as in the original.
+The grammar: ``name:[low,high]``, ``name:[low,high] log``, ``name:{a,b,c}``, separated by ``;``. As in the original,
+entries without a colon and those whose right side opens no bracket are skipped, and of two equal names the last counts.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _interval(entry: str, right: str) -> Interval:
         low, high = map(float, body[1:-1].split(","))
     except ValueError as error:
         raise UsageError(
-            f"the entry {entry!r} of the search space is malformed; allowed: name:[low,high] or name:[low,high] log, with "
-            "two numbers and one space before log"
+            f"the entry {entry!r} of the search space is malformed; allowed: name:[low,high] or name:[low,high] log, "
+            "with two numbers and one space before log"
         ) from error
     return Interval(low, high, log)
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ def optuna_overrides(trials: int, space: str, seed: int) -> list[str]:
         UsageError: The search space is malformed.
     """
     try:
-        import hydra_plugins.hydra_optuna_sweeper.optuna_sweeper  # noqa: F401
+        import_module("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper")
     except ImportError as error:
         raise MissingExtra("A search with Optuna", "rc-audioldm[sweep]") from error
     return [

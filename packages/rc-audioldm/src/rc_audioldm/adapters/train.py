@@ -4,8 +4,8 @@
     rc-audioldm train-adapter experiment=states data.pairs=data/pairs run_dir=runs/states
 
 A run that was stopped, at any moment, goes on from its newest complete checkpoint when the same command is given.
-``best/`` of the run folder holds the checkpoint of the best validation: ``adapter.safetensors``, and ``report.json`` with
-its measures beside those of no adapter and of chance. The run folder loads as that adapter.
+``best/`` of the run folder holds the checkpoint of the best validation: ``adapter.safetensors``, and ``report.json``
+with its measures beside those of no adapter and of chance. The run folder loads as that adapter.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class AdapterTrainConfig:
 
     Args:
         kind: ``projector``, or ``style-to-states``.
-        model: Fields of :class:`rc_audioldm.adapters.ProjectorConfig` or :class:`rc_audioldm.adapters.StateAdapterConfig`;
-            the widths of input and output are those of the data.
+        model: Fields of :class:`rc_audioldm.adapters.ProjectorConfig` or
+            :class:`rc_audioldm.adapters.StateAdapterConfig`; the widths of input and output are those of the data.
         data: Pairs.
         objective: The task.
         optim: AdamW.
@@ -186,8 +186,8 @@ def _check_batch(config: AdapterTrainConfig, rows: int) -> None:
     trainer = config.trainer
     if config.epochs is None and (trainer.val_every < 1 or trainer.val_every % trainer.save_every):
         raise ConfigError(
-            f"trainer.val_every is {trainer.val_every} and trainer.save_every {trainer.save_every}; allowed: a multiple of "
-            "save_every, so that the checkpoint of the best validation is kept"
+            f"trainer.val_every is {trainer.val_every} and trainer.save_every {trainer.save_every}; allowed: a "
+            "multiple of save_every, so that the checkpoint of the best validation is kept"
         )
 
 
