@@ -197,7 +197,12 @@ def test_the_flags_change_what_is_computed() -> None:
     torch.manual_seed(0)
     vectors, plain = torch.randn(2, 4), ProjectorConfig(4, 6, 4, residual=False, normalise=False)
     base = Projector(plain).eval()
-    for name, value in {"residual": True, "layer_norm": True, "normalise": True, "activation": "gelu"}.items():
+    for name, value in {
+        "residual": True,
+        "layer_norm": True,
+        "normalise": True,
+        "activation": "gelu",
+    }.items():
         flags: dict[str, Any] = {name: value}
         other = Projector(replace(plain, **flags)).eval()
         other.load_state_dict(base.state_dict(), strict=False)

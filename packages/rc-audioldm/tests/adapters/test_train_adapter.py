@@ -79,7 +79,9 @@ def test_an_adapter_to_states_is_trained_and_compared_with_the_mean(
 ) -> None:
     folder, out = pairs_folder(256, states=True), tmp_path / "run"
     states = ("kind=style-to-states", "objective.select=loss", "trainer.max_steps=100", "optim.lr=0.02")
-    assert run(monkeypatch, *debug(folder, out, *states, "trainer.val_every=50", "model.hidden_width=64")) == 0
+    assert (
+        run(monkeypatch, *debug(folder, out, *states, "trainer.val_every=50", "model.hidden_width=64")) == 0
+    )
     report = json.loads((out / "best" / "report.json").read_text())
     assert report["without_adapter"]["explained"] == pytest.approx(0, abs=1e-5)
     assert report["metrics"]["explained"] > 0.1
