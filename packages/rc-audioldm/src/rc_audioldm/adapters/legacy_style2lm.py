@@ -39,7 +39,7 @@ class LegacyStyle2LM(nn.Module):
     ) -> None:
         super().__init__()
         self.pos = nn.Parameter(torch.empty(1, seq_len, hidden))
-        nn.init.trunc_normal_(self.pos, std=0.02)
+        nn.init.uniform_(self.pos, -0.03, 0.03)
         self.inp = nn.Linear(width, hidden)
         self.drop = nn.Dropout(dropout)
         self.dw = nn.Conv1d(hidden, hidden, conv_kernel, padding=conv_kernel // 2, groups=hidden)

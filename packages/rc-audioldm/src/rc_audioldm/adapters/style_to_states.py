@@ -62,8 +62,8 @@ class StyleToStates(nn.Module):
         self.second = nn.Linear(config.hidden_width, config.state_width, bias=False)
         self.biases = nn.Parameter(torch.zeros(config.states, config.state_width))
         self.norm = nn.LayerNorm(config.state_width)
-        nn.init.trunc_normal_(self.positions, std=0.5)
-        nn.init.trunc_normal_(self.biases, std=0.02)
+        # Not normal numbers: without memory, as when a file is loaded, torch takes seconds to prepare for them.
+        nn.init.uniform_(self.positions, -1, 1)
 
     def forward(self, styles: Tensor) -> Tensor:
         """Predict states.
