@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from pentatonic.errors import FormatError, InputError, UsageError
-from rc_audioldm.adapters.losses import contrastive_logits, contrastive_loss, state_loss
-from rc_audioldm.adapters.objective import ObjectiveConfig
 from rc_audioldm.adapters.pair_vectors import read_pairs, split_by_group
-from rc_audioldm.adapters.recall import chance, recalls
-from rc_audioldm.adapters.schedule import warmup_then_cosine
-from rc_audioldm.adapters.search_space import (
+from rc_audioldm.adapters.training.losses import contrastive_logits, contrastive_loss, state_loss
+from rc_audioldm.adapters.training.objective import ObjectiveConfig
+from rc_audioldm.adapters.training.recall import chance, recalls
+from rc_audioldm.adapters.training.schedule import warmup_then_cosine
+from rc_audioldm.adapters.training.search_space import (
     ALWAYS_SAMPLED,
     Choices,
     Interval,

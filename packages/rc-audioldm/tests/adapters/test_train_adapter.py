@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pentatonic.training import compose_config
 from rc_audioldm.adapters.pair_vectors import read_pairs
+from rc_audioldm.adapters.projector import ProjectorConfig
 from rc_audioldm.adapters.projector_files import load_projector
 from rc_audioldm.adapters.state_files import load_state_adapter
+from rc_audioldm.adapters.training.train import AdapterTrainConfig
 from rc_audioldm.cli import main
 
 
@@ -176,3 +179,16 @@ def test_a_search_with_optuna_samples_its_space(
         if "  lr:" in line
     }
     assert len(trials) == len(rates) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("original-external", ("silu", False, True, True)), ("original-mlp", ("gelu", True, True, False))],
+)
+def test_the_originals_projectors_are_experiments(name: str, function: tuple[object, ...]) -> None:
+    overrides = [f"experiment={name}", "data.pairs=x"]
+    config = compose_config("rc_audioldm.adapters.conf", overrides, AdapterTrainConfig)
+    model = ProjectorConfig(**config.model)
+    assert (model.activation, model.residual, model.layer_norm, model.normalise) == function
+    assert (config.epochs, config.data.batch_size, config.trainer.seed) == (5, 16, 42)
+    assert config.run_dir.endswith(name) and not config.objective.mask_same_caption

@@ -47,12 +47,12 @@ def train_adapter_command(
     """Train an adapter from cached vectors."""
     with training_extra("Training", "rc-audioldm[train]"):
         if multirun or trials:
-            from rc_audioldm.adapters import sweep
+            from rc_audioldm.adapters.training import sweep
 
             searched = sweep.optuna_overrides(trials, space, seed) if trials else []
             result = sweep.main([*searched, *(overrides or [])])
         else:
-            from rc_audioldm.adapters.train import main
+            from rc_audioldm.adapters.training.train import main
 
             result = main(overrides or [])
     if result.interrupted:

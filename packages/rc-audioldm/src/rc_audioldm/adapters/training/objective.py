@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
-from rc_audioldm.adapters.data import Batch
-from rc_audioldm.adapters.losses import contrastive_loss, state_loss
 from rc_audioldm.adapters.projector import Projector
-from rc_audioldm.adapters.recall import AUDIO_TO_TEXT, TEXT_TO_AUDIO, chance, recalls
 from rc_audioldm.adapters.style_to_states import StyleToStates
+from rc_audioldm.adapters.training.data import Batch
+from rc_audioldm.adapters.training.losses import contrastive_loss, state_loss
+from rc_audioldm.adapters.training.recall import AUDIO_TO_TEXT, TEXT_TO_AUDIO, chance, recalls
 
 SELECTIONS = ("loss", "audio_to_text", "text_to_audio", "combined")
 

@@ -23,8 +23,8 @@ from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError, MissingExtra, PentatonicError
 from pentatonic.untrusted.files import read_json
 from rc_audioldm.adapters.adapter_files import ADAPTER_FILE, BEST
-from rc_audioldm.adapters.search_space import ALWAYS_SAMPLED, parse_space, sweep_overrides
-from rc_audioldm.adapters.train import REPORT, AdapterTrainConfig, read_report, train
+from rc_audioldm.adapters.training.search_space import ALWAYS_SAMPLED, parse_space, sweep_overrides
+from rc_audioldm.adapters.training.train import REPORT, AdapterTrainConfig, read_report, train
 
 TRIALS = "trials"
 SWEEP_FILE = "sweep.json"

@@ -39,14 +39,14 @@ from pentatonic.training import (
 )
 from pentatonic.untrusted.config import read_fields
 from rc_audioldm.adapters.adapter_files import ADAPTER_FILE, BEST, AdapterInfo
-from rc_audioldm.adapters.data import PairRows, WholeAtOnce
-from rc_audioldm.adapters.objective import ContrastiveTraining, ObjectiveConfig, StateTraining
 from rc_audioldm.adapters.pair_vectors import PairVectors, read_pairs, split_by_group
 from rc_audioldm.adapters.projector import Projector, ProjectorConfig
 from rc_audioldm.adapters.projector_files import PROJECTOR, load_projector, save_projector
-from rc_audioldm.adapters.schedule import warmup_then_cosine
 from rc_audioldm.adapters.state_files import STATES, load_state_adapter, save_state_adapter
 from rc_audioldm.adapters.style_to_states import StateAdapterConfig, StyleToStates
+from rc_audioldm.adapters.training.data import PairRows, WholeAtOnce
+from rc_audioldm.adapters.training.objective import ContrastiveTraining, ObjectiveConfig, StateTraining
+from rc_audioldm.adapters.training.schedule import warmup_then_cosine
 
 KINDS = (PROJECTOR, STATES)
 REPORT = "report.json"
