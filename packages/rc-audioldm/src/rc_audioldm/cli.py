@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from pentatonic.cli import make_app, run
+from rc_audioldm.adapters.commands import HELP as TRAIN_ADAPTER_HELP
+from rc_audioldm.adapters.commands import adapter_pairs_command, train_adapter_command
 from rc_audioldm.bank.commands import app as bank_app
 from rc_audioldm.commands import info_command
 from rc_audioldm.data.commands import app as prepare_app
@@ -15,6 +17,8 @@ app = make_app(
 app.command("info")(info_command)
 app.add_typer(bank_app, name="bank")
 app.add_typer(prepare_app, name="prepare")
+app.command("train-adapter", help=TRAIN_ADAPTER_HELP)(train_adapter_command)
+app.command("adapter-pairs")(adapter_pairs_command)
 
 
 def main() -> None:

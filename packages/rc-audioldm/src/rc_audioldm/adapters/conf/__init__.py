@@ -1,0 +1,1 @@
+"""Hydra configurations of ``rc-audioldm train-adapter``."""

@@ -1,0 +1,1 @@
+"""Training adapters from cached vectors, and the search of its settings."""
