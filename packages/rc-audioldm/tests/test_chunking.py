@@ -29,7 +29,7 @@ def write(path: Path, seconds: float, seed: int = 0) -> np.ndarray:
 
 def manifest_of(root: Path, *names: str) -> Manifest:
     return Manifest(
-        tuple(ManifestRow(name.removesuffix(".wav"), name, licence="CC0") for name in names), root
+        tuple(ManifestRow(name.removesuffix(".wav"), name, licence="CC0 1.0") for name in names), root
     )
 
 
@@ -82,7 +82,7 @@ def test_chunks_are_the_resampled_signal_at_their_places(tmp_path: Path) -> None
         part = whole[start : start + 16_000]
         np.testing.assert_allclose(found[: len(part)], part, atol=1 / 32_000)
         assert not found[len(part) :].any()
-    assert {row.licence for row in rows} == {"CC0"}
+    assert {row.licence for row in rows} == {"CC0 1.0"}
 
 
 def test_equal_and_hostile_names_do_not_collide(tmp_path: Path) -> None:

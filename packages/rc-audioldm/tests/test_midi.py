@@ -194,7 +194,7 @@ def tokens() -> Tokens:
     second = [np.arange(30, 37, dtype=np.int32)]
     return collect(
         [
-            (ManifestRow("a", "a.mid", licence="CC0"), first, [[(0, 6), (6, 10)], [(0, 5)]]),
+            (ManifestRow("a", "a.mid", licence="CC0 1.0"), first, [[(0, 6), (6, 10)], [(0, 5)]]),
             (ManifestRow("b", "b.mid"), second, [[(0, 7)]]),
         ]
     )

@@ -73,8 +73,8 @@ def test_a_folder_becomes_a_manifest(tmp_path: Path, command: Any) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(100), RATE)
     out = tmp_path / "m.jsonl"
     code, text, _ = command("manifest", tmp_path, "--out", out, "--no-tags", "--licence", "cc0", "--json")
-    assert (code, json.loads(text)["licences"]) == (0, {"CC0": 1})
-    assert [(row.path, row.licence) for row in read_manifest(out)] == [("a.wav", "CC0")]
+    assert (code, json.loads(text)["licences"]) == (0, {"CC0 1.0": 1})
+    assert [(row.path, row.licence) for row in read_manifest(out)] == [("a.wav", "CC0 1.0")]
 
 
 def test_pairs_as_csv_and_as_manifest(tmp_path: Path, fsd50k: Path, command: Any) -> None:
@@ -110,7 +110,7 @@ def test_manifests_are_united_with_each_file_once(tmp_path: Path, command: Any) 
     (tmp_path / "a" / "1.wav").touch()
     (tmp_path / "a" / "again.wav").symlink_to("1.wav")
     write_manifest(tmp_path / "a" / "m.jsonl", [ManifestRow("1", "1.wav"), ManifestRow("2", "again.wav")])
-    write_manifest(tmp_path / "b" / "m.jsonl", [ManifestRow("1", "1.wav", licence="CC0", more={"x": 1})])
+    write_manifest(tmp_path / "b" / "m.jsonl", [ManifestRow("1", "1.wav", licence="CC0 1.0", more={"x": 1})])
     sets = [f"first={tmp_path}/a/m.jsonl", f"second={tmp_path}/b/m.jsonl"]
     code, _, _ = command("union", *sets, "--out", tmp_path / "u.jsonl")
     rows = read_manifest(tmp_path / "u.jsonl").rows
@@ -121,7 +121,7 @@ def test_manifests_are_united_with_each_file_once(tmp_path: Path, command: Any) 
         ("second/1", "b/1.wav"),
     ]
     assert rows[2].more == {"x": 1, "dataset": "second", "dataset_idx": 0}
-    assert rows[2].licence == "CC0"
+    assert rows[2].licence == "CC0 1.0"
     command("union", *sets, "--out", tmp_path / "u.jsonl", "--dedup")
     assert [row.id for row in read_manifest(tmp_path / "u.jsonl")] == ["first/1", "second/1"]
 
