@@ -76,7 +76,7 @@ class ClapEmbedder:
 
 
 class MelEmbedder:
-    """Mean and standard deviation of each mel band in windows of 0.96 s, hop 0.48 s: 128 numbers in dB.
+    """Mean and standard deviation of each mel band in windows of 0.96 s, hop 0.48 s: 128 numbers.
 
     It needs no weights, hears level and spectrum and nothing else, and its distances are only comparable with its own.
     """
@@ -106,7 +106,7 @@ class MelEmbedder:
         """The settings."""
         return {
             "kind": "mel statistics",
-            "filter_bank": "16 kHz, 400 of 512, hop 160, 64 bands from 60 to 7800 Hz (Slaney), dB above -80",
+            "filter_bank": "16 kHz, 400 of 512, hop 160, 64 bands from 60 to 7800 Hz (Slaney), dB / 80 above -80 dB",
             "windows": "96 frames, hop 48; mean and standard deviation of each band",
             "dimension": 2 * self._CONFIG.n_mels,
         }
@@ -114,11 +114,8 @@ class MelEmbedder:
     def embed(self, samples: NDArray[np.float32]) -> Vectors:
         """Return (W, 128)."""
         mel = self._mel(torch.from_numpy(samples)[None])[0].double()  # (bands, frames)
-        levels = 10 * torch.log10(mel.clamp(min=self._FLOOR))
-        size = self._WINDOW_FRAMES
-        if levels.shape[-1] < size:
-            windows = levels[:, None]
-        else:
-            windows = levels.unfold(-1, size, self._HOP_FRAMES)  # (bands, W, frames of a window)
+        levels = 1 + torch.log10(mel.clamp(min=self._FLOOR)) / 8  # 0 at the floor
+        size = min(self._WINDOW_FRAMES, levels.shape[-1])
+        windows = levels.unfold(-1, size, self._HOP_FRAMES)  # (bands, W, frames of a window)
         statistics = torch.cat([windows.mean(-1), windows.std(-1, correction=0)])
         return statistics.T.float().numpy()

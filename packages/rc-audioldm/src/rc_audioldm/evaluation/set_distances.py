@@ -132,7 +132,9 @@ def compare_sets(
     )
 
 
-def distances_of_files(chosen: EmbeddedSet, reference: EmbeddedSet, *, few: Few = "refuse") -> dict[str, float]:
+def distances_of_files(
+    chosen: EmbeddedSet, reference: EmbeddedSet, *, few: Few = "refuse"
+) -> dict[str, float]:
     """Return the Fréchet distance of each recording alone to a reference (Gui et al., 2024).
 
     It ranks recordings; with fewer windows than dimensions, as is usual, its size says little. A recording of one
@@ -159,7 +161,8 @@ def distances_of_files(chosen: EmbeddedSet, reference: EmbeddedSet, *, few: Few 
         )
     target = Gaussian.of(reference.vectors, shrink=lacking)
     return {
-        name: gaussian_distance(Gaussian.of(chosen.of(number)), target) for number, name in enumerate(chosen.names)
+        name: gaussian_distance(Gaussian.of(chosen.of(number)), target)
+        for number, name in enumerate(chosen.names)
     }
 
 

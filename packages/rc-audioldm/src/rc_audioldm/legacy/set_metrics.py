@@ -6,10 +6,8 @@ Shape legend: n samples, N recordings, D dimensions.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +34,6 @@ _FLOOR, _DYNAMICS_DB = 1e-10, 80.0
 _RIDGE = 1e-6
 _SMALL, _MEDIUM = 0.5, 0.8
 _SIGNIFICANT = 0.05
-
-Name = TypeVar("Name", str, PurePath)
 
 
 def audio_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
@@ -69,7 +65,8 @@ def mel_diversity(recordings: Sequence[NDArray[np.floating]]) -> dict[str, float
     Raises:
         InputError: There are fewer than two recordings.
     """
-    found = diversity(np.stack([_mel_statistics(samples) for samples in recordings]) if recordings else np.zeros((0, 1)))
+    statistics = [_mel_statistics(samples) for samples in recordings]
+    found = diversity(np.array(statistics))
     return {
         "mean_pairwise_distance": found.mean,
         "std_pairwise_distance": found.std,
@@ -101,7 +98,9 @@ def compare_pair(
     for metric in (metric for metric in first if metric in second):
         one, other = (np.asarray(each[metric], np.float64) for each in (first, second))
         if min(len(one), len(other)) < 2:
-            raise InputError(f"{metric} has {len(one)} and {len(other)} values; allowed: two or more of each system")
+            raise InputError(
+                f"{metric} has {len(one)} and {len(other)} values; allowed: two or more of each system"
+            )
         pooled = ((len(one) - 1) * one.var(ddof=1) + (len(other) - 1) * other.var(ddof=1)) / (
             len(one) + len(other) - 2
         )
@@ -119,17 +118,6 @@ def compare_pair(
             "effect_size": size,
         }
     return result
-
-
-def natural_order(names: Iterable[Name]) -> list[Name]:
-    """Sort names so that whole numbers in them count as numbers, and letters of both cases are equal."""
-
-    def key(name: Name) -> list[tuple[bool, int, str]]:
-        text = name if isinstance(name, str) else name.as_posix()
-        parts = re.split(r"([0-9]{1,18})", text.lower())
-        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
-
-    return sorted(names, key=key)
 
 
 def _mel_statistics(samples: NDArray[np.floating]) -> NDArray[np.float64]:
