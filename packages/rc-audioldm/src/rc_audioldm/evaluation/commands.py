@@ -182,6 +182,66 @@ def reference(
     report.raise_for_failures()
 
 
+@app.command("listening-test")
+def listening_test(
+    systems: Systems,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the test.")],
+    prompts: Prompts = None,
+    criterion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is asked; again for several.",
+            show_default="overall_quality, naturalness, prompt_adherence",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a blinded listening test of two or more systems.
+
+    Give away the folder listeners, and keep key.json. Exit status 3: some pairs could not be used; the table names them.
+    """
+    named = _named(systems)
+    check_inputs([*named.values(), *([] if prompts is None else [prompts])])
+    make_output_folder(out)
+    from pentatonic.cli import BatchReport
+    from rc_audioldm.evaluation.listening.kit import write_test
+    from rc_audioldm.evaluation.listening.trials import CRITERIA, plan_trials
+    from rc_audioldm.evaluation.systems import pair_items, read_system
+    from rc_audioldm.prompts.files import read_prompts
+
+    texts = None if prompts is None else read_prompts(prompts)
+    pairing = pair_items([read_system(name, folder, prompts=texts) for name, folder in named.items()])
+    trials = plan_trials(pairing, criteria=criterion or CRITERIA, seed=seed)
+    report = BatchReport()
+    count = write_test(out, trials, pairing, report, seed=seed)
+    report.print_summary()
+    about = {"trials": count, "for listeners": str(out / "listeners"), "key": str(out / "key.json")}
+    lines = [*pairing.notes, *(f"{key:<14}{value}" for key, value in about.items())]
+    show({**about, "notes": pairing.notes}, as_json, lambda: lines)
+    report.raise_for_failures()
+
+
+@app.command()
+def answers(
+    key: Annotated[Path, typer.Argument(help="key.json of a test, or test_pairs_with_answers.json.")],
+    files: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Filled sheets, .xlsx or .csv.")],
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 1000,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Analyse the answers of a listening test."""
+    check_inputs([key, *files])
+    from rc_audioldm.evaluation.listening.analysis import analyse_answers
+    from rc_audioldm.evaluation.listening.answers import read_answers
+    from rc_audioldm.evaluation.listening.trials import read_key
+    from rc_audioldm.evaluation.report import answer_lines
+
+    given, notes = read_answers(files)
+    result = analyse_answers(read_key(key), given, resamples=resamples, seed=seed)
+    show({"result": result, "notes": notes}, as_json, lambda: [*answer_lines(result), *notes])
+
+
 def _named(systems: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in systems:

@@ -15,6 +15,7 @@ from pentatonic.folder_run import write_json
 from pentatonic.report import Report, is_embeddable
 from pentatonic.statistics import Estimate
 from rc_audioldm.evaluation.evaluate import Evaluation
+from rc_audioldm.evaluation.listening.analysis import ListeningResult
 from rc_audioldm.evaluation.set_distances import SetDistance
 from rc_audioldm.evaluation.sounds import read_sound
 from rc_audioldm.evaluation.systems import System, pair_items
@@ -103,6 +104,22 @@ def write_evaluation(
     with atomic_file(out / "evaluation.md", "w") as file:
         file.write(markdown(found))
     page.write(out / "report.html")
+
+
+def answer_lines(result: ListeningResult) -> list[str]:
+    """Return what a listening test says as lines of Markdown."""
+    names = ["criterion", "preferred", "to", "answers", "share", "over items", "p by Holm", "alpha"]
+    lines = [_line(names), _line(["---"] * len(names))]
+    for each in result.preferences:
+        wins = f"{each.wins.count} of {each.wins.total}"
+        cells = [each.criterion, each.first, each.second, wins, str(each.wins.share), str(each.over_items)]
+        lines.append(_line([*cells, _shown(each.p_holm), _shown(each.alpha)]))
+    position = result.position
+    lines += [
+        "",
+        f"Side A was preferred in {position.share} of {position.total} answers (p {position.p_value:.3g}).",
+    ]
+    return [*lines, *result.notes]
 
 
 def _page(found: Evaluation, systems: Sequence[System], players: int) -> Report:

@@ -47,8 +47,8 @@ class Preference:
         p_holm: Its p-value with Holm's correction for all criteria and systems.
         over_items: The same share with an interval that resamples items, whose answers are not independent.
         confidence: Mean confidence; None if none was given.
-        alpha: Krippendorff's alpha of the listeners: 1 for agreement, 0 for chance; None where no trial has two answers,
-            or all answers are the same.
+        alpha: Krippendorff's alpha of the listeners: 1 for agreement, 0 for chance; None where no trial has two
+            answers, or all answers are the same.
     """
 
     criterion: str
