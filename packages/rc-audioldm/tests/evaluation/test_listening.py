@@ -27,7 +27,7 @@ RATE = 16_000
 
 
 def made_up(folder: Path, count: int = 6) -> Pairing:
-    names = ("first", "second")
+    names = ("zither", "zurna")
     return pair_items(
         [
             System(
@@ -45,7 +45,7 @@ def test_sides_are_balanced_seeded_and_alike_for_all_criteria(tmp_path: Path) ->
     pairing = made_up(tmp_path, 30)
     trials = plan_trials(pairing, seed=3)
     assert len(trials) == len({trial.pair_id for trial in trials}) == 90
-    assert Counter(trial.system_a for trial in trials) == {"first": 45, "second": 45}
+    assert Counter(trial.system_a for trial in trials) == {"zither": 45, "zurna": 45}
     assert Counter(trial.criterion for trial in trials) == dict.fromkeys(CRITERIA, 30)
     assert len({(trial.audio_a, trial.system_a, trial.item) for trial in trials}) == 30
     assert [trial.item for trial in trials[::3]] != [str(i) for i in range(30)]
@@ -61,11 +61,11 @@ def test_sides_are_balanced_seeded_and_alike_for_all_criteria(tmp_path: Path) ->
 def test_a_test_reveals_nothing_to_listeners_and_is_equally_loud(tmp_path: Path) -> None:
     pairing = made_up(tmp_path)
     rng = np.random.default_rng(0)
-    for name, level, rate in (("first", 0.3, RATE), ("second", 0.01, RATE // 2)):
+    for name, level, rate in (("zither", 0.3, RATE), ("zurna", 0.01, RATE // 2)):
         (tmp_path / name).mkdir()
         for i in range(6):
             soundfile.write(tmp_path / name / f"{name}-{i}.wav", level * rng.normal(size=rate), rate)
-    soundfile.write(tmp_path / "first" / "first-0.wav", np.zeros(RATE), RATE)
+    soundfile.write(tmp_path / "zither" / "zither-0.wav", np.zeros(RATE), RATE)
     report = BatchReport()
     out = tmp_path / "out"
     out.mkdir()
@@ -83,11 +83,11 @@ def test_a_test_reveals_nothing_to_listeners_and_is_equally_loud(tmp_path: Path)
         if path.suffix == ".xlsx":
             with zipfile.ZipFile(path) as archive:
                 content = b"".join(map(archive.read, archive.namelist()))
-        assert b"first" not in content and b"second" not in content
+        assert b"zither" not in content and b"zurna" not in content
     page = (out / "listeners" / "listening_test.html").read_text()
     assert "<b>" not in page and page.count("<fieldset") == 15
     key = read_key(out / "key.json")
-    assert {trial.system_a for trial in key.values()} == {"first", "second"}
+    assert {trial.system_a for trial in key.values()} == {"zither", "zurna"}
     copy = out / "listeners" / next(iter(key.values())).audio_a
     assert copy.is_file()
 
@@ -119,7 +119,7 @@ def test_sheets_that_cannot_be_used(tmp_path: Path) -> None:
         read_sheet(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet1.xml", bytes(70 << 20))
-    with pytest.raises(FormatError, match=r"limit|ratio|large|times"):
+    with pytest.raises(FormatError, match="at most 67108864"):
         read_sheet(path)
     book = openpyxl.Workbook()
     book.save(path)
@@ -175,13 +175,13 @@ def test_keys_are_read_back_also_the_originals(tmp_path: Path) -> None:
 def test_preferences_follow_the_key_and_not_the_sides(tmp_path: Path) -> None:
     trials = {trial.pair_id: trial for trial in plan_trials(made_up(tmp_path, 20), criteria=["quality"])}
     answers = [
-        Answer(name, "A" if trial.system_a == "second" else "B", listener, 4)
+        Answer(name, "A" if trial.system_a == "zurna" else "B", listener, 4)
         for name, trial in trials.items()
         for listener in ("Ann", "Bob")
     ]
     result = analyse_answers(trials, [*answers, Answer("unknown", "A", "Ann")], resamples=50)
     (found,) = result.preferences
-    assert (found.first, found.wins.count, found.wins.total, found.items) == ("first", 0, 40, 20)
+    assert (found.first, found.wins.count, found.wins.total, found.items) == ("zither", 0, 40, 20)
     assert found.p_holm == found.wins.p_value < 1e-9
     assert found.wins.share.high == pytest.approx(1 - 0.025 ** (1 / 40))
     assert (result.position.count, result.position.p_value) == (20, pytest.approx(1))
@@ -199,7 +199,7 @@ def test_preferences_follow_the_key_and_not_the_sides(tmp_path: Path) -> None:
 def test_agreement_of_listeners() -> None:
     assert krippendorff_alpha([["a", "a"], ["b", "b", "b"]]) == 1
     # Krippendorff (2011), example A: nominal data of two observers and ten units.
-    one, other = "0100000000", "1110010000"
+    one, other = "0100000000", "1110010010"
     assert krippendorff_alpha(list(zip(one, other, strict=True))) == pytest.approx(0.095, abs=1e-3)
     assert krippendorff_alpha([["a"], ["b"]]) is None
     assert krippendorff_alpha([["a", "a"]]) is None

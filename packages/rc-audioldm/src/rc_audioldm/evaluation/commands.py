@@ -199,7 +199,8 @@ def listening_test(
 ) -> None:
     """Make a blinded listening test of two or more systems.
 
-    Give away the folder listeners, and keep key.json. Exit status 3: some pairs could not be used; the table names them.
+    Give away the folder listeners, and keep key.json. Exit status 3: some pairs could not be used; the table names
+    each one.
     """
     named = _named(systems)
     check_inputs([*named.values(), *([] if prompts is None else [prompts])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -89,7 +90,8 @@ def signed_rank(differences: np.ndarray) -> float:
     """
     if not differences.any():
         return 1.0
-    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
+    result: Any = stats.wilcoxon(differences, zero_method="zsplit")
+    return float(result.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -153,6 +153,8 @@ def load_set(path: Path) -> EmbeddedSet:
             and bool((np.diff(numbers) >= 0).all())
             and bool(np.isfinite(found.vectors).all())
         )
+    except FormatError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"is not a set of vectors: {shortened(str(error))}", path=path) from error
     if not whole:

@@ -105,7 +105,8 @@ def compare_pair(
             len(one) + len(other) - 2
         )
         effect = float((one.mean() - other.mean()) / math.sqrt(pooled)) if pooled else 0.0
-        p_value = float(stats.ttest_ind(one, other, equal_var=False).pvalue) if pooled else 1.0
+        test: Any = stats.ttest_ind(one, other, equal_var=False) if pooled else None
+        p_value = 1.0 if test is None else float(test.pvalue)
         size = "small" if abs(effect) < _SMALL else "medium" if abs(effect) < _MEDIUM else "large"
         result[metric] = {
             f"{names[0]}_mean": float(one.mean()),

@@ -1,4 +1,4 @@
-"""A listening test in a folder: ``listeners/`` to give away, with the page, the sheet and the copies; and ``key.json``."""
+"""A listening test in a folder: ``listeners/`` to give away (page, sheet and copies), and ``key.json`` to keep."""
 
 from __future__ import annotations
 

@@ -160,8 +160,8 @@ def _trial(row: object) -> Trial | None:
             "system_b": truth[2],
             "item": identity.partition("_")[0],
         }
-    values = {name: row.get(name, "") for name in names}
-    if not all(isinstance(value, str) for value in values.values()):
+    values = {name: value for name in names if isinstance(value := row.get(name, ""), str)}
+    if len(values) < len(names):
         return None
     if not all(values[name] for name in ("pair_id", "criterion", "system_a", "system_b")):
         return None
