@@ -20,7 +20,7 @@ from rc_audioldm.evaluation.listening.kit import write_test
 from rc_audioldm.evaluation.listening.sheet import COLUMNS, read_sheet, write_sheet
 from rc_audioldm.evaluation.listening.trials import CRITERIA, Trial, plan_trials, read_key, write_key
 from rc_audioldm.evaluation.loudness import true_peak
-from rc_audioldm.evaluation.sounds import loudness_of
+from rc_audioldm.evaluation.sounds import loudness_of, read_sound
 from rc_audioldm.evaluation.systems import Item, Pairing, System, pair_items
 
 RATE = 16_000
@@ -75,7 +75,8 @@ def test_a_test_reveals_nothing_to_listeners_and_is_equally_loud(tmp_path: Path)
     assert len(given) == 12
     for path in given:
         if path.suffix == ".wav":
-            samples, rate = soundfile.read(path, dtype="float32")
+            sound = read_sound(path)
+            samples, rate = sound.samples, sound.sample_rate
             assert rate == RATE
             assert loudness_of(samples, rate) == pytest.approx(-23, abs=0.05)
             assert true_peak(samples, rate) <= 0.9
@@ -96,14 +97,15 @@ def test_the_sheet_has_the_originals_layout_and_no_formulas(tmp_path: Path) -> N
     path = tmp_path / "form.xlsx"
     trials = [Trial("000_naturalness", '=HYPERLINK("x")\x07', "naturalness", "audio/a.wav", "audio/b.wav")]
     write_sheet(path, trials)
-    sheet = openpyxl.load_workbook(path)["Audio Evaluation"]
+    book = openpyxl.load_workbook(path)
+    sheet = book["Audio Evaluation"]
     assert [cell.value for cell in sheet[1]] == list(COLUMNS)
     assert sheet["A1"].font.bold and sheet["A1"].fill.fgColor.rgb == "FFCCCCCC"
     assert sheet["B2"].data_type == "s" and str(sheet["B2"].value).startswith("=HYPERLINK")
     assert (sheet["C2"].value, sheet["F2"].value) == ("a.wav", None)
     assert sheet.column_dimensions["A"].width == len("000_naturalness") + 2
     sheet["F2"], sheet["G2"], sheet["I2"] = "b", 4.0, "Ann"
-    sheet.parent.save(path)
+    book.save(path)
     answers, notes = read_answers([path])
     assert (answers, notes) == ([Answer("000_naturalness", "B", "Ann", 4)], [])
 

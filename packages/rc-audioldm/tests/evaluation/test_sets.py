@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from pentatonic.checkpoint import save_tensors
 from pentatonic.cli import BatchReport
@@ -38,15 +39,15 @@ RATE = 16_000
 PREPARATION = Preparation(RATE)
 
 
-def noise(seed: int, seconds: float = 1.0) -> np.ndarray:
+def noise(seed: int, seconds: float = 1.0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(0, 0.05, round(seconds * RATE)).astype(np.float32)
 
 
-def made_up(vectors: np.ndarray, per_file: int = 1, **header: str) -> EmbeddedSet:
+def made_up(vectors: np.ndarray, *, per_file: int = 1, header: dict[str, str] | None = None) -> EmbeddedSet:
     """A set of vectors that no model made."""
     count = len(vectors) // per_file
     return EmbeddedSet(
-        SetHeader({"kind": "made up"}, {**PREPARATION.describe(), **header}),
+        SetHeader({"kind": "made up"}, {**PREPARATION.describe(), **(header or {})}),
         tuple(map(str, range(count))),
         tuple(f"{i:064d}" for i in range(count)),
         vectors.astype(np.float32),
@@ -107,7 +108,8 @@ def test_recordings_are_brought_to_one_rate_loudness_and_length() -> None:
     np.testing.assert_array_equal(plain, noise(1)[: len(plain)])
     with pytest.raises(AudioError, match="16000 Hz or more"):
         prepare(Sound(noise(1)[None], 8000), PREPARATION, "low")
-    for quiet in (0 * noise(1), 1e-4 * noise(1)):
+    for level in (0, 1e-4):
+        quiet = np.float32(level) * noise(1)
         with pytest.raises(SilentAudio):
             prepare(Sound(quiet[None], RATE), PREPARATION, "quiet")
     for wrong in ({"sample_rate": 0}, {"loudness_lufs": -80}, {"length_s": 0}):
@@ -194,7 +196,7 @@ def test_sets_that_were_made_in_different_ways_are_not_compared() -> None:
     for name in ("rate", "loudness", "length", "silence"):
         for compare in (audio_distance, compare_sets, distances_of_files):
             with pytest.raises(IncompatibleVectors, match=name):
-                compare(made_up(vectors), made_up(vectors, **{name: "another"}))
+                compare(made_up(vectors), made_up(vectors, header={name: "another"}))
 
 
 def test_the_odd_recording_is_the_farthest_from_the_reference() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from pentatonic import audio
 from pentatonic.cli import BatchReport
@@ -25,8 +26,8 @@ def test_the_mean_of_the_windows_is_the_vector_of_a_bank(
     embedder = ClapEmbedder(encoder)
     found = embed_files({"x": path}, embedder, Preparation(encoder.sample_rate, None), BatchReport())
     assert len(found.vectors) > 2
-    heard = without_silent_ends(tiny.tone(300, 3.3).numpy())
-    expected = encoder.embed_audio(audio.load(path).samples[0][: len(heard)], encoder.sample_rate)
+    heard = torch.from_numpy(without_silent_ends(audio.load(path).samples[0].numpy()))
+    expected = encoder.embed_audio(heard, encoder.sample_rate)
     np.testing.assert_allclose(found.file_vectors[0], expected[0].numpy(), atol=1e-6)
     assert isinstance(embedder, TextEmbedder)
     np.testing.assert_array_equal(embedder.embed_texts(["piano"]), encoder.embed_text(["piano"]).numpy())

@@ -40,7 +40,7 @@ class PairedDifference:
 
 
 def compare_pairs(
-    values: Mapping[str, Mapping[str, Sequence[float]]],
+    values: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]],
     groups: Sequence[object],
     *,
     resamples: int = DEFAULT_RESAMPLES,

@@ -87,7 +87,7 @@ def plan_trials(pairing: Pairing, *, criteria: Sequence[str] = CRITERIA, seed: i
         key, (one, other) = planned[place]
         items = pairing.items[one][key], pairing.items[other][key]
         prompt = next((item.prompt for item in items if item.prompt), "")
-        for at in rng.permutation(len(criteria)):
+        for at in map(int, rng.permutation(len(criteria))):
             trials.append(
                 Trial(
                     pair_id=f"{number:03d}_{criteria[at]}",
