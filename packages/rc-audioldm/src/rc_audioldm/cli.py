@@ -10,6 +10,7 @@ from rc_audioldm.adapters.commands import adapter_pairs_command, train_adapter_c
 from rc_audioldm.bank.commands import app as bank_app
 from rc_audioldm.commands import info_command
 from rc_audioldm.data.commands import app as prepare_app
+from rc_audioldm.evaluation.commands import app as evaluation_app
 
 app = make_app(
     "rc-audioldm", "Retrieval-conditioned AudioLDM: audio from prompts and from clips of a style bank."
@@ -17,6 +18,7 @@ app = make_app(
 app.command("info")(info_command)
 app.add_typer(bank_app, name="bank")
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(evaluation_app, name="evaluate")
 app.command("train-adapter", help=TRAIN_ADAPTER_HELP)(train_adapter_command)
 app.command("adapter-pairs")(adapter_pairs_command)
 

@@ -15,9 +15,10 @@ from pentatonic.probes.metrics import (
     roc_auc,
     top_k_accuracy,
 )
-from pentatonic.probes.results import Estimate, ProbeResult, ProbeRun
+from pentatonic.probes.results import ProbeResult, ProbeRun
 from pentatonic.probes.splits import ProbeSplit, chunk_starts
 from pentatonic.probes.tasks import Classification, KeyDetection, Regression, Tagging, Task
+from pentatonic.statistics import Estimate
 
 __all__ = [
     "KEY_NAMES",

@@ -11,9 +11,10 @@ import torch
 from pentatonic.errors import InputError, UsageError
 from pentatonic.probes.fit import FittedProbe, fit_probe, track_outputs
 from pentatonic.probes.grid import ProbeSettings, quick_grid
-from pentatonic.probes.results import Estimate, ProbeResult, ProbeRun
+from pentatonic.probes.results import ProbeResult, ProbeRun
 from pentatonic.probes.splits import ProbeSplit
 from pentatonic.probes.tasks import Task
+from pentatonic.statistics import Estimate
 
 
 def evaluate_probes(

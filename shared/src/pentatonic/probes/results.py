@@ -8,18 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pentatonic.probes.grid import ProbeSettings
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A metric with its bootstrap interval; ends are NaN where no resample defines the metric."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+from pentatonic.statistics import Estimate
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from cm3p.faults.objects import DoubtfulObject
 from cm3p.faults.planted import DetectorResult
 from cm3p.faults.run import MapFaults
 from cm3p.faults.timestamps import editor_link
-from cm3p.quality.intervals import Interval
 from pentatonic.cli import json_text
 from pentatonic.errors import MissingExtra
+from pentatonic.statistics import Estimate
 
 _WORTH_A_WORD = 2.0  # deviations of a further aspect
 
@@ -88,7 +88,7 @@ def planted_lines(results: Sequence[DetectorResult]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    unknown = isinstance(value, Interval) and math.isnan(value.value)
+    unknown = isinstance(value, Estimate) and math.isnan(value.value)
     return "\N{EN DASH}" if unknown else str(value)
 
 

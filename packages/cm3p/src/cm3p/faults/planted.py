@@ -21,9 +21,9 @@ from cm3p.faults.run import MapFaults
 from cm3p.faults.snap import TOLERANCE_MS
 from cm3p.faults.surprisal import ASPECTS
 from cm3p.faults.tokens import Aspect
-from cm3p.quality.intervals import DEFAULT_RESAMPLES, Interval, resampled_groups
 from pentatonic.errors import FormatError, InputError
 from pentatonic.probes.metrics import average_precision
+from pentatonic.statistics import DEFAULT_RESAMPLES, Estimate, resampled_groups
 
 _ALL = "all kinds"
 _OF_ONE_ASPECT = (Aspect.TIME, Aspect.POSITION, Aspect.HIT_SOUND)
@@ -69,14 +69,14 @@ class DetectorResult:
     kind: str
     faults: int
     objects: int
-    average_precision: Interval
+    average_precision: Estimate
     chance: float
     flagged: int
-    precision: Interval
-    recall: Interval
+    precision: Estimate
+    recall: Estimate
     flagged_by_rule: int
-    precision_as_rule: Interval
-    recall_as_rule: Interval
+    precision_as_rule: Estimate
+    recall_as_rule: Estimate
 
 
 def read_planted(file: Path) -> list[PlantedFault]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from cm3p.explore.clusters import clusters
 from cm3p.quality.facts import MapFacts
-from cm3p.quality.intervals import DEFAULT_RESAMPLES, Interval, mean_interval
 from cm3p.quality.statistics import mutual_information, ranks, silhouettes
+from pentatonic.statistics import DEFAULT_RESAMPLES, Estimate, mean_interval
 
 FEWEST_MAPS = 4
 """Tags of fewer maps of a ruleset are left out."""
@@ -45,9 +45,9 @@ class ClusterResult:
     tags: int
     mutual_information: float
     mutual_information_shuffled: float
-    silhouette: Interval
+    silhouette: Estimate
     silhouette_shuffled: float
-    tag_correlation: Interval
+    tag_correlation: Estimate
 
 
 def tag_clustering(
@@ -123,11 +123,11 @@ def _main_tags(facts: MapFacts, mode: str) -> tuple[np.ndarray, np.ndarray]:
         del uses[min(rare, key=lambda tag: (counts[tag], tag))]  # its maps go to their next tag
 
 
-def _tag_correlation(vectors: np.ndarray, facts: MapFacts, *, resamples: int, seed: int) -> Interval:
+def _tag_correlation(vectors: np.ndarray, facts: MapFacts, *, resamples: int, seed: int) -> Estimate:
     matrix = facts.tag_matrix()[0]
     known = np.flatnonzero(matrix.any(1) & np.array([each is not None for each in facts.mode], dtype=bool))
     if len(known) < 2:
-        return Interval(*[float("nan")] * 3)
+        return Estimate(*[float("nan")] * 3)
     if len(known) > _MOST_MAPS:
         known = np.sort(np.random.default_rng(seed).choice(known, _MOST_MAPS, replace=False))
     tags = matrix[known].astype(np.float64)
@@ -136,7 +136,7 @@ def _tag_correlation(vectors: np.ndarray, facts: MapFacts, *, resamples: int, se
     counted = (modes[first] == modes[second]) & (groups[first] != groups[second])
     first, second = first[counted], second[counted]
     if not len(first):
-        return Interval(*[float("nan")] * 3)
+        return Estimate(*[float("nan")] * 3)
     common = (tags @ tags.T)[first, second]
     sizes = tags.sum(1)
     overlap = ranks(common / (sizes[first] + sizes[second] - common))
@@ -147,7 +147,7 @@ def _tag_correlation(vectors: np.ndarray, facts: MapFacts, *, resamples: int, se
 
 def _resampled_pairs(
     one: np.ndarray, other: np.ndarray, first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int
-) -> Interval:
+) -> Estimate:
     """Correlation of (P,) ranks, with an interval from resampling sets: a pair counts as often as both sets are drawn.
 
     Ranks stay those of all pairs.
@@ -172,4 +172,4 @@ def _resampled_pairs(
     )
     known = drawn[~np.isnan(drawn)]
     ends = np.quantile(known, (0.025, 0.975)) if len(known) else (float("nan"), float("nan"))
-    return Interval(correlation(np.ones(count)), *map(float, ends))
+    return Estimate(correlation(np.ones(count)), *map(float, ends))

@@ -16,13 +16,13 @@ from cm3p.quality.clustering import ClusterResult, tag_clustering
 from cm3p.quality.corpus import Corpus, ReadOptions, Selection, read_corpus, untrained
 from cm3p.quality.facts import MapFacts
 from cm3p.quality.frechet import FrechetResult, compare_sets
-from cm3p.quality.intervals import DEFAULT_RESAMPLES
 from cm3p.quality.labels import FIELDS, LabelResult, StarResult, judge_labels, judge_stars
 from cm3p.quality.linear import inverse_frequencies, label_scores, predicted_stars, weighted_bags
 from cm3p.quality.retrieval import RetrievalResult, retrieval
 from cm3p.quality.zero_shot import MOST_CANDIDATES, ZeroShot, known_labels, zero_shot
 from pentatonic.cli import BatchReport
 from pentatonic.errors import IncompatibleVectors, InputError, UsageError
+from pentatonic.statistics import DEFAULT_RESAMPLES
 
 MODEL, UNTRAINED, BAGS = "model", "untrained network", "bag of tokens"
 

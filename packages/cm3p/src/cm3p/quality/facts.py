@@ -16,7 +16,7 @@ from cm3p.beatmap import RULESETS
 from cm3p.embedding.columns import Row
 from cm3p.embedding.filters import year_of
 from cm3p.metadata import STAR_RATING_SPEEDS
-from cm3p.quality.intervals import set_groups
+from pentatonic.statistics import set_groups
 
 _SPEED_1 = STAR_RATING_SPEEDS.index(1.0)
 

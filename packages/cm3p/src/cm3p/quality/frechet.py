@@ -1,12 +1,8 @@
 """Fréchet distance between two sets of maps: between Gaussians with the means and covariances of their embeddings.
 
-For means m and covariances C it is ``|m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2)``. The last trace is the sum of
-the singular values of ``A1 A2^T`` where ``C = A^T A``, so that no root of a matrix is taken, and sets with fewer maps
-than dimensions are no special case.
-
-The estimate is too large for few maps, the more so the fewer there are (Chong and Forsyth, 2020): two halves of one set
-have a distance above 0. So it comes with the distances of random divisions of all maps into sets of the same sizes,
-which have the same bias, and with an extrapolation to infinitely many maps.
+The estimate is too large for few maps: two halves of one set have a distance above 0. So it comes with the distances of
+random divisions of all maps into sets of the same sizes, which have the same bias, and with an extrapolation to
+infinitely many maps (:mod:`pentatonic.statistics`).
 
 Shapes: n maps, D dimensions.
 """
@@ -14,17 +10,12 @@ Shapes: n maps, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cm3p.quality.intervals import Interval
-from pentatonic.errors import InputError
+from pentatonic.statistics import Estimate, extrapolated_distance, frechet_distance
 
 DIVISIONS = 200
-_SUBSETS = 15  # sizes from which the distance is extrapolated
-_REPEATS = 5  # subsets of each size
-_SMALLEST_SHARE = 0.5
 _FEWEST = 2
 
 
@@ -47,46 +38,11 @@ class FrechetResult:
     maps: tuple[int, int]
     sets: tuple[int, int]
     distance: float
-    of_random_divisions: Interval
+    of_random_divisions: Estimate
     p_value: float
     beyond_chance: float
     extrapolated: float
-    halves_of_reference: Interval
-
-
-def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Fréchet distance of two sets of vectors.
-
-    Args:
-        first: (n, D), at least two.
-        second: (m, D), at least two.
-
-    Returns:
-        0 or more, in squared units of the vectors.
-
-    Raises:
-        InputError: There are fewer than two vectors, or the dimensions differ.
-    """
-    if min(len(first), len(second)) < _FEWEST or first.shape[1:] != second.shape[1:]:
-        raise InputError(
-            f"a Fréchet distance of vectors of the shapes {first.shape} and {second.shape}; allowed: two vectors or "
-            "more each, of one length"
-        )
-    one, other = (each.astype(np.float64) for each in (first, second))
-    means = one.mean(0), other.mean(0)
-    roots = [_root(each - mean) for each, mean in zip((one, other), means, strict=True)]
-    traces = sum(float((root**2).sum()) for root in roots)
-    common = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
-    return max(0.0, float(((means[0] - means[1]) ** 2).sum()) + traces - 2 * float(common))
-
-
-def _root(centred: np.ndarray) -> np.ndarray:
-    """A of at most D rows with ``A^T A`` the covariance."""
-    scaled = centred / np.sqrt(len(centred) - 1)
-    if len(scaled) <= scaled.shape[1]:
-        return scaled
-    root: Any = np.linalg.qr(scaled, mode="r")
-    return root
+    halves_of_reference: Estimate
 
 
 def compare_sets(
@@ -125,7 +81,7 @@ def compare_sets(
         of_random_divisions=_spread(by_chance),
         p_value=float((1 + (by_chance >= distance).sum()) / (1 + len(by_chance))),
         beyond_chance=distance - mean,
-        extrapolated=_extrapolated(vectors, reference, rng),
+        extrapolated=extrapolated_distance(vectors, reference, rng),
         halves_of_reference=_spread(halves),
     )
 
@@ -146,23 +102,7 @@ def _divided(
     return np.array(found)
 
 
-def _spread(distances: np.ndarray) -> Interval:
+def _spread(distances: np.ndarray) -> Estimate:
     if not len(distances):
-        return Interval(*[float("nan")] * 3)
-    return Interval(float(distances.mean()), *map(float, np.quantile(distances, (0.025, 0.975))))
-
-
-def _extrapolated(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> float:
-    """Intercept of a straight line through distances of random subsets, over one divided by their size."""
-    inverse, distances = [], []
-    for share in np.linspace(_SMALLEST_SHARE, 1, _SUBSETS):
-        sizes = [max(_FEWEST, round(share * len(each))) for each in (first, second)]
-        for _ in range(_REPEATS):
-            parts = [
-                each[rng.choice(len(each), size, replace=False)]
-                for each, size in zip((first, second), sizes, strict=True)
-            ]
-            inverse.append(1 / sizes[0] + 1 / sizes[1])
-            distances.append(frechet_distance(*parts))
-    slope, intercept = np.polyfit(inverse, distances, 1)
-    return float(intercept) if np.isfinite(slope) else float("nan")
+        return Estimate(*[float("nan")] * 3)
+    return Estimate(float(distances.mean()), *map(float, np.quantile(distances, (0.025, 0.975))))

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cm3p.quality.facts import MapFacts
-from cm3p.quality.intervals import DEFAULT_RESAMPLES, Interval, mean_interval, resampled_groups
 from cm3p.quality.retrieval import ranking_measures
 from cm3p.quality.statistics import rank_correlation
+from pentatonic.statistics import DEFAULT_RESAMPLES, Estimate, mean_interval, resampled_groups
 
 FIELDS = ("mode", "mapper", "year", "status", "tags")
 """Fields with values to choose from; difficulty is a number, and judged as one."""
@@ -70,9 +70,9 @@ class LabelResult:
     maps: int
     left_out: int
     candidates: int
-    accuracy: Interval
-    balanced_accuracy: Interval
-    average_precision: Interval
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    average_precision: Estimate
     chance: float
     chance_average_precision: float
     majority: float
@@ -94,11 +94,11 @@ class StarResult:
     """
 
     maps: int
-    rank_correlation: Interval
-    rank_correlation_in_rulesets: Interval
-    mean_error: Interval
+    rank_correlation: Estimate
+    rank_correlation_in_rulesets: Estimate
+    mean_error: Estimate
     mean_error_of_median: float
-    band_accuracy: Interval
+    band_accuracy: Estimate
     band_majority: float
 
 

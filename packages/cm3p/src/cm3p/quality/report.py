@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cm3p.quality.evaluate import Quality
-from cm3p.quality.intervals import Interval
 from pentatonic.cli import run_manifest
+from pentatonic.statistics import Estimate
 
 Row = Mapping[str, Any]
 
@@ -119,7 +119,7 @@ def _markdown(rows: Sequence[Row]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Interval):
+    if isinstance(value, Estimate):
         return str(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -150,4 +150,4 @@ def write_page(quality: Quality, path: Path) -> None:
 
 
 def _cell(value: Any) -> Any:
-    return str(value) if isinstance(value, Interval) else value
+    return str(value) if isinstance(value, Estimate) else value

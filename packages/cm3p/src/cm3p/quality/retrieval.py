@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cm3p.quality.facts import MapFacts
-from cm3p.quality.intervals import DEFAULT_RESAMPLES, Interval, mean_interval
+from pentatonic.statistics import DEFAULT_RESAMPLES, Estimate, mean_interval
 
 NEAR_STARS = 0.5
 """Star ratings at most so far apart count as the same difficulty."""
@@ -42,7 +42,7 @@ class RetrievalResult:
     field: str
     gallery: str
     queries: int
-    values: Mapping[str, Interval]
+    values: Mapping[str, Estimate]
     chance: Mapping[str, float]
 
 

@@ -27,7 +27,6 @@ from cm3p.inference.loading import LoadedModel
 from cm3p.metadata import CM3PMetadata
 from cm3p.model import CM3PModel
 from cm3p.quality.corpus import Corpus
-from cm3p.quality.intervals import DEFAULT_RESAMPLES
 from cm3p.quality.labels import (
     FIELDS,
     LabelResult,
@@ -38,6 +37,7 @@ from cm3p.quality.labels import (
     label_table,
 )
 from cm3p.tokens.metadata import CM3PMetadataTokenizer
+from pentatonic.statistics import DEFAULT_RESAMPLES
 
 ALONE, EXCHANGED, CONTROL = "alone", "exchanged", "exchanged, without the map"
 WAYS = (ALONE, EXCHANGED, CONTROL)

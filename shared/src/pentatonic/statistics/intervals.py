@@ -6,16 +6,25 @@ Shapes: N items, R resamples, G groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pentatonic.probes.results import Estimate as Interval
-
-__all__ = ["DEFAULT_RESAMPLES", "Interval", "mean_interval", "resampled_groups", "set_groups"]
-
 DEFAULT_RESAMPLES = 1000
 _TAILS = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its bootstrap interval; ends are NaN where no resample defines the metric."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def set_groups(sets: Sequence[object]) -> np.ndarray:
@@ -27,7 +36,7 @@ def set_groups(sets: Sequence[object]) -> np.ndarray:
 
 def mean_interval(
     values: np.ndarray, groups: np.ndarray, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
-) -> Interval:
+) -> Estimate:
     """Return a mean over items with its 95 % interval.
 
     Args:
@@ -38,14 +47,14 @@ def mean_interval(
     """
     known = ~np.isnan(values)
     if not known.any():
-        return Interval(np.nan, np.nan, np.nan)
+        return Estimate(np.nan, np.nan, np.nan)
     _, groups = np.unique(groups[known], return_inverse=True)
     count = int(groups.max()) + 1
     sums = np.bincount(groups, values[known], count)
     sizes = np.bincount(groups, minlength=count)
     drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
     means = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    return Interval(float(values[known].mean()), *map(float, np.quantile(means, _TAILS)))
+    return Estimate(float(values[known].mean()), *map(float, np.quantile(means, _TAILS)))
 
 
 def resampled_groups(
@@ -54,7 +63,7 @@ def resampled_groups(
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
-) -> list[Interval]:
+) -> list[Estimate]:
     """Return several metrics with their 95 % intervals.
 
     Args:
@@ -72,7 +81,7 @@ def resampled_groups(
         for _ in range(resamples)
     ]
     return [
-        Interval(float(value), *_ends(np.array([each[place] for each in drawn], np.float64)))
+        Estimate(float(value), *_ends(np.array([each[place] for each in drawn], np.float64)))
         for place, value in enumerate(values)
     ]
 

@@ -1,0 +1,1 @@
+"""Listening tests: blinded pairs, a page and a sheet for the answers, and their analysis."""
