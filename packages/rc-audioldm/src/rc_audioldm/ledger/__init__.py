@@ -1,0 +1,1 @@
+"""The ledger: which clips, with which weights and licences, shaped an output, and what may be done with it."""
