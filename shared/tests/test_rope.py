@@ -103,3 +103,18 @@ def test_half_precision_is_rounded_only_once(style, dtype):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@pytest.mark.parametrize("style", ["half", "interleaved"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("turned", [8, 6, 2])
+def test_without_gradients_the_same_bits(style, dtype, turned):
+    x = torch.randn(2, 5, 3, 8).to(dtype).transpose(1, 2)
+    cos, sin = rope_table(torch.arange(5), turned)
+    recorded = apply_rope(x.requires_grad_(), cos, sin, style=style)
+    assert recorded.requires_grad
+    for found in (
+        apply_rope(x.detach(), cos, sin, style=style),
+        torch.no_grad()(apply_rope)(x, cos, sin, style=style),
+    ):
+        assert found.dtype == dtype and found.equal(recorded)
