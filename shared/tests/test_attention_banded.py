@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pentatonic.attention import Causal, KeyLengths, Rope, SlidingWindow, attention, explain, varlen_attention
-from pentatonic.attention.banded import WIDEST
+from pentatonic.attention.banded import WIDEST, banded_attention
 from pentatonic.errors import BackendUnavailable
 
 
@@ -98,20 +98,18 @@ def test_what_it_cannot_compute_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BackendUnavailable, match="banded takes windows of up to 1024"):
         attention(x, x, x, backend="banded", **options)
     with pytest.raises(BackendUnavailable, match="banded takes windows of up to 1024"):
-        varlen_attention(*[x[0].transpose(0, 1)] * 3, bounds, max_seqlen_q=150, backend="banded", **options)
+        packed = x[0].transpose(0, 1)
+        varlen_attention(packed, packed, packed, bounds, max_seqlen_q=150, backend="banded", **options)
 
 
 def test_the_default_of_a_packed_batch_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pentatonic.attention import varlen
-
     calls: list[int] = []
-    original = varlen.banded_attention
 
     def counted(*args: Any, **options: Any) -> Tensor:
         calls.append(1)
-        return original(*args, **options)
+        return banded_attention(*args, **options)
 
-    monkeypatch.setattr(varlen, "banded_attention", counted)
+    monkeypatch.setattr("pentatonic.attention.varlen.banded_attention", counted)
     q, k, v = leaves(300, 2, 8, dtype=torch.float32)
     bounds = torch.tensor([0, 100, 110, 300])
     varlen_attention(q, k, v, bounds, max_seqlen_q=190, mask=SlidingWindow(8, 8))

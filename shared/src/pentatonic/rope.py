@@ -126,6 +126,6 @@ def _pairs(x: Tensor, style: RopeStyle) -> tuple[Tensor, Tensor]:
 
 def _is_recorded(*tensors: Tensor) -> bool:
     """Whether a gradient is wanted, or a compiler or exporter looks on."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling():
         return True
     return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)

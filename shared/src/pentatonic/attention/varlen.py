@@ -152,13 +152,18 @@ def varlen_attention(
     _check_packed(descriptor, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
     if chosen == "banded":
-        heads_first = [x.transpose(0, 1)[None] for x in (q, k, v)]
+        q_heads, k_heads, v_heads = (x.transpose(0, 1)[None] for x in (q, k, v))
         if rope is not None and table is not None:
-            heads_first[:2] = rotate(*heads_first[:2], (*table, rope.style == "interleaved"))
+            q_heads, k_heads = rotate(q_heads, k_heads, (*table, rope.style == "interleaved"))
         assert visibility.left is not None and visibility.right is not None
-        sequences = _sequence_numbers(cu_seqlens_q, q.shape[0])
         o = banded_attention(
-            *heads_first, left=visibility.left, right=visibility.right, sequences=sequences, scale=scale
+            q_heads,
+            k_heads,
+            v_heads,
+            left=visibility.left,
+            right=visibility.right,
+            sequences=_sequence_numbers(cu_seqlens_q, q.shape[0]),
+            scale=scale,
         )
         return o[0].transpose(0, 1)
 
