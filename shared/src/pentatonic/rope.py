@@ -9,7 +9,7 @@ Source: RoFormer (Su et al., arXiv 2104.09864).
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -93,39 +93,15 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, *, style: RopeStyle = "half"
         raise UsageError(f"the table rotates {d} dimensions, but x has only {x.shape[-1]}")
     if cos.dim() > 2 and cos.dim() == x.dim() - 1:
         cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
-    if style not in get_args(RopeStyle):
+    rotated = x[..., :d].to(torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32))
+    if style == "half":
+        # Few passes over long rows: faster on a CPU than the four products of half rows, with the same bits.
+        swapped = torch.cat((rotated[..., d // 2 :], rotated[..., : d // 2]), dim=-1)
+        rotated = (rotated * torch.cat((cos, cos), dim=-1)).add_(swapped.mul_(torch.cat((-sin, sin), dim=-1)))
+    elif style == "interleaved":
+        a, b = rotated[..., 0::2], rotated[..., 1::2]
+        rotated = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+    else:
         raise UsageError(f"unknown rope style {style!r}; allowed: 'half', 'interleaved'")
-    dtype = torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)
-    if x.dtype == dtype and not _is_recorded(x, cos, sin):
-        return _rotated_in_place(x, cos, sin, style)
-    a, b = _pairs(x[..., :d].to(dtype), style)
-    pairs = (a * cos - b * sin, a * sin + b * cos)
-    rotated = torch.cat(pairs, dim=-1) if style == "half" else torch.stack(pairs, dim=-1).flatten(-2)
     rotated = rotated.to(x.dtype)
     return rotated if d == x.shape[-1] else torch.cat((rotated, x[..., d:]), dim=-1)
-
-
-def _rotated_in_place(x: Tensor, cos: Tensor, sin: Tensor, style: RopeStyle) -> Tensor:
-    """The same products and sums, written where they belong: several times faster on a CPU, but without gradients."""
-    d = 2 * cos.shape[-1]
-    rotated = torch.empty_like(x)
-    a, b = _pairs(x[..., :d], style)
-    first, second = _pairs(rotated[..., :d], style)
-    torch.mul(a, cos, out=first).sub_(b * sin)
-    torch.mul(a, sin, out=second).add_(b * cos)
-    rotated[..., d:] = x[..., d:]
-    return rotated
-
-
-def _pairs(x: Tensor, style: RopeStyle) -> tuple[Tensor, Tensor]:
-    if style == "half":
-        half = x.shape[-1] // 2
-        return x[..., :half], x[..., half:]
-    return x[..., 0::2], x[..., 1::2]
-
-
-def _is_recorded(*tensors: Tensor) -> bool:
-    """Whether a gradient is wanted, or a compiler or exporter looks on."""
-    if torch.compiler.is_compiling():
-        return True
-    return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
