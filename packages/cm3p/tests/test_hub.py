@@ -142,7 +142,13 @@ def test_push_uploads_the_files_of_the_model(hub: Hub, tmp_path: Path, cm3p_comm
 def test_push_as_it_is_leaves_out_what_is_no_part_of_a_model(hub: Hub, tmp_path: Path) -> None:
     run_dir = shutil.copytree(MODEL, tmp_path / "run")
     shutil.copytree(MODEL, run_dir / "checkpoint-4")
-    for name in ("metrics.jsonl", ".lock", "example_data/data/1.osu", "wandb/run.log", "checkpoint-4/optimizer.pt"):
+    for name in (
+        "metrics.jsonl",
+        ".lock",
+        "example_data/data/1.osu",
+        "wandb/run.log",
+        "checkpoint-4/optimizer.pt",
+    ):
         (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / name).write_text("private")
     push(run_dir, PushOptions("me/maps", as_is=True), huggingface_hub.HfApi())
@@ -190,4 +196,8 @@ def test_training_pushes_its_model_alone(hub: Hub, tmp_path: Path, cm3p_command:
     hub.drops = "no call"
     status, _, messages = cm3p_command(*arguments)
     assert status == 0, messages
-    assert set(hub.files["somebody/maps-tiny"]) == PROCESSOR | {"config.json", "model.safetensors", "README.md"}
+    assert set(hub.files["somebody/maps-tiny"]) == PROCESSOR | {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }

@@ -266,7 +266,12 @@ def test_weights_and_biases_offline(
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
         monkeypatch.setenv(name, "")  # so that what the run sets does not stay
     run_dir = tmp_path / "run"
-    arguments = ["train", "experiment=debug", f"dataset.train_dataset_paths=[{data_set}]", f"run_dir={run_dir}"]
+    arguments = [
+        "train",
+        "experiment=debug",
+        f"dataset.train_dataset_paths=[{data_set}]",
+        f"run_dir={run_dir}",
+    ]
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "wandb", None)
         status, _, messages = cm3p_command(*arguments, "wandb_mode=offline")
