@@ -277,8 +277,9 @@ def test_weights_and_biases_offline(
         status, _, messages = cm3p_command(*arguments, "wandb_mode=offline")
     assert status == 1 and messages.count("\n") == 1
     assert messages == "Error: wandb_mode=offline needs the extra 'cm3p[wandb]': pip install 'cm3p[wandb]'\n"
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     assert cm3p_command(*arguments, *QUICK, "wandb_mode=offline", "training.do_eval=false")[0] == 0
+    wandb.finish()  # as at the end of a process
     (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
     assert b"train/loss" in log.read_bytes()
 
