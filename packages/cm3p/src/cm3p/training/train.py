@@ -233,7 +233,8 @@ class _Hub:
 
     def __init__(self, config: TrainConfig, arguments: TrainingArguments) -> None:
         self.run_dir, self.revision = config.run_dir, arguments.hub_revision or "main"
-        self.client, self.private = HfApi(token=arguments.hub_token), config.training.hub_private_repo
+        self.client: Any = HfApi(token=arguments.hub_token)  # whose protocol is a part of its own signatures
+        self.private = config.training.hub_private_repo
         name = config.training.hub_model_id or Path(config.run_dir).absolute().name
         self.repo_id = create_repository(self.client, name, self.private)
 

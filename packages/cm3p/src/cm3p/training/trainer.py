@@ -216,7 +216,7 @@ class BeatmapTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model; of one that is sharded the whole, in all checkpoints."""
         if self.is_fsdp_enabled:
-            weights = self.accelerator.get_state_dict(self.model)
+            weights: dict[str, Any] = cast(Any, self.accelerator.get_state_dict(self.model))
             if _SCALE in weights:
                 weights[_SCALE] = weights[_SCALE].reshape(())
             self._save(output_dir, weights)
