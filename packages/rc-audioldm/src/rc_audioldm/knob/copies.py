@@ -25,8 +25,8 @@ from scipy import fft
 
 from rc_audioldm.knob.log_mel import FLOOR_DB, FRAMES_PER_S, Samples, log_mel, mono_at
 
-WAVEFORM_THRESHOLD = 0.65
-SPECTRUM_THRESHOLD = 0.75
+WAVEFORM_THRESHOLD = 0.7
+SPECTRUM_THRESHOLD = 0.82
 """Measured on real music; see the README of the package."""
 
 WINDOW_S, HOP_S = 2.0, 1.0
