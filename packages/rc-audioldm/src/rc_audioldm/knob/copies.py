@@ -27,7 +27,11 @@ from rc_audioldm.knob.log_mel import FLOOR_DB, FRAMES_PER_S, Samples, log_mel, m
 
 WAVEFORM_THRESHOLD = 0.7
 SPECTRUM_THRESHOLD = 0.82
-"""Measured on real music; see the README of the package."""
+"""Set on two draws, and then tried on a third, of 10 s from 16, 19 and 24 tracks of the soundtracks of Singularity,
+HyperRogue and Wesnoth: none of the 1,134 pairs of unlike tracks of one soundtrack was taken for a copy (largest waveform
+.60, largest spectrum .74). Of copies, those with another level or sign and those with noise 20 dB below were all
+found where they were tried; with noise 10 dB below 14 of 16 (Singularity), with noise 3 dB below 6 of 16. Electronic
+music with a regular beat has the most alike pairs: lower thresholds took two of them for copies."""
 
 WINDOW_S, HOP_S = 2.0, 1.0
 _RATE = 8_000  # of the waveforms: what is above 4 kHz is the first to go in a copy
