@@ -31,7 +31,7 @@ SPECTRUM_THRESHOLD = 0.82
 HyperRogue and Wesnoth: none of the 1,134 pairs of unlike tracks of one soundtrack was taken for a copy (largest
 waveform .60, largest spectrum .74). Of 16 copies from Singularity, the hardest of the three, all were found at another
 level or sign, with noise 20 dB below, and after low MP3; 15 through a filter of 300 to 3000 Hz, 14 with noise 10 dB
-below, 6 with noise 3 dB below. Its regular beats are also the most alike: lower thresholds took two pairs for copies."""
+below, 6 with noise 3 dB below. Its regular beats are the most alike: lower thresholds took two pairs for copies."""
 
 WINDOW_S, HOP_S = 2.0, 1.0
 _RATE = 8_000  # of the waveforms: what is above 4 kHz is the first to go in a copy
