@@ -18,6 +18,8 @@ from pentatonic.errors import IncompatibleVectors, NonFiniteAudio, PentatonicErr
 from rc_audioldm.clap.encoder import CAPTIONS, ClapEncoder
 from rc_audioldm.denoising.candidates import rank_candidates
 from rc_audioldm.denoising.sampling import Clip, Item, Noises, Sampling, own_noises, sample
+from rc_audioldm.denoising.schedulers import make_scheduler
+from rc_audioldm.denoising.windows import windows_of
 from rc_audioldm.evaluation.signal import without_silent_ends
 from rc_audioldm.generation.audio_start import same_steps
 from rc_audioldm.generation.legacy_modes import LEGACY_MODES, legacy_run
@@ -176,6 +178,18 @@ def check_settings(
     adapter: torch.nn.Module | None,
 ) -> None:
     """Refuse what cannot work for any request, before any work; arguments and errors as :func:`generate`."""
+    sampling = settings.sampling
+    make_scheduler(model.scheduler, sampling.denoising.scheduler, sampling.denoising.steps)
+    windows = windows_of(
+        model,
+        sampling.seconds,
+        window_seconds=sampling.window_seconds,
+        overlap_seconds=sampling.overlap_seconds,
+    )
+    if settings.mode == "audio-init" and len(windows) > 1:
+        raise UsageError(f"a clip that starts from audio can last {sampling.window_seconds:g} s at most")
+    if sampling.batch_size < 1:
+        raise UsageError(f"the batch size is {sampling.batch_size}; allowed: 1 and more")
     if settings.ranks and clap is None:
         raise UsageError("candidates are ranked by a CLAP model; give one")
     if settings.ranks and settings.rank_by != "text" and finder is None:

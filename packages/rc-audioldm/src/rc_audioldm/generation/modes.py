@@ -241,7 +241,7 @@ def _joined(text: Tensor, style: Tensor, strength: float, how: str) -> Tensor:
         return (1 - strength) * text + strength * style
     lengths = [each.norm(dim=-1, keepdim=True) for each in (text, style)]
     units = [each / length for each, length in zip((text, style), lengths, strict=True)]
-    return blend(*units, strength, "slerp") * ((1 - strength) * lengths[0] + strength * lengths[1])
+    return blend(units[0], units[1], strength) * ((1 - strength) * lengths[0] + strength * lengths[1])
 
 
 def _style_states(context: Context, request: Request, style: RequestStyle) -> Tensor:

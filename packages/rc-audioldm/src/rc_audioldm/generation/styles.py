@@ -17,7 +17,7 @@ from pentatonic.checkpoint.manifest import file_sha256
 from pentatonic.errors import ConfigError, FormatError, IncompatibleVectors, UsageError
 from rc_audioldm.bank.asking import allowed_rows
 from rc_audioldm.bank.neighbours import QueryNeighbours, find_neighbours, styles_of
-from rc_audioldm.bank.style_bank import StyleBank
+from rc_audioldm.bank.style_bank import MAPPING, VECTORS, StyleBank
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.generation.requests import Request
 from rc_audioldm.generation.settings import Retrieval
@@ -86,6 +86,15 @@ class StyleFinder:
     def dimension(self) -> int:
         """D."""
         return self.encoder.dimension
+
+    def identity(self) -> list[dict[str, str]]:
+        """Return the hashes of the banks' files, which decide what is found."""
+        names = (VECTORS, MAPPING)
+        return [
+            {name: file_sha256(Path(bank.where) / name) for name in names}
+            for bank in (self.bank, self.auxiliary)
+            if bank is not None
+        ]
 
     def find(self, request: Request) -> RequestStyle | None:
         """Return the style of a request; None for one without a reference where there is no bank.
