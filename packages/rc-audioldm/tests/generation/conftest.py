@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,12 @@ from rc_audioldm.weights import load_directory
 
 WIDTH, RATE = 16, 16000
 LICENCES = {"piano.wav": "CC0 1.0", "violin.wav": "CC BY 4.0", "drums.wav": "CC BY-NC 4.0", "flute.wav": ""}
-TAGS = {"piano.wav": "Piano", "violin.wav": "Violin;Bowed_string_instrument", "drums.wav": "Drum_kit", "flute.wav": "Flute"}
+TAGS = {
+    "piano.wav": "Piano",
+    "violin.wav": "Violin;Bowed_string_instrument",
+    "drums.wav": "Drum_kit",
+    "flute.wav": "Flute",
+}
 
 
 def _neighbour(folder: str) -> ModuleType:
@@ -32,8 +38,6 @@ def _neighbour(folder: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"rc_audioldm_tests_{folder}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
@@ -117,3 +121,9 @@ def state_adapter() -> torch.nn.Module:
     width = config["gpt2"].get("n_embd", 768)
     adapter = StyleToStates(StateAdapterConfig(in_width=WIDTH, hidden_width=24, states=8, state_width=width))
     return adapter.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def builders() -> ModuleType:
+    """What makes tiny models."""
+    return MODELS
