@@ -13,7 +13,7 @@ import torch
 from pentatonic.errors import IncompatibleVectors, InputError, UsageError
 from rc_audioldm.clap import ClapEncoder
 from rc_audioldm.denoising.guidance import Guidance
-from rc_audioldm.denoising.loop import Denoising
+from rc_audioldm.denoising.loop import Denoising, denoise
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.generation.audio_start import latents_of, mel_config
 from rc_audioldm.generation.generate import ALL_MODES, Result, agreement, generate
@@ -377,15 +377,13 @@ def test_the_conditions_of_the_original_with_audioldm2(golden: Any, builders: An
 
 def test_the_noise_of_the_original_depends_on_the_run(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One generator for the whole run, which goes on in each batch and draws for twice as many clips."""
-    from rc_audioldm.denoising import sampling as module
-
     seen: list[torch.Tensor] = []
-    real = module.denoise
-    monkeypatch.setattr(
-        module,
-        "denoise",
-        lambda model, noise, *rest, **more: (seen.append(noise), real(model, noise, *rest, **more))[1],
-    )
+
+    def spy(model: Any, noise: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        seen.append(noise)
+        return denoise(model, noise, *rest, **more)
+
+    monkeypatch.setattr("rc_audioldm.denoising.sampling.denoise", spy)
     settings = how("legacy-cond-residual", batch_size=2)
     asked = requests(0.5, TEXTS[:3])
     make("audioldm", replace(settings, sampling=replace(settings.sampling, seed=1000)), asked)

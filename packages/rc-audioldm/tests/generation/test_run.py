@@ -20,12 +20,15 @@ import torch
 from safetensors.torch import load_file
 
 from rc_audioldm.cli import main
+from rc_audioldm.denoising.sampling import sample
 from rc_audioldm.evaluation.systems import read_system
 from rc_audioldm.generation import generate as generating
 from rc_audioldm.generation.run_folder import JOURNAL
+from rc_audioldm.knob.dose_response import DoseResponse
 from rc_audioldm.ledger.files import read_ledger
 from rc_audioldm.weights import licence_of_weights, load_directory
 
+CLIPS = {"piano.wav", "violin.wav", "drums.wav", "flute.wav"}
 PROMPTS = ["drum", "a harp", "bass", "flute and cello"]
 FAST = ("--steps", 2, "--seconds", 0.01675, "--device", "cpu", "--no-report", "--batch-size", 2)
 
@@ -97,7 +100,13 @@ def test_a_run_with_a_bank(options: Any, command: Any, tmp_path: Path, capsys: A
     assert summary["n_items"] == 8 and summary["metrics"]["clap_style"]["clips"] == 8
     assert summary["diversity"]["recordings"] == 8
     assert len(list((out / "knob").iterdir())) == 4 * 3
-    assert json.loads((out / "knob.json").read_text()).keys() == {f"{i:03d}_v0" for i in range(4)}
+    knob = json.loads((out / "knob.json").read_text())
+    assert knob.keys() == {f"{i:03d}_v0" for i in range(4)}
+    response = DoseResponse.from_dict(knob["000_v0"])
+    assert [dose.strength for dose in response.doses] == [0.0, 0.5, 1.0]
+    assert all(dose.clap_reference is not None and dose.timbre is not None for dose in response.doses)
+    copies = json.loads((out / "copies.json").read_text())
+    assert len(copies) == 8 and {each["clip"] for each in copies["000_v0"]} == CLIPS
 
 
 def test_a_run_goes_on_and_refuses_other_settings(
@@ -165,20 +174,19 @@ def test_what_cannot_be_heard_is_not_written(
 ) -> None:
     from dataclasses import replace
 
-    real = generating.sample
-
     def broken(*arguments: Any, **more: Any) -> Any:
-        for clip in real(*arguments, **more):
+        for clip in sample(*arguments, **more):
             yield replace(clip, audio=torch.full_like(clip.audio, value)) if clip.item.index == 1 else clip
 
-    monkeypatch.setattr(generating, "sample", broken)
+    monkeypatch.setattr("rc_audioldm.generation.generate.sample", broken)
     out = tmp_path / "run"
     assert command(*options, "--out", out, *PROMPTS[:3]) == 3
     assert named in capsys.readouterr().err
     assert [each["index"] for each in lines(out / "items.jsonl")] == [0, 2]
     # The same command makes what failed once it can, and nothing else changes.
     before = sounds(out)
-    monkeypatch.setattr(generating, "sample", real)
+    monkeypatch.undo()
+
     assert command(*options, "--out", out, *PROMPTS[:3]) == 0
     after = sounds(out)
     assert len(after) == 6 and {name: after[name] for name in before} == before

@@ -54,11 +54,10 @@ class Result:
         cos_style: As there.
         clap_text: Cosine of the CLAP vectors of the clip and of the prompt as it was given; None without a CLAP model.
         clap_style: The same with the style; None without one.
-        style: Style vector ``(D,)``, or None.
+        style: Its style, or None.
         vector: CLAP vector ``(D,)`` of the clip, or None.
         scores: Of all clips that were made of the request, by their draw; empty where none was left out.
         knob: Strength -> the same noise at this strength; empty unless it was asked for.
-        files: Files of the clips of the style.
         seconds_taken: Share of the time of its batch.
     """
 
@@ -76,12 +75,16 @@ class Result:
     cos_style: float | None = None
     clap_text: float | None = None
     clap_style: float | None = None
-    style: Tensor | None = None
+    style: RequestStyle | None = None
     vector: Tensor | None = None
     scores: tuple[float, ...] = ()
     knob: Mapping[float, Tensor] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
     seconds_taken: float = 0.0
+
+    @property
+    def strength(self) -> float:
+        """Of the style; 0 for a clip without one."""
+        return 0.0 if self.style is None else self.request.strength
 
     @property
     def id(self) -> str:
@@ -373,10 +376,9 @@ class _Maker:
                 heard.cos_style,
                 text,
                 near,
-                None if style is None else style.vector,
+                style,
                 vector,
                 tuple(scores.tolist()),
-                files=() if style is None else tuple(str(file) for file in style.files if file is not None),
             )
 
     def _compare(

@@ -24,7 +24,7 @@ from pentatonic.folder_run import OutputError, claim_folder, fingerprint, write_
 from pentatonic.processes.run_lock import locked_run_folder
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.noise import clip_seed
-from rc_audioldm.generation.finish import ModelNote, copy_record, finish_clip, finish_run, knob_record
+from rc_audioldm.generation.finish import Finisher, ModelNote, finish_run, joints_of
 from rc_audioldm.generation.generate import Result, agreement, check_settings, generate
 from rc_audioldm.generation.metrics import row_of, write_metrics
 from rc_audioldm.generation.requests import Request
@@ -44,6 +44,7 @@ from rc_audioldm.generation.run_folder import (
     Journal,
     clip_file,
     config_hash,
+    knob_file,
     remove_outputs,
 )
 from rc_audioldm.generation.settings import Settings
@@ -138,6 +139,7 @@ def _make(run: Run, settings: Mapping[str, Any], journal: Journal) -> BatchRepor
     def on_failure(request: Request, variant: int, error: PentatonicError) -> None:
         report.failed(_title(request, _identity(request, variant)), error)
 
+    finisher = Finisher(run.note, run.compared_by)
     inputs = [_title(request, identity) for request in run.requests for identity, _ in _names(run, request)]
     clips = generate(
         run.model,
@@ -159,7 +161,8 @@ def _make(run: Run, settings: Mapping[str, Any], journal: Journal) -> BatchRepor
                 continue  # it was made again for the sake of the others of its batch
             title = _title(result.request, result.id)
             try:
-                journal.add(_write(run, result, hashes[result.request.index]))
+                clip, flags = _write(run, result, hashes[result.request.index], finisher)
+                journal.add(clip)
             except PentatonicError as error:
                 if _disk_is_full(error):
                     raise OutputError(
@@ -167,32 +170,35 @@ def _make(run: Run, settings: Mapping[str, Any], journal: Journal) -> BatchRepor
                     ) from error
                 report.failed(title, error)
             else:
-                report.done(title, seconds=round(result.seconds_taken, 3))
+                report.done(
+                    title, seconds=round(result.seconds_taken, 3), **({"flags": flags} if flags else {})
+                )
             bar.advance(1, note=result.id)
     return report
 
 
-def _write(run: Run, result: Result, config: str) -> Finished:
-    """Write a clip with all that belongs to it."""
+def _write(run: Run, result: Result, config: str, finisher: Finisher) -> tuple[Finished, list[str]]:
+    """Write a clip with all that belongs to it; also what is unusual about it."""
     file = clip_file(result.request.index, result.request.prompt, result.variant, run.settings.variants)
     wav = run.out / file
     audio_files.save(wav, result.audio, result.sample_rate)
-    finish_clip(wav, result, run.note)
-    turned = {}
+    finisher.write_ledger(wav, result)
     for strength, audio in result.knob.items():
-        turned[strength] = f"{KNOB}/{result.id}__{strength:.2f}.wav"
         (run.out / KNOB).mkdir(exist_ok=True)
-        audio_files.save(run.out / turned[strength], audio, result.sample_rate)
-    return Finished(
+        audio_files.save(run.out / knob_file(result.id, strength), audio, result.sample_rate)
+    copies, flags = finisher.copies(result)
+    joints = joints_of(run.model, run.settings.sampling, result.audio)
+    clip = Finished(
         config=config,
         sha256=file_sha256(wav),
-        record=_record(result, file),
+        record=_record(result, file) | ({} if joints is None else {"joints": joints}),
         metrics=row_of(result, file),
-        style=None if result.style is None else result.style.numpy(),
+        style=None if result.style is None else result.style.vector.numpy(),
         vector=None if result.vector is None else result.vector.numpy(),
-        knob=knob_record(result, turned),
-        copies=copy_record(result, result.audio),
+        knob=finisher.knob(result),
+        copies=copies,
     )
+    return clip, flags
 
 
 def _record(result: Result, file: str) -> dict[str, Any]:
@@ -207,7 +213,7 @@ def _record(result: Result, file: str) -> dict[str, Any]:
         "words": list(result.words),
         "negative": request.negative,
         "mode": result.mode,
-        "strength": request.strength if result.style is not None else 0.0,
+        "strength": result.strength,
         "reference": None if request.reference is None else request.reference.name,
         "seed": result.seed,
         "draw": result.draw,

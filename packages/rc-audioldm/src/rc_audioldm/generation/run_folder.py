@@ -57,6 +57,11 @@ def clip_file(index: int, prompt: str, variant: int, variants: int) -> str:
     return f"{WAV}/{index:03d}__{slug(prompt)}{f'__v{variant}' if variants > 1 else ''}.wav"
 
 
+def knob_file(identity: str, strength: float) -> str:
+    """Return the path of a clip at a strength of its knob in its run."""
+    return f"{KNOB}/{identity}__{strength:.2f}.wav"
+
+
 def config_hash(settings: object) -> str:
     """Return the SHA-256 of JSON values."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
