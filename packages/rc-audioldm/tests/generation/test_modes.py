@@ -422,3 +422,18 @@ def test_strings_are_requests(models: dict[str, AudioLDM]) -> None:
         ("000_v0", "drum", "prompt"),
         ("001_v0", "a harp", "prompt"),
     ]
+
+
+def test_the_effect_of_each_clip_is_measured(make: Any) -> None:
+    for family, mode in (("audioldm", "clap-in"), ("audioldm2", "lm-mix")):
+        (result,) = make(family, how(mode, causal=True, steps=2), requests(0.8, TEXTS[3:4])).values()
+        assert result.causal is not None and len(result.causal.effects) == len(result.influences) == 4
+        assert [each.effect for each in result.influences] == result.causal.shares
+        assert sum(result.causal.shares) == pytest.approx(1)
+        most = max(result.influences, key=lambda each: each.effect or 0.0)
+        assert most.effect_rank == 1 and all(1 <= (each.effect_rank or 0) <= 4 for each in result.influences)
+        assert result.causal.repeat_clap == 0
+    (result,) = make("audioldm", how("augment", causal=True, steps=1), requests(0.5, TEXTS[3:4])).values()
+    assert result.causal is None
+    (result,) = make("audioldm", how("clap-in", causal=True, steps=1), requests(0.0, TEXTS[3:4])).values()
+    assert result.causal is None

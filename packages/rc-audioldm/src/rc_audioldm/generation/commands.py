@@ -151,6 +151,14 @@ def generate_command(
             "--knob", help="Also make each clip at the strengths 0, 0.5 and 1.", rich_help_panel=_MAKING
         ),
     ] = False,
+    causal: Annotated[
+        bool,
+        typer.Option(
+            "--causal",
+            help="Measure what each clip of a style does, by leaving it out; makes two clips more than it has.",
+            rich_help_panel=_MAKING,
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"],
@@ -221,6 +229,7 @@ def generate_command(
         retrieval=Retrieval(neighbours, temperature, terms, fallback_below),
         legacy=LegacyOptions(legacy_alpha, legacy_beta, legacy_blend, legacy_select),
         knob=knob,
+        causal=causal,
     )
     defaults = Defaults(negative, strength, reference, licence_name(reference_licence))
     requests = requests_of(prompts or [], defaults)

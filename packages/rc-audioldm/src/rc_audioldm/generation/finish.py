@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from pentatonic import audio as audio_files
-from pentatonic.errors import PentatonicError
+from pentatonic.errors import MissingExtra, PentatonicError
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.denoising.windows import windows_of
@@ -26,6 +26,7 @@ from rc_audioldm.knob.likeness import Reference, Sound
 from rc_audioldm.ledger.files import write_ledger
 from rc_audioldm.ledger.ledger import Ledger
 from rc_audioldm.model import AudioLDM
+from rc_audioldm.run_report.page import write_run_report
 
 _CLIPS_KEPT = 64  # in memory, for the next outputs
 
@@ -137,8 +138,17 @@ def joints_of(model: AudioLDM, sampling: Sampling, audio: Tensor) -> dict[str, A
         return None
 
 
-def finish_run(folder: Path) -> None:
-    """Add the report to a run folder."""
+def finish_run(folder: Path) -> str:
+    """Write ``report.html`` and ``visualizations/`` of a run that has clips.
+
+    Returns:
+        Why there is no report, or an empty text.
+    """
+    try:
+        write_run_report(folder)
+    except MissingExtra as error:
+        return f"{folder / 'report.html'} was not written: {error}"
+    return ""
 
 
 def _sound(audio: Tensor, result: Result) -> Sound:

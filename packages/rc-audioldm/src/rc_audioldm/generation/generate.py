@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from rc_audioldm.generation.modes import MODES, Context, Heard, Mode, prompt_alo
 from rc_audioldm.generation.requests import Request, requests_of
 from rc_audioldm.generation.settings import Settings
 from rc_audioldm.generation.styles import RequestStyle, StyleFinder
+from rc_audioldm.ledger.causal import CausalEffects, leave_one_out
 from rc_audioldm.ledger.ledger import Influence
 from rc_audioldm.model import AudioLDM
 from rc_audioldm.prompts.encoder import PromptEncoder
@@ -58,6 +60,8 @@ class Result:
         vector: CLAP vector ``(D,)`` of the clip, or None.
         scores: Of all clips that were made of the request, by their draw; empty where none was left out.
         knob: Strength -> the same noise at this strength; empty unless it was asked for.
+        causal: What each clip of the style did, measured by leaving it out; None unless it was asked for, and without
+            clips of a bank in a vector.
         seconds_taken: Share of the time of its batch.
     """
 
@@ -79,6 +83,7 @@ class Result:
     vector: Tensor | None = None
     scores: tuple[float, ...] = ()
     knob: Mapping[float, Tensor] = field(default_factory=dict)
+    causal: CausalEffects | None = None
     seconds_taken: float = 0.0
 
     @property
@@ -193,6 +198,8 @@ def check_settings(
         raise UsageError(f"a clip that starts from audio can last {sampling.window_seconds:g} s at most")
     if sampling.batch_size < 1:
         raise UsageError(f"the batch size is {sampling.batch_size}; allowed: 1 and more")
+    if settings.causal and clap is None:
+        raise UsageError("the effect of clips is measured by a CLAP model; give a bank")
     if settings.ranks and clap is None:
         raise UsageError("candidates are ranked by a CLAP model; give one")
     if settings.ranks and settings.rank_by != "text" and finder is None:
@@ -279,6 +286,9 @@ class _Maker:
             kept += self._kept(each, clips[each.request.index])
         if self._settings.knob:
             kept = self._with_knobs(kept, {each.request.index: each for each in prepared})
+        if self._settings.causal:
+            by_index = {each.request.index: each for each in prepared}
+            kept = [self._with_effects(each, by_index[each.request.index]) for each in kept]
         share = (time.monotonic() - started) / max(1, len(kept))
         for result in kept:
             yield replace(result, seconds_taken=share)
@@ -419,6 +429,37 @@ class _Maker:
             else each
             for each in kept
         ]
+
+    def _with_effects(self, result: Result, prepared: _Prepared) -> Result:
+        """Leave out each clip of a style in turn, with the same noise."""
+        style, mode, finder, clap = prepared.style, prepared.mode, self._context.finder, self._clap
+        rows = [each.row for each in result.influences if each.row is not None]
+        if style is None or style.bank is None or finder is None or clap is None or not rows:
+            return result
+        if mode.needs != "style":
+            return result
+        rate = self._context.model.sample_rate
+
+        def make(rows: Sequence[int], weights: Sequence[float]) -> np.ndarray:
+            if rows:
+                heard = self._hear(mode, result.request, finder.of_rows(rows, weights, style.bank))
+            else:
+                heard = prompt_alone(self._context, result.request)
+            turned = replace(prepared, heard=heard)
+            (clip,) = self._sample([turned], own_noises, {result.request.index: result.draw})
+            return clip.audio.clamp(-1, 1).numpy()
+
+        effects = leave_one_out(
+            make,
+            rows,
+            [each.weight for each in result.influences],
+            style.bank.rows(rows),
+            lambda samples: clap.embed_audio(torch.from_numpy(samples), rate)[0].numpy(),
+            rate,
+        )
+        measured = zip(result.influences, effects.shares, effects.ranks, strict=True)
+        influences = tuple(replace(each, effect=share, effect_rank=rank) for each, share, rank in measured)
+        return replace(result, influences=influences, causal=effects)
 
     def _failed(self, request: Request, variant: int, error: Exception) -> None:
         known = error if isinstance(error, PentatonicError) else PentatonicError(str(error))

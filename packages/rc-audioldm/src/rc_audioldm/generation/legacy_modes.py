@@ -72,10 +72,8 @@ def legacy_run(mode: Mode, requests: Sequence[Request], settings: Settings, find
     """
     if finder.bank is None:
         raise UsageError(f"the mode {mode.name} needs a bank")
-    if settings.made > 1 or settings.knob:
-        raise UsageError(
-            f"the mode {mode.name} makes one clip of each prompt: no variants, candidates or knob"
-        )
+    if settings.made > 1 or settings.knob or settings.causal:
+        raise UsageError(f"the mode {mode.name} makes one clip of each prompt: nothing else is possible")
     if settings.sampling.seconds > settings.sampling.window_seconds:
         raise UsageError(f"the mode {mode.name} makes at most {settings.sampling.window_seconds:g} s")
     sampling, selection = settings.sampling, settings.legacy.selection

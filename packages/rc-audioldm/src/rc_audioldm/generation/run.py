@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -118,8 +119,8 @@ def run_generation(run: Run) -> BatchReport:
                 raise
             _write_tables(run, journal, report, time.monotonic() - started)
         report.write(run.out / REPORT)
-        if run.report:
-            finish_run(run.out)
+        if run.report and report.count("done") + report.count("skipped") and (why := finish_run(run.out)):
+            print(why, file=sys.stderr)
     return report
 
 
@@ -222,6 +223,7 @@ def _record(result: Result, file: str) -> dict[str, Any]:
         "cos_style": result.cos_style,
         "clap_text": result.clap_text,
         "clap_style": result.clap_style,
+        **({} if result.causal is None else {"causal": result.causal.as_dict()}),
         "influences": [each.as_dict() for each in result.influences],
         "seconds_taken": round(result.seconds_taken, 3),
     }

@@ -75,6 +75,7 @@ class Settings:
         retrieval: How a style is found in a bank.
         legacy: Options of the original's modes.
         knob: Also make each clip at the strengths 0, 0.5 and 1, with the same noise.
+        causal: Measure what each clip of a style does, by leaving it out with the same noise.
 
     Raises:
         UsageError: A value is out of its range.
@@ -90,6 +91,7 @@ class Settings:
     retrieval: Retrieval = field(default_factory=Retrieval)
     legacy: LegacyOptions = field(default_factory=LegacyOptions)
     knob: bool = False
+    causal: bool = False
 
     def __post_init__(self) -> None:
         if self.variants < 1 or self.candidates < 1:

@@ -24,6 +24,7 @@ from rc_audioldm.generation.settings import Retrieval
 from rc_audioldm.ledger.ledger import Influence
 from rc_audioldm.licences import UNKNOWN
 from rc_audioldm.prompts.augmentation import LabelledNeighbour
+from rc_audioldm.style.vectors import style_from
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +36,14 @@ class RequestStyle:
         influences: The clips with their weights, the nearest first; at least one.
         labels: Labels of each of them.
         files: Their files; None where a bank does not say where its clips are.
+        bank: That they are from; None for a reference.
     """
 
     vector: Tensor
     influences: tuple[Influence, ...]
     labels: tuple[LabelledNeighbour, ...]
     files: tuple[Path | None, ...]
+    bank: StyleBank | None = None
 
 
 class StyleFinder:
@@ -129,18 +132,25 @@ class StyleFinder:
         assert bank is not None
         return self._of_neighbours(bank, found[0], styles.weights[0], torch.from_numpy(styles.vectors[0]))
 
-    def of_rows(self, rows: Sequence[int]) -> RequestStyle:
-        """Return the style of given rows of the bank, of equal weight, whatever was asked for.
+    def of_rows(
+        self, rows: Sequence[int], weights: Sequence[float] | None = None, bank: StyleBank | None = None
+    ) -> RequestStyle:
+        """Return the style of given rows of a bank, whatever was asked for.
+
+        Args:
+            rows: At least one.
+            weights: Of the rows, adding up to 1; the same for all by default.
+            bank: The first bank by default.
 
         Raises:
             UsageError: There is no bank.
         """
-        if self.bank is None:
+        bank = bank or self.bank
+        if bank is None:
             raise UsageError("this mode needs a bank")
-        vectors = torch.from_numpy(self.bank.rows(rows))
-        weights = (1 / len(rows),) * len(rows)
-        vector = torch.nn.functional.normalize(vectors.mean(0), dim=0)
-        return self._style(vector, self.bank, rows, weights, (None,) * len(rows))
+        shares = (1 / len(rows),) * len(rows) if weights is None else tuple(weights)
+        vector = style_from(torch.from_numpy(bank.rows(rows)), torch.tensor(shares))
+        return self._style(vector, bank, rows, shares, (None,) * len(rows))
 
     def _reference(self, path: Path) -> tuple[Tensor, str]:
         if path not in self._references:
@@ -185,7 +195,7 @@ class StyleFinder:
         )
         labels = (LabelledNeighbour(clip.tags, weight) for clip, weight in zip(clips, weights, strict=True))
         files = tuple(_file(bank, row) for row in rows)
-        return RequestStyle(self._projected(vector), influences, tuple(labels), files)
+        return RequestStyle(self._projected(vector), influences, tuple(labels), files, bank)
 
     def _projected(self, vector: Tensor) -> Tensor:
         if self._projector is None:
