@@ -35,6 +35,8 @@ from rc_audioldm.prompts.encoder import PromptEncoder
 
 ALL_MODES: Mapping[str, Mode] = {**MODES, **LEGACY_MODES}
 KNOB_STRENGTHS = (0.0, 0.5, 1.0)
+LEAST_AGREEMENT = 0.9
+"""Mean cosine of the texts of two CLAP models, below which their vectors do not mean the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +238,7 @@ def check_settings(
 def agreement(model: AudioLDM, clap: ClapEncoder) -> float | None:
     """Return how alike the texts of two CLAP models are: the mean cosine of their vectors of eight fixed captions.
 
-    Below 0.9 or so a style vector of the one means something else to the other. None where the widths differ.
+    Below ``LEAST_AGREEMENT`` a style vector of the one may mean something else to the other. None where widths differ.
     """
     if clap.dimension != model.clap_width:
         return None
