@@ -393,6 +393,30 @@ def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> N
         print("\n".join(map(one_line, lines())))
 
 
+def show_fields(about: Mapping[str, object], as_json: bool) -> None:
+    """Print what is known of one thing, such as a model: JSON, or a line for each field."""
+    width = max(map(len, about), default=0) + 2
+    show(about, as_json, lambda: [f"{key:<{width}}{_words(value)}" for key, value in about.items()])
+
+
+def show_models(models: Sequence[Mapping[str, str]], as_json: bool) -> None:
+    """Print what :func:`pentatonic.hub.known_models` gives: JSON, or a line for each model."""
+    width = max((len(each["model"]) for each in models), default=0) + 2
+    show(
+        models,
+        as_json,
+        lambda: [f"{each['model']:<{width}}{each['kind']:<10}{each['licence']}" for each in models],
+    )
+
+
+def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def emit_json(obj: object) -> None:
     """Print :func:`json_text` of a result to standard output."""
     print(json_text(obj))

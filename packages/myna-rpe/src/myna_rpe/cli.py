@@ -44,6 +44,8 @@ from pentatonic.cli import (
     pick_device,
     run,
     show,
+    show_fields,
+    show_models,
 )
 from pentatonic.errors import UsageError
 
@@ -154,15 +156,9 @@ def info(
     from myna_rpe.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model, mode=position_mode)
-        show(about, as_json, lambda: [f"{key:<19}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model, mode=position_mode), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<20}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()
@@ -307,10 +303,6 @@ def _patch(text: str) -> PatchConfig:
     if not found:
         raise UsageError(f"--patch is {text!r}; allowed: bands x frames, such as 128x2")
     return PatchConfig(int(found[1]), int(found[2]))
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from pentatonic.cli import (
     pick_device,
     run,
     show,
+    show_models,
 )
 from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
@@ -253,12 +254,7 @@ def info(
         about = describe_model(model)
         show(about, as_json, lambda: list(_about_lines(about)))
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<26}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()

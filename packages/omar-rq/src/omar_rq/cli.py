@@ -41,7 +41,8 @@ from pentatonic.cli import (
     make_output_place,
     pick_device,
     run,
-    show,
+    show_fields,
+    show_models,
 )
 from pentatonic.errors import UsageError
 
@@ -179,15 +180,9 @@ def info(
     from omar_rq.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model)
-        show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<42}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()
@@ -333,10 +328,6 @@ def _finish(report: BatchReport, as_json: bool) -> None:
     if as_json:
         emit_json(report.document())
     report.raise_for_failures()
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:
