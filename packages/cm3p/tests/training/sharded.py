@@ -16,12 +16,11 @@ from accelerate.utils import DistributedType
 
 from cm3p.training.train import main
 
-# As in configs/accelerate/fsdp.yaml, but with shards of a model as small as that of ``experiment=debug``.
+# As in configs/accelerate/fsdp.yaml, but in float32.
 PROFILE = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP",
-    "FSDP_MIN_NUM_PARAMS": "1000",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
     "FSDP_OFFLOAD_PARAMS": "false",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",

@@ -164,7 +164,7 @@ def info(
 @app.command()
 def export(source: ModelSource, out: OutFolder, dtype: WeightType = "fp32", push: PushTarget = None) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from myna_rpe.export import export as write_export
@@ -199,7 +199,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the original into a model directory, without running code of the file."""
     check_inputs([checkpoint])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[checkpoint])
     from myna_rpe.export import convert as write_converted
 
     print(

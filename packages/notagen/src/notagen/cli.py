@@ -165,7 +165,7 @@ def infill(
     if bars is None and voices is None:
         raise UsageError("nothing to rewrite; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
-    make_output_place(out, "--out")
+    make_output_place(out, inputs=[piece])
     from notagen.files.reading import read_piece
     from notagen.generation.infilling import infill as rewrite
     from notagen.generation.sampling import Sampling
@@ -274,7 +274,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from notagen.export import export as write_export

@@ -197,7 +197,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from omar_rq.export import export as write_export
@@ -215,7 +215,7 @@ def convert(
 ) -> None:
     """Convert a model directory: the original's format into ours, ours into the original's."""
     check_inputs([directory])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[directory])
     from omar_rq.export import write_model
     from omar_rq.weights import load_directory
 

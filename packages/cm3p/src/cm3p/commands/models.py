@@ -67,7 +67,7 @@ def convert_command(
     revision: Revision = None,
 ) -> None:
     """Convert a model of the original into safetensors with our configuration, without running code of it."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     from cm3p.publishing.convert import convert
 
     print(convert(source, out, dtype=dtype, model_class=model_class, revision=revision))
