@@ -26,6 +26,8 @@ COMMANDS = [
     ("myna_rpe", "probe data.name=gtzan data.root=. out=", "/result.json"),
     ("myna_rpe", "prepare input=. output=", ""),
     ("myna_rpe", "train experiment=tiny data.root=. run_dir=", ""),
+    ("rc_audioldm", "generate drum --out ", ""),
+    ("rc_audioldm", "convert model --out ", "/model"),
     ("notagen", "generate --out ", ""),
     ("notagen", "generate --out made --page ", "/page.html"),
     ("notagen", "infill tune.abc --bars 1 --out ", "/tune.abc"),

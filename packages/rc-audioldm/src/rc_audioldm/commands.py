@@ -1,12 +1,13 @@
-"""``rc-audioldm info``."""
+"""``rc-audioldm info`` and ``convert``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from pentatonic.cli import JsonFlag, show_fields, show_models
+from pentatonic.cli import JsonFlag, make_output_place, show_fields, show_models
 
 
 def info_command(
@@ -25,3 +26,20 @@ def info_command(
         show_fields(describe_model(model, revision), as_json)
         return
     show_models(list_models(), as_json)
+
+
+def convert_command(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Directory in the layout of diffusers, or a hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Directory to write.")],
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"], typer.Option(help="Number type of the stored weights.")
+    ] = "fp32",
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
+) -> None:
+    """Convert a model to safetensors, without running code of it; pickled weights are read as tensors alone."""
+    make_output_place(out, kind="folder")
+    from rc_audioldm.convert import convert
+
+    print(convert(source, out, dtype=dtype, revision=revision))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import ConfigError, WeightsError
-from pentatonic.hub import Released, resolve
+from pentatonic.hub import Released, licence_of, resolve
 from pentatonic.untrusted.files import read_json, shortened
 from rc_audioldm.component_configs import bounded
 from rc_audioldm.components import (
@@ -28,6 +29,7 @@ from rc_audioldm.components import (
 )
 from rc_audioldm.denoising.schedulers import SCHEDULER_CLASSES, states
 from rc_audioldm.library_versions import check_library_versions
+from rc_audioldm.licences import UNKNOWN, licence_name
 from rc_audioldm.model import AudioLDM, Family
 from rc_audioldm.tokenizers import load_tokenizer
 
@@ -48,8 +50,9 @@ RELEASED: Mapping[str, Released] = {
 # Small trained models that come with the package.
 BUNDLED: Mapping[str, Path] = {}
 
-_PATTERNS = (_INDEX, "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
+_PATTERNS = (_INDEX, "README.md", "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
 _MAX_INDEX_BYTES = 2**16
+_MAX_CARD_BYTES = 2**16
 _MAX_RATE = 2**18
 
 
@@ -99,6 +102,27 @@ def from_pretrained(
     """
     directory = find_directory(name_or_path, revision)
     return load_directory(directory, dtype=dtype).to(device, offload=offload)
+
+
+def licence_of_weights(name_or_path: str | Path, revision: str | None = None) -> str:
+    """Return the licence of a model's weights; ``unknown`` where nobody says it.
+
+    Of a directory, the licence is what the front matter of its ``README.md`` says.
+
+    Args:
+        name_or_path: As for :func:`find_directory`.
+        revision: As for :func:`find_directory`.
+    """
+    if str(name_or_path) in BUNDLED or str(name_or_path) in RELEASED:
+        return licence_of(str(name_or_path), bundled=BUNDLED, released=RELEASED)
+    card = find_directory(name_or_path, revision) / "README.md"
+    if not card.is_file():
+        return UNKNOWN
+    with card.open("rb") as file:
+        text = file.read(_MAX_CARD_BYTES).decode("utf-8", errors="replace")
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^licen[sc]e:(.*)$", front[1] if front else "", re.MULTILINE)
+    return licence_name(found[1].strip() if found else "")
 
 
 def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -> AudioLDM:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
 from transformers import (
     ClapAudioConfig,
     ClapConfig,
@@ -25,12 +26,14 @@ RATE, WIDTH = 16000, 24
 _SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def write_clap(folder: Path, *, seed: int = 0, fused: bool = False) -> Path:
+def write_clap(folder: Path, *, seed: int = 0, fused: bool = False, width: int = WIDTH) -> Path:
     """Write ``config.json``, ``model.safetensors``, ``preprocessor_config.json`` and the tokenizer's files."""
     torch.manual_seed(seed)
     tokenizer = ByteLevelBPETokenizer()
     words = [*CAPTIONS, "Hello world", "speech and music", "piano violin drums"]
     tokenizer.train_from_iterator(words * 3, vocab_size=500, min_frequency=1, special_tokens=_SPECIAL)
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("</s>", "<s>")]
+    tokenizer._tokenizer.post_processor = RobertaProcessing(*ends)  # so that an empty text has tokens
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer,
         bos_token="<s>",
@@ -46,7 +49,7 @@ def write_clap(folder: Path, *, seed: int = 0, fused: bool = False) -> Path:
         num_attention_heads=2,
         intermediate_size=24,
         max_position_embeddings=80,
-        projection_dim=WIDTH,
+        projection_dim=width,
     )
     audio = ClapAudioConfig(
         num_mel_bins=16,
@@ -56,11 +59,11 @@ def write_clap(folder: Path, *, seed: int = 0, fused: bool = False) -> Path:
         num_attention_heads=[2, 2],
         patch_embeds_hidden_size=16,
         hidden_size=32,
-        projection_dim=WIDTH,
+        projection_dim=width,
         enable_fusion=fused,
         fusion_type=None,
     )
-    config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=WIDTH)
+    config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=width)
     model = ClapModel(config).eval()
     with torch.no_grad():  # so that recordings differ: the projection of a random tower is nearly constant
         for parameter in model.parameters():

@@ -79,9 +79,7 @@ def ask_bank(
     """
     lines = [*texts, *([] if prompts is None else read_prompts(prompts))]
     vectors, names, means = _query_vectors(bank, encoder, lines, audio, queries, centre=centre)
-    allowed = None
-    if terms != "any":
-        allowed = np.array([terms_of(clip.licence) in _ALLOWED[terms] for clip in bank.clips])
+    allowed = allowed_rows(bank, terms)
     exact = centre or allowed is not None
     choice = read_choice(Path(bank.where), bank)
     found = find_neighbours(
@@ -90,6 +88,7 @@ def ask_bank(
         fallback_below=fallback_below,
         centring=Centring(bank.mean(), means) if centre else None,
         allowed=allowed,
+        allowed_auxiliary=None if auxiliary is None else allowed_rows(auxiliary, terms),
         index=None if exact else build_index(bank, choice.kind, seed=choice.seed),
     )
     styles = styles_of(
@@ -121,6 +120,13 @@ def ask_bank(
         for each in found
     ]
     return {"summary": statistics, "queries": shown}
+
+
+def allowed_rows(bank: StyleBank, terms: Terms) -> np.ndarray | None:
+    """Return which rows of a bank have a licence of some terms, ``(N,)`` bool; None where all do."""
+    if terms == "any":
+        return None
+    return np.array([terms_of(clip.licence) in _ALLOWED[terms] for clip in bank.clips])
 
 
 def read_prompts(path: Path) -> list[str]:

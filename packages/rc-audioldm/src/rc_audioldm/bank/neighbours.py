@@ -114,6 +114,7 @@ def find_neighbours(
     fallback_below: float = FALLBACK_BELOW,
     centring: Centring | None = None,
     allowed: np.ndarray | None = None,
+    allowed_auxiliary: np.ndarray | None = None,
     index: SearchIndex | None = None,
 ) -> list[QueryNeighbours]:
     """Find the neighbours of queries.
@@ -127,6 +128,7 @@ def find_neighbours(
         fallback_below: Mean similarity, over all neighbours found, below which the auxiliary bank is used.
         centring: Compare centred vectors; in the primary bank only.
         allowed: ``(N,)`` bool, rows of the primary bank that may be found.
+        allowed_auxiliary: The same of the auxiliary bank. Without any such row that bank is not used.
         index: Of the primary bank, in place of the exact search.
 
     Raises:
@@ -155,8 +157,8 @@ def find_neighbours(
     if auxiliary is not None:
         poor = [i for i, each in enumerate(result) if each.mean_similarity < fallback_below]
         if poor:
-            found = auxiliary.search(np.asarray(queries)[poor], top_k)
-            for place, i in enumerate(poor):
+            found = auxiliary.search(np.asarray(queries)[poor], top_k, allowed=allowed_auxiliary)
+            for place, i in enumerate(poor if found.rows.shape[1] else []):
                 result[i] = _named(names[i], "aux", auxiliary, found, place)
     return result
 

@@ -30,12 +30,14 @@ class Item:
         negative: What the clip shall not be; may be empty.
         index: Place in the run, on which its seeds depend.
         variants: How many clips.
+        first: Number of the first of them, for those that are made again.
     """
 
     text: str
     negative: str = ""
     index: int = 0
     variants: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,14 @@ class ItemConditions:
 
 Restyle = Callable[[Item, ItemConditions, PromptEncoder], ItemConditions]
 """Changes what is heard of an item, such as towards a style; what it returns unchanged gives the same clip."""
+
+Noises = Callable[[Sequence[int], tuple[int, ...]], Tensor]
+"""From the seeds of B clips and the shape of the latents of one: their noise, ``(B, ...)`` float32."""
+
+
+def own_noises(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Draw the noise of each clip from its own seed."""
+    return torch.stack([draw_noise(seed, shape) for seed in seeds])
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,7 @@ def sample(
     restyle: Restyle | None = None,
     encoder: PromptEncoder | None = None,
     starts: Callable[[Item], Start] | None = None,
+    noises: Noises = own_noises,
 ) -> Iterator[Clip]:
     """Make the clips of items.
 
@@ -133,6 +144,7 @@ def sample(
         restyle: Changes what is heard of an item.
         encoder: Keeps encoded prompts over several calls; None: a new one.
         starts: Latents that a clip starts from instead of noise alone, for clips of one window.
+        noises: Draws the noise of a batch.
 
     Yields:
         The clips, in order.
@@ -155,11 +167,11 @@ def sample(
     wanted = [
         (item, conditions, variant)
         for item, conditions in zip(items, encoded, strict=True)
-        for variant in range(item.variants)
+        for variant in range(item.first, item.first + item.variants)
     ]
     for first in range(0, len(wanted), settings.batch_size):
         yield from _sample_batch(
-            model, wanted[first : first + settings.batch_size], windows, settings, starts
+            model, wanted[first : first + settings.batch_size], windows, settings, starts, noises
         )
 
 
@@ -169,13 +181,14 @@ def _sample_batch(
     windows: Sequence[Window],
     settings: Sampling,
     starts: Callable[[Item], Start] | None,
+    noises: Noises,
 ) -> Iterator[Clip]:
     batch = _batch([conditions for _, conditions, _ in wanted])
     latents: Tensor | None = None
     for index, window in enumerate(windows):
         shape = model.latent_shape(window.length)
         seeds = [clip_seed(settings.seed, item.index, variant, index) for item, _, variant in wanted]
-        noise = torch.stack([draw_noise(seed, shape) for seed in seeds])
+        noise = noises(seeds, shape)
         tail = None if latents is None else latents[:, :, window.start :]
         start = None if starts is None else Start.joined([starts(item) for item, _, _ in wanted])
         made = denoise(model, noise, batch, settings.denoising, tail=tail, start=start)

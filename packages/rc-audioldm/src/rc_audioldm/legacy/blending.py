@@ -72,27 +72,40 @@ def script_blend(
 
 
 def select_style_rows(bank: Tensor, count: int, selection: Selection, seed: int) -> Tensor:
-    """Return the rows of a bank that the original gives to prompts, in which no similarity counts.
+    """Return the vectors of a bank that the original gives to prompts; arguments and errors as :func:`style_rows`.
 
     Args:
         bank: ``(N, D)``.
         count: Number of prompts.
+        selection: Which rows.
+        seed: Of ``random``.
+    """
+    return unit(bank[torch.from_numpy(style_rows(len(bank), count, selection, seed))])
+
+
+def style_rows(size: int, count: int, selection: Selection, seed: int) -> np.ndarray:
+    """Return the rows of a bank that the original gives to prompts, in which no similarity counts.
+
+    Args:
+        size: Rows of the bank, N.
+        count: Number of prompts.
         selection: ``roundrobin`` takes row i mod N for prompt i, ``index`` row min(i, N - 1), ``random`` any.
         seed: Of ``random``.
+
+    Returns:
+        ``(count,)`` int64.
 
     Raises:
         UsageError: The selection is unknown, or the bank is empty.
     """
     _check(selection, Selection, "selection")
-    if not len(bank):
+    if not size:
         raise UsageError("the style bank has no rows")
     if selection == "roundrobin":
-        rows = np.arange(count) % len(bank)
-    elif selection == "index":
-        rows = np.minimum(np.arange(count), len(bank) - 1)
-    else:
-        rows = np.random.default_rng(seed).integers(0, len(bank), count)
-    return unit(bank[torch.from_numpy(rows)])
+        return np.arange(count) % size
+    if selection == "index":
+        return np.minimum(np.arange(count), size - 1)
+    return np.random.default_rng(seed).integers(0, size, count)
 
 
 def mix_condition(condition: Tensor, style: Tensor, mixing: Mixing, beta: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""Generation with a style: requests, modes, the style of each request, runs in folders."""
