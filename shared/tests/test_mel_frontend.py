@@ -28,6 +28,7 @@ VARIANTS = {
     "peak": replace(SMALL, log="db_below_peak", mean=-40.0, std=10.0),
     "clips": replace(SMALL, log="whisper", clip_samples=500, drop_last_frame=True),
     "drop": replace(SMALL, drop_last_frame=True, pad_mode="constant"),
+    "natural": replace(SMALL, power=1.0, log="ln"),
     "repeat": replace(SMALL, clip_samples=700, clip_fill="repeat"),
 }
 
@@ -77,6 +78,8 @@ def naive(config: MelConfig, audio: Tensor) -> Tensor:
     elif config.log == "whisper":
         m = m.clamp(min=1e-10).log10()
         m = (m.clamp(min=m.max() - 8) + 4) / 4
+    elif config.log == "ln":
+        m = m.clamp(min=1e-5).log()
     return m if config.mean is None else (m - config.mean) / config.std
 
 
@@ -369,7 +372,7 @@ def test_compiles_as_one_graph():
         {"mel_scale": "bark"},
         {"norm": "area"},
         {"pad_mode": "circular"},
-        {"log": "ln"},
+        {"log": "log2"},
         {"clip_fill": "loop"},
         {"mean": 1.0},
         {"std": 1.0},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchaudio
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -28,6 +29,13 @@ CASES = {
 # Presets without a recorded output of an original -> the same by another library: samples (n,) to (bands, frames).
 WITHOUT_GOLDEN: dict[str, Callable[[Tensor], Tensor]] = {
     # "example-16k": lambda samples: torchaudio.transforms.MelSpectrogram(16000, n_fft=512, n_mels=96)(samples),
+    "audioldm": lambda samples: (
+        torchaudio.transforms.MelSpectrogram(
+            *(16000, 1024, 1024, 160), n_mels=64, power=1.0, mel_scale="slaney", norm="slaney"
+        )(samples)
+        .clamp(min=1e-5)
+        .log()
+    ),
 }
 
 

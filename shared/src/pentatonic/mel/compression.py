@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pentatonic.errors import ConfigError
 
-Log = Literal["log10_1p", "db", "db_below_peak", "whisper"]
+Log = Literal["log10_1p", "db", "db_below_peak", "whisper", "ln"]
 
 # Relative to the maximum of the whole signal, so no value is final before the end of the signal.
 PEAK_RELATIVE: tuple[Log, ...] = ("db_below_peak", "whisper")
@@ -33,6 +33,8 @@ def compress(mel: Tensor, log: Log | None) -> Tensor:
             return 20 * torch.log10(mel.clamp(min=1e-5))
         case "whisper":
             return torch.log10(mel.clamp(min=1e-10))
+        case "ln":
+            return mel.clamp(min=1e-5).log()
 
 
 def below_peak(values: Tensor, peak: Tensor, log: Log | None) -> Tensor:

@@ -30,6 +30,7 @@ class MelConfig:
     - ``"db_below_peak"``: ``max(d - max d, -80)``, where ``d = 20 log10(max(m, 1e-5))``. This is librosa's
       ``amplitude_to_db`` relative to the maximum; on a power spectrogram the values are twice the decibels.
     - ``"whisper"``: ``(max(l, max l - 8) + 4) / 4``, where ``l = log10(max(m, 1e-10))``.
+    - ``"ln"``: ``ln(max(m, 1e-5))``, as vocoders of the HiFi-GAN kind take it.
 
     Args:
         sample_rate: Samples per second of the signal.

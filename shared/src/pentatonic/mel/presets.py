@@ -93,6 +93,17 @@ PRESETS: Mapping[str, MelConfig] = MappingProxyType(
         ),
         "clap": _CLAP,
         "clap-default": replace(_CLAP, f_min=0.0),
+        "audioldm": MelConfig(
+            sample_rate=16000,
+            n_fft=1024,
+            win_length=1024,
+            hop_length=160,
+            n_mels=64,
+            f_min=0.0,
+            f_max=8000.0,
+            power=1.0,
+            log="ln",
+        ),
     }
 )
 """Frontends by name.
@@ -107,6 +118,7 @@ PRESETS: Mapping[str, MelConfig] = MappingProxyType(
 - ``cm3p``: CM3P, Whisper's log-mel in clips of 30 s. 100 frames per second.
 - ``clap``: CLAP as published with ``laion/clap-htsat-unfused``, one clip of 10 s. 1001 frames.
 - ``clap-default``: the same with the default of the feature extractor's class: bands start at 0 instead of 50 Hz.
+- ``audioldm``: AudioLDM 1 and 2: what the VAE encodes and the vocoder takes, magnitudes. 100 frames per second.
 
 A variant needs no preset: ``MelFrontend(dataclasses.replace(PRESETS["cm3p"], clip_samples=256000))``.
 """
