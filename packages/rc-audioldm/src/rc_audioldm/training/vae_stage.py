@@ -1,0 +1,99 @@
+"""Second stage: a VAE of log-mel spectrograms.
+
+Shapes: B clips, T frames, F bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pentatonic.mel import MelFrontend
+from pentatonic.training import ItemKey, StepContext
+from rc_audioldm.training.clips import ClipSet
+
+
+@dataclass
+class VaeObjective:
+    """The task.
+
+    Args:
+        kl_weight: Of the divergence of the latents from noise, per number, beside the mean absolute error in standard
+            deviations of the spectrograms.
+    """
+
+    kl_weight: float = 2e-3
+
+
+class MelClips:
+    """Log-mel spectrograms of clips, ``(1, T, F)``.
+
+    Args:
+        clips: The clips.
+        preset: Of :mod:`pentatonic.mel`.
+        factor: Frames are cut to a multiple of it.
+    """
+
+    def __init__(self, clips: ClipSet, preset: str, factor: int) -> None:
+        frontend = MelFrontend.preset(preset)
+        frames = clips.samples.shape[1] // frontend.config.hop_length // factor * factor
+        self.mels = torch.stack([frontend(clips.audio(index)).mT[:frames] for index in range(len(clips))])[:, None]
+
+    def __len__(self) -> int:
+        return len(self.mels)
+
+    def __getitem__(self, key: ItemKey, /) -> Tensor:
+        return self.mels[key.index]
+
+    @staticmethod
+    def collate(items: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return a batch, ``mel`` (B, 1, T, F)."""
+        return {"mel": torch.stack(list(items))}
+
+
+class VaeTraining(nn.Module):
+    """The VAE with its loss; training starts from an output that is the mean of the spectrograms.
+
+    Args:
+        vae: ``AutoencoderKL`` of diffusers.
+        objective: The task.
+        mean: Of the spectrograms.
+        deviation: Of the spectrograms.
+    """
+
+    def __init__(self, vae: Any, objective: VaeObjective, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.vae, self.objective, self.deviation = vae, objective, deviation
+        with torch.no_grad():
+            first, last = vae.encoder.conv_in, vae.decoder.conv_out
+            first.weight /= deviation
+            first.bias -= mean * first.weight.sum(dim=(1, 2, 3))
+            last.weight *= deviation
+            last.bias.fill_(mean)
+
+    def forward(self, batch: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
+        """Return the loss and its parts."""
+        mel = batch["mel"]
+        posterior = self.vae.encode(mel).latent_dist
+        latents = posterior.mean
+        if self.training:
+            noise = torch.randn(latents.shape, generator=context.generator()).to(latents)
+            latents = latents + posterior.std * noise
+        error = (self.vae.decode(latents).sample - mel).float().abs().mean() / self.deviation
+        spread, middle = posterior.var.float(), posterior.mean.float()
+        divergence = 0.5 * (middle.square() + spread - 1 - posterior.logvar.float()).mean()
+        return {
+            "loss": error + self.objective.kl_weight * divergence,
+            "error": error.detach(),
+            "divergence": divergence.detach(),
+        }
+
+
+@torch.no_grad()
+def encode(vae: Any, mels: Tensor, batch: int = 16) -> Tensor:
+    """Return the most likely latents of spectrograms, not scaled."""
+    return torch.cat([vae.encode(part).latent_dist.mode() for part in mels.split(batch)])
