@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pentatonic.errors import ConfigError
 from pentatonic.mel import PRESETS, MelConfig, MelFrontend
-from pentatonic.untrusted.config import Range, check_fields, read_fields
+from pentatonic.untrusted.config import Range, check_fields
 
 _MOMENTUM = 0.99
 _SMALLEST = 1e-8

@@ -9,6 +9,13 @@ from typing import Any
 from rc_audioldm.library_versions import check_library_versions
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_ROLES = dict(
+    zip(
+        ("bos_token", "cls_token", "pad_token", "eos_token", "sep_token", "unk_token", "mask_token"),
+        ("<s>", "<s>", "<pad>", "</s>", "</s>", "<unk>", "<mask>"),
+        strict=True,
+    )
+)
 RESERVED_POSITIONS = 2  # of RoBERTa: positions count from after the padding's
 
 
@@ -82,7 +89,7 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int, positions: int) -> Any
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer: Any = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer: Any = Tokenizer(models.BPE(unk_token=_SPECIAL[3]))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -97,13 +104,7 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int, positions: int) -> Any
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        cls_token="<s>",
-        sep_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        mask_token="<mask>",
+        **_ROLES,
         model_max_length=positions,
     )
 

@@ -19,10 +19,11 @@ from pentatonic.errors import ConfigError
 from pentatonic.mel import MelFrontend
 from pentatonic.training import ItemKey, StepContext, mix_seed
 from rc_audioldm.clap.frontend import ClapFrontend
-from rc_audioldm.training.clips import ClipSet
+from rc_audioldm.training.clips import Caption, ClipSet
 
 Batch = dict[str, Tensor]
 _HIGHEST_SCALE = math.log(100.0)
+_OTHER_CAPTION, _TRIES = 1, 8  # a random stream of its own
 
 
 @dataclass
@@ -49,7 +50,10 @@ class ClapAugmentation:
 
 
 class CaptionPairs:
-    """Pairs of a clip and one of its captions, drawn anew in each epoch.
+    """Pairs of a clip and one of its captions, drawn anew in each epoch, with a caption of another clip of its kind.
+
+    Most clips of a batch are told apart by their kind, such as the instrument, alone. The further caption, which is not
+    true of the clip where one can be found, has other words for the rest: register, speed and so on.
 
     Args:
         clips: The clips.
@@ -72,29 +76,50 @@ class CaptionPairs:
         self._spectrograms = spectrograms(clips, frontend)
         names = sorted({label for labels in clips.labels for label in labels})
         self._labels = {name: index for index, name in enumerate(names)}
+        self._of_kind: dict[str, list[int]] = {}
+        for index, kind in enumerate(clips.kinds):
+            self._of_kind.setdefault(kind, []).append(index)
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def __getitem__(self, key: ItemKey, /) -> dict[str, Any]:
         captions, spectrogram = self._clips.captions[key.index], self._spectrograms[key.index]
-        caption = captions[0]
+        caption, seed = captions[0], mix_seed(self._seed, key.epoch, key.index)
         if self._augmentation is not None:
-            seed = mix_seed(self._seed, key.epoch, key.index)
             caption = captions[seed % len(captions)]
             spectrogram = self._augmentation.apply(spectrogram, seed)
+        said = (caption, self._other(key.index, seed))
         return {
             "mel": spectrogram,
-            "text": caption.text,
-            "named": self._row(caption.labels),
+            "texts": [each.text for each in said],
+            "named": [self._row(each.labels) for each in said],
             "has": self._row(self._clips.labels[key.index]),
         }
 
+    def _other(self, index: int, seed: int) -> Caption:
+        """A caption of another clip of the kind, at best one that is not true of this clip."""
+        rng = np.random.default_rng(mix_seed(seed, _OTHER_CAPTION))
+        alike, has = self._of_kind[self._clips.kinds[index]], self._clips.labels[index]
+        caption = self._clips.captions[index][0]
+        for _ in range(_TRIES):
+            captions = self._clips.captions[alike[int(rng.integers(len(alike)))]]
+            caption = captions[int(rng.integers(len(captions)))]
+            if not caption.labels <= has:
+                break
+        return caption
+
     def collate(self, items: Sequence[dict[str, Any]]) -> Batch:
-        """Return a batch: ``mel`` (B, 1, T, F), ``ids`` and ``mask``, and ``true`` (B, B), caption i of clip j."""
-        tokens = self._tokenizer([item["text"] for item in items], padding=True, return_tensors="pt")
-        named = torch.stack([item["named"] for item in items])
+        """Return a batch.
+
+        Returns:
+            ``mel`` (B, 1, T, F); ``ids`` and ``mask`` (2B, tokens) of the own captions and then the others; ``true``
+            (2B, B), whether caption i is true of clip j.
+        """
+        texts = [item["texts"][which] for which in (0, 1) for item in items]
+        named = torch.stack([item["named"][which] for which in (0, 1) for item in items])
         lacks = 1 - torch.stack([item["has"] for item in items])
+        tokens = self._tokenizer(texts, padding=True, return_tensors="pt")
         return {
             "mel": torch.stack([item["mel"] for item in items]),
             "ids": tokens["input_ids"],
@@ -137,17 +162,19 @@ class ContrastiveTraining(nn.Module):
 
     def forward(self, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         """Return the loss, and how often the own caption is the nearest of those that are not true as well."""
-        audio = unit(self.clap.get_audio_features(input_features=batch["mel"], is_longer=_shorter(batch["mel"])))
+        audio = unit(
+            self.clap.get_audio_features(input_features=batch["mel"], is_longer=_shorter(batch["mel"]))
+        )
         text = unit(self.clap.get_text_features(input_ids=batch["ids"], attention_mask=batch["mask"]))
         scale = self.clap.logit_scale_a.clamp(max=_HIGHEST_SCALE).exp()
-        own = torch.arange(len(text), device=text.device)
-        also_true = batch["true"] & (own[:, None] != own)
-        logits = (scale * text @ audio.T).masked_fill(also_true, float("-inf"))
-        loss = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+        own = torch.arange(len(audio), device=audio.device)
+        is_own = torch.arange(len(text), device=audio.device)[:, None] == own
+        logits = (scale * text @ audio.T).masked_fill(batch["true"] & ~is_own, float("-inf"))
+        to_audio, to_text = logits[: len(audio)], logits.T
         return {
-            "loss": loss,
-            "text_to_audio": (logits.argmax(dim=1) == own).float().mean(),
-            "audio_to_text": (logits.argmax(dim=0) == own).float().mean(),
+            "loss": (cross_entropy(to_audio, own) + cross_entropy(to_text, own)) / 2,
+            "text_to_audio": (to_audio.argmax(dim=1) == own).float().mean(),
+            "audio_to_text": (to_text.argmax(dim=1) == own).float().mean(),
             "scale": scale,
         }
 
@@ -155,7 +182,9 @@ class ContrastiveTraining(nn.Module):
 @torch.no_grad()
 def audio_vectors(clap: Any, mels: Tensor, batch: int = 64) -> Tensor:
     """Return unit vectors ``(B, D)`` of spectrograms ``(B, 1, T, F)``."""
-    parts = [clap.get_audio_features(input_features=part, is_longer=_shorter(part)) for part in mels.split(batch)]
+    parts = [
+        clap.get_audio_features(input_features=part, is_longer=_shorter(part)) for part in mels.split(batch)
+    ]
     return torch.cat([unit(part) for part in parts])
 
 

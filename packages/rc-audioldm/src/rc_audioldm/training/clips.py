@@ -1,9 +1,9 @@
 """Captioned clips of one length in memory, as the stages of training read them.
 
-A row of a manifest (:mod:`rc_audioldm.data.manifest`) may say more than its caption: ``split``; and ``captions``, a list
-of ``{"text": ..., "labels": [...]}``, where the labels are those of the row that the text names. A caption is then true
-of every clip that has all its labels, and such a clip is no example of what the caption does not mean. Without them the
-caption of the row is true of the clips with the same caption.
+A row of a manifest (:mod:`rc_audioldm.data.manifest`) may say more than its caption: ``split``; and ``captions``, a
+list of ``{"text": ..., "labels": [...]}``, where the labels are those of the row that the text names. A caption is then
+true of every clip that has all its labels, and such a clip is no example of what the caption does not mean. Without
+them the caption of the row is true of the clips with the same caption.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class ClipSet:
 
     Args:
         ids: Of the rows.
+        kinds: The first label of each clip, such as its instrument; empty without labels.
         labels: What is true of each clip.
         captions: At least one for each clip.
         samples: ``(clips, n)`` int16.
@@ -45,6 +46,7 @@ class ClipSet:
     """
 
     ids: tuple[str, ...]
+    kinds: tuple[str, ...]
     labels: tuple[frozenset[str], ...]
     captions: tuple[tuple[Caption, ...], ...]
     samples: Tensor
@@ -61,15 +63,12 @@ class ClipSet:
         """Return every caption, each text once, in a fixed order."""
         return sorted({caption.text for captions in self.captions for caption in captions})
 
-    def without_captions(self) -> ClipSet:
-        """Return the same clips with no captions."""
-        return ClipSet(self.ids, self.labels, ((),) * len(self), self.samples, self.sample_rate)
-
 
 def joined(sets: Sequence[ClipSet]) -> ClipSet:
     """Return one set of several of the same rate and length."""
     return ClipSet(
         ids=tuple(each for one in sets for each in one.ids),
+        kinds=tuple(each for one in sets for each in one.kinds),
         labels=tuple(each for one in sets for each in one.labels),
         captions=tuple(each for one in sets for each in one.captions),
         samples=torch.cat([one.samples for one in sets]),
@@ -102,7 +101,8 @@ def read_clips(path: str | Path, split: str, *, seconds: float, sample_rate: int
         samples[index] = _read(manifest, row, size, sample_rate)
     captions = tuple(_captions(row, Path(path)) for row in rows)
     labels = tuple(frozenset(row.labels) | each[0].labels for row, each in zip(rows, captions, strict=True))
-    return ClipSet(tuple(row.id for row in rows), labels, captions, samples, sample_rate)
+    kinds = tuple(row.labels[0] if row.labels else "" for row in rows)
+    return ClipSet(tuple(row.id for row in rows), kinds, labels, captions, samples, sample_rate)
 
 
 def _read(manifest: Manifest, row: ManifestRow, size: int, sample_rate: int) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ class SmallModelConfig:
         vae: The second stage.
         unet: The third stage.
         griffin_lim_iterations: Of the vocoder that the model gets.
+        stages: Which are trained now. CLAP and the VAE do not depend on each other, and the UNet needs both; stages that
+            are trained one by one end as those of one run.
         run_dir: Folder of the run.
     """
 
@@ -149,6 +151,7 @@ class SmallModelConfig:
     vae: VaeStageConfig = field(default_factory=VaeStageConfig)
     unet: UnetStageConfig = field(default_factory=UnetStageConfig)
     griffin_lim_iterations: int = 60
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
     run_dir: str = MISSING
 
 
@@ -163,13 +166,17 @@ def train(config: SmallModelConfig) -> TrainResult:
         InputError, FormatError, AudioError: The clips cannot be used.
         CheckpointError: A checkpoint cannot be read.
     """
+    if not config.stages or not set(config.stages) <= set(STAGES):
+        raise ConfigError(f"stages is {config.stages}; allowed: {', '.join(STAGES)}")
     clips = {split: _clips(config, split) for split in (TRAIN, HELDOUT)}
-    stages: tuple[Callable[..., TrainResult], ...] = (_train_clap, _train_vae, _train_unet)
-    for stage in stages:
-        result = stage(config, clips)
-        if result.interrupted:
-            return result
-    if os.environ.get("RANK", "0") == "0":
+    result = None
+    for name in STAGES:
+        if name in config.stages:
+            result = _TRAINED_BY[name](config, clips)
+            if result.interrupted:
+                return result
+    assert result is not None  # there is a stage
+    if "unet" in config.stages and os.environ.get("RANK", "0") == "0":
         finished = stage_model(config, "unet")
         with atomic_directory(Path(config.run_dir) / MODEL) as target:
             shutil.copytree(finished, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
@@ -193,7 +200,9 @@ def _train_clap(config: SmallModelConfig, clips: dict[str, ClipSet]) -> TrainRes
         for each in data.clap_manifests
     ]
     whole = joined([clips[TRAIN], *further])
-    tokenizer = make_tokenizer([*whole.texts(), *_FURTHER_TEXTS], stage.model.vocabulary, stage.model.text_positions)
+    tokenizer = make_tokenizer(
+        [*whole.texts(), *_FURTHER_TEXTS], stage.model.vocabulary, stage.model.text_positions
+    )
     extractor = make_extractor(stage.model, data.seconds, data.sample_rate)
     torch.manual_seed(stage.trainer.seed)  # the fresh weights
     module = clap_stage.ContrastiveTraining(make_clap(stage.model, tokenizer))
@@ -325,6 +334,13 @@ def _fit(
         resolved_config=config_yaml(config),
         on_save=save,
     ).fit()
+
+
+_TRAINED_BY: Mapping[str, Callable[[SmallModelConfig, dict[str, ClipSet]], TrainResult]] = {
+    "clap": _train_clap,
+    "vae": _train_vae,
+    "unet": _train_unet,
+}
 
 
 def main(overrides: Sequence[str]) -> TrainResult:

@@ -24,9 +24,12 @@ class VaeObjective:
     Args:
         kl_weight: Of the divergence of the latents from noise, per number, beside the mean absolute error in standard
             deviations of the spectrograms.
+        crop_frames: Training sees so many frames of a clip, at a place that is drawn anew, rounded to whole latent
+            frames; None: all.
     """
 
-    kl_weight: float = 2e-3
+    kl_weight: float = 3e-3
+    crop_frames: int | None = None
 
 
 class MelClips:
@@ -41,7 +44,9 @@ class MelClips:
     def __init__(self, clips: ClipSet, preset: str, factor: int) -> None:
         frontend = MelFrontend.preset(preset)
         frames = clips.samples.shape[1] // frontend.config.hop_length // factor * factor
-        self.mels = torch.stack([frontend(clips.audio(index)).mT[:frames] for index in range(len(clips))])[:, None]
+        self.mels = torch.stack([frontend(clips.audio(index)).mT[:frames] for index in range(len(clips))])[
+            :, None
+        ]
 
     def __len__(self) -> int:
         return len(self.mels)
@@ -78,6 +83,8 @@ class VaeTraining(nn.Module):
     def forward(self, batch: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
         """Return the loss and its parts."""
         mel = batch["mel"]
+        if self.training and self.objective.crop_frames is not None:
+            mel = self._crop(mel, self.objective.crop_frames, context.generator())
         posterior = self.vae.encode(mel).latent_dist
         latents = posterior.mean
         if self.training:
@@ -91,6 +98,14 @@ class VaeTraining(nn.Module):
             "error": error.detach(),
             "divergence": divergence.detach(),
         }
+
+
+    def _crop(self, mel: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+        factor = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        frames = max(1, frames // factor) * factor
+        places = (mel.shape[2] - frames) // factor + 1
+        start = int(torch.randint(max(1, places), (), generator=generator)) * factor
+        return mel[:, :, start : start + frames]
 
 
 @torch.no_grad()
