@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +78,13 @@ class GriffinLimVocoder(nn.Module):
 
     def _signal(self, log_mel: Tensor) -> Tensor:
         config = self.mel
-        size = {"n_fft": config.n_fft, "hop_length": config.hop_length, "win_length": config.win_length}
-        size |= {"window": torch.hann_window(config.win_length, device=log_mel.device)}
+        window = torch.hann_window(config.win_length, device=log_mel.device)
+        size: dict[str, Any] = {
+            "n_fft": config.n_fft,
+            "hop_length": config.hop_length,
+            "win_length": config.win_length,
+            "window": window,
+        }
         count = len(log_mel) * config.hop_length
         # A frame more than there is hop for: the signal's end is the middle of the last frame.
         magnitudes = self.magnitudes(torch.cat([log_mel, log_mel[-1:]]))

@@ -46,7 +46,7 @@ RELEASED: Mapping[str, Released] = {
     for name in _NAMES
 }
 # Small trained models that come with the package.
-BUNDLED: Mapping[str, Path] = {}
+BUNDLED: Mapping[str, Path] = {"rc-audioldm-tiny": Path(__file__).parent / "checkpoints" / "rc-audioldm-tiny"}
 
 _PATTERNS = (_INDEX, "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
 _MAX_INDEX_BYTES = 2**16

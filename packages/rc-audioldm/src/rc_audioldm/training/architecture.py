@@ -169,7 +169,8 @@ def make_vae(config: VaeModelConfig) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     levels = len(config.channels)
-    return AutoencoderKL(
+    kind: Any = AutoencoderKL  # its annotations know tuples of one only
+    return kind(
         in_channels=1,
         out_channels=1,
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -189,7 +190,8 @@ def make_unet(config: UnetModelConfig, latent_channels: int, condition: int) -> 
 
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
-    return UNet2DConditionModel(
+    kind: Any = UNet2DConditionModel  # its annotations know tuples of one only
+    return kind(
         in_channels=latent_channels,
         out_channels=latent_channels,
         down_block_types=down,

@@ -10,10 +10,11 @@ end ``model`` of the run folder is a whole model; its folder ``clap`` is the CLA
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from omegaconf import MISSING
 from torch import nn
 
-from pentatonic.checkpoint import MANIFEST, atomic_directory, model_directory
+from pentatonic.checkpoint import MANIFEST, atomic_directory, file_sha256, model_directory
 from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
 from pentatonic.mel import PRESETS
@@ -141,8 +142,8 @@ class SmallModelConfig:
         vae: The second stage.
         unet: The third stage.
         griffin_lim_iterations: Of the vocoder that the model gets.
-        stages: Which are trained now. CLAP and the VAE do not depend on each other, and the UNet needs both; stages that
-            are trained one by one end as those of one run.
+        stages: Which are trained now. CLAP and the VAE do not depend on each other, and the UNet needs both; stages
+            that are trained one by one end as those of one run.
         run_dir: Folder of the run.
     """
 
@@ -241,10 +242,10 @@ def _train_unet(config: SmallModelConfig, clips: dict[str, ClipSet]) -> TrainRes
     stage = config.unet
     clap, tokenizer, extractor = _load_clap(stage_model(config, "clap"))
     vae = load_component(_PARTS["vae"], stage_model(config, "vae"))
-    inputs = {
-        split: _conditioned(config, each, clap, tokenizer, vae, is_training=split == TRAIN)
-        for split, each in clips.items()
-    }
+    inputs = {split: _conditioned(config, split, each, clap, tokenizer, vae) for split, each in clips.items()}
+    scale = vae_stage.ChannelScale.of(inputs[TRAIN].latents)
+    inputs = {split: replace(each, latents=scale.apply(each.latents)) for split, each in inputs.items()}
+    vae_stage.standardise(vae, scale)
     torch.manual_seed(stage.trainer.seed)
     unet = make_unet(stage.model, config.vae.model.latent_channels, config.clap.model.width)
     scheduler = make_scheduler()
@@ -271,22 +272,35 @@ def _train_unet(config: SmallModelConfig, clips: dict[str, ClipSet]) -> TrainRes
 
 
 def _conditioned(
-    config: SmallModelConfig, clips: ClipSet, clap: Any, tokenizer: Any, vae: Any, *, is_training: bool
+    config: SmallModelConfig, split: str, clips: ClipSet, clap: Any, tokenizer: Any, vae: Any
 ) -> unet_stage.Conditioned:
-    """Latents and vectors of clips; those of training decide how the VAE's latents are scaled."""
-    factor = 2 ** (len(config.vae.model.channels) - 1)
-    latents = vae_stage.encode(vae, vae_stage.MelClips(clips, config.data.mel, factor).mels)
-    if is_training:
-        vae.register_to_config(scaling_factor=1 / float(latents.std()))
-    frontend = read_frontend(stage_model(config, "clap"))
+    """Latents and vectors of clips; they are computed once, for the same clips and models."""
     texts = clips.texts()
     places = {text: place for place, text in enumerate(texts)}
-    return unet_stage.Conditioned(
-        latents=latents * vae.config["scaling_factor"],
+    captions = [[places[caption.text] for caption in each] for each in clips.captions]
+    file = Path(config.run_dir) / "unet-inputs" / f"{split}-{_made_from(config)}.safetensors"
+    if file.is_file():
+        return unet_stage.Conditioned.load(file, captions)
+    factor = 2 ** (len(config.vae.model.channels) - 1)
+    frontend = read_frontend(stage_model(config, "clap"))
+    made = unet_stage.Conditioned(
+        latents=vae_stage.encode(vae, vae_stage.MelClips(clips, config.data.mel, factor).mels),
         audio=clap_stage.audio_vectors(clap, clap_stage.spectrograms(clips, frontend)),
         texts=clap_stage.text_vectors(clap, tokenizer, texts),
-        captions=[[places[caption.text] for caption in each] for each in clips.captions],
+        captions=captions,
     )
+    file.parent.mkdir(exist_ok=True)
+    made.save(file)
+    return made
+
+
+def _made_from(config: SmallModelConfig) -> str:
+    """Short hash of the clips' manifest and the weights of the first two stages."""
+    files = [Path(config.data.manifest)]
+    files += [
+        file for stage in ("clap", "vae") for file in sorted(stage_model(config, stage).glob("*.safetensors"))
+    ]
+    return hashlib.sha256("".join(file_sha256(file) for file in files).encode()).hexdigest()[:16]
 
 
 def _load_clap(folder: Path) -> tuple[Any, Any, Any]:

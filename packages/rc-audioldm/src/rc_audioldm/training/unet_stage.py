@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, normalize
 
+from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import ConfigError
 from pentatonic.training import ItemKey, StepContext
 
@@ -43,7 +45,7 @@ class Conditioned:
     """Latents of clips with what describes them.
 
     Args:
-        latents: ``(clips, C, T, F)``, scaled.
+        latents: ``(clips, C, T, F)``.
         audio: ``(clips, D)`` unit vectors.
         texts: ``(texts, D)`` unit vectors.
         captions: Rows of ``texts`` for each clip.
@@ -53,6 +55,19 @@ class Conditioned:
     audio: Tensor
     texts: Tensor
     captions: Sequence[Sequence[int]]
+
+    def save(self, path: Path) -> None:
+        """Write the tensors."""
+        save_tensors(path, {"latents": self.latents, "audio": self.audio, "texts": self.texts})
+
+    @classmethod
+    def load(cls, path: Path, captions: Sequence[Sequence[int]]) -> Conditioned:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: The file cannot be read.
+        """
+        return cls(**load_tensors(path), captions=captions)
 
     def __len__(self) -> int:
         return len(self.latents)

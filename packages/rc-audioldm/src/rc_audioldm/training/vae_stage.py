@@ -99,7 +99,6 @@ class VaeTraining(nn.Module):
             "divergence": divergence.detach(),
         }
 
-
     def _crop(self, mel: Tensor, frames: int, generator: torch.Generator) -> Tensor:
         factor = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         frames = max(1, frames // factor) * factor
@@ -112,3 +111,41 @@ class VaeTraining(nn.Module):
 def encode(vae: Any, mels: Tensor, batch: int = 16) -> Tensor:
     """Return the most likely latents of spectrograms, not scaled."""
     return torch.cat([vae.encode(part).latent_dist.mode() for part in mels.split(batch)])
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelScale:
+    """Mean and deviation of each channel of latents, ``(C,)``."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, latents: Tensor) -> ChannelScale:
+        """Measure latents ``(clips, C, T, F)``."""
+        return cls(latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)).clamp_min(1e-6))
+
+    def apply(self, latents: Tensor) -> Tensor:
+        """Return latents with mean 0 and deviation 1 in each channel, where they are those that were measured."""
+        return (latents - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
+@torch.no_grad()
+def standardise(vae: Any, scale: ChannelScale) -> None:
+    """Change a VAE so that it gives standardised latents, and takes them; what it decodes in the end stays the same.
+
+    A channel of small deviation would drown in the noise that diffusion adds to all alike. The change goes into the
+    convolutions of width 1 before and behind the latents, so that the layout needs no further numbers.
+
+    Args:
+        vae: Changed in place; its scaling factor becomes 1.
+        scale: Of its latents as it is.
+    """
+    mean, deviation = scale.mean, scale.deviation
+    into, out, channels = vae.quant_conv, vae.post_quant_conv, len(scale.mean)
+    into.weight[:channels] /= deviation[:, None, None, None]
+    into.bias[:channels] = (into.bias[:channels] - mean) / deviation
+    into.bias[channels:] -= 2 * deviation.log()  # logarithms of variances
+    out.bias += out.weight[:, :, 0, 0] @ mean
+    out.weight *= deviation[:, None, None]
+    vae.register_to_config(scaling_factor=1.0)
