@@ -487,24 +487,30 @@ def judge_retrieval(
     return report
 
 
-# Texts for the soundtracks that models are judged on: orchestral and electronic.
-_SOUNDTRACKS = {
-    "wesnoth": (
-        "orchestral music, classical, strings",
-        "a recording of violin, cello",
-        "slow, classical music",
-    ),
-    "warzone": (
-        "techno, electronic music",
-        "a recording of electronic, synth, beat",
-        "fast, electronic, dance",
-    ),
+# Texts for two soundtracks that models are judged on, orchestral and electronic, and the teacher's tags that they name.
+_SOUNDTRACKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "wesnoth": {
+        "orchestral music, classical, strings": ("classical", "strings"),
+        "a recording of violin, cello": ("violin", "cello"),
+        "slow, classical music": ("slow", "classical"),
+    },
+    "warzone": {
+        "techno, electronic music": ("techno", "electronic"),
+        "a recording of electronic, synth, beat": ("electronic", "synth", "beat"),
+        "fast, electronic, dance": ("fast", "electronic", "dance"),
+    },
 }
 
 
-def judge_music(folder: Path, recordings: Path, out: Path, *, per_track: int) -> dict[str, Any]:
-    """Find tracks of two soundtracks by texts; precision at 10 and area under the curve, intervals by tracks."""
-    encoder = load_clap(folder)
+def judge_music(
+    folder: Path, recordings: Path, out: Path, *, per_track: int, teacher_cache: Path | None
+) -> dict[str, Any]:
+    """Find the tracks of one of two soundtracks by texts, beside the teacher by its tags; intervals by tracks."""
+    encoder, teacher, tags = load_clap(folder), None, list[str]()
+    if teacher_cache is not None:
+        from musicnn_teacher import labels, load_teacher, teacher_wheel
+
+        teacher, tags = load_teacher(teacher_wheel(teacher_cache), "MTT"), labels("MTT")
     lines = (recordings / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     tracks = [json.loads(line) for line in lines]
     tracks = [
@@ -512,23 +518,31 @@ def judge_music(folder: Path, recordings: Path, out: Path, *, per_track: int) ->
         for track in tracks
         if track["duration_s"] >= 30 and any(name in track["package"] for name in _SOUNDTRACKS)
     ]
-    vectors, kinds = [], []
+    vectors, tagged, kinds = [], [], []
     with progress(len(tracks), "listening") as bar:
         for track in tracks:
             audio = load(recordings / track["file"], sample_rate=RATE).samples[0]
-            size = round(10 * RATE)
+            size = 10 * RATE
             starts = np.linspace(0, max(0, len(audio) - size), per_track).astype(int)
-            vectors.append(
-                encoder.embed_audio([audio[start : start + size] for start in starts], RATE).mean(dim=0)
-            )
+            pieces = [audio[start : start + size] for start in starts]
+            vectors.append(encoder.embed_audio(pieces, RATE).mean(dim=0))
+            if teacher is not None:
+                from musicnn_teacher import embed
+
+                tagged.append(
+                    torch.stack([embed(teacher, piece)[1].mean(dim=0) for piece in pieces]).mean(dim=0)
+                )
             kinds.append(next(name for name in _SOUNDTRACKS if name in track["package"]))
             bar.advance()
     matrix, kind = torch.stack(vectors), np.array(kinds)
     report: dict[str, Any] = {"tracks": {name: int((kind == name).sum()) for name in _SOUNDTRACKS}}
     for name, texts in _SOUNDTRACKS.items():
-        for text in texts:
+        for text, named in texts.items():
             scores = (matrix @ encoder.embed_text([text])[0]).numpy()
-            report[text] = {"soundtrack": name, **_area(scores[kind == name], scores[kind != name])}
+            report[text] = {"soundtrack": name, "model": _area(scores[kind == name], scores[kind != name])}
+            if teacher is not None:
+                heard = torch.stack(tagged)[:, [tags.index(tag) for tag in named]].mean(dim=1).numpy()
+                report[text]["teacher"] = _area(heard[kind == name], heard[kind != name])
     _write(out / "music.json", report)
     return report
 
@@ -564,13 +578,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--trials", type=int, default=65)
     parser.add_argument("--per-track", type=int, default=4)
+    parser.add_argument("--teacher", type=Path, help="folder of the teacher's wheel, for its numbers beside")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = Denoising(steps=args.steps, guidance=Guidance(text=args.guidance))
     if args.what == "music":
-        report = judge_music(args.model, args.recordings, args.out, per_track=args.per_track)
+        report = judge_music(
+            args.model,
+            args.recordings,
+            args.out,
+            per_track=args.per_track,
+            teacher_cache=args.teacher,
+        )
     else:
         clips = Phrases(args.clips)
         if args.what == "clap":
