@@ -22,7 +22,7 @@ from rc_audioldm.component_configs import bounded
 from rc_audioldm.components import (
     COMPONENTS,
     TOKENIZERS,
-    check_class,
+    chosen,
     load_component,
     save_component,
     weight_file,
@@ -48,7 +48,7 @@ RELEASED: Mapping[str, Released] = {
     for name in _NAMES
 }
 # Small trained models that come with the package.
-BUNDLED: Mapping[str, Path] = {}
+BUNDLED: Mapping[str, Path] = {"rc-audioldm-tiny": Path(__file__).parent / "checkpoints" / "rc-audioldm-tiny"}
 
 _PATTERNS = (_INDEX, "README.md", "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
 _MAX_INDEX_BYTES = 2**16
@@ -134,9 +134,9 @@ def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -
     family = family_of(index, index_path)
     parts: dict[str, Any] = {}
     for name, component in COMPONENTS[family].items():
-        check_class(component, index.get(name), f"{index_path}: {name}")
+        found = chosen(component, index.get(name), f"{index_path}: {name}")
         kind = dtype or torch.float32 if name == "unet" else torch.float32
-        parts[name] = load_component(component, folder / name, kind)
+        parts[name] = load_component(found, folder / name, kind)
     for name in TOKENIZERS[family]:
         parts[name] = load_tokenizer(folder / name)
     parts["scheduler"] = _load_scheduler(index.get("scheduler"), folder / "scheduler" / _SCHEDULER)
@@ -161,10 +161,11 @@ def save_pretrained(model: AudioLDM, directory: str | Path, *, card: str | None 
     pipeline = next(name for name, family in _PIPELINES.items() if family == model.family)
     index: dict[str, Any] = {"_class_name": pipeline}
     with atomic_directory(directory) as partial:
-        for name, component in COMPONENTS[model.family].items():
-            save_component(component, getattr(model, name), partial / name)
-            library = "diffusers" if component.is_diffusers else "transformers"
-            index[name] = [library, component.class_name]
+        for name, place in COMPONENTS[model.family].items():
+            module = getattr(model, name)
+            component = place.named(type(module).__name__)
+            save_component(component, module, partial / name)
+            index[name] = [component.library, component.class_name]
         for name in TOKENIZERS[model.family]:
             tokenizer: Any = getattr(model, name)
             tokenizer.save_pretrained(partial / name)

@@ -27,8 +27,10 @@ RELEASED: Mapping[str, Released] = {
         "larger_clap_music_and_speech",
     )
 }
-# Small trained models that come with the package.
-BUNDLED: Mapping[str, Path] = {}
+# Small trained models that come with the package; this one lies in the folder of the AudioLDM that hears its vectors.
+BUNDLED: Mapping[str, Path] = {
+    "rc-audioldm-tiny": Path(__file__).parent.parent / "checkpoints" / "rc-audioldm-tiny" / "clap"
+}
 _PATTERNS = ("*.json", "*.txt", "*.safetensors")
 
 
