@@ -10,6 +10,7 @@ from rc_audioldm.adapters.commands import adapter_pairs_command, train_adapter_c
 from rc_audioldm.bank.commands import app as bank_app
 from rc_audioldm.commands import convert_command, info_command
 from rc_audioldm.data.commands import app as prepare_app
+from rc_audioldm.demo.commands import demo_command
 from rc_audioldm.evaluation.commands import app as evaluation_app
 from rc_audioldm.generation.commands import generate_command
 from rc_audioldm.ledger.commands import ledger_command
@@ -29,6 +30,7 @@ app.command("train", help=TRAIN_HELP)(train_command)
 app.command("train-adapter", help=TRAIN_ADAPTER_HELP)(train_adapter_command)
 app.command("adapter-pairs")(adapter_pairs_command)
 app.command("ledger")(ledger_command)
+app.command("demo")(demo_command)
 
 
 def main() -> None:

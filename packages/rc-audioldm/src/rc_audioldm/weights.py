@@ -30,7 +30,7 @@ from rc_audioldm.components import (
 from rc_audioldm.denoising.schedulers import SCHEDULER_CLASSES, states
 from rc_audioldm.library_versions import check_library_versions
 from rc_audioldm.licences import UNKNOWN, licence_name
-from rc_audioldm.model import AudioLDM, Family
+from rc_audioldm.model import CLIP_SECONDS, MAX_SECONDS, AudioLDM, Family
 from rc_audioldm.tokenizers import load_tokenizer
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -51,6 +51,7 @@ RELEASED: Mapping[str, Released] = {
 BUNDLED: Mapping[str, Path] = {"rc-audioldm-tiny": Path(__file__).parent / "checkpoints" / "rc-audioldm-tiny"}
 
 _PATTERNS = (_INDEX, "README.md", "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
+_CLIP_SECONDS = "_clip_seconds"
 _MAX_INDEX_BYTES = 2**16
 _MAX_CARD_BYTES = 2**16
 _MAX_RATE = 2**18
@@ -142,7 +143,7 @@ def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -
     parts["scheduler"] = _load_scheduler(index.get("scheduler"), folder / "scheduler" / _SCHEDULER)
     if (preprocessor := folder / "feature_extractor" / _PREPROCESSOR).is_file():
         parts["feature_extractor"] = _load_feature_extractor(preprocessor)
-    model = AudioLDM(**parts)
+    model = AudioLDM(**parts, clip_seconds=_clip_seconds(index, index_path))
     _check_joints(model, folder)
     return model
 
@@ -160,6 +161,8 @@ def save_pretrained(model: AudioLDM, directory: str | Path, *, card: str | None 
     """
     pipeline = next(name for name, family in _PIPELINES.items() if family == model.family)
     index: dict[str, Any] = {"_class_name": pipeline}
+    if model.clip_seconds != CLIP_SECONDS:
+        index[_CLIP_SECONDS] = model.clip_seconds
     with atomic_directory(directory) as partial:
         for name, place in COMPONENTS[model.family].items():
             module = getattr(model, name)
@@ -179,6 +182,15 @@ def save_pretrained(model: AudioLDM, directory: str | Path, *, card: str | None 
         _write_json(partial / _INDEX, index)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def _clip_seconds(index: Any, where: Path) -> float:
+    """Length of the clips of training, which models of ours state; libraries pass over keys that begin with ``_``."""
+    stated = index.get(_CLIP_SECONDS, CLIP_SECONDS)
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated <= MAX_SECONDS:
+        allowed = f"allowed: a number above 0 and up to {MAX_SECONDS:g}"
+        raise ConfigError(f"{where}: {_CLIP_SECONDS} is {shortened(stated)}; {allowed}")
+    return float(stated)
 
 
 def family_of(index: Any, where: str | Path = _INDEX) -> Family:

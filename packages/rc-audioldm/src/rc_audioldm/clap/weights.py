@@ -47,7 +47,8 @@ def from_pretrained(
 
     Args:
         name_or_path: A bundled or released name, a hub id with a revision, or a directory with ``config.json``,
-            ``preprocessor_config.json``, ``model.safetensors`` and the tokenizer's files.
+            ``preprocessor_config.json``, ``model.safetensors`` and the tokenizer's files; or that of an AudioLDM which
+            has such a directory as its ``clap``.
         revision: On the hub.
         device: Where to compute.
         dtype: Number type of the weights.
@@ -66,6 +67,8 @@ def from_pretrained(
     folder = resolve(
         name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=_PATTERNS, revision=revision
     )
+    if not (folder / "config.json").exists() and (folder / "clap" / "config.json").is_file():
+        folder = folder / "clap"
     released = RELEASED.get(str(name_or_path))
     encoder = ClapEncoder(
         _load_model(folder, dtype).to(device),
