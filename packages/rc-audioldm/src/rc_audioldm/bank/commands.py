@@ -36,7 +36,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="CLAP model: a bundled name, a directory, or a hub id such as laion/clap-htsat-unfused.",
+        help="CLAP model: bundled name, directory, or hub id such as laion/clap-htsat-unfused.",
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit hash, tag or branch on the hub.")]
