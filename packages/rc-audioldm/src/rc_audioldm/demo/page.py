@@ -70,8 +70,8 @@ def write_demo(
     of_bank = len(finder.bank.clips) if finder.bank else 0
     report.text(
         f"Model {note.name}, licence of its weights: {note.licence}. For each prompt the nearest clips of a bank of "
-        f"{of_bank} clips were retrieved, and the prompt was heard alone, half way to their style, and with their style "
-        "in its place, always from the same noise."
+        f"{of_bank} clips were retrieved, and the prompt was heard alone, half way to their style, and with their "
+        "style in its place, always from the same noise."
     )
     finisher, settings = Finisher(note, clap), Settings(sampling=sampling, knob=True)
     found: list[Result] = []
