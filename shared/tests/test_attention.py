@@ -585,7 +585,9 @@ def test_explain_names_the_back_end_and_the_reason():
     assert backend(n_q=1, mask=Causal()) == "sdpa"
     assert backend(n_q=20, mask=Causal()) == "sdpa"
     assert backend(n_q=500, mask=Causal()) == "chunked"
-    assert backend(mask=SlidingWindow(64, 64)) == backend(mask=Causal() & lengths) == "chunked"
+    assert backend(mask=SlidingWindow(64, 64)) == backend(mask=SlidingWindow(512, 0)) == "banded"
+    assert backend(mask=SlidingWindow(300, 300) & lengths) == backend(mask=Causal() & lengths) == "chunked"
+    assert backend(n_q=500, mask=SlidingWindow(64, 64)) == backend(mask=SlidingWindow(64, 599)) == "chunked"
     assert backend(bias=alibi) == backend(return_lse=True) == backend(n_q=0) == "chunked"
     assert backend(backend="reference", rope=Rope(1e4), scale=1.0) == "reference"
     assert explain(q, q, q, bias=alibi).reason == "Alibi2D: no Nq x Nk matrix"
@@ -625,7 +627,7 @@ XY = torch.zeros(5, 2, dtype=torch.int32)
         (lambda: attention(Q, Q[..., :2], Q), "do not agree"),
         (lambda: attention(Q, Q.double(), Q), "one floating dtype"),
         (lambda: attention(Q.int(), Q.int(), Q.int()), "one floating dtype"),
-        (lambda: attention(Q, Q, Q, backend="flex"), "auto, reference, chunked, sdpa, triton"),
+        (lambda: attention(Q, Q, Q, backend="flex"), "auto, reference, chunked, banded, sdpa, triton"),
         (lambda: attention(Q, Q, Q, tolerance=0.0), "between 0 and 1"),
         (lambda: attention(Q, Q, Q, dropout_p=1.5), r"\[0, 1\]"),
         (lambda: attention(Q, Q, Q, mask=object()), "not a mask"),

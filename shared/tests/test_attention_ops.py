@@ -326,8 +326,8 @@ class OnGpu(Tensor):
         return torch.device("cuda", 0)
 
 
-def cuda(n: int) -> Tensor:
-    return torch.empty(1, 2, n, 16, dtype=torch.float16, device="meta").as_subclass(OnGpu)
+def cuda(n: int, dtype: torch.dtype = torch.float16) -> Tensor:
+    return torch.empty(1, 2, n, 16, dtype=dtype, device="meta").as_subclass(OnGpu)
 
 
 @pytest.mark.usefixtures("trusted")
@@ -338,7 +338,7 @@ def cuda(n: int) -> Tensor:
         ({"mask": Causal()}, "sdpa", "sdpa", "square causal attention is fused"),
         ({"mask": KeyLengths(torch.tensor([3]))}, "triton", "sdpa", "nothing but key lengths hides keys"),
         (
-            {"mask": SlidingWindow(64, 64)},
+            {"mask": SlidingWindow(64, 64) & KeyLengths(torch.tensor([3]))},
             "triton",
             "chunked",
             "a window or a bottom-right causal bound skips tiles",
@@ -356,6 +356,20 @@ def test_what_computes_which_situation_where(options, gpu, cpu, reason):
         assert choice(torch.empty(1, 2, 600, 16)) == dispatch.Choice(cpu, reason)
     with mock.patch.object(dispatch, "why_not", lambda q, k, v: "no"):
         assert choice(cuda(600)) == dispatch.Choice(cpu, reason)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_narrow_windows_are_fused_where_there_is_no_kernel_and_weights_are_not_rounded():
+    def backend(x: Tensor) -> str:
+        return explain(x, x, x, mask=SlidingWindow(64, 64)).backend
+
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: None):
+        assert backend(cuda(600, torch.float32)) == backend(cuda(600)) == "triton"
+    with mock.patch.object(dispatch, "why_not", lambda q, k, v: "no"):
+        assert backend(cuda(600, torch.float32)) == "banded"
+        assert backend(cuda(600)) == "chunked"
+    assert backend(torch.empty(1, 2, 600, 16)) == "banded"
+    assert backend(torch.empty(1, 2, 600, 16, dtype=torch.bfloat16)) == "chunked"
 
 
 @pytest.mark.usefixtures("trusted")
@@ -400,7 +414,9 @@ def test_decoding_splits_the_keys_where_the_heads_leave_a_gpu_idle(n_q, n_k, pro
 
 def test_a_second_derivative_is_refused():
     q = torch.randn(1, 1, 300, 8, requires_grad=True)
-    (grad,) = torch.autograd.grad(attention(q, q, q, mask=SlidingWindow(2, 2)).sum(), q, create_graph=True)
+    (grad,) = torch.autograd.grad(
+        attention(q, q, q, mask=Causal(), return_lse=True)[0].sum(), q, create_graph=True
+    )
     with pytest.raises(UsageError, match="differentiable once"):
         grad.sum().backward()
 

@@ -389,3 +389,31 @@ def test_pools_and_commands_of_tools_ignore_the_working_folder(tmp_path: Path) -
     )
     assert done.stdout.splitlines() == ["True 1", "0"], done.stderr
     assert not (tmp_path / "planted").exists()
+
+
+POOL_THAT_IS_KILLED = """
+import os
+from pentatonic.child_process import process_pool
+if __name__ == "__main__":
+    with process_pool(2) as pool:
+        workers = {pool.submit(os.getpid).result() for _ in range(20)}
+        print(*workers, flush=True)
+        input()
+"""
+
+
+def test_the_workers_of_a_killed_program_end(tmp_path: Path) -> None:
+    script = tmp_path / "pool.py"
+    script.write_text(POOL_THAT_IS_KILLED)
+    program = subprocess.Popen(
+        [sys.executable, "-P", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    workers = [int(word) for word in program.stdout.readline().split()]
+    assert workers
+    program.kill()
+    program.communicate()
+    end = time.monotonic() + 60
+    while any(map(is_running, workers)):
+        assert time.monotonic() < end, "a worker waits for calls that never come"
+        time.sleep(0.05)

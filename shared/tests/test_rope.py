@@ -103,3 +103,16 @@ def test_half_precision_is_rounded_only_once(style, dtype):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@pytest.mark.parametrize("turned", [8, 6, 2])
+def test_half_rows_have_the_bits_of_their_four_products(turned):
+    x = torch.randn(2, 5, 3, 8).transpose(1, 2).requires_grad_()
+    cos, sin = rope_table(torch.arange(5), turned)
+    a, b, rest = x[..., : turned // 2], x[..., turned // 2 : turned], x[..., turned:]
+    expected = torch.cat((a * cos - b * sin, a * sin + b * cos, rest), dim=-1)
+    found = apply_rope(x, cos, sin)
+    assert found.equal(expected)
+    weights = torch.randn_like(found)
+    gradients = [torch.autograd.grad((each * weights).sum(), x)[0] for each in (found, expected)]
+    assert gradients[0].equal(gradients[1])

@@ -181,17 +181,30 @@ def test_curves_of_few_points_are_halved_by_their_length_alone(monkeypatch: pyte
         assert 0 < sum(halves) < 200 * count
 
 
+def test_of_far_curves_only_what_a_length_needs_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = counted(monkeypatch, flatten, "_halves", lambda curves: curves.size)
+    far = [(0.0, 0.0), (131072.0, -131072.0), (1.0, 90000.0)]
+    sliders = [Slider(0, 0, 0, 2, 0, "B", "B", far, 1, 100.0) for _ in range(1000)]
+    for path in SliderPath.of_many(sliders):
+        assert isinstance(path, SliderPath) and path.length == 100
+    assert sum(halves) < 1000 * 3 * 40
+    made = counted(monkeypatch, flatten, "_halves", lambda curves: curves.size)
+    splines = [(131072.0 * (number % 2), 9.0 * number) for number in range(12_000)]
+    SliderPath(Slider(0, 0, 0, 2, 0, "B9", "B", splines, 1, 100.0, [Segment("B", 9, 0)]))
+    assert sum(made) < 10_000
+
+
 @pytest.mark.parametrize("degree", [2, 3, 9, 16])
 def test_b_splines_take_linear_work(degree: int) -> None:
     for count in (500, 1000):
         points = [complex(7 * i % 512, 11 * i % 384) for i in range(count)]
-        curves = flatten.b_spline(points, degree)
+        curves = list(flatten.b_spline(points, degree))
         assert (len(curves), {len(curve) for curve in curves}) == (count - degree, {degree + 1})
 
 
 def test_b_splines_of_a_high_degree_are_refused() -> None:
     with pytest.raises(LimitExceeded, match="degree 17; at most 16"):
-        flatten.b_spline([complex(i) for i in range(40)], 17)
+        list(flatten.b_spline([complex(i) for i in range(40)], 17))
 
 
 def test_paths_of_many_sliders_are_flattened_together(monkeypatch: pytest.MonkeyPatch) -> None:

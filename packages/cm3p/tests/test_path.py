@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import random
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -23,7 +25,7 @@ def bernstein(points: list[complex], t: float) -> complex:
 
 
 def flat_spline(points: list[complex], degree: int) -> list[complex]:
-    parts = flatten.beziers(flatten.b_spline(points, degree))
+    parts = flatten.beziers([*flatten.b_spline(points, degree)])
     return [vertex for part in parts for vertex in part]
 
 
@@ -159,8 +161,8 @@ def test_a_b_spline_is_close_to_its_definition(degree: int) -> None:
 
 def test_a_b_spline_of_few_points_is_a_bezier_curve() -> None:
     points = [0j, 30 + 60j, 100 + 0j]
-    assert flatten.b_spline(points, 5) == [points]
-    assert flatten.b_spline(points, 1) == [points[:2], points[1:]]
+    assert [*flatten.b_spline(points, 5)] == [points]
+    assert [*flatten.b_spline(points, 1)] == [points[:2], points[1:]]
     assert flat_spline(points, 2) == flatten.beziers([points])[0].tolist()
 
 
@@ -203,3 +205,22 @@ def test_a_b_spline_that_asks_for_too_much() -> None:
     points = [(i % 97, i % 89) for i in range(500)]
     with pytest.raises(LimitExceeded, match="B-spline"):
         SliderPath(slider("B", points, 100, [Segment("B", 200, 0)]))
+
+
+@pytest.mark.parametrize(("size", "count"), [(60, 40), (2000, 10), (50_000, 3)])
+def test_a_path_that_is_made_for_its_length_equals_the_whole_one_that_is_cut(size: int, count: int) -> None:
+    rng = random.Random(size)
+    for _ in range(count):
+        points, segments = [], []
+        for kind, degree in rng.sample([("B", 0), ("B", 3), ("B", 9), ("P", 0), ("L", 0), ("C", 0)], 3):
+            segments.append(Segment(kind, degree, max(0, len(points) - 1)))
+            for _ in range(3 if kind == "P" else rng.choice((2, 3, 5, 9))):
+                points.append((rng.randint(-size, size), rng.randint(-size, size)))
+            points.append(points[rng.randrange(len(points))])  # loops, and doubled points
+        natural = SliderPath(slider("B", points, 0, segments))
+        for share in (0.001, 0.01, 0.3, 0.999, 1.0, 1.001):
+            cut, length = copy.deepcopy(natural), share * natural.length
+            cut._fit(length)
+            path = SliderPath(slider("B", points, length, segments))
+            assert path.vertices.tobytes() == cut.vertices.tobytes()
+            assert path._reached.tobytes() == cut._reached.tobytes()

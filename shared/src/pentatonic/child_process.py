@@ -26,7 +26,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -254,7 +253,8 @@ def process_pool(workers: int | None = None) -> Iterator[Executor]:
 
     For tools and benchmarks: arguments and results are pickled, and nothing limits time or memory. Library code takes a
     :class:`ChildPool`. The processes are started anew, not forked, so each imports the module of its function. Ctrl-C
-    is left to this process: calls that wait are cancelled, and those at work are awaited.
+    is left to this process: calls that wait are cancelled, and those at work are awaited. If it is killed, the others
+    end, too.
 
     Args:
         workers: Number of processes; None: one per core.
@@ -262,13 +262,27 @@ def process_pool(workers: int | None = None) -> Iterator[Executor]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with safe_path():
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=ignore_interrupts)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended: it would wait for calls forever."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def python_environment(*places: Path) -> dict[str, str]:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,13 @@ from typer.core import TyperGroup
 
 from pentatonic.child_process import safe_path
 from pentatonic.errors import ConfigError, MissingExtra, PentatonicError, RunFolderInUse, UsageError
+from pentatonic.output_places import (
+    check_inputs,
+    check_output_folder,
+    keep_inputs,
+    make_output_folder,
+    make_output_place,
+)
 from pentatonic.processes.interrupts import sigterm_as_interrupt
 from pentatonic.processes.standard_streams import flush_results, make_lasting
 from pentatonic.progress import ProgressBar, one_line, printable, progress
@@ -50,6 +56,7 @@ __all__ = [
     "emit_json",
     "experiments",
     "json_text",
+    "keep_inputs",
     "make_app",
     "make_output_folder",
     "make_output_place",
@@ -59,6 +66,8 @@ __all__ = [
     "run",
     "run_manifest",
     "show",
+    "show_fields",
+    "show_models",
     "training_extra",
 ]
 
@@ -221,82 +230,6 @@ def _fail(error: Exception, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def check_inputs(paths: Sequence[Path]) -> None:
-    """Refuse a command line that names what does not exist, before any work: it is a mistake in typing.
-
-    Args:
-        paths: Files and folders that the user named.
-
-    Raises:
-        UsageError: One of them does not exist.
-    """
-    missing = [path for path in paths if not os.path.lexists(path)]
-    if missing:
-        raise UsageError(f"no such file or folder: {', '.join(map(str, missing))}")
-
-
-def check_output_folder(path: Path, option: str = "--out") -> None:
-    """Fail fast where a folder for outputs cannot be written; in all commands with the same status.
-
-    Args:
-        path: The folder; it need not exist.
-        option: What the user gave it with: ``--out``, or ``output=``.
-
-    Raises:
-        UsageError: It is not a folder, or cannot be made or written.
-    """
-    if reason := _why_not_writable(path):
-        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}")
-
-
-def make_output_folder(path: Path, option: str = "--out") -> None:
-    """Make a folder for outputs, after :func:`check_output_folder`.
-
-    Raises:
-        UsageError: As there.
-    """
-    check_output_folder(path, option)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # permissions alone do not say it, of /proc for example
-            pass
-    except OSError as error:
-        reason = error.strerror
-        raise UsageError(f"{_named(option, path)} is not a folder that can be written: {reason}") from error
-
-
-def make_output_place(path: Path, option: str = "--out", kind: Literal["file", "folder"] = "file") -> None:
-    """Make the folder around a file, or around a folder that is written as a whole; fail fast where it is not writable.
-
-    Args:
-        path: What will be written.
-        option: As for :func:`check_output_folder`.
-        kind: What it will be.
-
-    Raises:
-        UsageError: There is something of another kind, or the folder around it cannot be made or written.
-    """
-    if os.path.lexists(path) and path.is_dir() != (kind == "folder"):
-        reason = f"it is a {'file' if kind == 'folder' else 'folder'}"
-    else:
-        reason = _why_not_writable(path.parent)
-    if reason:
-        raise UsageError(f"{_named(option, path)} is not a {kind} that can be written: {reason}")
-    make_output_folder(path.parent, option)
-
-
-def _why_not_writable(folder: Path) -> str:
-    """Return why new files cannot be written into a folder, which may have to be made; or an empty text."""
-    place = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path())
-    if not place.is_dir():
-        return f"{place} is not a folder"
-    return "" if os.access(place, os.W_OK | os.X_OK) else f"no permission to write into {place}"
-
-
-def _named(option: str, path: Path) -> str:
-    return f"{option}{'' if option.endswith('=') else ' '}{path}"
-
-
 def pick_device(name: str) -> str:
     """Return the device for a value of ``--device``: ``cpu``, ``cuda`` or ``mps``.
 
@@ -391,6 +324,30 @@ def show(result: object, as_json: bool, lines: Callable[[], Sequence[str]]) -> N
         emit_json(result)
     else:
         print("\n".join(map(one_line, lines())))
+
+
+def show_fields(about: Mapping[str, object], as_json: bool) -> None:
+    """Print what is known of one thing, such as a model: JSON, or a line for each field."""
+    width = max(map(len, about), default=0) + 2
+    show(about, as_json, lambda: [f"{key:<{width}}{_words(value)}" for key, value in about.items()])
+
+
+def show_models(models: Sequence[Mapping[str, str]], as_json: bool) -> None:
+    """Print what :func:`pentatonic.hub.known_models` gives: JSON, or a line for each model."""
+    width = max((len(each["model"]) for each in models), default=0) + 2
+    show(
+        models,
+        as_json,
+        lambda: [f"{each['model']:<{width}}{each['kind']:<10}{each['licence']}" for each in models],
+    )
+
+
+def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def emit_json(obj: object) -> None:

@@ -95,8 +95,9 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, *, style: RopeStyle = "half"
         cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
     rotated = x[..., :d].to(torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32))
     if style == "half":
-        a, b = rotated[..., : d // 2], rotated[..., d // 2 :]
-        rotated = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+        # Few passes over long rows: faster on a CPU than the four products of half rows, with the same bits.
+        swapped = torch.cat((rotated[..., d // 2 :], rotated[..., : d // 2]), dim=-1)
+        rotated = (rotated * torch.cat((cos, cos), dim=-1)).add_(swapped.mul_(torch.cat((-sin, sin), dim=-1)))
     elif style == "interleaved":
         a, b = rotated[..., 0::2], rotated[..., 1::2]
         rotated = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 CONFIG_FILE = "processor_config.json"
-_PARTS: Mapping[str, Any] = {
+PARTS: Mapping[str, Any] = {
     "audio_feature_extractor": CM3PAudioFeatureExtractor,
     "beatmap_parser": CM3PBeatmapParser,
     "beatmap_tokenizer": CM3PBeatmapTokenizer,
@@ -202,7 +202,7 @@ class CM3PProcessor:
         """
         folder = Path(save_directory)
         files = [str(write_json(folder / CONFIG_FILE, self.to_dict()))]
-        for name in _PARTS:
+        for name in PARTS:
             files += getattr(self, name).save_pretrained(folder / name)
         return files
 
@@ -221,7 +221,7 @@ class CM3PProcessor:
         """
         folder = _find(name_or_path, revision)
         config = {**read_json_object(folder / CONFIG_FILE), **kwargs}
-        return cls(**{name: part.from_pretrained(folder / name) for name, part in _PARTS.items()}, **config)
+        return cls(**{name: part.from_pretrained(folder / name) for name, part in PARTS.items()}, **config)
 
     def _songs(
         self, beatmap: Any, audio: Any, source_rate: int | None, speed: float, options: Options
@@ -314,7 +314,7 @@ def _find(name_or_path: str | Path, revision: str | None) -> Path:
     from cm3p.weights import RELEASED
     from pentatonic.hub import resolve
 
-    patterns = (CONFIG_FILE, *(f"{part}/*.json" for part in _PARTS))
+    patterns = (CONFIG_FILE, *(f"{part}/*.json" for part in PARTS))
     released = {name: replace(model, files={CONFIG_FILE: None}) for name, model in RELEASED.items()}
     return resolve(
         name_or_path, bundled=BUNDLED, released=released, allow_patterns=patterns, revision=revision

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import (
     disable_progress_bar,
     enable_progress_bar,
@@ -95,8 +96,8 @@ def load_directory(
     weights = Path(directory) / _WEIGHTS
     try:
         config = kind.config_class.from_dict(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (ConfigError, StrictDataclassError) as error:  # the second by transformers before 5.19
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     tensors = load_tensors(weights)
     if kind is models.CM3PForMaskedLM:
         if _TIED in tensors:

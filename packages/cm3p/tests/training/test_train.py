@@ -249,6 +249,41 @@ def test_without_maps_the_key_is_named(tmp_path: Path, experiment: str, cm3p_com
     assert not (tmp_path / "run").exists()
 
 
+def test_half_precision_is_close_and_saves_full_precision(
+    data_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    run(data_set, tmp_path / "run", "training.bf16=true")
+    for mine, theirs in zip(log_of(tmp_path / "run"), log_of(finished), strict=True):
+        for name in {"loss", "eval_loss"} & mine.keys():
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-2) and mine[name] != theirs[name]
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-4"):
+        assert {each.dtype for each in load_file(folder / "model.safetensors").values()} == {torch.float32}
+
+
+def test_weights_and_biases_offline(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cm3p_command: Any
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")  # so that what the run sets does not stay
+    run_dir = tmp_path / "run"
+    arguments = [
+        "train",
+        "experiment=debug",
+        f"dataset.train_dataset_paths=[{data_set}]",
+        f"run_dir={run_dir}",
+    ]
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "wandb", None)
+        status, _, messages = cm3p_command(*arguments, "wandb_mode=offline")
+    assert status == 1 and messages.count("\n") == 1
+    assert messages == "Error: wandb_mode=offline needs the extra 'cm3p[wandb]': pip install 'cm3p[wandb]'\n"
+    wandb = pytest.importorskip("wandb")
+    assert cm3p_command(*arguments, *QUICK, "wandb_mode=offline", "training.do_eval=false")[0] == 0
+    wandb.finish()  # as at the end of a process
+    (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+    assert b"train/loss" in log.read_bytes()
+
+
 def test_run_folder_of_something_else_is_refused(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match=r"holds letter\.txt and no run"):
@@ -409,13 +444,45 @@ def _small(*overrides: str) -> tuple[TrainConfig, Any]:
     return config, build_model(config, build_processor(config.processor, TABLES, apply_speed_to_audio=True))
 
 
-def test_optimisers_take_all_parameters_by_name() -> None:
+@pytest.mark.parametrize(
+    ("overrides", "has_unused"),
+    [
+        ((), False),
+        (("optim.name=adamw", "dataset.labels=none", "model.has_decoder_head=false"), False),
+        (("dataset.labels=none",), True),
+        (("dataset.include_audio=false",), True),
+        (("model_cls=CM3PForMaskedLM", "dataset.include_metadata=false"), False),
+    ],
+)
+def test_data_parallel_training_knows_of_parameters_without_gradients(
+    data_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: tuple[str, ...],
+    has_unused: bool,
+) -> None:
+    """It would wait for them at the second step, unless it is told to look for them."""
+    step, seen = BeatmapTrainer.training_step, []
+
+    def training_step(self: BeatmapTrainer, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = step(self, model, *args, **kwargs)
+        unused = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+        seen.append((bool(unused), bool(self.args.ddp_find_unused_parameters)))
+        return loss
+
+    monkeypatch.setattr(BeatmapTrainer, "training_step", training_step)
+    run(data_set, tmp_path / "run", *QUICK, "training.do_eval=false", *overrides)
+    assert set(seen) == {(has_unused, has_unused)}
+
+
+def test_optimisers_take_all_trained_parameters_by_name() -> None:
     for name, groups in (("muon", 2), ("adamw", 2)):
         config, model = _small(f"optim.name={name}", "training.weight_decay=0.1")
         optimizer = build_optimizer(config, model)
         taken = [id(each) for group in optimizer.param_groups for each in group["params"]]
         assert len(optimizer.param_groups) == groups
-        assert sorted(taken) == sorted(map(id, model.parameters()))
+        trained = [id(each) for each in model.parameters() if each.requires_grad]
+        assert sorted(taken) == sorted(trained) and len(trained) == len(list(model.parameters())) - 1
         small = {id(each) for each in model.parameters() if each.ndim == 1}
         assert small <= {id(each) for each in optimizer.param_groups[1]["params"]}
     config, model = _small("optim.name=muon")
@@ -531,21 +598,53 @@ def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(
         os.killpg(process.pid, 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["all", "unfrozen later"])
-def test_two_processes_give_the_loss_of_one(tmp_path: Path, mode: str) -> None:
-    script = str(Path(__file__).with_name("two_processes.py"))
+def _finish_in_two_processes(arguments: list[str]) -> None:
+    """Start the same command line of Python in two processes, and wait for both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [_start([script, str(tmp_path / "one"), mode])] + [
-        _start([script, str(tmp_path / "two"), mode], RANK=str(rank), LOCAL_RANK=str(rank), **launcher)
-        for rank in range(2)
-    ]
-    for process in processes:
-        output = process.communicate()[0]
-        assert process.returncode == 0, output
+    processes = [_start(arguments, RANK=str(rank), LOCAL_RANK=str(rank), **launcher) for rank in range(2)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+
+
+@pytest.mark.slow
+def test_sharded_training_goes_as_with_whole_copies(data_set: Path, tmp_path: Path) -> None:
+    """It gives the losses of data parallel training, checkpoints that load, and goes on to equal bits."""
+    options = ["experiment=debug", f"dataset.train_dataset_paths=[{data_set}]"]
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    script = [str(Path(__file__).with_name("sharded.py")), *options]
+    _finish_in_two_processes(["-m", "cm3p", "train", *options, f"run_dir={whole}"])
+    _finish_in_two_processes([*script, f"run_dir={sharded}"])
+    for mine, theirs in zip(log_of(whole), log_of(sharded), strict=True):
+        for name in {"loss", "eval_loss"} & mine.keys():
+            assert theirs[name] == pytest.approx(mine[name], rel=1e-4)
+    assert (sharded / "checkpoint-4" / "pytorch_model_fsdp_0").is_dir()
+    for folder in (sharded, sharded / "checkpoint-4", sharded / "checkpoint-8"):
+        model = cm3p.from_pretrained(folder)
+        assert isinstance(model, CM3PModel) and model.logit_scale.shape == ()
+    stopped = shutil.copytree(sharded, tmp_path / "stopped")
+    shutil.rmtree(stopped / "checkpoint-8")
+    for name in ("model.safetensors", "all_results.json", "trainer_state.json"):
+        (stopped / name).unlink()
+    # The first time the stopped run goes on; the second time nothing is left but the last evaluation.
+    for _ in range(2):
+        _finish_in_two_processes([*script, f"run_dir={stopped}"])
+        for name in ("model.safetensors", "all_results.json"):
+            assert (stopped / name).exists()
+        assert (stopped / "model.safetensors").read_bytes() == (sharded / "model.safetensors").read_bytes()
+    assert log_of(stopped)[: len(log_of(sharded))] == log_of(sharded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["all", "unfrozen later"])
+def test_two_processes_give_the_loss_of_one(tmp_path: Path, mode: str) -> None:
+    script = str(Path(__file__).with_name("two_processes.py"))
+    alone = _start([script, str(tmp_path / "one"), mode])
+    _finish_in_two_processes([script, str(tmp_path / "two"), mode])
+    output = alone.communicate()[0]
+    assert alone.returncode == 0, output
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
     for mine, theirs in zip(one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)

@@ -44,6 +44,8 @@ from pentatonic.cli import (
     pick_device,
     run,
     show,
+    show_fields,
+    show_models,
 )
 from pentatonic.errors import UsageError
 
@@ -154,21 +156,15 @@ def info(
     from myna_rpe.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model, mode=position_mode)
-        show(about, as_json, lambda: [f"{key:<19}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model, mode=position_mode), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<20}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()
 def export(source: ModelSource, out: OutFolder, dtype: WeightType = "fp32", push: PushTarget = None) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from myna_rpe.export import export as write_export
@@ -203,7 +199,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the original into a model directory, without running code of the file."""
     check_inputs([checkpoint])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[checkpoint])
     from myna_rpe.export import convert as write_converted
 
     print(
@@ -307,10 +303,6 @@ def _patch(text: str) -> PatchConfig:
     if not found:
         raise UsageError(f"--patch is {text!r}; allowed: bands x frames, such as 128x2")
     return PatchConfig(int(found[1]), int(found[2]))
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:

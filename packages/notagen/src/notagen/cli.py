@@ -27,6 +27,7 @@ from pentatonic.cli import (
     pick_device,
     run,
     show,
+    show_models,
 )
 from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
@@ -164,7 +165,7 @@ def infill(
     if bars is None and voices is None:
         raise UsageError("nothing to rewrite; give --bars, --voices, or both")
     wanted = None if bars is None else _bar_range(bars)
-    make_output_place(out, "--out")
+    make_output_place(out, inputs=[piece])
     from notagen.files.reading import read_piece
     from notagen.generation.infilling import infill as rewrite
     from notagen.generation.sampling import Sampling
@@ -253,12 +254,7 @@ def info(
         about = describe_model(model)
         show(about, as_json, lambda: list(_about_lines(about)))
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<26}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()
@@ -278,7 +274,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from notagen.export import export as write_export

@@ -41,7 +41,8 @@ from pentatonic.cli import (
     make_output_place,
     pick_device,
     run,
-    show,
+    show_fields,
+    show_models,
 )
 from pentatonic.errors import UsageError
 
@@ -179,15 +180,9 @@ def info(
     from omar_rq.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model)
-        show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<42}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 @app.command()
@@ -202,7 +197,7 @@ def export(
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     import torch
 
     from omar_rq.export import export as write_export
@@ -220,7 +215,7 @@ def convert(
 ) -> None:
     """Convert a model directory: the original's format into ours, ours into the original's."""
     check_inputs([directory])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[directory])
     from omar_rq.export import write_model
     from omar_rq.weights import load_directory
 
@@ -333,10 +328,6 @@ def _finish(report: BatchReport, as_json: bool) -> None:
     if as_json:
         emit_json(report.document())
     report.raise_for_failures()
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def main() -> None:

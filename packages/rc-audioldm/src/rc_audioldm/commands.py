@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pentatonic.cli import JsonFlag, make_output_place, show
+from pentatonic.cli import JsonFlag, make_output_place, show_fields, show_models
 
 
 def info_command(
@@ -23,23 +23,9 @@ def info_command(
     from rc_audioldm.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model, revision)
-        show(about, as_json, lambda: [f"{key:<18}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model, revision), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<30}{each['kind']:<10}{each['licence']}" for each in models],
-    )
-
-
-def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {count:,}" for name, count in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    show_models(list_models(), as_json)
 
 
 def convert_command(

@@ -98,11 +98,11 @@ COMPONENTS: Mapping[Family, Mapping[str, Component]] = {
         "unet": Component(("AudioLDM2UNet2DConditionModel",)),
     },
 }
-TOKENIZERS: Mapping[Family, Mapping[str, bool]] = {
-    "audioldm": {"tokenizer": True},
-    "audioldm2": {"tokenizer": True, "tokenizer_2": False},
+TOKENIZERS: Mapping[Family, tuple[str, ...]] = {
+    "audioldm": ("tokenizer",),
+    "audioldm2": ("tokenizer", "tokenizer_2"),
 }
-"""Names of tokenizers, and whether one is RoBERTa's."""
+"""Folders of tokenizers: that of CLAP, and that of T5."""
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pentatonic.checkpoint import atomic_directory
-from pentatonic.errors import CheckpointError, ConfigError, WeightsError
+from pentatonic.errors import ConfigError, WeightsError
 from pentatonic.hub import Released, licence_of, resolve
 from pentatonic.untrusted.files import read_json, shortened
 from rc_audioldm.component_configs import bounded
@@ -31,7 +31,7 @@ from rc_audioldm.denoising.schedulers import SCHEDULER_CLASSES, states
 from rc_audioldm.library_versions import check_library_versions
 from rc_audioldm.licences import UNKNOWN, licence_name
 from rc_audioldm.model import AudioLDM, Family
-from rc_audioldm.prompts.tokens import check_tokenizer
+from rc_audioldm.tokenizers import load_tokenizer
 
 LICENCE = "CC BY-NC-SA 4.0"
 """Of the released weights: not for commercial use."""
@@ -54,7 +54,6 @@ _PATTERNS = (_INDEX, "README.md", "*/*.json", "*/*.safetensors", "*/merges.txt",
 _MAX_INDEX_BYTES = 2**16
 _MAX_CARD_BYTES = 2**16
 _MAX_RATE = 2**18
-_MAX_TOKENIZER_BYTES = 64 * 2**20
 
 
 def find_directory(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -138,8 +137,8 @@ def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -
         check_class(component, index.get(name), f"{index_path}: {name}")
         kind = dtype or torch.float32 if name == "unet" else torch.float32
         parts[name] = load_component(component, folder / name, kind)
-    for name, is_roberta in TOKENIZERS[family].items():
-        parts[name] = _load_tokenizer(folder / name, is_roberta=is_roberta)
+    for name in TOKENIZERS[family]:
+        parts[name] = load_tokenizer(folder / name)
     parts["scheduler"] = _load_scheduler(index.get("scheduler"), folder / "scheduler" / _SCHEDULER)
     if (preprocessor := folder / "feature_extractor" / _PREPROCESSOR).is_file():
         parts["feature_extractor"] = _load_feature_extractor(preprocessor)
@@ -202,26 +201,6 @@ def _resolve(name_or_path: str | Path, revision: str | None, patterns: Any) -> P
     return resolve(
         name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=patterns, revision=revision
     )
-
-
-def _load_tokenizer(folder: Path, *, is_roberta: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: is missing")
-    for file in sorted(folder.glob("*.json")):
-        values = read_json(file, max_bytes=_MAX_TOKENIZER_BYTES)
-        if isinstance(values, dict) and values.get("auto_map"):
-            raise ConfigError(
-                f"{file}: auto_map names code to run; only the classes of the libraries are used"
-            )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # parsers raise errors of any kind for malformed files
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{folder}: the tokenizer cannot be read: {reason}") from error
-    check_tokenizer(tokenizer, str(folder), is_roberta=is_roberta)
-    return tokenizer
 
 
 def _load_scheduler(entry: Any, path: Path) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
+from pentatonic import audio
+from pentatonic.cli import BatchReport
 from pentatonic.errors import EmptyAudio
 from rc_audioldm.knob.copies import CopyMatch, Searchable, find_copies
+from rc_audioldm.knob.sources import clips_of
 
 RATE = 16_000
 Play = Callable[..., np.ndarray]
@@ -112,3 +116,14 @@ def test_clips_are_sorted_and_may_be_shorter_than_a_window(play: Play) -> None:
     assert short.is_copy and short.seconds == pytest.approx(0.5)
     with pytest.raises(EmptyAudio):
         Searchable("nothing", np.zeros(0), RATE)
+
+
+def test_a_folder_is_searched_and_what_cannot_be_read_is_named(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    audio.save(tmp_path / "inside/cello.wav", play("cello"), RATE)
+    audio.save(tmp_path / "reed.wav", play("reed", 1), RATE)
+    (tmp_path / "broken.wav").write_bytes(b"nothing")
+    report = BatchReport()
+    found = find_copies(Searchable("output", play("cello") / 3, RATE), clips_of(tmp_path, report))
+    assert [(each.clip, each.is_copy) for each in found] == [("inside/cello.wav", True), ("reed.wav", False)]
+    assert report.counts == {"done": 2, "skipped": 0, "failed": 1}

@@ -126,7 +126,7 @@ def test_a_browser_plays_it_offline_and_runs_nothing_of_the_prompts(
     until(page, "document.querySelectorAll('audio').length === 8")
     until(page, "[...document.querySelectorAll('audio')].every(each => each.duration > 2.9)")
     until(page, "[...document.querySelectorAll('img')].every(each => each.complete && each.naturalWidth > 0)")
-    assert page.title() == "Generation run run" and not errors
+    assert page.title() == "Generated clips: run" and not errors
     assert all(url.startswith(("file:", "data:")) for url in requests)
     assert '<script>document.title = "taken"</script>' in page.inner_text("body")
     page.close()

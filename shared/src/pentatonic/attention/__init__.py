@@ -1,9 +1,9 @@
 """Exact softmax attention with distance biases, windows, causal bounds and rotary embeddings, in O(N) memory.
 
 One call says *what* is computed; the back end is picked by :func:`explain`'s rules: PyTorch's fused attention
-where it can express the problem, elsewhere Triton kernels on CUDA devices (``triton``) and tiles on others
-(``chunked``), and a naive ``reference`` on request. Biases that fall with distance need not look at keys of which they
-leave nothing: see ``tolerance`` of :func:`attention`.
+where it can express the problem, elsewhere Triton kernels on CUDA devices (``triton``), and on others blocks for
+narrow windows (``banded``) and tiles (``chunked``); and a naive ``reference`` on request. Biases that fall with
+distance need not look at keys of which they leave nothing: see ``tolerance`` of :func:`attention`.
 """
 
 from pentatonic.attention.cache import KVCache

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pentatonic.attention.banded import WIDEST, banded_attention
 from pentatonic.attention.descriptors import Bias, DistanceTable, Rope, Visibility
 from pentatonic.attention.kernels import why_not
 from pentatonic.attention.ops import lowered_attention
@@ -32,13 +33,23 @@ except ImportError:
     _FLASH = False
 
 Backend = Literal[
-    "auto", "reference", "chunked", "sdpa", "triton", "-reference", "-chunked", "-sdpa", "-triton"
+    "auto",
+    "reference",
+    "chunked",
+    "banded",
+    "sdpa",
+    "triton",
+    "-reference",
+    "-chunked",
+    "-banded",
+    "-sdpa",
+    "-triton",
 ]
 PackedBackend = Backend | Literal["flash", "-flash"]
-PADDED: tuple[str, ...] = ("reference", "chunked", "sdpa", "triton")
+PADDED: tuple[str, ...] = ("reference", "chunked", "banded", "sdpa", "triton")
 PACKED: tuple[str, ...] = (*PADDED, "flash")
 DECODING: tuple[str, ...] = ("sdpa", "triton")
-Situation = Literal["full", "square causal", "padded keys", "band", "bias", "log-sum-exp"]
+Situation = Literal["full", "square causal", "padded keys", "narrow window", "band", "bias", "log-sum-exp"]
 
 # Type of the devices on which the kernels are the default; tests set "cpu", where Triton's interpreter runs them.
 KERNEL_DEVICE = "cuda"
@@ -56,11 +67,17 @@ SPLIT_KEYS, MAX_DECODED = 1024, 16
 
 NO_TABLE = "the kernels compute distances, and look up nothing in a DistanceTable"
 
+NOT_NARROW = (
+    f"banded takes windows of up to {WIDEST} keys beside the query, for as many queries as keys, without bias, key "
+    "lengths and log-sum-exp; use 'chunked'"
+)
+
 # What computes which situation, on the CPU and where the kernels run.
 TABLE: dict[Situation, tuple[str, str]] = {
     "full": ("sdpa", "sdpa"),
     "square causal": ("sdpa", "sdpa"),
     "padded keys": ("sdpa", "triton"),
+    "narrow window": ("banded", "triton"),
     "band": ("chunked", "triton"),
     "bias": ("chunked", "triton"),
     "log-sum-exp": ("chunked", "triton"),
@@ -69,6 +86,7 @@ REASONS: dict[Situation, str] = {
     "full": "full attention is fused",
     "square causal": "square causal attention is fused",
     "padded keys": "nothing but key lengths hides keys",
+    "narrow window": "blocks of queries with the keys around them are fused",
     "band": "a window or a bottom-right causal bound skips tiles",
     "bias": "no Nq x Nk matrix",
     "log-sum-exp": "SDPA does not return the log-sum-exp",
@@ -80,7 +98,7 @@ class Choice:
     """The back end of a call.
 
     Attributes:
-        backend: ``"sdpa"``, ``"chunked"``, ``"triton"`` or ``"reference"``.
+        backend: ``"sdpa"``, ``"chunked"``, ``"banded"``, ``"triton"`` or ``"reference"``.
         reason: Why, in a few words.
     """
 
@@ -117,7 +135,7 @@ def choose(
         order = ((wanted.forced, "asked for"),)
     refusals = []
     for name, reason in order:
-        refusal = _why_not(name, q, k, v, bias, dropout_p, return_lse)
+        refusal = _why_not(name, q, k, v, bias, visibility, dropout_p, return_lse)
         if name in wanted.forbidden:
             refusal = f"{name} is forbidden"
         if refusal is None and name == "triton":
@@ -156,7 +174,7 @@ def _order(
         return ("sdpa", reason), ("reference", reason)
     if n_q == 0 or n_k == 0:
         return (("chunked", "there are no scores"),)
-    situation = _situation(n_q, n_k, bias, visibility, return_lse)
+    situation = _situation(q, n_k, bias, visibility, return_lse)
     reason = REASONS[situation]
     if situation == "bias":
         reason = f"{type(bias).__name__}: {reason}"
@@ -168,8 +186,13 @@ def _order(
     ):
         first = without_kernels
     # Half precision would round an explicit bias.
-    if first == "chunked" and not return_lse and n_q * n_k <= EXPLICIT_SCORES and q.dtype in EXACT:
-        return ("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix"), ("chunked", reason)
+    if (
+        first in ("chunked", "banded")
+        and not return_lse
+        and n_q * n_k <= EXPLICIT_SCORES
+        and q.dtype in EXACT
+    ):
+        return ("sdpa", f"{n_q} x {n_k} scores are few enough for an explicit matrix"), (first, reason), *LAST
     return (first, reason), (without_kernels, reason), *LAST
 
 
@@ -180,13 +203,24 @@ def _exporting() -> bool:
 
 
 def _why_not(
-    name: str, q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, dropout_p: float, return_lse: bool
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | None,
+    visibility: Visibility,
+    dropout_p: float,
+    return_lse: bool,
 ) -> str | None:
     """Why a back end cannot compute a call, or ``None`` if it can."""
     if name == "sdpa" and return_lse:
         return "sdpa does not return the log-sum-exp; use 'chunked' or 'reference'"
     if name == "sdpa" and q.shape[-2] and not k.shape[-2]:
         return "sdpa is undefined without keys; use 'chunked' or 'reference'"
+    if name == "banded" and (
+        bias is not None or return_lse or not is_narrow(visibility, q.shape[-2], k.shape[-2])
+    ):
+        return NOT_NARROW
     if name in ("reference", "triton") and dropout_p:
         return f"{name} has no dropout; use 'chunked' or 'sdpa'"
     if name == "triton" and (reason := _without_kernel(q, k, v, bias)) is not None:
@@ -215,9 +249,10 @@ def choose_packed(
     bias: Bias | None,
     plain: bool,
     backend: PackedBackend,
+    narrow: bool,
     variant: Callable[[], Variant],
-) -> Literal["triton", "flash", "each"]:
-    """All sequences at once by ``"triton"`` or by PyTorch's ``"flash"`` kernel, or one call for ``"each"``.
+) -> Literal["triton", "flash", "banded", "each"]:
+    """All sequences at once by ``"triton"``, PyTorch's ``"flash"`` kernel or ``"banded"``, or one call for ``"each"``.
 
     Args:
         q: ``(total_q, H, D)``.
@@ -226,11 +261,12 @@ def choose_packed(
         bias: Added to the scores.
         plain: Nothing is asked for but windows, causal bounds and rope.
         backend: What the caller wants.
+        narrow: The mask is a narrow window, as of :func:`is_narrow`, of the same queries and keys.
         variant: Gives the kernel variant.
 
     Raises:
         UsageError: There is no back end of that name.
-        BackendUnavailable: ``"triton"`` or ``"flash"`` was asked for and cannot compute this.
+        BackendUnavailable: ``"triton"``, ``"flash"`` or ``"banded"`` was asked for and cannot compute this.
     """
     wanted = preference(backend, PACKED)
     automatic = q.device.type == KERNEL_DEVICE and not _exporting()
@@ -249,6 +285,13 @@ def choose_packed(
             return "flash"
         if wanted.forced is not None:
             raise BackendUnavailable(f"flash: {reason}")
+    if wanted.forced == "banded" or (
+        wanted.forced is None and "banded" not in wanted.forbidden and q.dtype in EXACT and not _exporting()
+    ):
+        if plain and narrow:
+            return "banded"
+        if wanted.forced is not None:
+            raise BackendUnavailable(NOT_NARROW)
     return "each"
 
 
@@ -323,6 +366,10 @@ def compute(
             q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=scale, dropout_p=dropout_p
         )
         return o, None
+    if backend == "banded":
+        assert visibility.left is not None and visibility.right is not None
+        left, right = visibility.left, visibility.right
+        return banded_attention(q, k, v, left=left, right=right, scale=scale, dropout_p=dropout_p), None
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     if backend == "reference":
         return reference_attention(q, k, v, bias=descriptor_of(bias), visibility=visibility, scale=factor)
@@ -340,13 +387,25 @@ def compute(
     )
 
 
-def _situation(n_q: int, n_k: int, bias: Bias | None, visibility: Visibility, return_lse: bool) -> Situation:
+def is_narrow(visibility: Visibility, n_q: int, n_k: int) -> bool:
+    """Whether a mask is a window of a few keys on both sides of each query, and nothing else."""
+    left, right = visibility.left, visibility.right
+    if left is None or right is None or visibility.kv_len is not None or n_q != n_k or not n_q:
+        return False
+    return left + right <= WIDEST
+
+
+def _situation(q: Tensor, n_k: int, bias: Bias | None, visibility: Visibility, return_lse: bool) -> Situation:
+    n_q = q.shape[-2]
     if return_lse:
         return "log-sum-exp"
     if bias is not None:
         return "bias"
     if is_square_causal(visibility, n_q, n_k):
         return "square causal"
+    # Fused attention rounds the weights to half precision, where tiles compute in float32.
+    if is_narrow(visibility, n_q, n_k) and q.dtype in EXACT:
+        return "narrow window"
     if not visibility.unlimited:
         return "band"
     return "full" if visibility.kv_len is None else "padded keys"

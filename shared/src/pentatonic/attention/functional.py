@@ -107,8 +107,9 @@ def attention(
             below 2,048 keys, where finding out takes longer than it saves.
         return_lse: Also return the log-sum-exp of each row; differentiable.
         backend: ``"auto"``, or one of ``"triton"`` (kernels for CUDA, memory O(N)), ``"sdpa"``, ``"chunked"``
-            (tiles, memory O(N)), ``"reference"`` (naive), or one of them after a minus sign, which any other may
-            replace: ``"-triton"``. The environment variable ``PENTATONIC_ATTENTION`` takes the same words.
+            (tiles, memory O(N)), ``"banded"`` (narrow windows, blocks side by side), ``"reference"`` (naive), or
+            one of them after a minus sign, which any other may replace: ``"-triton"``. The environment variable
+            ``PENTATONIC_ATTENTION`` takes the same words.
 
     Returns:
         ``(B, H, Nq, Dv)`` in the dtype of q; with ``return_lse`` also ``(B, H, Nq)``, natural logarithm,

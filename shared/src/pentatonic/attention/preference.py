@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pentatonic.errors import BackendUnavailable, UsageError
 
 VARIABLE = "PENTATONIC_ATTENTION"
-BACKENDS = ("reference", "chunked", "sdpa", "triton", "flash")
+BACKENDS = ("reference", "chunked", "banded", "sdpa", "triton", "flash")
 ENVIRONMENT: tuple[str, ...] = tuple(word for word in os.environ.get(VARIABLE, "").split(",") if word)
 
 

@@ -1,7 +1,8 @@
 """Attention within each sequence of a packed batch.
 
 Shapes: total_q, total_k tokens of all sequences, S sequences, H heads, D head dimension. Where the kernels run,
-all sequences are one launch; elsewhere those of the same length go together, through the back end that suits it.
+all sequences are one launch, and under a narrow window they are one call elsewhere; else those of the same length go
+together, through the back end that suits it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any, Literal, Unpack, overload
 import torch
 from torch import Tensor
 
+from pentatonic.attention.banded import banded_attention
 from pentatonic.attention.descriptors import Alibi1D, AllOf, Bias, KeyBias, KeyLengths, Mask, Rope, Visibility
-from pentatonic.attention.dispatch import PackedBackend, choose_packed
+from pentatonic.attention.dispatch import PackedBackend, choose_packed, is_narrow
 from pentatonic.attention.functional import Options, attention, rotate
 from pentatonic.attention.ops import lowered_attention
 from pentatonic.attention.packing import sequence_bounds
@@ -85,9 +87,10 @@ def varlen_attention(
         rope: With packed ``positions (total_k,)`` or ``cos_sin (total_k, d/2)``, if any.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         return_lse: Also return the log-sum-exp of each row.
-        backend: As in ``attention``, for every sequence; or ``"flash"``, PyTorch's own kernel for packed
-            batches without bias, or ``"-flash"``. ``"triton"`` and ``"flash"`` leave the lengths on the device,
-            unchecked: a sequence with more queries than keys gives 0 under a bias that knows coordinates.
+        backend: As in ``attention``, for every sequence, where ``"banded"`` is one call for all; or ``"flash"``,
+            PyTorch's own kernel for packed batches without bias, or ``"-flash"``. ``"triton"`` and ``"flash"``
+            leave the lengths on the device, unchecked: a sequence with more queries than keys gives 0 under a
+            bias that knows coordinates.
 
     Returns:
         ``(total_q, H, Dv)``; with ``return_lse`` also ``(total_q, H)``.
@@ -113,8 +116,11 @@ def varlen_attention(
         options: dict[str, Any] = {"rope": rope, "scale": scale, "return_lse": return_lse, "packed": packed}
         return variant_of(q, k, v, bias=descriptor, visibility=visibility, **options)
 
-    chosen = choose_packed(q, k, v, bias=descriptor, plain=plain, backend=backend, variant=variant)
-    if chosen != "each":
+    narrow = cu_seqlens_k is cu_seqlens_q and is_narrow(visibility, q.shape[0], k.shape[0])
+    chosen = choose_packed(
+        q, k, v, bias=descriptor, plain=plain, backend=backend, narrow=narrow, variant=variant
+    )
+    if chosen in ("triton", "flash"):
         _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, descriptor, mask)
         table = None
         if rope is not None:
@@ -145,6 +151,21 @@ def varlen_attention(
     _check_bounds("k", bounds_k, len(bounds_q), max_seqlen_k)
     _check_packed(descriptor, mask, k.shape[0], len(bounds_q))
     table = None if rope is None else _packed_table(rope, cu_seqlens_k, q, k)
+    if chosen == "banded":
+        q_heads, k_heads, v_heads = (x.transpose(0, 1)[None] for x in (q, k, v))
+        if rope is not None and table is not None:
+            q_heads, k_heads = rotate(q_heads, k_heads, (*table, rope.style == "interleaved"))
+        assert visibility.left is not None and visibility.right is not None
+        o = banded_attention(
+            q_heads,
+            k_heads,
+            v_heads,
+            left=visibility.left,
+            right=visibility.right,
+            sequences=_sequence_numbers(cu_seqlens_q, q.shape[0]),
+            scale=scale,
+        )
+        return o[0].transpose(0, 1)
 
     # Splitting has one backward pass over the packed tensor, where slicing would have one for each sequence.
     parts = tuple(_split(x, bounds) for x, bounds in ((q, bounds_q), (k, bounds_k), (v, bounds_k)))
@@ -266,11 +287,16 @@ def _check_packed(bias: Bias | None, mask: Mask | None, total_k: int, sequences:
             raise UsageError(f"kv_len has {part.kv_len.shape[0]} entries for {sequences} sequences")
 
 
+def _sequence_numbers(cu_seqlens: Tensor, total: int) -> Tensor:
+    """``(total,)``: the number of the sequence that each packed token belongs to."""
+    tokens = torch.arange(total, device=cu_seqlens.device)
+    return torch.searchsorted(cu_seqlens.to(torch.int64), tokens, right=True) - 1
+
+
 def _positions(cu_seqlens: Tensor, total: int) -> Tensor:
     """``(total,)``: the number of each packed token in its sequence."""
     tokens = torch.arange(total, device=cu_seqlens.device)
-    sequence = torch.searchsorted(cu_seqlens.to(torch.int64), tokens, right=True) - 1
-    return tokens - cu_seqlens.to(torch.int64)[sequence]
+    return tokens - cu_seqlens.to(torch.int64)[_sequence_numbers(cu_seqlens, total)]
 
 
 def _packed_table(rope: Rope, cu_seqlens_k: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

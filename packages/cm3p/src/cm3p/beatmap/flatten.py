@@ -11,7 +11,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -36,8 +36,12 @@ _DEEPEST = 40  # halvings of one curve
 Curve = Sequence[complex]
 
 
-def beziers(curves: Sequence[Curve]) -> list[np.ndarray]:
+def beziers(curves: Sequence[Curve], lengths: Sequence[float] | None = None) -> list[np.ndarray]:
     """Flatten Bezier curves, all of equally many control points together.
+
+    Args:
+        curves: Their control points.
+        lengths: Of each curve the length that is needed; the polyline may end anywhere beyond it. None: all of it.
 
     Raises:
         LimitExceeded: One has too many control points, or they are too long for their polylines.
@@ -53,24 +57,25 @@ def beziers(curves: Sequence[Curve]) -> list[np.ndarray]:
             found[index] = _evaluated(found[index])
         elif len(curve) > 2:
             by_count[len(curve)].append(index)
+    needed = np.full(len(curves), np.inf) if lengths is None else np.array(lengths)
     for indices in by_count.values():
-        parts = _subdivided(np.stack([found[index] for index in indices], axis=1))
+        parts = _subdivided(np.stack([found[index] for index in indices], axis=1), needed[indices])
         for index, part in zip(indices, parts, strict=True):
             found[index] = part
     return found
 
 
-def b_spline(points: list[complex], degree: int) -> list[list[complex]]:
-    """Return the Bezier curves that a clamped uniform B-spline consists of.
+def b_spline(points: list[complex], degree: int) -> Iterator[list[complex]]:
+    """Yield the Bezier curves that a clamped uniform B-spline consists of.
 
     Raises:
         LimitExceeded: Its degree is too high.
     """
     if degree >= len(points) - 1:
-        return [points]
+        yield points
+        return
     if degree > _HIGHEST_DEGREE:
         raise LimitExceeded(f"a B-spline has degree {degree}; at most {_HIGHEST_DEGREE} is allowed")
-    curves: list[list[complex]] = []
     window = points[: degree + 1]  # the control points of the part from the current span on that shape it
     for spans_left, following in zip(range(len(points) - degree, 1, -1), points[degree + 1 :], strict=True):
         # Each level inserts the knot where the span ends once more, until the span is a Bezier curve.
@@ -83,9 +88,9 @@ def b_spline(points: list[complex], degree: int) -> list[list[complex]]:
             ]
             kept.append(level[-1])
         curve.append(level[0])
-        curves.append(curve)
+        yield curve
         window = kept[::-1]
-    return [*curves, window]
+    yield window
 
 
 def catmull(points: Curve) -> np.ndarray:
@@ -135,9 +140,16 @@ def arc(points: Curve) -> np.ndarray | None:
     return centre + (first - centre) * np.exp(1j * sweep * np.linspace(0, 1, count))
 
 
-def _subdivided(curves: np.ndarray) -> list[np.ndarray]:
-    """Vertices of curves of few control points (count, curves): one array for each."""
-    curve_of, start = np.arange(curves.shape[1]), np.zeros(curves.shape[1])
+def _subdivided(curves: np.ndarray, needed: np.ndarray) -> list[np.ndarray]:
+    """Vertices of curves of few control points (count, curves), up to the lengths (curves,) needed: one array for each.
+
+    A piece is left out where the chords before it are longer than what is needed of its curve, for its polyline goes
+    through the ends of all pieces. What follows the first such piece is left out, too.
+    """
+    count = curves.shape[1]
+    curve_of, start, before = np.arange(count), np.zeros(count), np.zeros(count)
+    left_out = np.full(count, np.inf)  # where the first piece starts that is left out
+    ends = curves[-1].copy()
     done: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     points, vertices = curves, 0
     for depth in range(_DEEPEST + 1):
@@ -149,18 +161,27 @@ def _subdivided(curves: np.ndarray) -> list[np.ndarray]:
         bent = ~flat
         if not bent.any():
             break
-        if vertices + 2 * len(points) * np.count_nonzero(bent) > MOST_VERTICES:
-            raise LimitExceeded(f"Bezier curves need more than {MOST_VERTICES} vertices")
+        chords = np.abs(right[0, bent] - left[0, bent])
         points = np.concatenate([left[:, bent], right[:, bent]], axis=1)
         curve_of = np.concatenate([curve_of[bent], curve_of[bent]])
         start = np.concatenate([start[bent], start[bent] + 0.5 ** (depth + 1)])
+        before = np.concatenate([before[bent], before[bent] + chords])
+        if (beyond := before > needed[curve_of]).any():
+            np.minimum.at(left_out, curve_of[beyond], start[beyond])
+            first = beyond & (start == left_out[curve_of])
+            ends[curve_of[first]] = points[0, first]
+            kept = start < left_out[curve_of]
+            points, curve_of, start, before = points[:, kept], curve_of[kept], start[kept], before[kept]
+        if vertices + points.size > MOST_VERTICES:
+            raise LimitExceeded(f"Bezier curves need more than {MOST_VERTICES} vertices")
     curve_of, start = (np.concatenate([column[i] for column in done]) for i in (0, 1))
     order = np.lexsort((start, curve_of))
+    order = order[start[order] < left_out[curve_of[order]]]
     rows = np.concatenate([column[2] for column in done], axis=1).T[order]
-    bounds = np.searchsorted(curve_of[order], np.arange(curves.shape[1] + 1)).tolist()
+    bounds = np.searchsorted(curve_of[order], np.arange(count + 1)).tolist()
     return [
         np.append(rows[first:after].ravel(), last)
-        for last, first, after in zip(curves[-1], bounds, bounds[1:], strict=False)
+        for last, first, after in zip(ends, bounds, bounds[1:], strict=False)
     ]
 
 

@@ -5,8 +5,9 @@ This is the true path. The tokens of the model take another end: :mod:`cm3p.beat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -18,8 +19,21 @@ _FARTHEST_PLAYED = 131_072  # a slider with a coordinate or length beyond it is 
 _FIRST_OF_LAZER = 128  # first file version of the current client
 _POINTS_AT_ONCE = 4096  # control points of Bezier curves that are flattened together
 
-Part = np.ndarray | list[complex]
-"""A polyline, or the control points of a Bezier curve that is still to be flattened."""
+
+class _Bezier(NamedTuple):
+    """A Bezier curve that is still to be flattened.
+
+    Args:
+        points: Control points.
+        needed: Length of it that counts.
+    """
+
+    points: list[complex]
+    needed: float
+
+
+Part = np.ndarray | _Bezier
+"""A part of a path: a polyline, or a curve that becomes one."""
 
 
 class SliderPath:
@@ -38,7 +52,7 @@ class SliderPath:
     """
 
     def __init__(self, slider: Slider, version: int = 14) -> None:
-        (vertices,) = _polylines([_parts(slider, version)])
+        (vertices,) = _polylines([_parts(slider, version, slider.length)])
         self._measure(vertices, slider.length)
 
     @classmethod
@@ -106,7 +120,7 @@ def natural_length(slider: Slider, version: int = 14) -> float:
     """
     if len(slider.points) == 1:
         return 0.0
-    (vertices,) = _polylines([_parts(slider, version)])
+    (vertices,) = _polylines([_parts(slider, version, 0)])
     return float(_lengths(vertices)[-1])
 
 
@@ -126,12 +140,12 @@ def _polylines_of_many(sliders: Sequence[Slider], version: int) -> list[np.ndarr
     for number, slider in enumerate(sliders, 1):
         error: LimitExceeded | None = None
         try:
-            parts = _parts(slider, version)
+            parts = _parts(slider, version, slider.length)
         except LimitExceeded as reason:
             error = reason
         else:
             waiting.append(parts)
-            count += sum(len(part) for part in parts if isinstance(part, list))
+            count += sum(len(part.points) for part in parts if isinstance(part, _Bezier))
         if error or count > _POINTS_AT_ONCE or number == len(sliders):
             found += _polylines_or_errors(waiting)
             waiting, count = [], 0
@@ -150,28 +164,49 @@ def _polylines_or_errors(parts: list[list[Part]]) -> list[np.ndarray | LimitExce
     return [found for slider in parts for found in _polylines_or_errors([slider])]
 
 
-def _parts(slider: Slider, version: int) -> list[Part]:
-    """Return the polylines and Bezier curves that a slider's curve consists of."""
+def _parts(slider: Slider, version: int, length: float) -> list[Part]:
+    """Return the polylines and Bezier curves that a slider's curve consists of, as far as a length needs them.
+
+    Args:
+        slider: The slider.
+        version: Of its file.
+        length: Length that is needed; all of them if it is not positive.
+    """
     if max(abs(coordinate) for point in slider.points for coordinate in point) > _FARTHEST_PLAYED:
         raise LimitExceeded(f"a control point is farther than the {_FARTHEST_PLAYED} px that the game plays")
+    # A path that is left out must be too far by more than what sums are rounded by.
+    needed = length * (1 + 1e-6) + 1 if length > 0 else math.inf
+    parts: list[Part] = []
+    for kind, points in _curves(slider, version):
+        polyline = _flattened(kind, points)
+        parts.append(_Bezier(points, needed) if polyline is None else polyline)
+        needed -= abs(points[-1] - points[0])  # no curve is shorter than its chord
+        if needed < 0:
+            break
+    return parts
+
+
+def _curves(slider: Slider, version: int) -> Iterator[tuple[str, list[complex]]]:
+    """Yield the kinds and control points of the curves that a slider's curve consists of."""
     points = [complex(*point) for point in slider.points]
     segments = slider.segments or [Segment(slider.curve, 0, 0)]
-    parts: list[Part] = []
     for index, segment in enumerate(segments):
         is_last = index == len(segments) - 1
         end = len(points) if is_last else segments[index + 1].first + 1
         for piece in _pieces(segment.kind, points[segment.first : end], is_last, version):
-            polyline = _flattened(segment.kind, piece)
-            parts += _bezier_curves(segment, piece) if polyline is None else [polyline]
-    return parts
+            if segment.degree:
+                yield from ((segment.kind, curve) for curve in flatten.b_spline(piece, segment.degree))
+            else:
+                yield segment.kind, piece
 
 
 def _polylines(sliders: Sequence[list[Part]]) -> list[np.ndarray]:
     """Flatten the Bezier curves of all sliders together, and join the parts of each."""
-    curves = [part for parts in sliders for part in parts if isinstance(part, list)]
-    flattened = iter(flatten.beziers(curves))
+    curves = [part for parts in sliders for part in parts if isinstance(part, _Bezier)]
+    flattened = iter(flatten.beziers([curve.points for curve in curves], [curve.needed for curve in curves]))
     return [
-        _joined([next(flattened) if isinstance(part, list) else part for part in parts]) for parts in sliders
+        _joined([next(flattened) if isinstance(part, _Bezier) else part for part in parts])
+        for parts in sliders
     ]
 
 
@@ -193,10 +228,6 @@ def _pieces(kind: str, points: list[complex], is_last: bool, version: int) -> It
             yield points[start:index]
             start = index
     yield points[start:]
-
-
-def _bezier_curves(segment: Segment, points: list[complex]) -> list[list[complex]]:
-    return flatten.b_spline(points, segment.degree) if segment.degree else [points]
 
 
 def _flattened(kind: str, points: list[complex]) -> np.ndarray | None:

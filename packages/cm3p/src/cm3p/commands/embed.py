@@ -86,7 +86,7 @@ def embed_command(
     Exit status 3: some maps could not be used; the table names each one.
     """
     check_inputs([*paths, *(each for each in (metadata, database, merge_with) if each is not None)])
-    make_output_place(out)
+    make_output_place(out, inputs=[*paths, metadata, database])
     if end is not None and end <= start:
         raise UsageError(f"--end is {end}; allowed: more than --start, {start}")
     from cm3p.embedding.filters import MapFilter

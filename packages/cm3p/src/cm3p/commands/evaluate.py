@@ -111,7 +111,7 @@ def evaluate_command(
         if file is not None:
             if file.suffix.lower() != suffix:
                 raise UsageError(f"{option} is {file}; allowed: a name that ends in {suffix}")
-            make_output_place(file, option)
+            make_output_place(file, option, inputs=[*paths, *against, embeddings, metadata])
     if (embeddings is None) == (not paths):
         raise UsageError("give either maps or --embeddings FILE")
     if end is not None and end <= start:

@@ -64,7 +64,7 @@ def faults_command(
     if out is not None:
         if out.suffix.lower() not in _SUFFIXES:
             raise UsageError(f"--out is {out}; allowed: a name that ends in {', '.join(_SUFFIXES)}")
-        make_output_place(out)
+        make_output_place(out, inputs=[*paths, planted])
     from cm3p.faults.output import document, planted_lines, text_lines, write
     from cm3p.faults.planted import judge, read_planted
     from cm3p.faults.run import FaultOptions, find_faults

@@ -44,7 +44,7 @@ def inspect_command(
     if picture is not None:
         if picture.suffix.lower() not in _PICTURES:
             raise UsageError(f"--picture is {picture}; allowed: a name that ends in .png or .svg")
-        make_output_place(picture, "--picture")
+        make_output_place(picture, "--picture", inputs=[path])
     from cm3p.inspection.defaults import get_processor
     from cm3p.inspection.describe import describe_map, windows_of
 

@@ -11,7 +11,7 @@ import typer
 
 from cm3p.commands.options import Revision
 from pentatonic.audio_folder.options import OutFolder
-from pentatonic.cli import JsonFlag, emit_json, make_output_place, show
+from pentatonic.cli import JsonFlag, emit_json, make_output_place, show_fields, show_models
 from pentatonic.errors import UsageError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
@@ -50,15 +50,9 @@ def info_command(
     from cm3p.publishing.describe import describe_model, list_models
 
     if model is not None:
-        about = describe_model(model, revision)
-        show(about, as_json, lambda: [f"{key:<20}{_words(value)}" for key, value in about.items()])
+        show_fields(describe_model(model, revision), as_json)
         return
-    models = list_models()
-    show(
-        models,
-        as_json,
-        lambda: [f"{each['model']:<34}{each['kind']:<10}{each['licence']}" for each in models],
-    )
+    show_models(list_models(), as_json)
 
 
 def convert_command(
@@ -73,7 +67,7 @@ def convert_command(
     revision: Revision = None,
 ) -> None:
     """Convert a model of the original into safetensors with our configuration, without running code of it."""
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     from cm3p.publishing.convert import convert
 
     print(convert(source, out, dtype=dtype, model_class=model_class, revision=revision))
@@ -145,7 +139,3 @@ def push_command(
             print(f"  {size:>12,}  {name}")
     if not upload:
         print("nothing was uploaded; --upload does it", file=sys.stderr)
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -36,7 +36,7 @@ def validate_command(
     if figure is not None:
         if figure.suffix.lower() not in (".png", ".svg"):
             raise UsageError(f"--figure is {figure}; allowed: a name that ends in .png or .svg")
-        make_output_place(figure, "--figure")
+        make_output_place(figure, "--figure", inputs=paths)
     from cm3p.inspection.defaults import get_processor
     from cm3p.inspection.validate import draw_lengths, validate
 

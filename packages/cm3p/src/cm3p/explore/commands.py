@@ -36,7 +36,7 @@ def explore_command(
         raise UsageError("the page has no place; allowed: --out FILE, --serve, or both")
     check_inputs([embeddings])
     if out is not None:
-        make_output_place(out)
+        make_output_place(out, inputs=[embeddings])
     if serve:
         from cm3p.explore.server import check_server
 

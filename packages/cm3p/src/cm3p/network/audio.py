@@ -40,6 +40,8 @@ class AudioTower(nn.Module):
         self.conv1 = drawn(nn.Conv1d(config.n_mels, width, 3, padding=1), std)
         self.conv2 = drawn(nn.Conv1d(width, width, 3, stride=2, padding=1), std)
         self.encoder = Encoder(config)
+        # A part of the checkpoints that is never used. Data parallel training would wait for its gradient.
+        self.encoder.embeddings.tok_embeddings.requires_grad_(False)
         self.multi_modal_projector = Projector(config)
 
     def forward(

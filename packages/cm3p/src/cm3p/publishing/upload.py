@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from huggingface_hub import get_token
+
+from cm3p.processor import CONFIG_FILE, PARTS
 from cm3p.publishing.convert import convert
 from cm3p.weights import find_directory
 from pentatonic.checkpoint.manifest import list_files
@@ -19,7 +23,7 @@ _MODEL_FILES = ("config.json", "model.safetensors", "README.md")
 class HubClient(Protocol):
     """The part of ``huggingface_hub.HfApi`` that is used."""
 
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
+    def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> Any:
         """Make a repository."""
 
     def upload_folder(
@@ -42,18 +46,18 @@ class PushOptions:
         repo_id: ``owner/name``.
         processor_repo_id: Where the processor goes; None: into the same repository.
         model_class: Class that the model must have, as :data:`cm3p.publishing.convert.MODEL_CLASSES` names it.
-        private: A repository that is made is private.
+        private: A repository that is made is private; None: as its owner has set.
         push_processor: Upload the processor.
         dtype: Number type of the uploaded weights: ``fp32``, ``fp16`` or ``bf16``.
         commit_message: Message of the commit.
         revision: Branch.
-        as_is: Upload the files of the directory as they are, without conversion.
+        as_is: Upload the files of the model as they are, without conversion.
     """
 
     repo_id: str
     processor_repo_id: str | None = None
     model_class: str | None = None
-    private: bool = False
+    private: bool | None = False
     push_processor: bool = True
     dtype: str = "bf16"
     commit_message: str = "Upload model"
@@ -112,7 +116,9 @@ def push(source: str | Path, options: PushOptions, client: HubClient | None = No
 def _uploads(prepared: Path, options: PushOptions) -> list[Upload]:
     sizes = {name: (prepared / name).stat().st_size for name in list_files(prepared)}
     model = {name: size for name, size in sizes.items() if name in _MODEL_FILES}
-    processor = {name: size for name, size in sizes.items() if name == "processor_config.json" or "/" in name}
+    # Of a run folder, neither checkpoints nor maps.
+    parts = (CONFIG_FILE, *PARTS)
+    processor = {name: size for name, size in sizes.items() if name.partition("/")[0] in parts}
     if not options.push_processor:
         return [Upload(options.repo_id, model)]
     if options.processor_repo_id in (None, options.repo_id):
@@ -122,16 +128,42 @@ def _uploads(prepared: Path, options: PushOptions) -> list[Upload]:
     return [Upload(options.repo_id, model), Upload(str(options.processor_repo_id), processor)]
 
 
+def create_repository(client: HubClient, name: str, private: bool | None) -> str:
+    """Make a repository, unless there is one.
+
+    Args:
+        client: Makes it.
+        name: ``owner/name``, or ``name`` for one of the user who is logged in.
+        private: As in :class:`PushOptions`.
+
+    Returns:
+        ``owner/name``.
+
+    Raises:
+        HubError: The hub refuses or cannot be reached.
+    """
+    with _hub_errors(name):
+        made = client.create_repo(name, private=private, exist_ok=True)
+    return str(getattr(made, "repo_id", name))
+
+
 def _upload(client: HubClient, upload: Upload, prepared: Path, options: PushOptions) -> None:
-    try:
-        client.create_repo(upload.repo_id, private=options.private, exist_ok=True)
+    repo_id = create_repository(client, upload.repo_id, options.private)
+    with _hub_errors(repo_id):
         client.upload_folder(
-            repo_id=upload.repo_id,
+            repo_id=repo_id,
             folder_path=str(prepared),
             allow_patterns=sorted(upload.files),
             commit_message=options.commit_message,
             revision=options.revision,
         )
+
+
+@contextmanager
+def _hub_errors(repo_id: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # the client raises errors of any layer below it
         reason = " ".join(str(error).split())[:300]
-        raise HubError(f"cannot push to {upload.repo_id} ({type(error).__name__}: {reason})") from error
+        hint = "" if get_token() else "; there is no token: hf auth login, or the variable HF_TOKEN"
+        raise HubError(f"cannot push to {repo_id} ({type(error).__name__}: {reason}){hint}") from error

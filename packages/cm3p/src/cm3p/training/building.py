@@ -159,6 +159,7 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
     further = values.pop("arguments")
     for ours in ("overwrite_output_dir", "resume_from_checkpoint"):
         values.pop(ours)
+    values["push_to_hub"] = False  # the Trainer would push the whole run folder
     if not config.training.do_eval:
         values |= {"eval_strategy": "no", "load_best_model_at_end": False}
     allowed = {field.name for field in fields(TrainingArguments)}
@@ -167,7 +168,6 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
             f"training.arguments.{unknown[0]} is not an argument of transformers.TrainingArguments, or has a key of "
             "its own in training"
         )
-    frozen = config.freeze_beatmap_model and config.unfreeze_beatmap_model_at_step is not None
     defaults = {
         "output_dir": config.run_dir,
         "report_to": [] if config.wandb_mode == "disabled" else ["wandb"],
@@ -176,9 +176,7 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
         "ignore_data_skip": True,  # the loader's own state says what comes next
         "logging_nan_inf_filter": False,
         "disable_tqdm": not interactive,
-        # Parameters that are unfrozen later must be known to the reducer from the beginning; without audio its encoder
-        # has no gradients.
-        "ddp_find_unused_parameters": frozen or not config.dataset.include_audio,
+        "ddp_find_unused_parameters": _has_unused_parameters(config),
         "save_total_limit": None,
         "use_cache": False,
     }
@@ -190,3 +188,10 @@ def training_arguments(config: TrainConfig, *, interactive: bool) -> TrainingArg
         # One process for several GPUs copies the model at every step; the launcher starts one for each.
         arguments._n_gpu = 1
     return arguments
+
+
+def _has_unused_parameters(config: TrainConfig) -> bool:
+    """Return whether parameters that are to be trained have no gradients in some steps."""
+    unfrozen_later = config.freeze_beatmap_model and config.unfreeze_beatmap_model_at_step is not None
+    idle_head = bool(config.model.get("has_decoder_head")) and config.dataset.labels == "none"
+    return unfrozen_later or idle_head or not config.dataset.include_audio

@@ -18,16 +18,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import TrainerState, set_seed
+from huggingface_hub import HfApi
+from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from cm3p.processor import CM3PProcessor
+from cm3p.publishing.upload import PushOptions, create_repository, push
 from cm3p.training import run_folder
 from cm3p.training.batches import collate
 from cm3p.training.building import build_model, build_optimizer, loss_options, training_arguments
@@ -48,7 +51,7 @@ from cm3p.training.trainer import (
 from cm3p.training.vocabulary import read_tags, vocabulary_tables
 from cm3p.training.windows import SetReader
 from pentatonic.cli import make_output_folder
-from pentatonic.errors import InputError, RunFolderInUse
+from pentatonic.errors import InputError, MissingExtra, RunFolderInUse
 from pentatonic.processes.run_lock import locked_run_folder
 from pentatonic.training import compose_config, config_yaml
 from pentatonic.training.interruption import StopRequest, clear_interruption, record_interruption
@@ -93,6 +96,8 @@ def train(config: TrainConfig) -> TrainResult:
         main = arguments.process_index == 0
         processes = PartialState()
         _lock(run_dir, held, main)
+        # Before the work, so that what the hub refuses is known at once.
+        hub = _Hub(config, arguments) if config.training.push_to_hub and main else None
         if config.training.overwrite_output_dir and main:
             run_folder.remove_checkpoints(run_dir)
         processes.wait_for_everyone()
@@ -147,7 +152,7 @@ def train(config: TrainConfig) -> TrainResult:
             losses=loss_options(config),
             save_total_limit=config.training.save_total_limit,
             stopping=stopping,
-            optimizers=(build_optimizer(config, model), None),
+            build_optimizer=partial(build_optimizer, config),
             processing_class=processor,
             callbacks=callbacks,
         )
@@ -155,6 +160,9 @@ def train(config: TrainConfig) -> TrainResult:
         trainer.add_callback(DueEvaluation(trainer))
         try:
             result = _run(config, trainer, resume, stopping)
+            if hub is not None and not stopping.stopped:
+                trainer.create_model_card(tasks=_TASK)
+                hub.push()
         finally:
             left_out = dict(failures) | train_loader.failures | (eval_loader.failures if eval_loader else {})
             if main:
@@ -194,9 +202,6 @@ def _run_to_the_end(
     if stopping.stopped:
         return metrics
     if config.training.do_train:
-        if trainer.is_fsdp_enabled:
-            plugin: Any = trainer.accelerator.state.fsdp_plugin
-            plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model()
         trainer.save_state()
     if config.training.do_eval:
@@ -204,8 +209,6 @@ def _run_to_the_end(
     if trainer.is_world_process_zero():
         text = json.dumps(metrics, indent=2) + "\n"
         (run_dir / "all_results.json").write_text(text, encoding="utf-8")
-    if config.training.push_to_hub:
-        trainer.push_to_hub(tasks=_TASK)
     return metrics
 
 
@@ -221,10 +224,38 @@ def _restore(trainer: BeatmapTrainer, checkpoint: Path) -> None:
         trainer._load_from_checkpoint(best)
 
 
+class _Hub:
+    """The repository of a run, which gets the files of its model when training is finished.
+
+    Raises:
+        HubError: The hub refuses or cannot be reached.
+    """
+
+    def __init__(self, config: TrainConfig, arguments: TrainingArguments) -> None:
+        self.run_dir, self.revision = config.run_dir, arguments.hub_revision or "main"
+        self.client: Any = HfApi(token=arguments.hub_token)  # whose protocol is a part of its own signatures
+        self.private = config.training.hub_private_repo
+        name = config.training.hub_model_id or Path(config.run_dir).absolute().name
+        self.repo_id = create_repository(self.client, name, self.private)
+
+    def push(self) -> None:
+        """Upload model, processor and card; nothing else of the run folder."""
+        options = PushOptions(self.repo_id, private=self.private, revision=self.revision, as_is=True)
+        push(self.run_dir, options, self.client)
+
+
 def _weights_and_biases(config: TrainConfig) -> None:
-    """Pass the options on, by the variables that its integration reads."""
+    """Pass the options on, by the variables that its integration reads.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
     if config.wandb_mode == "disabled":
         return
+    try:
+        import_module("wandb")
+    except ImportError as error:
+        raise MissingExtra(f"wandb_mode={config.wandb_mode}", "cm3p[wandb]") from error
     os.environ["WANDB_MODE"] = config.wandb_mode
     os.environ["WANDB_PROJECT"] = config.wandb_project
     os.environ["WANDB_DIR"] = config.run_dir

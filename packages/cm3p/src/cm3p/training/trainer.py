@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -24,6 +26,7 @@ from pentatonic.training.metrics import MetricsLog
 _NOT_FOR_MODELS = ("beatmap_id",)
 # What differs between a run and the same run that was stopped and continued.
 _UNSTABLE = ("epoch", "total_flos", "train_loss")
+_SCALE = "logit_scale"  # the one parameter that is a scalar
 _TIMES = ("_runtime", "_per_second", "_preparation_time")
 
 
@@ -42,7 +45,9 @@ class BeatmapTrainer(Trainer):
         losses: Options of the full model's loss in training and in evaluation.
         save_total_limit: Checkpoints that are kept.
         stopping: Says whether a signal came; also a callback.
-        others: Further arguments of the Trainer, such as the optimiser.
+        build_optimizer: Makes the optimiser of a model, when training begins; None: the Trainer's own. Sharded training
+            takes no optimiser that is made before.
+        others: Further arguments of the Trainer.
     """
 
     def __init__(
@@ -55,9 +60,10 @@ class BeatmapTrainer(Trainer):
         losses: tuple[LossOptions, LossOptions],
         save_total_limit: int | None,
         stopping: Stopping | None = None,
+        build_optimizer: Callable[[nn.Module], Optimizer] | None = None,
         **others: Any,
     ) -> None:
-        self._metrics = EvaluationMetrics()
+        self._metrics, self._build_optimizer = EvaluationMetrics(), build_optimizer
         super().__init__(
             model, args, compute_metrics=self._metrics, eval_dataset=cast(Any, eval_loader), **others
         )
@@ -66,6 +72,9 @@ class BeatmapTrainer(Trainer):
         self.stopping = stopping
         self.evaluation_due = False
         self.metrics_log: MetricsLog | None = None
+        if self.is_fsdp_enabled:  # which shards vectors, and no scalars
+            for parameter in model.parameters():
+                parameter.data = torch.atleast_1d(parameter.data)
 
     def get_train_dataloader(self) -> Any:
         """The batches of training, as they are."""
@@ -74,6 +83,12 @@ class BeatmapTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The batches of evaluation, as they are."""
         return self._loaders[1]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Make the optimiser, unless there is one."""
+        if self.optimizer is None and self._build_optimizer is not None:
+            self.optimizer = self._build_optimizer(cast(nn.Module, self.model if model is None else model))
+        return super().create_optimizer(model)
 
     def compute_loss(
         self,
@@ -136,6 +151,11 @@ class BeatmapTrainer(Trainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Evaluate all batches; raises :class:`PentatonicError` where there are none."""
         self._metrics.reset()
+        if self.is_fsdp_enabled and not self.accelerator._models:
+            # A model that was not trained before. It is sharded together with an optimiser, or not at all.
+            self.create_optimizer()
+            self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+            self.model_wrapped = self.model
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics: dict[str, float] = output.metrics or {}
@@ -192,6 +212,16 @@ class BeatmapTrainer(Trainer):
             run_dir = Path(str(self.args.output_dir))
             run_folder.publish_model(run_dir, run_dir / f"checkpoint-{self.state.global_step}")
             run_folder.keep_newest(run_dir, self._limit, self.state.best_model_checkpoint)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; of one that is sharded the whole, in all checkpoints."""
+        if self.is_fsdp_enabled:
+            weights: dict[str, Any] = cast(Any, self.accelerator.get_state_dict(self.model))
+            if _SCALE in weights:
+                weights[_SCALE] = weights[_SCALE].reshape(())
+            self._save(output_dir, weights)
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save model and processor, without the pickled arguments: ``config.yaml`` has them."""

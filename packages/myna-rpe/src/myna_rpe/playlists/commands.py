@@ -323,7 +323,7 @@ def page(
 ) -> None:
     """Write one page that works offline: a map of the library, the playlist on it, what is near, and players."""
     check_inputs([file])
-    make_output_place(out)
+    make_output_place(out, inputs=[file])
     from myna_rpe.playlists.page import write_page
 
     opened, playlist = _open(file, index, library)

@@ -13,7 +13,7 @@ from notagen.notation.repair import repair
 from notagen.notation.tunebook import interleaved_tune
 from notagen.notation.validation import Report, validate
 from pentatonic.checkpoint import atomic_file
-from pentatonic.cli import BatchReport
+from pentatonic.cli import BatchReport, keep_inputs
 from pentatonic.errors import PentatonicError, UsageError
 
 
@@ -30,12 +30,14 @@ def check_files(paths: Sequence[Path], out: Path | None = None) -> tuple[list[di
         be read or repaired or, without ``out``, has errors.
 
     Raises:
-        UsageError: Two files would have the same name in ``out``.
+        UsageError: Two files would have the same name in ``out``, or a copy would replace a file.
         CheckpointError: ``out`` cannot be written.
     """
     if out is not None:
         if repeated := {path.stem for path in paths if [each.stem for each in paths].count(path.stem) > 1}:
             raise UsageError(f"more than one file would be {out / min(repeated)}.abc; repair them one by one")
+        for path in paths:
+            keep_inputs(out / f"{path.stem}.abc", paths)
         out.mkdir(parents=True, exist_ok=True)
     results, outcome = [], BatchReport()
     with outcome.interruptible(paths):

@@ -85,7 +85,7 @@ def adapter_pairs_command(
     from rc_audioldm.data.manifest import read_manifest
 
     check_inputs([bank, manifest])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[bank])
     place, rows = pick_device(device), read_manifest(manifest)
     encoder = from_pretrained(model, revision, device=place, windows=windows, random_weights=random_weights)
     audioldm = None

@@ -84,7 +84,7 @@ def build(
     Exit status 3: some clips could not be used; report.json and the table name each one.
     """
     check_inputs([source, *(table or [])])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[source])
     from rc_audioldm.bank.build import build_bank
     from rc_audioldm.bank.sources import find_clips
     from rc_audioldm.bank.style_bank import StyleBank
@@ -131,7 +131,7 @@ def audit(
 ) -> None:
     """Leave out clips that sound more like speech than like music, by their similarity to two texts."""
     check_inputs([bank])
-    make_output_place(out, kind="folder")
+    make_output_place(out, kind="folder", inputs=[bank])
     from rc_audioldm.bank.audit import MUSIC, SPEECH, audit_bank, write_audit, write_margins
 
     encoder = _encoder(model, revision, windows, device, random_weights=random_weights)

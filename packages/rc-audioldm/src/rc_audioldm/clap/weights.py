@@ -13,8 +13,8 @@ from pentatonic.hub import Released, resolve
 from pentatonic.untrusted.files import read_json
 from rc_audioldm.clap.encoder import ClapEncoder, check_text_tower
 from rc_audioldm.clap.frontend import read_frontend
-from rc_audioldm.clap.tokenizer import load_tokenizer
 from rc_audioldm.clap.windows import WINDOWS
+from rc_audioldm.tokenizers import load_tokenizer
 
 _FILES: Mapping[str, str | None] = {"config.json": None, "preprocessor_config.json": None}
 # The commit hashes on the hub are not known, so these follow the main branch.

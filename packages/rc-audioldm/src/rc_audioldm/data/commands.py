@@ -57,7 +57,7 @@ def manifest(
     from rc_audioldm.data.manifest import root_for, write_manifest
 
     check_inputs([folder, *([licences] if licences else [])])
-    make_output_place(out)
+    make_output_place(out, inputs=[licences])
     root = root_for(out, [folder])
     rows, report = manifest_of_folder(
         folder, root, table=licences, licence=licence, source=source, tags=tags, workers=workers
@@ -127,7 +127,7 @@ def union(
     named = {name: path for name, _, path in (text.partition("=") for text in manifests)}
     if len(named) < len(manifests) or not all(name and path for name, path in named.items()):
         raise UsageError(f"{' '.join(manifests)}; allowed: NAME=MANIFEST, each name once")
-    make_output_place(out)
+    make_output_place(out, inputs=named.values())
     opened = {name: _open(Path(path), None) for name, path in named.items()}
     root = root_for(out, [each.root for each in opened.values()])
     rows = list(united(opened, root, each_file_once=dedup))
@@ -199,7 +199,7 @@ def audit(
     from rc_audioldm.data.audits.verdicts import Thresholds
 
     thresholds = Thresholds(rms_silent, rms_noise, zcr_noise, zcr_mid, hf_ratio, flatness, floor_db_min)
-    make_output_place(out)
+    make_output_place(out, inputs=[manifest])
     found = audit_manifest(
         _open(manifest, root), deep=deep, thresholds=thresholds, legacy_floor=legacy_floor, workers=workers
     )
@@ -234,7 +234,7 @@ def prune(
 
     if (audit is None) == (fast_json is None):
         raise UsageError("allowed: --audit, or --fast-json for an audit of the original")
-    make_output_place(out)
+    make_output_place(out, inputs=[manifest, audit, fast_json])
     rows = _open(manifest, root).rows
     if audit is not None:
         found = read_audit(audit)

@@ -161,7 +161,7 @@ def reference(
     Exit status 3: some recordings could not be used; the table names each one.
     """
     check_inputs([folder])
-    make_output_place(out)
+    make_output_place(out, inputs=[folder])
     from pentatonic.cli import BatchReport
     from rc_audioldm.evaluation.systems import read_system
 

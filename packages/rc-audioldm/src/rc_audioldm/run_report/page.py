@@ -23,6 +23,13 @@ from rc_audioldm.run_report.run_files import RunFiles, RunItem, finite, knob_sou
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MEASURES = {
+    "timbre": "timbre, to the reference",
+    "melody": "melody, to the reference",
+    "melody_any_key": "melody, to the reference in any key",
+    "clap_reference": "CLAP, to the reference",
+    "clap_prompt": "CLAP, to the prompt",
+}
 REPORT, PLOTS = "report.html", "visualizations"
 DEFAULT_PLAYERS = 50
 _GRID_MOST = 16
@@ -49,7 +56,7 @@ def write_run_report(folder: Path, *, players: int = DEFAULT_PLAYERS) -> Path:
     own = run_manifest()
     command = run.config.get("command")
     page = Report(
-        f"Generation run {folder.resolve().name}",
+        f"Generated clips: {folder.resolve().name}",
         command=command if isinstance(command, str) else "(the run does not say it)",
         versions=_versions(run) or own["versions"],
     )
@@ -61,8 +68,8 @@ def write_run_report(folder: Path, *, players: int = DEFAULT_PLAYERS) -> Path:
     _add_overview(page, run, sounds, plots)
     _add_knob(page, run, plots, problems)
     _add_copies(page, run)
-    page.heading("Clips")
     if len(run.items) > players:
+        page.heading("Clips")
         page.text(f"The first {players} of {len(run.items)} clips; the others are in {folder.name}/wav.")
     for item in run.items[:players]:
         _add_item(page, run, item, sounds.get(item.id), problems)
@@ -89,7 +96,7 @@ class Plots:
         """Write a figure to ``<name>.png`` and put it into the page."""
         self._folder.mkdir(exist_ok=True)
         with atomic_file(self._folder / f"{name}.png") as file:
-            figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+            figure.savefig(file, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
         page.figure(figure, alt)
 
 
@@ -111,7 +118,10 @@ def _add_summary(page: Report, run: RunFiles) -> None:
     means = run.summary.get("metrics")
     if isinstance(means, dict):
         table = [
-            {"metric": str(name), **{key: finite(each.get(key)) for key in ("mean", "std", "clips")}}
+            {
+                "metric": str(name).replace("_", " "),
+                **{key: finite(each.get(key)) for key in ("mean", "std", "clips")},
+            }
             for name, each in means.items()
             if isinstance(each, dict)
         ]
@@ -208,20 +218,29 @@ def _add_knob(page: Report, run: RunFiles, plots: Plots, problems: list[str]) ->
         "The same noise at each strength. It works if the likeness to the reference rises; that to the prompt may "
         "fall. Timbre is the spectral envelope, melody the sequence of pitch classes; intervals are over clips."
     )
-    page.table([_curve_row(curve) for curve in found], "Means over clips, and whether they are monotone")
+    page.text("\n\n".join(f"{_words(curve.measure)}: {curve.verdict}." for curve in found))
+    page.table([_curve_row(curve) for curve in found], "Means over clips [95 % interval]")
     if found:
-        plots.add(page, "knob", draw.knob_curves(found), "Likeness over the strength of the style")
+        plots.add(
+            page,
+            "knob",
+            draw.knob_curves(found, [_words(curve.measure).replace(" in any", ",\nany") for curve in found]),
+            "Likeness over the strength of the style",
+        )
 
 
 def _curve_row(curve: Curve) -> dict[str, Any]:
     means = zip(curve.strengths, curve.means, strict=True)
     return {
-        "measure": curve.measure.replace("_", " "),
+        "measure": _words(curve.measure),
         "clips": curve.items,
         **{f"at {strength:g}": _estimate(mean) for strength, mean in means},
-        "share of clips that never turn": curve.monotone_items,
-        "verdict": curve.verdict,
+        "share that never turns": curve.monotone_items,
     }
+
+
+def _words(measure: str) -> str:
+    return MEASURES.get(measure, measure)
 
 
 def _estimate(value: Any) -> str:
@@ -236,16 +255,19 @@ def _add_copies(page: Report, run: RunFiles) -> None:
     from rc_audioldm.knob.copies import SPECTRUM_THRESHOLD, WAVEFORM_THRESHOLD
 
     rows = [
-        {"clip": name, **_match_row(match)} for name, matches in run.copies.items() for match in matches[:1]
+        {"clip": name, **_match_row(match)}
+        for name, matches in run.copies.items()
+        for place, match in enumerate(matches)
+        if place == 0 or match.get("is_copy")
     ]
-    copies = sum(bool(match.get("is_copy")) for matches in run.copies.values() for match in matches[:1])
+    copies = sum(any(match.get("is_copy") for match in matches) for matches in run.copies.values())
     page.heading("Copies")
     page.text(
         f"{copies} of {len(run.copies)} clips hold a copy of a piece of what they were made from. A copy is a window "
         f"of 2 s whose waveform correlates by {WAVEFORM_THRESHOLD:g} or more, or whose spectrum by "
         f"{SPECTRUM_THRESHOLD:g} or more, with a place of a source. Held tones are not judged."
     )
-    page.table(rows, "The most alike source of each clip")
+    page.table(rows, "The most alike source of each clip, and all that it copies")
 
 
 def _match_row(match: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,9 +276,9 @@ def _match_row(match: Mapping[str, Any]) -> dict[str, Any]:
         "copy": "yes" if match.get("is_copy") else "no",
         "waveform": finite(match.get("waveform")),
         "spectrum": finite(match.get("spectrum")),
-        "at s": finite(match.get("output_s")),
-        "in source at s": finite(match.get("clip_s")),
-        "copied s": finite(match.get("seconds")),
+        "at s": _hundredths(match.get("output_s")),
+        "in source at s": _hundredths(match.get("clip_s")),
+        "copied s": _hundredths(match.get("seconds")),
         "judged": finite(match.get("judged")),
     }
 
@@ -316,6 +338,11 @@ def _add_player(page: Report, path: Path, label: str, problems: list[str]) -> No
             page.audio(sound.samples, label, sample_rate=sound.sample_rate)
     except (PentatonicError, OSError) as error:  # too large for a page
         problems.append(f"{label}: no player: {error}")
+
+
+def _hundredths(value: object) -> float | None:
+    number = finite(value)
+    return None if number is None else round(number, 2)
 
 
 def _number(value: float) -> str:

@@ -16,13 +16,6 @@ from rc_audioldm.knob.log_mel import FRAMES_PER_S, Samples, log_mel
 
 _GRID_COLUMNS, _GRID_MOST = 4, 16
 _SHOWN_DB = 70.0
-_MEASURES = {
-    "timbre": "timbre, to reference",
-    "melody": "melody, to reference",
-    "melody_any_key": "melody, any key",
-    "clap_reference": "CLAP, to reference",
-    "clap_prompt": "CLAP, to prompt",
-}
 
 
 def histogram(values: Sequence[float], label: str) -> Figure:
@@ -57,7 +50,7 @@ def spectrogram(samples: Samples, sample_rate: int) -> Figure:
     """Draw waveform and log-mel spectrogram of a clip ``(n,)`` or ``(C, n)`` over the same time."""
     mono = np.atleast_2d(samples).mean(axis=0)
     seconds = len(mono) / sample_rate
-    figure = Figure(figsize=(7.5, 2.6), layout="constrained")
+    figure = Figure(figsize=(7.5, 2.6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2.2])
     step = max(1, len(mono) // 2000)
     parts = mono[: len(mono) // step * step].reshape(-1, step)
@@ -75,7 +68,8 @@ def spectrogram_grid(names: Sequence[str], mels: Sequence[np.ndarray]) -> Figure
     count = min(len(mels), _GRID_MOST)
     columns = min(_GRID_COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(2.6 * columns, 1.9 * rows), layout="constrained")
+    figure = Figure(figsize=(2.6 * columns, 1.9 * rows))
+    figure.subplots_adjust(wspace=0.25, hspace=0.5)
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for place, axes in enumerate(panels):
         if place < count:
@@ -86,16 +80,18 @@ def spectrogram_grid(names: Sequence[str], mels: Sequence[np.ndarray]) -> Figure
     return figure
 
 
-def knob_curves(curves: Sequence[Curve]) -> Figure:
+def knob_curves(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
     """Draw each measure over the strength of the style, with its interval."""
-    figure = Figure(figsize=(2.5 * len(curves), 2.6), layout="constrained")
-    for axes, curve in zip(np.atleast_1d(figure.subplots(1, len(curves))), curves, strict=True):
+    figure = Figure(figsize=(2.5 * len(curves), 2.6))
+    figure.subplots_adjust(wspace=0.35)
+    panels = np.atleast_1d(figure.subplots(1, len(curves)))
+    for axes, curve, name in zip(panels, curves, names, strict=True):
         means = np.array([mean.value for mean in curve.means])
         low, high = (np.array([getattr(mean, end) for mean in curve.means]) for end in ("low", "high"))
         errors = np.nan_to_num(np.stack([means - low, high - means])).clip(min=0)
         color = "#c8641e" if curve.shape == "not monotone" else "#4a7ebb"
         axes.errorbar(curve.strengths, means, errors, marker="o", capsize=3, color=color)
-        axes.set_title(f"{_MEASURES.get(curve.measure, curve.measure)}\n{curve.shape}", fontsize=8)
+        axes.set_title(f"{name}\n{curve.shape}", fontsize=8)
         axes.set_xlabel("strength", fontsize=8)
         axes.set_xticks(curve.strengths)
         axes.tick_params(labelsize=7)
@@ -104,7 +100,7 @@ def knob_curves(curves: Sequence[Curve]) -> Figure:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     return figure, figure.subplots()
 
 
