@@ -37,7 +37,7 @@ def app_command(
         Literal["any", "known", "commercial", "free"],
         typer.Option(help="Only clips whose licence is known, allows commercial use, or asks for nothing."),
     ] = "any",
-    seconds: Annotated[float, typer.Option(help="Length of a clip, at first.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of a clip, at first.")] = 10.0,
     steps: Annotated[int, typer.Option(min=1, max=200, help="Steps of denoising, at first.")] = 25,
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than this machine need a login.")
@@ -77,7 +77,8 @@ def app_command(
         retrieval=Retrieval(neighbours, terms=terms),
         adapter=None if adapter is None else load_adapter(adapter, encoder),
     )
-    studio.check()
+    for line in studio.check():
+        print(line, file=sys.stderr)
     serve(studio, Start(seconds, steps), host=host, port=port, user=user, password=password)
 
 

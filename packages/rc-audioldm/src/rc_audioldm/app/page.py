@@ -47,7 +47,7 @@ _CLIP, _COMPARISON = "clip", "comparison"
 _STYLE = """
 .gradio-container { max-width: 1400px !important; }
 #title { margin-bottom: -0.4rem; }
-#status { min-height: 3.2rem; padding: 0.5rem 0.7rem; border-radius: 6px;
+#status { min-height: 6.5rem; padding: 0.5rem 0.7rem; border-radius: 6px;
   background: var(--background-fill-secondary); }
 #clip audio, #comparison audio, #ledger audio { width: 100%; min-width: 12rem; height: 2.4rem; }
 #clip img { width: 100%; margin: 0.8rem 0; border-radius: 4px; background: white; }
@@ -56,9 +56,11 @@ _STYLE = """
 #ledger ul { list-style: disc; margin-left: 1.2rem; }
 #ledger pre { white-space: pre-wrap; padding: 0.6rem; border-radius: 4px;
   background: var(--background-fill-secondary); font-size: 0.8rem; }
-#ledger table, #comparison table { width: 100%; border-collapse: collapse; font-size: 0.88rem; }
-#ledger td, #ledger th, #comparison td, #comparison th { padding: 0.35rem 0.6rem; text-align: left;
-  border-bottom: 1px solid var(--border-color-primary); vertical-align: middle; }
+#ledger table, #comparison table { width: 100%; border: none; border-collapse: collapse; font-size: 0.88rem; }
+#ledger td, #ledger th, #comparison td, #comparison th { padding: 0.35rem 0.6rem; text-align: left; border: none;
+  border-bottom: 1px solid var(--border-color-primary); vertical-align: middle; font-weight: 400; }
+#ledger tr:first-child th, #comparison tr:first-child th { font-weight: 600; }
+#comparison td audio { min-width: 7rem; }
 .verdict { font-weight: 600; padding: 0.5rem 0.8rem; border-radius: 6px; border-left: 5px solid #8a8a8a;
   background: var(--background-fill-secondary); margin-bottom: 0.5rem; }
 .verdict.publishable { border-color: #2e8b57; }
@@ -189,9 +191,9 @@ class _Desk:
 
 def _controls(studio: Studio, start: Start) -> dict[str, Any]:
     """Lay out what can be asked for."""
-    where = f"{studio.note.name} · weights: {studio.note.licence}"
+    where = f"{studio.note.name} · licence of its weights: {studio.note.licence}"
     gr.Markdown(f"## {NAME}", elem_id="title")
-    gr.HTML(message_html(where, "about"))
+    gr.HTML(message_html(where, "about"), padding=False)
     prompt = gr.Textbox(
         label="Prompt",
         placeholder="a slow warm cello phrase in a small room",
@@ -209,10 +211,11 @@ def _controls(studio: Studio, start: Start) -> dict[str, Any]:
         strength = gr.Slider(
             0, 1, DEFAULT_STRENGTH, step=0.05, label="Strength of the style", info="0: the prompt alone"
         )
+        most = MAX_NEIGHBOURS if bank is None else min(MAX_NEIGHBOURS, max(2, len(bank.clips)))
         neighbours = gr.Slider(
             1,
-            min(MAX_NEIGHBOURS, MAX_NEIGHBOURS if bank is None else max(2, len(bank.clips))),
-            studio.retrieval.neighbours,
+            most,
+            min(most, studio.retrieval.neighbours),
             step=1,
             label="Clips of the bank in the style",
             visible=bank is not None,
@@ -230,7 +233,15 @@ def _controls(studio: Studio, start: Start) -> dict[str, Any]:
         )
     with gr.Row():
         low, high = min(1.0, start.seconds), MAX_SECONDS
-        seconds = gr.Number(start.seconds, label="Seconds", minimum=low, maximum=high, min_width=110, step=1)
+        seconds = gr.Number(
+            start.seconds,
+            label="Seconds",
+            info="length of the clip",
+            minimum=low,
+            maximum=high,
+            min_width=110,
+            step=1,
+        )
         seed = gr.Number(42, label="Seed", info="same seed, same clip", precision=0, minimum=0, min_width=110)
     with gr.Accordion("More", open=False):
         steps = gr.Slider(
@@ -297,7 +308,7 @@ def _connect_making(
     def begin(request: gr.Request) -> list[Any]:
         desk.sessions.open(request.session_hash).stop.clear()
         free, busy = gr.Button(interactive=True), gr.Button(interactive=False)
-        return [message_html("Waiting for the model."), busy, busy, free]
+        return [message_html("Waiting."), busy, busy, free]
 
     def end() -> list[gr.Button]:
         free, busy = gr.Button(interactive=True), gr.Button(interactive=False)

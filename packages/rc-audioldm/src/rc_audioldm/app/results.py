@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 
 from rc_audioldm.app.studio import Made, Source
+from rc_audioldm.knob.dose_response import curves
 from rc_audioldm.ledger.verdict import Verdict
 from rc_audioldm.run_report.page import MEASURES
 from rc_audioldm.run_report.plots import spectrogram
@@ -69,19 +70,20 @@ def comparison_html(made: Made) -> str:
         for strength, sound in sorted(made.strengths.items())
     )
     heads = "".join(f"<th>strength {_words(strength)}</th>" for strength in sorted(made.strengths))
-    rows = ""
-    if made.likeness is not None:
-        doses = made.likeness.doses
-        for measure, words in MEASURES.items():
-            values = [getattr(dose, measure) for dose in doses]
-            if any(value is not None for value in values):
-                cells = "".join(f"<td>{'-' if each is None else f'{each:.3f}'}</td>" for each in values)
-                rows += f"<tr><th>{html.escape(words)}</th>{cells}</tr>"
-    else:
-        rows = "<tr><th></th><td>No clip of the style could be read, so nothing was measured.</td></tr>"
     return (
         "<p>The same noise at each strength. Likenesses to the reference should rise; 1 is the same.</p>"
-        f"<table><tr><th></th>{heads}</tr><tr><th></th>{players}</tr>{rows}</table>"
+        f"<table><tr><th></th>{heads}<th></th></tr><tr><th></th>{players}<td></td></tr>{_likenesses(made)}</table>"
+    )
+
+
+def _likenesses(made: Made) -> str:
+    """A row for each measure, with the shape of its curve."""
+    if made.likeness is None:
+        return "<tr><th></th><td colspan=4>No clip of the style could be read, so nothing was measured.</td></tr>"
+    return "".join(
+        f"<tr><th>{html.escape(MEASURES[curve.measure])}</th>"
+        f"{''.join(f'<td>{mean.value:.3f}</td>' for mean in curve.means)}<td>{html.escape(curve.shape)}</td></tr>"
+        for curve in curves([made.likeness])
     )
 
 

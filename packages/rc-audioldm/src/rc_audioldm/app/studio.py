@@ -12,6 +12,7 @@ import torch
 
 from pentatonic import audio
 from pentatonic.errors import PentatonicError, UsageError
+from pentatonic.processes.leftovers import owner
 from pentatonic.server import finite
 from rc_audioldm.app.reference import ReferenceClip
 from rc_audioldm.bank.style_bank import StyleBank
@@ -20,7 +21,7 @@ from rc_audioldm.denoising.guidance import Guidance
 from rc_audioldm.denoising.loop import Denoising
 from rc_audioldm.denoising.sampling import OnStep, Sampling
 from rc_audioldm.generation.finish import Finisher, ModelNote
-from rc_audioldm.generation.generate import Result, generate
+from rc_audioldm.generation.generate import Result, agreement, disagreement, generate
 from rc_audioldm.generation.modes import MODES
 from rc_audioldm.generation.requests import Request
 from rc_audioldm.generation.settings import Retrieval, Settings
@@ -160,14 +161,17 @@ class Studio:
                 found.append((_MODE_WORDS[name], name))
         return found
 
-    def check(self) -> None:
-        """Refuse a bank that another CLAP made, or of which no clip is allowed, before anybody waits for a clip.
+    def check(self) -> list[str]:
+        """Check that the bank can be used, before anybody waits for a clip; return what is doubtful.
 
         Raises:
             IncompatibleVectors, FormatError, UsageError: The bank cannot be used.
         """
-        if self.clap is not None:
-            StyleFinder(self.clap, self.bank, retrieval=self.retrieval)
+        if self.clap is None:
+            return []
+        StyleFinder(self.clap, self.bank, retrieval=self.retrieval)
+        doubt = disagreement(agreement(self.model, self.clap), self.note.name)
+        return [doubt] if doubt else []
 
     def make(self, wanted: Wanted, on_step: OnStep, *, compare: bool = False) -> Made:
         """Make a clip.
@@ -182,7 +186,7 @@ class Studio:
         """
         if compare and wanted.reference is None and self.bank is None:
             raise UsageError("There is no style to compare strengths of: add a reference clip.")
-        with tempfile.TemporaryDirectory(prefix="rc-audioldm-clip-") as name:
+        with tempfile.TemporaryDirectory(prefix=f"rc-audioldm-{owner()}-") as name:
             folder = Path(name)
             reference = None if wanted.reference is None else wanted.reference.write(folder)
             request = Request(

@@ -249,6 +249,21 @@ def agreement(model: AudioLDM, clap: ClapEncoder) -> float | None:
     return float((own * clap.embed_text(CAPTIONS)).sum(1).mean())
 
 
+def disagreement(alike: float | None, model: str) -> str:
+    """Return a warning where two CLAP models differ too much; an empty text otherwise.
+
+    Args:
+        alike: As :func:`agreement` gave it.
+        model: Name of the model.
+    """
+    if alike is None or alike >= LEAST_AGREEMENT:
+        return ""
+    return (
+        f"the CLAP models of the bank and of {model} give the same texts vectors with a mean cosine of {alike:.2f} "
+        "only, so a style may mean something else to the model"
+    )
+
+
 def _batches(requests: Sequence[Request], settings: Settings) -> Iterator[list[Request]]:
     """Requests that are made together; those that start from audio have one strength, and with it as many steps."""
     size = max(1, settings.sampling.batch_size // settings.made)
