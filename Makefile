@@ -67,15 +67,21 @@ $(RUN) cm3p explore $(1)/beatmaps.parquet --out $(1)/map-of-maps.html
 $(RUN) cm3p demo packages/cm3p/demo --page $(1)/index.html
 endef
 
+# Sounds from prompts and from the clips of a bank that are nearest to them; $(1) is the folder.
+define SOUNDS
+$(RUN) rc-audioldm demo packages/rc-audioldm/demo --page $(1)/index.html
+endef
+
 .PHONY: demo
-demo: setup ## embed recordings, write music, make a playlist from sound, compare beatmaps; writes out/demo/index.html
+demo: setup ## embed recordings, write music, make a playlist from sound, compare beatmaps, make sounds; writes out/demo/index.html
 	rm -rf out/demo
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
 	$(RUN) $(GENERATE) --out out/demo/pieces --page out/demo/index.html
 	$(call LIBRARY,out/demo)
 	$(call BEATMAPS,out/demo)
+	$(call SOUNDS,out/demo)
 
-.PHONY: demo-omar-rq demo-notagen demo-myna-rpe demo-cm3p
+.PHONY: demo-omar-rq demo-notagen demo-myna-rpe demo-cm3p demo-rc-audioldm
 demo-omar-rq: setup ## the demo of one package, such as demo-notagen
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
 demo-notagen: setup
@@ -88,6 +94,9 @@ demo-cm3p: setup
 	rm -rf out/cm3p
 	mkdir -p out/cm3p
 	$(call BEATMAPS,out/cm3p)
+demo-rc-audioldm: setup
+	rm -rf out/rc-audioldm
+	$(call SOUNDS,out/rc-audioldm)
 
 .PHONY: test
 test: setup ## all fast tests

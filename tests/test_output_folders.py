@@ -37,6 +37,8 @@ COMMANDS = [
     ("notagen", "preprocess data.source=. data.out=", ""),
     ("notagen", "evaluate model=notagen-tiny data.index=index.jsonl out=", "/numbers.json"),
     ("notagen", "train data.train=index.jsonl run_dir=", ""),
+    ("cm3p", "evaluate maps=[map.osu] out=", "/quality.json"),
+    ("cm3p", "evaluate maps=[map.osu] page=", "/quality.html"),
 ]
 
 
@@ -53,7 +55,7 @@ def test_an_output_that_cannot_be_written_is_wrong_usage(
 ) -> None:
     pytest.importorskip("hydra")
     monkeypatch.chdir(tmp_path)
-    for name in ("a.wav", "index.jsonl", "file"):
+    for name in ("a.wav", "index.jsonl", "map.osu", "file"):
         Path(name).touch()
     Path("tune.abc").write_text("X:1\nL:1/8\nM:4/4\nK:C\nCDEF GABc|\n")
     Path("model").mkdir()
@@ -86,7 +88,8 @@ ONTO_INPUTS = [
     ("cm3p", "map.csv", "faults map.csv --out map.csv"),
     ("cm3p", "map.svg", "inspect map.svg --picture map.svg"),
     ("cm3p", "map.svg", "validate map.svg --figure map.svg"),
-    ("cm3p", "e.json", "evaluate --embeddings e.json --out e.json"),
+    ("cm3p", "e.json", "evaluate embeddings=e.json out=e.json"),
+    ("cm3p", "e.json", "evaluate maps=[map.osu] metadata=e.json out=e.json"),
     ("cm3p", "model", "convert model --out model"),
     ("rc_audioldm", "model", "bank build model --model m --out model"),
     ("rc_audioldm", "model", "bank audit model --model m --out model"),
@@ -107,6 +110,8 @@ def test_nothing_is_written_onto_what_is_read(
     kept: str,
     words: str,
 ) -> None:
+    if "=" in words:
+        pytest.importorskip("hydra")
     monkeypatch.chdir(tmp_path)
     Path("model").mkdir()
     (Path("model") / "file").write_text("mine")

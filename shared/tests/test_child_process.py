@@ -412,8 +412,13 @@ def test_the_workers_of_a_killed_program_end(tmp_path: Path) -> None:
     workers = [int(word) for word in program.stdout.readline().split()]
     assert workers
     program.kill()
-    program.communicate()
+    program.wait()
     end = time.monotonic() + 60
-    while any(map(is_running, workers)):
-        assert time.monotonic() < end, "a worker waits for calls that never come"
-        time.sleep(0.05)
+    try:
+        while any(map(is_running, workers)):
+            assert time.monotonic() < end, "a worker waits for calls that never come"
+            time.sleep(0.05)
+    finally:
+        for worker in filter(is_running, workers):
+            os.kill(worker, signal.SIGKILL)
+        program.communicate()

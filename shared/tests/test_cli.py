@@ -598,6 +598,8 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cuda", "mps"):
         with pytest.raises(UsageError, match=f"is {name}, but there is no usable GPU.*here: auto, cpu$"):
             pick_device(name)
+        with pytest.raises(UsageError, match=f"^device is {name}, but"):
+            pick_device(name, "device=")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [pick_device(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
     with pytest.raises(UsageError, match=r"here: auto, cpu, cuda$"):

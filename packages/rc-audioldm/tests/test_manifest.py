@@ -11,13 +11,13 @@ import pytest
 
 from pentatonic.errors import FormatError, InputError
 from rc_audioldm.data.manifest import (
-    MOST_LINE_BYTES,
     ManifestRow,
     place_under,
     read_manifest,
     root_for,
     write_manifest,
 )
+from rc_audioldm.json_lines import MOST_LINE_BYTES
 from rc_audioldm.licences import known_licence, licence_name
 
 

@@ -230,8 +230,12 @@ def _fail(error: Exception, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def pick_device(name: str) -> str:
+def pick_device(name: str, option: str = "--device") -> str:
     """Return the device for a value of ``--device``: ``cpu``, ``cuda`` or ``mps``.
+
+    Args:
+        name: The value.
+        option: What the user gave it with: ``--device``, or ``device=``.
 
     Raises:
         UsageError: It is ``cuda`` or ``mps``, and there is no usable GPU of that kind.
@@ -241,7 +245,9 @@ def pick_device(name: str) -> str:
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name in usable and not usable[name]:
         allowed = ", ".join(["auto", "cpu", *(device for device, there in usable.items() if there)])
-        raise UsageError(f"--device is {name}, but there is no usable GPU for it; allowed here: {allowed}")
+        raise UsageError(
+            f"{option.removesuffix('=')} is {name}, but there is no usable GPU for it; allowed here: {allowed}"
+        )
     if name == "auto":
         return "cuda" if usable["cuda"] else "cpu"
     return name

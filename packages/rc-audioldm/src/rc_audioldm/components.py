@@ -6,10 +6,11 @@ No class is looked up by a name from a file, and nothing in a file is executed.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from torch.overrides import TorchFunctionMode
 from pentatonic.checkpoint import load_tensors, read_legacy, save_tensors
 from pentatonic.errors import CheckpointError, ConfigError
 from pentatonic.hub import load_state
+from pentatonic.untrusted.config import read_fields
 from pentatonic.untrusted.files import read_json, shortened
 from rc_audioldm.component_configs import bounded
+from rc_audioldm.griffin_lim import GriffinLimConfig, GriffinLimVocoder
 from rc_audioldm.library_versions import check_library_versions
 from rc_audioldm.model import Family
 
@@ -39,11 +42,13 @@ class Component:
         names: Names of classes that ``model_index.json`` may give it; the first one is what is built.
         renamed: Names of tensors as earlier versions of the libraries wrote them, as patterns to replace.
         unread: Pattern of tensors that are not read: parts that nothing uses, and tables that the class computes.
+        instead: A component of another class that may have the same place.
     """
 
     names: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()
     unread: str | None = None
+    instead: Component | None = None
 
     @property
     def class_name(self) -> str:
@@ -55,9 +60,25 @@ class Component:
         return not (self.unread and re.fullmatch(self.unread, name))
 
     @property
+    def library(self) -> str:
+        """Name of the library that the class is from."""
+        if self.class_name in _OWN_CLASSES:
+            return "rc_audioldm"
+        return "diffusers" if self.is_diffusers else "transformers"
+
+    @property
     def is_diffusers(self) -> bool:
-        """Whether the class is one of diffusers; otherwise it is one of transformers."""
+        """Whether the class is one of diffusers."""
         return self.class_name in _DIFFUSERS_CLASSES
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a file of weights; without one the configuration is all."""
+        return self.class_name not in _OWN_CLASSES
+
+    def named(self, class_name: Any) -> Component:
+        """Return the component that ``model_index.json`` names for this place: this one, or the one instead of it."""
+        return self.instead if self.instead and class_name in self.instead.names else self
 
     @property
     def weight_files(self) -> tuple[str, str]:
@@ -68,6 +89,7 @@ class Component:
 _DIFFUSERS_CLASSES = frozenset(
     ("AutoencoderKL", "UNet2DConditionModel", "AudioLDM2UNet2DConditionModel", "AudioLDM2ProjectionModel")
 )
+_OWN_CLASSES = frozenset(("GriffinLimVocoder",))
 # Attention of the VAE, as diffusers wrote it until 2023.
 _OLD_ATTENTION = tuple(
     (rf"^(\w+\.mid_block\.attentions\.\d+)\.{old}\.", rf"\1.{new}.")
@@ -76,7 +98,7 @@ _OLD_ATTENTION = tuple(
 _POSITION_IDS = r"(.+\.)?embeddings\.position_ids"
 _SHARED = {
     "vae": Component(("AutoencoderKL",), renamed=_OLD_ATTENTION),
-    "vocoder": Component(("SpeechT5HifiGan",)),
+    "vocoder": Component(("SpeechT5HifiGan",), instead=Component(("GriffinLimVocoder",))),
 }
 COMPONENTS: Mapping[Family, Mapping[str, Component]] = {
     "audioldm": {
@@ -165,6 +187,8 @@ def load_component(component: Component, folder: Path, dtype: torch.dtype = torc
         CheckpointError: The weights are missing or damaged, or do not fit the configuration.
     """
     where = folder / CONFIG
+    if not component.has_weights:
+        return GriffinLimVocoder(read_fields(GriffinLimConfig, read_json(where), str(where)))
     module = nn.Module.to(
         build_component(component, read_json(where), where), dtype
     )  # theirs warns of each type
@@ -181,6 +205,10 @@ def save_component(component: Component, module: Any, folder: Path) -> None:
         CheckpointError: It cannot be written.
     """
     folder.mkdir()
+    if not component.has_weights:
+        text = json.dumps(asdict(module.config), indent=2, sort_keys=True) + "\n"
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        return
     if component.is_diffusers:
         module.save_config(folder)
     else:
@@ -259,12 +287,20 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def check_class(component: Component, entry: Any, where: str) -> None:
-    """Compare the class that ``model_index.json`` names for a component with those that it may have.
+def chosen(component: Component, entry: Any, where: str) -> Component:
+    """Return the component of the class that ``model_index.json`` names for a place.
+
+    Args:
+        component: That of the place.
+        entry: Library and class, as JSON gives them.
+        where: The file and the place, for the message.
 
     Raises:
-        ConfigError: It is another one.
+        ConfigError: It is none of those that the place may have.
     """
     named = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if named not in component.names:
-        raise ConfigError(f"{where} is {shortened(entry)}; allowed: the class {' or '.join(component.names)}")
+    found = component.named(named)
+    if named not in found.names:
+        allowed = [*component.names, *(component.instead.names if component.instead else ())]
+        raise ConfigError(f"{where} is {shortened(entry)}; allowed: the class {' or '.join(allowed)}")
+    return found

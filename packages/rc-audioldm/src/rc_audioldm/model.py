@@ -28,6 +28,9 @@ Family = Literal["audioldm", "audioldm2"]
 MAX_SECONDS = 3600.0
 """Longest clip that is made."""
 
+CLIP_SECONDS = 10.0
+"""Length of the clips that the published models were trained on."""
+
 _MODULES = (
     "text_encoder",
     "text_encoder_2",
@@ -72,6 +75,7 @@ class AudioLDM:
         projection_model: Joins the states of CLAP and T5 to one sequence of the language model's width.
         language_model: GPT-2 without a vocabulary.
         feature_extractor: Spectrograms of CLAP.
+        clip_seconds: Length of the clips that it was trained on; longer ones are made in windows of this length.
         device: Where components compute.
         offload: Components wait in main memory, and are on the device only while they compute.
     """
@@ -87,6 +91,7 @@ class AudioLDM:
     projection_model: Any = None
     language_model: Any = None
     feature_extractor: Any = None
+    clip_seconds: float = CLIP_SECONDS
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offload: bool = False
 

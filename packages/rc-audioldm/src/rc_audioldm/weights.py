@@ -22,7 +22,7 @@ from rc_audioldm.component_configs import bounded
 from rc_audioldm.components import (
     COMPONENTS,
     TOKENIZERS,
-    check_class,
+    chosen,
     load_component,
     save_component,
     weight_file,
@@ -30,7 +30,7 @@ from rc_audioldm.components import (
 from rc_audioldm.denoising.schedulers import SCHEDULER_CLASSES, states
 from rc_audioldm.library_versions import check_library_versions
 from rc_audioldm.licences import UNKNOWN, licence_name
-from rc_audioldm.model import AudioLDM, Family
+from rc_audioldm.model import CLIP_SECONDS, MAX_SECONDS, AudioLDM, Family
 from rc_audioldm.tokenizers import load_tokenizer
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -48,9 +48,10 @@ RELEASED: Mapping[str, Released] = {
     for name in _NAMES
 }
 # Small trained models that come with the package.
-BUNDLED: Mapping[str, Path] = {}
+BUNDLED: Mapping[str, Path] = {"rc-audioldm-tiny": Path(__file__).parent / "checkpoints" / "rc-audioldm-tiny"}
 
 _PATTERNS = (_INDEX, "README.md", "*/*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
+_CLIP_SECONDS = "_clip_seconds"
 _MAX_INDEX_BYTES = 2**16
 _MAX_CARD_BYTES = 2**16
 _MAX_RATE = 2**18
@@ -134,15 +135,15 @@ def load_directory(directory: str | Path, *, dtype: torch.dtype | None = None) -
     family = family_of(index, index_path)
     parts: dict[str, Any] = {}
     for name, component in COMPONENTS[family].items():
-        check_class(component, index.get(name), f"{index_path}: {name}")
+        found = chosen(component, index.get(name), f"{index_path}: {name}")
         kind = dtype or torch.float32 if name == "unet" else torch.float32
-        parts[name] = load_component(component, folder / name, kind)
+        parts[name] = load_component(found, folder / name, kind)
     for name in TOKENIZERS[family]:
         parts[name] = load_tokenizer(folder / name)
     parts["scheduler"] = _load_scheduler(index.get("scheduler"), folder / "scheduler" / _SCHEDULER)
     if (preprocessor := folder / "feature_extractor" / _PREPROCESSOR).is_file():
         parts["feature_extractor"] = _load_feature_extractor(preprocessor)
-    model = AudioLDM(**parts)
+    model = AudioLDM(**parts, clip_seconds=_clip_seconds(index, index_path))
     _check_joints(model, folder)
     return model
 
@@ -160,11 +161,14 @@ def save_pretrained(model: AudioLDM, directory: str | Path, *, card: str | None 
     """
     pipeline = next(name for name, family in _PIPELINES.items() if family == model.family)
     index: dict[str, Any] = {"_class_name": pipeline}
+    if model.clip_seconds != CLIP_SECONDS:
+        index[_CLIP_SECONDS] = model.clip_seconds
     with atomic_directory(directory) as partial:
-        for name, component in COMPONENTS[model.family].items():
-            save_component(component, getattr(model, name), partial / name)
-            library = "diffusers" if component.is_diffusers else "transformers"
-            index[name] = [library, component.class_name]
+        for name, place in COMPONENTS[model.family].items():
+            module = getattr(model, name)
+            component = place.named(type(module).__name__)
+            save_component(component, module, partial / name)
+            index[name] = [component.library, component.class_name]
         for name in TOKENIZERS[model.family]:
             tokenizer: Any = getattr(model, name)
             tokenizer.save_pretrained(partial / name)
@@ -178,6 +182,15 @@ def save_pretrained(model: AudioLDM, directory: str | Path, *, card: str | None 
         _write_json(partial / _INDEX, index)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def _clip_seconds(index: Any, where: Path) -> float:
+    """Length of the clips of training, which models of ours state; libraries pass over keys that begin with ``_``."""
+    stated = index.get(_CLIP_SECONDS, CLIP_SECONDS)
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated <= MAX_SECONDS:
+        allowed = f"allowed: a number above 0 and up to {MAX_SECONDS:g}"
+        raise ConfigError(f"{where}: {_CLIP_SECONDS} is {shortened(stated)}; {allowed}")
+    return float(stated)
 
 
 def family_of(index: Any, where: str | Path = _INDEX) -> Family:

@@ -254,7 +254,7 @@ def send(page: Any, path: Path) -> None:
     page.locator("#upload input, input#upload, input[type=file]").first.set_input_files(path)
 
 
-def sound(wav: bytes, folder: Path) -> list[float]:
+def sound(wav: bytes, folder: Path) -> list[Any]:
     (folder / "x.wav").write_bytes(wav)
     return soundfile.read(folder / "x.wav")[0].tolist()
 

@@ -429,10 +429,11 @@ def test_the_effect_of_each_clip_is_measured(make: Any) -> None:
         (result,) = make(family, how(mode, causal=True, steps=2), requests(0.8, TEXTS[3:4])).values()
         assert result.causal is not None and len(result.causal.effects) == len(result.influences) == 4
         assert [each.effect for each in result.influences] == result.causal.shares
-        assert sum(result.causal.shares) == pytest.approx(1)
-        most = max(result.influences, key=lambda each: each.effect or 0.0)
-        assert most.effect_rank == 1 and all(1 <= (each.effect_rank or 0) <= 4 for each in result.influences)
-        assert result.causal.repeat_clap == 0
+        # The CLAP of the tests hears hardly any difference, so that the spectra decide.
+        effects = sorted(result.causal.effects, key=lambda each: each.mel_rank)
+        assert effects[0].weight > 0.4 and effects[0].mel_db > effects[-1].mel_db > 0
+        assert all(1 <= (each.effect_rank or 0) <= 4 for each in result.influences)
+        assert result.causal.repeat_clap == result.causal.repeat_mel_db == 0
     (result,) = make("audioldm", how("augment", causal=True, steps=1), requests(0.5, TEXTS[3:4])).values()
     assert result.causal is None
     (result,) = make("audioldm", how("clap-in", causal=True, steps=1), requests(0.0, TEXTS[3:4])).values()

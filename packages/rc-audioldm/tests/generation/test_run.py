@@ -218,7 +218,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert process.returncode == (130 if number == signal.SIGINT else -number), messages
     if number == signal.SIGINT:
         assert "not done" in messages and "Traceback" not in messages
-        assert 2 <= len(lines(out / "items.jsonl")) < 8
+        # The second sound may have been written without its ledger, and is made again.
+        assert 1 <= len(lines(out / "items.jsonl")) < 8
     assert command(*options, "--out", out, *prompts) == 0
     assert sounds(out) == sounds(whole)
     for name in ("items.jsonl", "prompts_used.jsonl"):

@@ -276,6 +276,6 @@ def parse_selection(text: str, paths: Sequence[Path], metadata: Path | None = No
         start, stop = -1, None
     if start < 0 or (stop is not None and stop <= start):
         raise UsageError(
-            f"the sets are {text!r}; allowed: FIRST:END counted from 0, such as 0:208, or the name of a split"
+            f"baseline_train is {text!r}; allowed: FIRST:END counted from 0, such as 0:208, or the name of a split"
         )
     return Selection(paths, start, stop, metadata=metadata)

@@ -205,7 +205,7 @@ def _require_other_sets(evaluated: Selection, train: Selection) -> None:
     )
     if common := len(one & other):
         raise UsageError(
-            f"--baseline-train: {common} of its sets are evaluated, too; allowed: other sets (--start, --end, --split)"
+            f"baseline_train: {common} of its sets are evaluated, too; allowed: other sets (start, end, split)"
         )
 
 

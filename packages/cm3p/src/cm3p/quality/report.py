@@ -124,10 +124,10 @@ def _shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def document(quality: Quality, report: Any = None) -> dict[str, Any]:
-    """Return everything as JSON values, with the command, the versions and what became of each map."""
+def document(quality: Quality, config: Any, report: Any = None) -> dict[str, Any]:
+    """Return everything as JSON values: options, command and versions, too, and what became of each map."""
     found = {"about": quality.about, "maps": quality.maps, "spaces": quality.spaces, "labels": quality.labels}
-    return {**found, "run": run_manifest(), **({} if report is None else report.document())}
+    return {**found, "config": config, "run": run_manifest(), **({} if report is None else report.document())}
 
 
 def write_page(quality: Quality, path: Path) -> None:

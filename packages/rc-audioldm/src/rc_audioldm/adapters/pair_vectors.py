@@ -28,9 +28,9 @@ from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import FormatError, InputError, UsageError
 from pentatonic.training.seeding import mix_seed
 from pentatonic.untrusted.files import read_json
-from rc_audioldm.bank.clips import read_lines
 from rc_audioldm.bank.style_bank import read_vectors, unit_rows
 from rc_audioldm.clap.header import ClapHeader
+from rc_audioldm.json_lines import read_json_lines
 
 PAIRS, ROWS, AUDIO, TEXT, STATES = "pairs.json", "pairs.jsonl", "audio.npy", "text.npy", "states.npy"
 _VERSION = 1
@@ -127,7 +127,7 @@ def read_pairs(folder: str | Path) -> PairVectors:
         raise FormatError(f"is no folder of pairs of version {_VERSION}", path=folder / PAIRS)
     clap, teacher = values.get("clap"), values.get("teacher")
     captions, groups = [], []
-    for line, row in read_lines(folder / ROWS):
+    for line, row in read_json_lines(folder / ROWS):
         texts = [row.get(name) for name in ("caption", "group")] if isinstance(row, dict) else [None]
         if not all(isinstance(text, str) and text for text in texts):
             raise FormatError("needs a caption and a group, both text", path=folder / ROWS, line=line)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
 from pentatonic.errors import FormatError
-from pentatonic.untrusted.files import regular_file_size, shortened
+from pentatonic.untrusted.files import shortened
+from rc_audioldm.json_lines import read_json_lines
 from rc_audioldm.licences import UNKNOWN, licence_name, plain
 
-_LONGEST_LINE = 1 << 16
 _LONGEST_PATH = 4096
 _MOST_TAGS = 64
 
@@ -97,34 +97,12 @@ def read_clips(path: Path) -> list[BankClip]:
     Raises:
         FormatError: It is missing, or a line is not a clip; the message names the line.
     """
-    clips = [BankClip.from_json(values, path=path, line=line) for line, values in read_lines(path)]
+    clips = [BankClip.from_json(values, path=path, line=line) for line, values in read_json_lines(path)]
     for row, clip in enumerate(clips):
         if clip.duplicate_of is not None and clip.duplicate_of >= row:
             reason = f"duplicate_of is {clip.duplicate_of}; allowed: rows before {row}"
             raise FormatError(reason, path=path, line=row + 1)
     return clips
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (number, values) of the lines of a file of JSON lines; empty ones are left out.
-
-    Raises:
-        FormatError: The file is missing, or a line is too long or not JSON.
-    """
-    regular_file_size(path, error=FormatError)
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(_LONGEST_LINE + 1):
-            number += 1
-            if len(line) > _LONGEST_LINE:
-                raise FormatError(f"is longer than {_LONGEST_LINE} bytes", path=path, line=number)
-            text = line.removeprefix(b"\xef\xbb\xbf").strip()
-            if not text:
-                continue
-            try:
-                yield number, json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise FormatError(f"not JSON ({error})", path=path, line=number) from error
 
 
 def renumbered(clips: list[BankClip], kept: list[int]) -> list[BankClip]:

@@ -31,9 +31,13 @@ app = typer.Typer(
 )
 
 BankFolder = Annotated[Path, typer.Argument(metavar="BANK", help="Folder of a bank.")]
+DEFAULT_MODEL = "rc-audioldm-tiny"
 Model = Annotated[
     str,
-    typer.Option("--model", help="CLAP model: a directory, or a hub id such as laion/clap-htsat-unfused."),
+    typer.Option(
+        "--model",
+        help="CLAP model: bundled name, directory, or hub id such as laion/clap-htsat-unfused.",
+    ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit hash, tag or branch on the hub.")]
 WindowsOption = Annotated[
@@ -56,7 +60,7 @@ def build(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bank.")],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     windows: WindowsOption = "overlapped",
     root: Annotated[

@@ -11,7 +11,7 @@ from typing import Any
 
 from pentatonic.errors import FormatError
 from pentatonic.untrusted.files import read_json, read_text
-from rc_audioldm.bank.clips import read_lines
+from rc_audioldm.json_lines import read_json_lines
 from rc_audioldm.licences import UNKNOWN, licence_name, plain
 
 TABLES = (
@@ -120,7 +120,7 @@ def information_of(values: Mapping[str, Any]) -> Information:
 def _read(path: Path) -> Iterable[tuple[str, Information]]:
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
-        rows: Iterable[Any] = (values for _, values in read_lines(path))
+        rows: Iterable[Any] = (values for _, values in read_json_lines(path))
     elif suffix == ".csv":
         text = read_text(path, max_bytes=_MAX_BYTES, error=FormatError).removeprefix("\ufeff")
         rows = csv.DictReader(io.StringIO(text, newline=""))

@@ -17,9 +17,9 @@ import torch
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import FormatError, InputError, UsageError
 from pentatonic.search import Neighbours
-from rc_audioldm.bank.clips import read_lines
 from rc_audioldm.bank.index import SearchIndex
 from rc_audioldm.bank.style_bank import StyleBank
+from rc_audioldm.json_lines import read_json_lines
 from rc_audioldm.style.vectors import Weighting, style_from, weights_of
 
 Which = Literal["primary", "aux"]
@@ -244,7 +244,7 @@ def read_neighbours(path: Path) -> list[QueryNeighbours]:
         FormatError: The file is missing or damaged.
     """
     result = []
-    for line, values in read_lines(path):
+    for line, values in read_json_lines(path):
         try:
             found = tuple(
                 Neighbour(

@@ -10,8 +10,8 @@ from pentatonic.audio import AUDIO_SUFFIXES
 from pentatonic.errors import ConfigError, FormatError, InputError, UsageError
 from pentatonic.folder_run import search_files
 from pentatonic.untrusted.files import file_inside, read_text, shortened
-from rc_audioldm.bank.clips import read_lines
 from rc_audioldm.bank.information import NOTHING, Information, Table, find_tables, information_of, read_tables
+from rc_audioldm.json_lines import read_json_lines
 
 _MAX_BYTES = 256 * 2**20
 
@@ -94,7 +94,7 @@ def _table(tables: list[Path] | None, folder: Path, clips: Clips) -> Table:
 def _listed(source: Path) -> list[tuple[str, Information]]:
     if source.suffix.lower() == ".jsonl":
         rows = []
-        for line, values in read_lines(source):
+        for line, values in read_json_lines(source):
             name = values.get("path") if isinstance(values, dict) else None
             if not isinstance(name, str) or not name:
                 raise FormatError(f"path is {shortened(name)}; allowed: text", path=source, line=line)

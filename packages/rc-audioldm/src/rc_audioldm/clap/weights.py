@@ -27,8 +27,10 @@ RELEASED: Mapping[str, Released] = {
         "larger_clap_music_and_speech",
     )
 }
-# Small trained models that come with the package.
-BUNDLED: Mapping[str, Path] = {}
+# Small trained models that come with the package; this one lies in the folder of the AudioLDM that hears its vectors.
+BUNDLED: Mapping[str, Path] = {
+    "rc-audioldm-tiny": Path(__file__).parent.parent / "checkpoints" / "rc-audioldm-tiny" / "clap"
+}
 _PATTERNS = ("*.json", "*.txt", "*.safetensors")
 
 
@@ -45,7 +47,8 @@ def from_pretrained(
 
     Args:
         name_or_path: A bundled or released name, a hub id with a revision, or a directory with ``config.json``,
-            ``preprocessor_config.json``, ``model.safetensors`` and the tokenizer's files.
+            ``preprocessor_config.json``, ``model.safetensors`` and the tokenizer's files; or that of an AudioLDM which
+            has such a directory as its ``clap``.
         revision: On the hub.
         device: Where to compute.
         dtype: Number type of the weights.
@@ -64,6 +67,8 @@ def from_pretrained(
     folder = resolve(
         name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=_PATTERNS, revision=revision
     )
+    if not (folder / "config.json").exists() and (folder / "clap" / "config.json").is_file():
+        folder = folder / "clap"
     released = RELEASED.get(str(name_or_path))
     encoder = ClapEncoder(
         _load_model(folder, dtype).to(device),

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import ConfigError, FormatError, InputError
-from pentatonic.untrusted.files import file_inside, parse_json, regular_file_size, shortened
+from pentatonic.untrusted.files import file_inside, shortened
+from rc_audioldm.json_lines import read_json_lines, write_json_lines
 from rc_audioldm.licences import licence_name
 
 MOST_ROWS = 10_000_000
-MOST_LINE_BYTES = 1 << 16
 _MOST_CHARACTERS = {"id": 500, "path": 4096, "source": 1000, "licence": 200, "caption": 4000}
 _MOST_LABELS, _MOST_LABEL_CHARACTERS = 256, 200
 _MOST_ID_DIGITS = 18
@@ -106,8 +105,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
     folder = path.parent if root is None else Path(root)
     rows: list[ManifestRow] = []
     lines: dict[str, int] = {}
-    for number, line in _lines(path):
-        row = _row(parse_json(line, where=f"{path}:{number}", error=FormatError), path, number, folder)
+    for number, values in read_json_lines(path):
+        row = _row(values, path, number, folder)
         if row.id in lines:
             reason = f"id {shortened(row.id)} is on line {lines[row.id]} too; each row needs its own"
             raise FormatError(reason, path=path, line=number)
@@ -126,24 +125,6 @@ def write_manifest(path: str | Path, rows: Iterable[ManifestRow]) -> None:
         CheckpointError: The file cannot be written.
     """
     write_json_lines(path, (row.to_json() for row in unique(rows)))
-
-
-def write_json_lines(path: str | Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object on each line, whole or not at all, in ASCII, so that names of any encoding survive.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-    """
-    with atomic_file(path, "w") as file:
-        for value in values:
-            file.write(json.dumps(value, allow_nan=False) + "\n")
-
-
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Yield line numbers and values of a file with JSON on each line; errors as for :func:`read_manifest`."""
-    path = Path(path)
-    for number, line in _lines(path):
-        yield number, parse_json(line, where=f"{path}:{number}", error=FormatError)
 
 
 def unique(rows: Iterable[ManifestRow]) -> Iterator[ManifestRow]:
@@ -185,26 +166,6 @@ def root_for(manifest: Path, folders: Sequence[Path]) -> Path:
     if all(folder.is_relative_to(beside) for folder in absolute):
         return beside
     return Path(os.path.commonpath(absolute))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    regular_file_size(path, error=InputError)
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MOST_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MOST_LINE_BYTES:
-                    reason = f"longer than {MOST_LINE_BYTES:,} bytes, the longest line allowed"
-                    raise FormatError(reason, path=path, line=number)
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as error:
-                    raise FormatError(f"not UTF-8 ({error.reason})", path=path, line=number) from error
-                if text:
-                    yield number, text
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _row(value: Any, path: Path, line: int, root: Path) -> ManifestRow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,6 +91,20 @@ class Sampling:
     batch_size: int = 4
     window_seconds: float = WINDOW_SECONDS
     overlap_seconds: float = OVERLAP_SECONDS
+
+
+def sampling_for(model: AudioLDM, seconds: float | None = None, **others: Any) -> Sampling:
+    """Return how clips of a model are made: windows as long as the clips that it was trained on.
+
+    Args:
+        model: The model.
+        seconds: Length of each clip; None: that of one window.
+        others: Further arguments of :class:`Sampling`.
+    """
+    window = model.clip_seconds
+    overlap = window * OVERLAP_SECONDS / WINDOW_SECONDS
+    length = window if seconds is None else seconds
+    return Sampling(seconds=length, window_seconds=window, overlap_seconds=overlap, **others)
 
 
 @dataclass(frozen=True, eq=False)

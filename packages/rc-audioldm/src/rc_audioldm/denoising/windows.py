@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pentatonic.errors import UsageError
-from rc_audioldm.model import AudioLDM
+from rc_audioldm.model import CLIP_SECONDS, AudioLDM
 
-WINDOW_SECONDS = 10.0
+WINDOW_SECONDS = CLIP_SECONDS
 OVERLAP_SECONDS = 2.56
 
 

@@ -19,7 +19,7 @@ from pentatonic.audio import AUDIO_SUFFIXES
 from pentatonic.errors import FormatError, InputError
 from pentatonic.folder_run import find_files
 from pentatonic.untrusted.files import file_inside, regular_file_size, shortened
-from rc_audioldm.bank.clips import read_lines
+from rc_audioldm.json_lines import read_json_lines
 
 ITEMS, STYLES, WAV = "items.jsonl", "style_vectors.npy", "wav"
 _LONGEST_ID = 200
@@ -169,7 +169,7 @@ def _is_number(part: str) -> bool:
 def _listed_items(folder: Path) -> list[Item]:
     path = folder / ITEMS
     items: dict[str, Item] = {}
-    for line, values in read_lines(path):
+    for line, values in read_json_lines(path):
         if not isinstance(values, dict):
             raise FormatError(f"is {shortened(values)}; allowed: an object", path=path, line=line)
         identity = values.get("id")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rc_audioldm.generation.settings import Settings
     from rc_audioldm.generation.styles import StyleFinder
 
-DEFAULT_MODEL = "cvssp/audioldm2"
+DEFAULT_MODEL = "rc-audioldm-tiny"
 _STYLE, _MAKING, _LEGACY = "Style", "Making", "The original's modes"
 
 
@@ -26,7 +26,7 @@ def generate_command(
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to make.", show_default=False)
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="Directory, or hub id such as cvssp/audioldm2.")
+        str, typer.Option("--model", help="Bundled name, directory, or hub id such as cvssp/audioldm2.")
     ] = DEFAULT_MODEL,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of the model.")] = None,
     prompts_file: Annotated[
@@ -115,7 +115,14 @@ def generate_command(
         Path | None, typer.Option(help="Map style vectors by this projector.", rich_help_panel=_STYLE)
     ] = None,
     negative: Annotated[str, typer.Option(help="What clips shall not be.", rich_help_panel=_MAKING)] = "",
-    seconds: Annotated[float, typer.Option(help="Length of each clip.", rich_help_panel=_MAKING)] = 10.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of each clip.",
+            show_default="as in training: 10 for the published models",
+            rich_help_panel=_MAKING,
+        ),
+    ] = None,
     preset: Annotated[
         Literal["fast", "paper"],
         typer.Option(help="fast: 25 steps of dpm++; paper: 200 of ddim.", rich_help_panel=_MAKING),
@@ -202,7 +209,7 @@ def generate_command(
     from rc_audioldm.convert import DTYPES
     from rc_audioldm.denoising.guidance import Guidance
     from rc_audioldm.denoising.loop import PAPER, Denoising
-    from rc_audioldm.denoising.sampling import Sampling
+    from rc_audioldm.denoising.sampling import sampling_for
     from rc_audioldm.generation.finish import ModelNote
     from rc_audioldm.generation.loading import load_adapter, load_clap, load_finder
     from rc_audioldm.generation.requests import Defaults, read_requests, requests_of
@@ -218,9 +225,12 @@ def generate_command(
         steps=how.steps if steps is None else steps,
         guidance=Guidance(guidance, 1.0 if style_guidance is None else style_guidance),
     )
+    place = pick_device(device)
+    licence = licence_of_weights(model, revision)
+    loaded = from_pretrained(model, revision, place, DTYPES[dtype], offload=offload)
     settings = Settings(
         mode=mode,
-        sampling=Sampling(seconds=seconds, seed=seed, denoising=how, batch_size=batch_size),
+        sampling=sampling_for(loaded, seconds, seed=seed, denoising=how, batch_size=batch_size),
         variants=variants,
         candidates=candidates,
         rank_by=rank_by,
@@ -235,9 +245,6 @@ def generate_command(
     requests = requests_of(prompts or [], defaults)
     if prompts_file is not None:
         requests += read_requests(prompts_file, defaults, first=len(requests))
-    place = pick_device(device)
-    licence = licence_of_weights(model, revision)
-    loaded = from_pretrained(model, revision, place, DTYPES[dtype], offload=offload)
     print(f"{model}: the licence of the weights is {licence}", file=sys.stderr)
     needs_style = bank is not None or any(each.reference is not None for each in requests)
     encoder = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pentatonic.errors import FormatError, UsageError
 from pentatonic.untrusted.files import shortened
-from rc_audioldm.bank.clips import read_lines
+from rc_audioldm.json_lines import read_json_lines
 from rc_audioldm.licences import UNKNOWN, licence_name
 from rc_audioldm.prompts.files import MAX_PROMPT_CHARACTERS, read_prompts
 
@@ -96,7 +96,7 @@ def read_requests(path: Path, defaults: Defaults | None = None, *, first: int = 
     if path.suffix.lower() != ".jsonl":
         return requests_of(read_prompts(path), defaults, first=first)
     found: list[Request] = []
-    for line, values in read_lines(path):
+    for line, values in read_json_lines(path):
         found.append(_request(values, defaults, first + len(found), path, line))
     if not found:
         raise FormatError("has no requests", path=path)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pentatonic.errors import FormatError, PentatonicError
 from pentatonic.untrusted.files import file_inside, read_json, shortened
-from rc_audioldm.bank.clips import read_lines
+from rc_audioldm.json_lines import read_json_lines
 from rc_audioldm.knob.dose_response import DoseResponse
 from rc_audioldm.ledger.files import FoundLedger, find_ledger
 
@@ -93,7 +93,7 @@ def read_run(folder: Path) -> RunFiles:
     }
     path = folder / ITEMS
     items: dict[str, RunItem] = {}
-    for line, values in read_lines(path):
+    for line, values in read_json_lines(path):
         item = _item(folder, values, path, line, metrics, problems)
         if item.id in items:
             raise FormatError(f"has the id {shortened(item.id)} again", path=path, line=line)

@@ -12,7 +12,8 @@ from pentatonic.errors import FormatError, InputError
 from pentatonic.folder_run import write_json
 from pentatonic.untrusted.files import read_json
 from rc_audioldm.data.audits.verdicts import AuditRow, Thresholds
-from rc_audioldm.data.manifest import ManifestRow, write_json_lines, write_manifest
+from rc_audioldm.data.manifest import ManifestRow, write_manifest
+from rc_audioldm.json_lines import write_json_lines
 
 NOT_AUDITED = "not_audited"
 _MOST_BYTES = 1 << 30

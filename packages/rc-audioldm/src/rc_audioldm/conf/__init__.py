@@ -1,0 +1,1 @@
+"""Configurations of ``rc-audioldm train``."""
