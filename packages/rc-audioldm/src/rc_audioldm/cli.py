@@ -31,11 +31,8 @@ app.command("train", help=TRAIN_HELP)(train_command)
 app.command("train-adapter", help=TRAIN_ADAPTER_HELP)(train_adapter_command)
 app.command("adapter-pairs")(adapter_pairs_command)
 app.command("ledger")(ledger_command)
-<<<<<<< HEAD
-app.command("app")(app_command)
-=======
 app.command("demo")(demo_command)
->>>>>>> rc15
+app.command("app")(app_command)
 
 
 def main() -> None:
