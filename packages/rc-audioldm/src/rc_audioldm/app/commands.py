@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pentatonic.cli import Device, check_inputs, pick_device
+from rc_audioldm.generation.commands import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rc_audioldm.clap.encoder import ClapEncoder
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 def app_command(
     model: Annotated[
         str, typer.Option("--model", help="Directory, or hub id such as cvssp/audioldm2.")
-    ] = "cvssp/audioldm2",
+    ] = DEFAULT_MODEL,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of the model.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Bank whose nearest clips are the style.")] = None,
     clap: Annotated[
         str | None,
         typer.Option(
             help="CLAP model that made the bank, or that hears references: a directory or a hub id.",
-            show_default="the one that the bank names, or the published one",
+            show_default="the one that the bank names, that of a small model, or the published one",
         ),
     ] = None,
     clap_revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of it.")] = None,
@@ -37,7 +38,15 @@ def app_command(
         Literal["any", "known", "commercial", "free"],
         typer.Option(help="Only clips whose licence is known, allows commercial use, or asks for nothing."),
     ] = "any",
-    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of a clip, at first.")] = 10.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=60,
+            help="Length of a clip, at first.",
+            show_default="as in training: 10 for the published models",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, max=200, help="Steps of denoising, at first.")] = 25,
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than this machine need a login.")
@@ -63,14 +72,17 @@ def app_command(
     from rc_audioldm.generation.finish import ModelNote
     from rc_audioldm.generation.loading import load_adapter
     from rc_audioldm.generation.settings import Retrieval
-    from rc_audioldm.weights import from_pretrained, licence_of_weights
+    from rc_audioldm.weights import BUNDLED, from_pretrained, licence_of_weights
 
     place = pick_device(device)
     licence = licence_of_weights(model, revision)
+    if clap is None and bank is None and model in BUNDLED:
+        clap = model
     encoder = _hearing(clap, clap_revision, bank, place, random_weights)
     note = ModelNote(model if not Path(model).is_dir() else Path(model).name, revision or "", licence)
+    loaded = from_pretrained(model, revision, place, DTYPES[dtype])
     studio = Studio(
-        from_pretrained(model, revision, place, DTYPES[dtype]),
+        loaded,
         note,
         clap=encoder,
         bank=None if bank is None else StyleBank.open(bank),
@@ -79,7 +91,8 @@ def app_command(
     )
     for line in studio.check():
         print(line, file=sys.stderr)
-    serve(studio, Start(seconds, steps), host=host, port=port, user=user, password=password)
+    start = Start(loaded.clip_seconds if seconds is None else seconds, steps)
+    serve(studio, start, host=host, port=port, user=user, password=password)
 
 
 def _hearing(

@@ -19,7 +19,7 @@ from rc_audioldm.bank.style_bank import StyleBank
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.guidance import Guidance
 from rc_audioldm.denoising.loop import Denoising
-from rc_audioldm.denoising.sampling import OnStep, Sampling
+from rc_audioldm.denoising.sampling import OnStep, sampling_for
 from rc_audioldm.generation.finish import Finisher, ModelNote
 from rc_audioldm.generation.generate import Result, agreement, disagreement, generate
 from rc_audioldm.generation.modes import MODES
@@ -195,7 +195,7 @@ class Studio:
             how = Denoising(steps=wanted.steps, guidance=Guidance(wanted.guidance))
             settings = Settings(
                 mode=wanted.mode,
-                sampling=Sampling(seconds=wanted.seconds, seed=wanted.seed, denoising=how),
+                sampling=sampling_for(self.model, wanted.seconds, seed=wanted.seed, denoising=how),
                 retrieval=replace(self.retrieval, neighbours=wanted.neighbours),
                 knob=compare,
             )
