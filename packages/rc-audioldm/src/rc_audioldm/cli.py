@@ -7,6 +7,7 @@ import sys
 from pentatonic.cli import make_app, run
 from rc_audioldm.adapters.commands import HELP as TRAIN_ADAPTER_HELP
 from rc_audioldm.adapters.commands import adapter_pairs_command, train_adapter_command
+from rc_audioldm.app.commands import app_command
 from rc_audioldm.bank.commands import app as bank_app
 from rc_audioldm.commands import convert_command, info_command
 from rc_audioldm.data.commands import app as prepare_app
@@ -31,6 +32,7 @@ app.command("train-adapter", help=TRAIN_ADAPTER_HELP)(train_adapter_command)
 app.command("adapter-pairs")(adapter_pairs_command)
 app.command("ledger")(ledger_command)
 app.command("demo")(demo_command)
+app.command("app")(app_command)
 
 
 def main() -> None:

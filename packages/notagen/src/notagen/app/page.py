@@ -26,14 +26,12 @@ from notagen.model import NotaGen
 from notagen.notation.bars import is_field
 from notagen.notation.lines import is_music
 from notagen.prompts import Prompt, find_prompt
+from pentatonic import page_server
 from pentatonic.errors import FormatError, MissingExtra, PentatonicError, UsageError
-from pentatonic.server import Guard, bindable_port, check_login, finite, serving
+from pentatonic.server import finite
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 try:
     import gradio as gr
-    from gradio import themes
-    from starlette.middleware import Middleware
 except ImportError as error:
     raise MissingExtra("The browser demo", "notagen[app]") from error
 
@@ -96,19 +94,20 @@ def serve(
         password: Password of the login; None: no login.
 
     Raises:
-        UsageError: As :func:`pentatonic.server.check_login` and :func:`launch`.
+        UsageError: As :func:`pentatonic.page_server.serve`.
     """
-    check_login(host, user, password, variable=PASSWORD_VARIABLE)
-    login = (user, password) if user and password else None
-    with serving("notagen-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        app = build_app(model, prompts)
-        address = launch(app, host=host, port=port, login=login, uploads=folder)
-        print(f"NotaGen is at {address} (press Ctrl-C to stop)", flush=True)
-        try:
-            threading.Event().wait()
-        finally:
-            app.close(verbose=False)
+    page_server.serve(
+        lambda: build_app(model, prompts),
+        name="NotaGen",
+        prefix="notagen-",
+        host=host,
+        port=port,
+        user=user,
+        password=password,
+        variable=PASSWORD_VARIABLE,
+        max_upload_bytes=MAX_UPLOAD_BYTES,
+        style=_STYLE,
+    )
 
 
 def launch(
@@ -132,34 +131,17 @@ def launch(
         The address of the server.
 
     Raises:
-        UsageError: As :func:`pentatonic.server.bindable_port`.
+        UsageError: As :func:`pentatonic.page_server.launch`.
     """
-    port = bindable_port(host, port)
-    guard = Middleware(Guard, host=host, port=port, uploads=uploads)
-    try:
-        _, address, _ = app.launch(
-            server_name=host,
-            server_port=port,
-            auth=login,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            mcp_server=False,
-            pwa=False,
-            footer_links=[],
-            max_file_size=MAX_UPLOAD_BYTES,
-            state_session_capacity=100,
-            css=_STYLE,
-            app_kwargs={"middleware": [guard]},
-            theme=themes.Default(primary_hue="slate", text_size="sm", spacing_size="sm"),
-        )
-    except OSError as error:
-        # The port was taken in the meantime, or is taken at 127.0.0.1, which gradio checks too. The message of gradio
-        # is about its own options.
-        raise UsageError(f"cannot listen at {host}, port {port}; allowed: a free port") from error
-    return address
+    return page_server.launch(
+        app,
+        host=host,
+        port=port,
+        login=login,
+        uploads=uploads,
+        max_upload_bytes=MAX_UPLOAD_BYTES,
+        style=_STYLE,
+    )
 
 
 def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:

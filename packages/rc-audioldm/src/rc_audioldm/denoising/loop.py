@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -135,10 +136,9 @@ def denoise(
     scheduler = make_scheduler(model.scheduler, settings.scheduler, settings.steps, model.device)
     noise = noise.to(model.device, torch.float32)
     latents = noise * scheduler.init_noise_sigma
-    timesteps = scheduler.timesteps
+    skipped = _skipped(scheduler, settings, start)
+    timesteps = scheduler.timesteps[skipped:]
     if start is not None:
-        skipped = (settings.steps - max(1, round(settings.steps * start.strength))) * scheduler.order
-        timesteps = timesteps[skipped:]
         if hasattr(scheduler, "set_begin_index"):  # DDIM looks steps up by their time
             scheduler.set_begin_index(skipped)
         latents = scheduler.add_noise(start.latents.to(noise), noise, timesteps[:1].repeat(len(noise)))
@@ -162,3 +162,24 @@ def denoise(
             if on_step is not None:
                 on_step(index, latents)
     return latents if tail is None else torch.cat([tail.to(latents), latents[:, :, kept:]], dim=2)
+
+
+def step_count(model: AudioLDM, settings: Denoising, start: Start | None = None) -> int:
+    """Return how many steps :func:`denoise` makes; some schedulers make more than the settings say.
+
+    Args:
+        model: Has the scheduler.
+        settings: How.
+        start: As for :func:`denoise`.
+
+    Raises:
+        UsageError: The scheduler is unknown.
+    """
+    scheduler = make_scheduler(model.scheduler, settings.scheduler, settings.steps)
+    return len(scheduler.timesteps) - _skipped(scheduler, settings, start)
+
+
+def _skipped(scheduler: Any, settings: Denoising, start: Start | None) -> int:
+    if start is None:
+        return 0
+    return (settings.steps - max(1, round(settings.steps * start.strength))) * scheduler.order

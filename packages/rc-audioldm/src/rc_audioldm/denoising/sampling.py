@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from pentatonic.errors import UsageError
 from rc_audioldm.denoising.decoding import decode
-from rc_audioldm.denoising.loop import Batch, Denoising, Start, denoise
+from rc_audioldm.denoising.loop import Batch, Denoising, Start, denoise, step_count
 from rc_audioldm.denoising.noise import clip_seed, draw_noise
 from rc_audioldm.denoising.windows import OVERLAP_SECONDS, WINDOW_SECONDS, Window, windows_of
 from rc_audioldm.model import AudioLDM
@@ -61,6 +62,9 @@ Restyle = Callable[[Item, ItemConditions, PromptEncoder], ItemConditions]
 
 Noises = Callable[[Sequence[int], tuple[int, ...]], Tensor]
 """From the seeds of B clips and the shape of the latents of one: their noise, ``(B, ...)`` float32."""
+
+OnStep = Callable[[int, int], None]
+"""Told after each step how many steps of a batch are made, and of how many; what it raises ends the work."""
 
 
 def own_noises(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
@@ -149,6 +153,7 @@ def sample(
     encoder: PromptEncoder | None = None,
     starts: Callable[[Item], Start] | None = None,
     noises: Noises = own_noises,
+    on_step: OnStep | None = None,
 ) -> Iterator[Clip]:
     """Make the clips of items.
 
@@ -160,6 +165,7 @@ def sample(
         encoder: Keeps encoded prompts over several calls; None: a new one.
         starts: Latents that a clip starts from instead of noise alone, for clips of one window.
         noises: Draws the noise of a batch.
+        on_step: Told of each step.
 
     Yields:
         The clips, in order.
@@ -186,7 +192,7 @@ def sample(
     ]
     for first in range(0, len(wanted), settings.batch_size):
         yield from _sample_batch(
-            model, wanted[first : first + settings.batch_size], windows, settings, starts, noises
+            model, wanted[first : first + settings.batch_size], windows, settings, starts, noises, on_step
         )
 
 
@@ -197,6 +203,7 @@ def _sample_batch(
     settings: Sampling,
     starts: Callable[[Item], Start] | None,
     noises: Noises,
+    on_step: OnStep | None,
 ) -> Iterator[Clip]:
     batch = _batch([conditions for _, conditions, _ in wanted])
     latents: Tensor | None = None
@@ -206,13 +213,21 @@ def _sample_batch(
         noise = noises(seeds, shape)
         tail = None if latents is None else latents[:, :, window.start :]
         start = None if starts is None else Start.joined([starts(item) for item, _, _ in wanted])
-        made = denoise(model, noise, batch, settings.denoising, tail=tail, start=start)
+        tell = None
+        if on_step is not None:
+            count = step_count(model, settings.denoising, start)
+            tell = partial(_tell, on_step, index * count, len(windows) * count)
+        made = denoise(model, noise, batch, settings.denoising, tail=tail, start=start, on_step=tell)
         latents = made if latents is None else torch.cat([latents, made[:, :, window.overlap :]], dim=2)
     assert latents is not None  # there is at least one window
     audio = decode(model, latents, settings.seconds)
     for row, (item, _, variant) in enumerate(wanted):
         seed = clip_seed(settings.seed, item.index, variant)
         yield Clip(item, variant, seed, audio[row], latents[row].cpu())
+
+
+def _tell(on_step: OnStep, before: int, total: int, index: int, _latents: Tensor) -> None:
+    on_step(before + index + 1, total)
 
 
 def _batch(conditions: Sequence[ItemConditions]) -> Batch:

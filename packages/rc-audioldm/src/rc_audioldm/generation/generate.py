@@ -18,7 +18,7 @@ from torch import Tensor
 from pentatonic.errors import IncompatibleVectors, NonFiniteAudio, PentatonicError, SilentAudio, UsageError
 from rc_audioldm.clap.encoder import CAPTIONS, ClapEncoder
 from rc_audioldm.denoising.candidates import rank_candidates
-from rc_audioldm.denoising.sampling import Clip, Item, Noises, Sampling, own_noises, sample
+from rc_audioldm.denoising.sampling import Clip, Item, Noises, OnStep, Sampling, own_noises, sample
 from rc_audioldm.denoising.schedulers import make_scheduler
 from rc_audioldm.denoising.windows import windows_of
 from rc_audioldm.evaluation.signal import without_silent_ends
@@ -121,6 +121,7 @@ def generate(
     adapter: torch.nn.Module | None = None,
     is_done: Callable[[Request], bool] = lambda _: False,
     on_failure: OnFailure | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Result]:
     """Make the clips of requests.
 
@@ -133,6 +134,7 @@ def generate(
         adapter: From styles to states, for the mode ``adapter``.
         is_done: Says of which requests nothing is needed. What is made with them does not change by that.
         on_failure: Told of what cannot be made; None: the error is raised.
+        on_step: Told after each step of a batch how many are made, and of how many; what it raises ends the run.
 
     Yields:
         The clips: in the order of requests, except that in ``audio-init`` those of one strength come together.
@@ -154,7 +156,7 @@ def generate(
         assert finder is not None
         state = legacy_run(ALL_MODES[legacy.pop()], asked, settings, finder)
         context = replace(context, legacy=state)
-    maker = _Maker(context, clap, on_failure)
+    maker = _Maker(context, clap, on_failure, on_step)
     for batch in _batches(asked, settings):
         drawn = None
         if context.legacy is not None:
@@ -247,6 +249,21 @@ def agreement(model: AudioLDM, clap: ClapEncoder) -> float | None:
     return float((own * clap.embed_text(CAPTIONS)).sum(1).mean())
 
 
+def disagreement(alike: float | None, model: str) -> str:
+    """Return a warning where two CLAP models differ too much; an empty text otherwise.
+
+    Args:
+        alike: As :func:`agreement` gave it.
+        model: Name of the model.
+    """
+    if alike is None or alike >= LEAST_AGREEMENT:
+        return ""
+    return (
+        f"the CLAP models of the bank and of {model} give the same texts vectors with a mean cosine of {alike:.2f} "
+        "only, so a style may mean something else to the model"
+    )
+
+
 def _batches(requests: Sequence[Request], settings: Settings) -> Iterator[list[Request]]:
     """Requests that are made together; those that start from audio have one strength, and with it as many steps."""
     size = max(1, settings.sampling.batch_size // settings.made)
@@ -259,8 +276,14 @@ def _batches(requests: Sequence[Request], settings: Settings) -> Iterator[list[R
 
 
 class _Maker:
-    def __init__(self, context: Context, clap: ClapEncoder | None, on_failure: OnFailure | None) -> None:
-        self._context, self._clap, self._on_failure = context, clap, on_failure
+    def __init__(
+        self,
+        context: Context,
+        clap: ClapEncoder | None,
+        on_failure: OnFailure | None,
+        on_step: OnStep | None,
+    ) -> None:
+        self._context, self._clap, self._on_failure, self._on_step = context, clap, on_failure, on_step
         self._settings = context.settings
 
     def make(self, batch: Sequence[Request], drawn: Tensor | None) -> Iterator[Result]:
@@ -343,6 +366,7 @@ class _Maker:
                 encoder=self._context.encoder,
                 starts=(lambda item: by_index[item.index].heard.start) if starting else None,  # type: ignore[arg-type]
                 noises=noises,
+                on_step=self._on_step,
             )
 
     def _kept(self, prepared: _Prepared, clips: Sequence[Clip]) -> Iterator[Result]:

@@ -26,7 +26,7 @@ from pentatonic.processes.run_lock import locked_run_folder
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.noise import clip_seed
 from rc_audioldm.generation.finish import Finisher, ModelNote, finish_run, joints_of
-from rc_audioldm.generation.generate import LEAST_AGREEMENT, Result, agreement, check_settings, generate
+from rc_audioldm.generation.generate import Result, agreement, check_settings, disagreement, generate
 from rc_audioldm.generation.metrics import row_of, write_metrics
 from rc_audioldm.generation.requests import Request
 from rc_audioldm.generation.run_folder import (
@@ -315,12 +315,8 @@ def _describe(run: Run, settings: Mapping[str, Any]) -> None:
     }
     clap = run.compared_by
     alike = None if clap is None else agreement(run.model, clap)
-    if alike is not None and alike < LEAST_AGREEMENT and run.finder is not None:
-        print(
-            f"the CLAP models of the bank and of {run.note.name} give the same texts vectors with a mean cosine of "
-            f"{alike:.2f} only, so a style may mean something else to the model",
-            file=sys.stderr,
-        )
+    if run.finder is not None and (doubt := disagreement(alike, run.note.name)):
+        print(doubt, file=sys.stderr)
     about = {
         **manifest,
         "model": vars(run.note) | {"family": run.model.family, "sample_rate": run.model.sample_rate},
