@@ -215,3 +215,14 @@ def test_real_maps_are_as_difficult_as_before(real_maps: Path) -> None:
         text = write_beatmap(beatmap)
         assert read_beatmap(text) == beatmap, file.name
         assert facts(content=text) == facts(path=str(file)), file.name
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\u3000"])
+def test_space_at_the_end_of_edge_sets_survives(space: str) -> None:
+    """The default sample may be left out only where the line does not end with space then, which nobody reads."""
+    line = f"0,0,0,2,0,L|10:10,1,10,2|2,0:0|0:{space},0:0:0:0:"
+    head = "osu file format v14\n\n[General]\nMode: 1\n\n[TimingPoints]\n0,500\n\n[HitObjects]\n"
+    beatmap = read_beatmap(f"{head}{line}\n")  # edges of other rulesets are repaired
+    (slider,) = beatmap.hit_objects
+    assert isinstance(slider, Slider) and slider.edge_sets[-1] == f"0:{space}"
+    assert read_beatmap(write_beatmap(beatmap)) == beatmap

@@ -124,7 +124,8 @@ def _hit_object(item: HitObject) -> str:
 def _slider(slider: Slider) -> str:
     fields = [_curve(slider), str(slider.repeat), write_number(slider.length)]
     edges = ["|".join(map(str, slider.edge_sounds)), "|".join(slider.edge_sets), slider.sample]
-    if slider.sample == DEFAULT_SAMPLE:
+    # The space at the end of a line does not count, so what ends with one cannot be the end.
+    if slider.sample == DEFAULT_SAMPLE and edges[1] == edges[1].rstrip():
         edges.pop()
         while edges and not edges[-1]:
             edges.pop()
