@@ -114,9 +114,31 @@ def test_the_default_of_a_packed_batch_is_one_call(monkeypatch: pytest.MonkeyPat
     bounds = torch.tensor([0, 100, 110, 300])
     varlen_attention(q, k, v, bounds, max_seqlen_q=190, mask=SlidingWindow(8, 8))
     assert len(calls) == 1
+    # A window that hides nothing of the longest sequence is full attention.
+    varlen_attention(q, k, v, bounds, max_seqlen_q=190, mask=SlidingWindow(189, 189))
+    assert len(calls) == 1
 
 
 def test_rows_that_fill_up_the_last_block_have_no_gradient_of_their_own() -> None:
     q, k, v = leaves(1, 1, 33, 4)
     attention(q, k, v, mask=SlidingWindow(2, 2), backend="banded").sum().backward()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
+
+
+def test_a_sequence_has_the_same_bits_whatever_is_packed_with_it() -> None:
+    torch.manual_seed(0)
+    window = SlidingWindow(64, 64)
+    lengths = [1, 700, 33, 201]
+    sequences = [[torch.randn(length, 4, 16) for _ in range(3)] for length in lengths]
+
+    def attended(numbers: list[int]) -> list[Tensor]:
+        chosen = [lengths[number] for number in numbers]
+        q, k, v = (torch.cat([sequences[number][i] for number in numbers]) for i in range(3))
+        bounds = torch.tensor([0, *chosen]).cumsum(0)
+        options: dict[str, Any] = {"mask": window, "rope": Rope(1e4), "backend": "banded"}
+        return list(varlen_attention(q, k, v, bounds, max_seqlen_q=max(chosen), **options).split(chosen))
+
+    together, turned = attended([0, 1, 2, 3]), attended([3, 2, 1, 0])[::-1]
+    alone = attended([1])
+    assert all(one.equal(other) for one, other in zip(together, turned, strict=True))
+    assert alone[0].equal(together[1])

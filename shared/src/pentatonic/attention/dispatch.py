@@ -249,7 +249,9 @@ def choose_packed(
     bias: Bias | None,
     plain: bool,
     backend: PackedBackend,
+    visibility: Visibility,
     narrow: bool,
+    longest: int,
     variant: Callable[[], Variant],
 ) -> Literal["triton", "flash", "banded", "each"]:
     """All sequences at once by ``"triton"``, PyTorch's ``"flash"`` kernel or ``"banded"``, or one call for ``"each"``.
@@ -261,7 +263,9 @@ def choose_packed(
         bias: Added to the scores.
         plain: Nothing is asked for but windows, causal bounds and rope.
         backend: What the caller wants.
-        narrow: The mask is a narrow window, as of :func:`is_narrow`, of the same queries and keys.
+        visibility: The mask.
+        narrow: It is a narrow window, as of :func:`is_narrow`, of the same queries and keys.
+        longest: Length of the longest sequence; a window that hides nothing of it is full attention.
         variant: Gives the kernel variant.
 
     Raises:
@@ -285,8 +289,13 @@ def choose_packed(
             return "flash"
         if wanted.forced is not None:
             raise BackendUnavailable(f"flash: {reason}")
+    hides = longest - 1 > min(visibility.left or 0, visibility.right or 0)
     if wanted.forced == "banded" or (
-        wanted.forced is None and "banded" not in wanted.forbidden and q.dtype in EXACT and not _exporting()
+        wanted.forced is None
+        and "banded" not in wanted.forbidden
+        and hides
+        and q.dtype in EXACT
+        and not _exporting()
     ):
         if plain and narrow:
             return "banded"

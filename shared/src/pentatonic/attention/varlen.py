@@ -117,8 +117,9 @@ def varlen_attention(
         return variant_of(q, k, v, bias=descriptor, visibility=visibility, **options)
 
     narrow = cu_seqlens_k is cu_seqlens_q and is_narrow(visibility, q.shape[0], k.shape[0])
+    options: dict[str, Any] = {"plain": plain, "narrow": narrow, "longest": max_seqlen_q}
     chosen = choose_packed(
-        q, k, v, bias=descriptor, plain=plain, backend=backend, narrow=narrow, variant=variant
+        q, k, v, bias=descriptor, visibility=visibility, backend=backend, variant=variant, **options
     )
     if chosen in ("triton", "flash"):
         _check_on_device(q, k, v, cu_seqlens_q, cu_seqlens_k, descriptor, mask)
@@ -162,7 +163,7 @@ def varlen_attention(
             v_heads,
             left=visibility.left,
             right=visibility.right,
-            sequences=_sequence_numbers(cu_seqlens_q, q.shape[0]),
+            lengths=[stop - start for start, stop in bounds_q],
             scale=scale,
         )
         return o[0].transpose(0, 1)
@@ -287,16 +288,11 @@ def _check_packed(bias: Bias | None, mask: Mask | None, total_k: int, sequences:
             raise UsageError(f"kv_len has {part.kv_len.shape[0]} entries for {sequences} sequences")
 
 
-def _sequence_numbers(cu_seqlens: Tensor, total: int) -> Tensor:
-    """``(total,)``: the number of the sequence that each packed token belongs to."""
-    tokens = torch.arange(total, device=cu_seqlens.device)
-    return torch.searchsorted(cu_seqlens.to(torch.int64), tokens, right=True) - 1
-
-
 def _positions(cu_seqlens: Tensor, total: int) -> Tensor:
     """``(total,)``: the number of each packed token in its sequence."""
     tokens = torch.arange(total, device=cu_seqlens.device)
-    return tokens - cu_seqlens.to(torch.int64)[_sequence_numbers(cu_seqlens, total)]
+    sequence = torch.searchsorted(cu_seqlens.to(torch.int64), tokens, right=True) - 1
+    return tokens - cu_seqlens.to(torch.int64)[sequence]
 
 
 def _packed_table(rope: Rope, cu_seqlens_k: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
