@@ -309,3 +309,36 @@ def test_wrong_settings_are_named(models: Any, call: Any, named: str) -> None:
 def test_what_can_steer_a_model(models: Any) -> None:
     assert models["audioldm"].capabilities == {"text", "clap_vector", "audio_init"}
     assert models["audioldm2"].capabilities - models["audioldm"].capabilities == {"language_states"}
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "heun"])
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_each_step_is_told(models: Any, scheduler: str, share: float | None) -> None:
+    model, told = models["audioldm"], []
+    how = settings(denoising=Denoising(scheduler, 4, Guidance(3.0)), batch_size=1)
+    latents = torch.zeros(model.latent_shape(model.geometry(how.seconds).latent_frames))
+    starts = None if share is None else lambda _: Start(latents, share)
+    asked = []
+    hook = model.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+    clips = list(sample(model, ITEMS[:2], how, starts=starts, on_step=lambda *each: told.append(each)))
+    hook.remove()
+    total = len(asked) // len(clips)
+    assert total >= (4 if share is None else 2)
+    assert told == [(step, total) for step in range(1, total + 1)] * 2
+
+
+def test_steps_of_windows_are_counted_together(models: Any) -> None:
+    told: list[tuple[int, int]] = []
+    how = settings(window_seconds=0.01, overlap_seconds=0.003)
+    windows = len(windows_of(models["audioldm"], how.seconds, window_seconds=0.01, overlap_seconds=0.003))
+    next(sample(models["audioldm"], ITEMS[:1], how, on_step=lambda *each: told.append(each)))
+    assert windows > 1 and told == [(step, 3 * windows) for step in range(1, 3 * windows + 1)]
+
+
+def test_what_is_raised_at_a_step_ends_the_work(models: Any) -> None:
+    def stop(step: int, _steps: int) -> None:
+        if step == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        next(sample(models["audioldm"], ITEMS[:1], settings(), on_step=stop))

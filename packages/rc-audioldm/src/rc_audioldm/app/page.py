@@ -47,7 +47,8 @@ _CLIP, _COMPARISON = "clip", "comparison"
 _STYLE = """
 .gradio-container { max-width: 1400px !important; }
 #title { margin-bottom: -0.4rem; }
-#status { min-height: 6.5rem; padding: 0.5rem 0.7rem; border-radius: 6px;
+#status .meta-text { top: auto; bottom: 0; }
+#status { min-height: 5.5rem; padding: 0.5rem 0.7rem; border-radius: 6px;
   background: var(--background-fill-secondary); }
 #clip audio, #comparison audio, #ledger audio { width: 100%; min-width: 12rem; height: 2.4rem; }
 #clip img { width: 100%; margin: 0.8rem 0; border-radius: 4px; background: white; }

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 
 from rc_audioldm.app.studio import Made, Source
-from rc_audioldm.knob.dose_response import curves
+from rc_audioldm.knob.dose_response import Curve, curves
 from rc_audioldm.ledger.verdict import Verdict
 from rc_audioldm.run_report.page import MEASURES
 from rc_audioldm.run_report.plots import spectrogram
@@ -82,9 +82,15 @@ def _likenesses(made: Made) -> str:
         return "<tr><th></th><td colspan=4>No clip of the style could be read, so nothing was measured.</td></tr>"
     return "".join(
         f"<tr><th>{html.escape(MEASURES[curve.measure])}</th>"
-        f"{''.join(f'<td>{mean.value:.3f}</td>' for mean in curve.means)}<td>{html.escape(curve.shape)}</td></tr>"
+        f"{''.join(f'<td>{mean.value:.3f}</td>' for mean in curve.means)}<td>{_course(curve)}</td></tr>"
         for curve in curves([made.likeness])
     )
+
+
+def _course(curve: Curve) -> str:
+    if curve.shape != "monotone":
+        return html.escape(curve.shape)
+    return "rises" if curve.total.value > 0 else "falls"
 
 
 def reference_html(name: str, seconds: float) -> str:
