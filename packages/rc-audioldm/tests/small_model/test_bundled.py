@@ -12,7 +12,7 @@ from rc_audioldm import from_pretrained
 from rc_audioldm.clap import from_pretrained as load_clap
 from rc_audioldm.cli import main
 from rc_audioldm.denoising.loop import Denoising
-from rc_audioldm.denoising.sampling import Item, Sampling, sample
+from rc_audioldm.denoising.sampling import Clip, Item, Sampling, sample
 from rc_audioldm.model import AudioLDM
 from rc_audioldm.prompts.encoder import PromptEncoder
 
@@ -24,9 +24,9 @@ def model() -> AudioLDM:
     return from_pretrained(NAME)
 
 
-def made(model: AudioLDM, *items: Item, batch_size: int = 4) -> list[torch.Tensor]:
+def made(model: AudioLDM, *items: Item, batch_size: int = 4) -> list[Clip]:
     settings = Sampling(seconds=1.28, denoising=Denoising(steps=20), batch_size=batch_size)
-    return [clip.audio for clip in sample(model, items, settings)]
+    return list(sample(model, items, settings))
 
 
 def test_its_clap_passes_the_self_test_and_shares_its_space_with_prompts(model: AudioLDM) -> None:
@@ -38,12 +38,13 @@ def test_its_clap_passes_the_self_test_and_shares_its_space_with_prompts(model: 
 
 
 def test_different_instruments_and_registers_sound_different(model: AudioLDM) -> None:
-    low, high, drums = made(
+    clips = made(
         model,
         Item("a low cello phrase"),
         Item("a high flute note", index=1),
         Item("a fast drum beat", index=2),
     )
+    low, high, drums = (clip.audio for clip in clips)
     assert all(0.005 < float(each.square().mean().sqrt()) < 0.5 for each in (low, high, drums))
 
     def centre_hz(samples: torch.Tensor) -> float:
@@ -56,7 +57,9 @@ def test_different_instruments_and_registers_sound_different(model: AudioLDM) ->
 def test_a_clip_is_the_same_in_any_batch(model: AudioLDM) -> None:
     items = [Item("a harp chord"), Item("an oboe note", index=1)]
     for alone, together in zip(made(model, *items, batch_size=1), made(model, *items), strict=True):
-        torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
+        torch.testing.assert_close(alone.latents, together.latents, rtol=0, atol=1e-5)
+        # The search for phases amplifies the last digits.
+        assert float((alone.audio - together.audio).abs().max()) < 0.01 * float(alone.audio.abs().max())
 
 
 def test_info_says_what_it_is_and_that_its_weights_are_free(
