@@ -262,6 +262,7 @@ def _train_unet(config: SmallModelConfig, clips: dict[str, ClipSet]) -> TrainRes
             ),
             text_encoder=_half(_text_tower(clap)),
             tokenizer=tokenizer,
+            clip_seconds=config.data.seconds,
         )
         save_pretrained(model, folder / MODEL)
         _half(clap).save_pretrained(folder / MODEL / CLAP)
