@@ -1,4 +1,4 @@
-"""Judge a small model of rc-audioldm that was trained on the clips of tools/make_phrases.py.
+"""Judge a small model of rc-audioldm that was trained on the clips of tools/phrases/make_phrases.py.
 
     python tools/judge_small_audioldm.py clap MODEL --clips data/phrases
     python tools/judge_small_audioldm.py sound MODEL --clips data/phrases --out judged
@@ -452,7 +452,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("clap", "sound", "retrieval", "music"))
     parser.add_argument("model", type=Path, help="folder of the model; for music: of the CLAP model")
-    parser.add_argument("--clips", type=Path, help="folder of tools/make_phrases.py")
+    parser.add_argument("--clips", type=Path, help="folder of tools/phrases/make_phrases.py")
     parser.add_argument("--recordings", type=Path, help="folder of tools/real_recordings.py")
     parser.add_argument("--out", type=Path, default=Path("judged"))
     parser.add_argument("--seeds", type=int, default=2)

@@ -1,4 +1,4 @@
-"""The clips of tools/make_phrases.py, and measures of single sounds that no model has a part in."""
+"""The clips of tools/phrases/make_phrases.py, and measures of single sounds that no model has a part in."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def level_db(samples: Samples) -> float:
 
 
 class Phrases:
-    """The clips of tools/make_phrases.py by split."""
+    """The clips of tools/phrases/make_phrases.py by split."""
 
     def __init__(self, folder: Path) -> None:
         self.manifest = read_manifest(folder / "manifest.jsonl")

@@ -1,6 +1,6 @@
 """Render notes and phrases of single instruments with captions: training data of the small model of rc-audioldm.
 
-    python tools/make_phrases.py --out data/phrases
+    python tools/phrases/make_phrases.py --out data/phrases
 
 Sound comes from FluidSynth and the General MIDI soundfont FluidR3 (Debian packages `fluidsynth` and
 `fluid-soundfont-gm`, MIT licence). Clips last 1.28 s, 16 kHz mono, at one of three levels. `manifest.jsonl` has a row

@@ -1,7 +1,7 @@
 """Choose the clips of the demo of rc-audioldm: some of each instrument that the small model was not trained on.
 
-    python tools/make_phrases.py --out data/phrases
-    python tools/demo_phrases.py data/phrases --out packages/rc-audioldm/demo
+    python tools/phrases/make_phrases.py --out data/phrases
+    python tools/phrases/demo_phrases.py data/phrases --out packages/rc-audioldm/demo
 
 They are the first ones of each instrument in the split `heldout`, which nobody listened to before. A table beside them
 has licence, source and labels.
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("phrases", type=Path, help="folder that tools/make_phrases.py made")
+    parser.add_argument("phrases", type=Path, help="folder that tools/phrases/make_phrases.py made")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--each", type=int, default=2, help="clips of each instrument")
     arguments = parser.parse_args()

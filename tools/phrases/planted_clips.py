@@ -1,6 +1,6 @@
 """Does leaving clips out find the clip that mattered? Trials with rc-audioldm-tiny and a bank of distinct clips.
 
-    python tools/planted_clips.py packages/rc-audioldm/demo --out planted.json
+    python tools/phrases/planted_clips.py packages/rc-audioldm/demo --out planted.json
 
 In each run four clips of the bank make a style, one of them with a given weight, the others with the rest; a prompt is
 drawn, and noise of its own. Each clip is left out in turn, with the same noise, and the effects are ranked, as
