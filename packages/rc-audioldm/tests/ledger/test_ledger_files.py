@@ -202,7 +202,7 @@ def test_the_command_shows_verdict_and_credits_and_names_what_has_no_ledger(
     write_ledger(wav, LEDGER)
     status, out, err = ledger(capsys, wav)
     assert status == 0, err
-    assert f"{wav}: unknown" in out and "unknown of clip \u00e9tude.flac: nobody says" in out
+    assert f"{wav}: unknown" in out and "unknown licence of clip \u00e9tude.flac: nobody says" in out
     assert "0.250   0.400" in out and "https://creativecommons.org/licenses/by/4.0/" in out
     other = wav.with_name("other.wav")
     audio.save(other, np.zeros(10, np.float32), 16_000)

@@ -25,7 +25,7 @@ def clip(licence: str, name: str = "a.wav", author: str = "") -> Source:
             "non-commercial",
             "CC BY-NC-SA 4.0 of model cvssp/audioldm2: forbids commercial",
         ),
-        ([CVSSP, clip("unknown")], "unknown", "unknown of clip a.wav: nobody says"),
+        ([CVSSP, clip("unknown")], "unknown", "unknown licence of clip a.wav: nobody says"),
         ([FREE, clip("my own terms")], "unknown", "my own terms of clip a.wav: nobody says"),
         ([CVSSP, clip("CC BY-ND 4.0")], "unknown", "CC BY-ND 4.0 of clip a.wav: forbids changed versions"),
         ([FREE, clip("CC Sampling+ 1.0")], "unknown", "has restrictions of its own"),

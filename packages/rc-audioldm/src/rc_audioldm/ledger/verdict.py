@@ -109,7 +109,8 @@ def _by_licence(sources: Sequence[Source]) -> tuple[str, ...]:
     for each in sources:
         groups.setdefault(licence_name(each.licence), []).append(each)
     return tuple(
-        f"{plain(licence)} of {_few([str(each) for each in members])}" for licence, members in groups.items()
+        f"{'unknown licence' if licence == UNKNOWN else plain(licence)} of {_few([str(each) for each in members])}"
+        for licence, members in groups.items()
     )
 
 
