@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 
 # Wider windows were not measured; of their mask, N x S, tiles never hold more than a part.
 WIDEST = 1024
@@ -39,72 +39,64 @@ def banded_attention(
         v: ``(B, H, N, Dv)``.
         left: Keys visible before the query, at least 0.
         right: Keys visible after it, at least 0.
-        lengths: Of the packed sequences, which fill N and do not see each other. Each begins with a block of its own,
-            so that its numbers do not depend on the others, to the bit. ``None``: each sample is one sequence.
+        lengths: Of the packed sequences, which fill the N of a single sample and do not see each other; ``None``:
+            each sample is one sequence. Each begins with a block of its own, so that its numbers do not depend on
+            the others, to the bit.
         scale: Factor on ``q . k``; ``D ** -0.5`` by default.
         dropout_p: Probability of dropping an attention weight.
 
     Returns:
         ``(B, H, N, Dv)`` in the dtype of ``q``.
     """
+    batch, _, length, _ = q.shape
+    lengths = [length] * batch if lengths is None else lengths
+    if not sum(lengths):
+        return v.new_zeros(v.shape)
     rows = max(_ROWS, -(-(left + right) // (2 * _ROWS)) * _ROWS)
-    if lengths is not None:
-        place, sequences = _places(lengths, rows, q.device)
-        total = -(-int(place[-1] + 1) // rows) * rows
-        q, k, v = (x.new_zeros(*x.shape[:2], total, x.shape[3]).index_copy(2, place, x) for x in (q, k, v))
-        owners = sequences.new_full((total,), -1).index_copy(0, place, sequences)
-        o = _by_blocks(q, k, v, owners, rows, left, right, scale, dropout_p)
-        return o.index_select(2, place)
-    owners = torch.zeros(q.shape[2], dtype=torch.int64, device=q.device)
-    return _by_blocks(q, k, v, owners, rows, left, right, scale, dropout_p)
+    sources, owners = _blocks(lengths, rows, q.device)
+    span, around = rows + left + right, _extended(sources, left, right)
+    # The heads of a token lie beside each other, so that one pass over long rows brings all tokens to their blocks.
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    queries = _take(q, sources).unflatten(0, (-1, rows)).transpose(1, 2)  # (n, H, R, D)
+    keys, values = (_take(x, around).unfold(0, span, rows).transpose(2, 3) for x in (k, v))  # (n, H, S, D)
+    visible = _visible(owners, rows, left, right)[:, None]
+    o = scaled_dot_product_attention(queries, keys, values, visible, dropout_p, scale=scale)
+    o = _take(o.transpose(1, 2).flatten(0, 1), (owners >= 0).nonzero().flatten())
+    return o.unflatten(0, (batch, length)).transpose(1, 2)
 
 
-def _places(lengths: Sequence[int], rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """``(N,)`` where each token goes so that sequences begin with a block, and ``(N,)`` the number of its sequence."""
+def _blocks(lengths: Sequence[int], rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each row of all blocks: the token that it holds, and its sequence; -1 in rows that fill up a block.
+
+    Those hold the last token of the sequence, as what nobody sees must be finite, too.
+    """
     counts = torch.tensor(lengths, device=device)
     filled = (counts + rows - 1) // rows * rows
-    skipped = (filled - counts).cumsum(0) - (filled - counts)
-    sequences = torch.repeat_interleave(counts, output_size=sum(lengths))
-    return torch.arange(len(sequences), device=device) + skipped[sequences], sequences
+    owners = torch.repeat_interleave(filled)
+    first_rows, first_tokens = filled.cumsum(0) - filled, counts.cumsum(0) - counts
+    offsets = torch.arange(len(owners), device=device) - first_rows[owners]
+    sources = first_tokens[owners] + torch.minimum(offsets, counts[owners] - 1)
+    return sources, owners.where(offsets < counts[owners], -1)
 
 
-def _by_blocks(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    owners: Tensor,
-    rows: int,
-    left: int,
-    right: int,
-    scale: float | None,
-    dropout_p: float,
-) -> Tensor:
-    """Attention to tokens of the same owner ``(N,)`` within the window, in blocks of so many rows."""
-    batch, _, length, _ = q.shape
-    blocks = -(-length // rows)
-    filled = blocks * rows - length
-    span = rows + left + right
-
-    def around(x: Tensor) -> Tensor:  # (B n, H, S, D)
-        windows = pad(x, (0, 0, left, filled + right)).unfold(2, span, rows)
-        return windows.permute(0, 2, 1, 4, 3).flatten(0, 1)
-
-    queries = pad(q, (0, 0, 0, filled)).unflatten(2, (blocks, rows)).transpose(1, 2).flatten(0, 1)
-    visible = _visible(owners, blocks, rows, left, right)
-    visible = visible.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
-    o = scaled_dot_product_attention(queries, around(k), around(v), visible, dropout_p, scale=scale)
-    return o.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+def _extended(rows: Tensor, left: int, right: int) -> Tensor:
+    """Repeat the first and the last entry so many times."""
+    return torch.cat((rows[:1].expand(left), rows, rows[-1:].expand(right)))
 
 
-def _visible(owners: Tensor, blocks: int, rows: int, left: int, right: int) -> Tensor:
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows of ``(N, H, D)``; look-up in a table is the form of indexing whose gradient is fast on a CPU."""
+    return embedding(rows, x.flatten(1)).unflatten(1, x.shape[1:])
+
+
+def _visible(owners: Tensor, rows: int, left: int, right: int) -> Tensor:
     """``(n, R, S)`` true where a query sees a key.
 
     Each query sees itself, and those that fill up blocks see their like: rows without any key have no gradient.
     """
-    span, filled = rows + left + right, blocks * rows - len(owners)
-    owners = pad(owners, (left, filled + right), value=-1)
-    of_keys = owners.unfold(0, span, rows)
-    of_queries = owners[left : left + blocks * rows].unflatten(0, (blocks, rows))
+    span = rows + left + right
+    of_keys = torch.nn.functional.pad(owners, (left, right), value=-1).unfold(0, span, rows)
+    of_queries = owners.unflatten(0, (-1, rows))
     ahead = torch.arange(-left, span - left, device=owners.device)
     ahead = ahead - torch.arange(rows, device=owners.device)[:, None]
     return (of_queries[..., None] == of_keys[:, None]) & (ahead >= -left) & (ahead <= right)

@@ -7,6 +7,7 @@ together, through the back end that suits it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
@@ -182,9 +183,9 @@ def varlen_attention(
             backend=backend,
         )
         if rope is not None and table is not None:
-            cos, sin = (torch.stack([x[slice(*bounds_k[s])] for s in members]) for x in table)
+            cos, sin = (_stacked([x[slice(*bounds_k[s])] for s in members]) for x in table)
             local["rope"] = Rope(cos_sin=(cos, sin), style=rope.style)
-        heads_first = [torch.stack([each[s] for s in members]).transpose(1, 2) for each in parts]
+        heads_first = [_stacked([each[s] for s in members]).transpose(1, 2) for each in parts]
         if return_lse:
             o, lse = attention(*heads_first, return_lse=True, **local)
             for s, rows in zip(members, lse.transpose(1, 2), strict=True):
@@ -199,6 +200,11 @@ def varlen_attention(
 
 def _split(x: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
     return x.split([stop - start for start, stop in bounds])
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """``torch.stack``, without a copy of a single part."""
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0][None]
 
 
 def _batches(bounds_q: Bounds, bounds_k: Bounds, *, alone: bool) -> list[list[int]]:
