@@ -22,18 +22,19 @@ TOWER = {
 }
 
 
-def full_model(cls_embed: bool = True, **options: Any) -> CM3PModel:
+def full_model(cls_embed: bool = True, every: int = 3, **options: Any) -> CM3PModel:
     torch.manual_seed(0)
     audio = {**TOWER, "projector_intermediate_size": 64, "projector_dim": 16, "n_mels": 6}
     beatmap = {
         **TOWER,
+        "global_attn_every_n_layers": every,
         "cls_embed": cls_embed,
         "audio_sos_token_id": None,
         "audio_eos_token_id": 38,
         "audio_token_id": 39,
         "audio_config": audio,
     }
-    metadata = {**TOWER, "cls_embed": cls_embed}
+    metadata = {**TOWER, "global_attn_every_n_layers": every, "cls_embed": cls_embed}
     config = CM3PConfig(
         beatmap_config=beatmap, metadata_config=metadata, projection_dim=8, has_decoder_head=True, **options
     )
@@ -81,6 +82,43 @@ def test_packed_batches_equal_padded_ones(cls_embed: bool) -> None:
         found[packing] = values, gradients(model, output.loss)
     # Losses are float32.
     torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("every", [1, 3], ids=["last-layer-global", "last-layer-local"])
+@pytest.mark.parametrize("padding", ["none", "at-ends", "at-ends-padded", "anywhere", "no-valid-token"])
+@pytest.mark.parametrize("cls_embed", [True, False], ids=["first", "mean"])
+def test_vectors_alone_equal_those_of_the_whole_output(cls_embed: bool, padding: str, every: int) -> None:
+    model, inputs = full_model(cls_embed, every=every).double(), batch()
+    model.use_packing(padding == "at-ends")
+    mask = inputs["attention_mask"]
+    if padding == "none":
+        mask = torch.ones_like(mask)
+    elif padding == "anywhere":
+        mask = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(2)) < 0.7).long()
+        mask[1, 0] = 0
+    elif padding == "no-valid-token":
+        mask[1] = 0
+    towers = model.beatmap_model, model.metadata_model
+    sides = [tower.encoder.layers[-1].attn.side for tower in towers]
+    assert sides == ([None, None] if every == 1 else [4, 4])
+    given = inputs["input_ids"], inputs["input_features"], mask
+    names = inputs["metadata_ids"], inputs["metadata_attention_mask"]
+    whole = model(*given, *names, return_loss=False)
+    alone = model.get_beatmap_features(*given), model.get_metadata_features(*names)
+    found = [vectors / vectors.norm(dim=-1, keepdim=True) for vectors in alone]
+    # The mean over no token has no direction.
+    options: Any = {"rtol": 0, "atol": 1e-12, "equal_nan": padding == "no-valid-token" and not cls_embed}
+    torch.testing.assert_close(found, [whole.beatmap_embeds, whole.metadata_embeds], **options)
+
+
+def test_vectors_alone_leave_work_of_the_last_layer_out() -> None:
+    model, inputs = full_model(), batch()
+    rows: list[int] = []
+    last = model.beatmap_model.encoder.layers[-1].mlp.Wi
+    last.register_forward_hook(lambda module, given, output: rows.append(output[..., 0].numel()))
+    for run in (model, model.get_beatmap_features):
+        run(inputs["input_ids"], inputs["input_features"], inputs["attention_mask"])
+    assert rows == [40 + 23 + 31, 3]
 
 
 def test_windows_with_and_without_audio_share_a_batch() -> None:

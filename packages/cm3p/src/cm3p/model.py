@@ -398,8 +398,8 @@ class CM3PModel(CM3PPreTrainedModel):
 
         Without a mask all positions count as valid, as the original has it.
         """
-        pooled = self.metadata_model(input_ids, attention_mask)
-        return self.metadata_projection(pooled.vectors)[pooled.rows].unflatten(0, input_ids.shape[:-1])
+        vectors = self.metadata_model.vectors(input_ids, attention_mask)
+        return self.metadata_projection(vectors).unflatten(0, input_ids.shape[:-1])
 
     def get_beatmap_features(
         self,
@@ -409,8 +409,8 @@ class CM3PModel(CM3PPreTrainedModel):
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Project windows ``(B, L)`` to ``(B, D)``, not normalised."""
-        pooled = self.beatmap_model(input_ids, input_features, attention_mask, inputs_embeds)
-        return self.beatmap_projection(pooled.vectors)
+        vectors = self.beatmap_model.vectors(input_ids, input_features, attention_mask, inputs_embeds)
+        return self.beatmap_projection(vectors)
 
     @can_return_tuple
     def forward(

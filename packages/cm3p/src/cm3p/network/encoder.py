@@ -91,6 +91,16 @@ class Attention(nn.Module):
             weights = None
         return self.out_drop(self.Wo(o.flatten(-2))), weights
 
+    def first(self, x: Tensor, layout: Layout) -> Tensor:
+        """Attend from first positions to all tokens; ``(B, h)``. In evaluation mode."""
+        width = x.shape[-1]
+        # Queries are the first third of the matrix; keys and values are the rest.
+        (q_weight, kv_weight), bias = self.Wqkv.weight.split((width, 2 * width)), self.Wqkv.bias
+        q_bias, kv_bias = (None, None) if bias is None else bias.split((width, 2 * width))
+        q = F.linear(layout.first(x), q_weight, q_bias).unflatten(-1, (self.heads, -1))
+        k, v = F.linear(x, kv_weight, kv_bias).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        return self.Wo(layout.attend_first(q, k, v, theta=self.theta).flatten(-2))
+
     def _explicit(
         self, q: Tensor, k: Tensor, v: Tensor, layout: Padded, dropout_p: float
     ) -> tuple[Tensor, Tensor]:
@@ -138,6 +148,14 @@ class EncoderLayer(nn.Module):
         attended, weights = self.attn(self.attn_norm(x), layout, with_weights)
         x = x + attended
         return x + self.mlp(self.mlp_norm(x)), weights
+
+    def first(self, x: Tensor, layout: Layout) -> Tensor:
+        """As :meth:`forward`, for the first position of each sequence alone; ``(B, h)``. In evaluation mode."""
+        if self.attn.side is not None:  # nothing further is seen from there
+            x, layout = layout.beginning(x, self.attn.side + 1)
+        x, attended = layout.first(x), self.attn.first(self.attn_norm(x), layout)
+        x = x + attended
+        return x + self.mlp(self.mlp_norm(x))
 
 
 class Encoder(nn.Module):
@@ -202,6 +220,17 @@ class Encoder(nn.Module):
             tuple(states) if hidden_states else None,
             tuple(weights) if attentions else None,
         )
+
+    def first(self, embeds: Tensor, layout: Layout) -> Tensor:
+        """Encode as :meth:`forward`, and return the first position of each sequence alone: ``(B, h)``.
+
+        The last layer leaves out what no pooled vector depends on. In evaluation mode.
+        """
+        x = self.embeddings(embeds)
+        *layers, last = self.layers
+        for layer in layers:
+            x, _ = layer(x, layout, False)
+        return self.final_norm(last.first(x, layout))
 
 
 def _residual_std(config: EncoderFields) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pentatonic.attention import KeyBias, KeyLengths, Rope, SlidingWindow, attention, varlen_attention
 from pentatonic.errors import UsageError
-from pentatonic.rope import rope_table
+from pentatonic.rope import apply_rope, rope_table
 
 # Added to the scores of padding keys: far below any score, and finite after the factors that back ends apply.
 _HIDDEN = torch.finfo(torch.float32).min / 4
@@ -43,6 +43,11 @@ class Layout(ABC):
             self._ropes[key] = Rope(cos_sin=table)
         return self._ropes[key]
 
+    def _rotated(self, heads_first: Tensor, theta: float) -> Tensor:
+        """Turn ``(…, H, N, d)`` by the positions of the tokens."""
+        table = self.rope(theta, heads_first).table(self.positions, heads_first)
+        return apply_rope(heads_first, *table)
+
     @abstractmethod
     def take(self, x: Tensor) -> Tensor:
         """Tokens of ``(B, L, …)``."""
@@ -68,6 +73,24 @@ class Layout(ABC):
         Returns:
             As ``q``.
         """
+
+    @abstractmethod
+    def attend_first(self, q: Tensor, k: Tensor, v: Tensor, *, theta: float) -> Tensor:
+        """Attention of the first position of each sequence to all its tokens.
+
+        Args:
+            q: ``(B, H, d)`` of the first positions, which rotary embeddings leave as they are.
+            k: ``(…, H, d)`` tokens; v likewise.
+            v: Values.
+            theta: Base of the rotary embeddings.
+
+        Returns:
+            As ``q``.
+        """
+
+    @abstractmethod
+    def beginning(self, tokens: Tensor, count: int) -> tuple[Tensor, Layout]:
+        """The first ``count`` positions of each sequence, as tokens ``(…, h)`` with their layout."""
 
     @abstractmethod
     def first(self, tokens: Tensor) -> Tensor:
@@ -125,6 +148,19 @@ class Padded(Layout):
         o = attention(*heads_first, bias=self._bias, mask=window, rope=rope, dropout_p=dropout_p)
         return o.transpose(1, 2)
 
+    def attend_first(self, q: Tensor, k: Tensor, v: Tensor, *, theta: float) -> Tensor:
+        """Attend from position 0; where it is padding, the result has no meaning."""
+        valid = None if self.lengths is None else KeyLengths(self.lengths)
+        k, v = self._rotated(k.transpose(1, 2), theta), v.transpose(1, 2)
+        return attention(q[:, :, None], k, v, bias=self._bias, mask=valid)[:, :, 0]
+
+    def beginning(self, tokens: Tensor, count: int) -> tuple[Tensor, Layout]:
+        """Cut the batch."""
+        mask = None if self.mask is None else self.mask[:, :count]
+        lengths = None if self.lengths is None else self.lengths.clamp(max=count)
+        length = min(self.length, count)
+        return tokens[:, :count], Padded(self.batch, length, mask, tokens.device, lengths)
+
     def visible(self, side: int | None) -> Tensor:
         """``(B or 1, 1, L, L)`` true where a query sees a key."""
         ahead = self.positions - self.positions[:, None]
@@ -166,6 +202,7 @@ class Packed(Layout):
             torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
         )
         self.max_seqlen = max(lengths)
+        self._mask, self._lengths = mask, lengths
 
     def take(self, x: Tensor) -> Tensor:
         """``(total, …)`` of ``(B, L, …)``."""
@@ -186,6 +223,18 @@ class Packed(Layout):
         return varlen_attention(
             q, k, v, self.cu_seqlens, max_seqlen_q=self.max_seqlen, mask=window, rope=rope
         )
+
+    def attend_first(self, q: Tensor, k: Tensor, v: Tensor, *, theta: float) -> Tensor:
+        """Attend from the first token of each sequence."""
+        k = self._rotated(k.transpose(0, 1), theta).transpose(0, 1)
+        alone = torch.arange(self.batch + 1, dtype=torch.int32, device=q.device)
+        bounds = self.cu_seqlens
+        return varlen_attention(q, k, v, alone, bounds, max_seqlen_q=1, max_seqlen_k=self.max_seqlen)
+
+    def beginning(self, tokens: Tensor, count: int) -> tuple[Tensor, Layout]:
+        """Drop the tokens after the first ones of each sequence."""
+        lengths = [min(length, count) for length in self._lengths]
+        return tokens[self.positions < count], Packed(self._mask[:, :count], lengths)
 
     def first(self, tokens: Tensor) -> Tensor:
         """``(B, h)`` of the first token of each sequence."""

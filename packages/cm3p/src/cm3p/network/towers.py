@@ -69,22 +69,45 @@ class BeatmapTower(nn.Module):
             UsageError: There are neither or both of ids and embeddings, features come without ids, or the number of
                 placeholders is not that of the audio tokens.
         """
+        embeds, layout, heard = self._embedded(
+            input_ids, input_features, attention_mask, inputs_embeds, hidden_states, attentions
+        )
+        encoded = self.encoder(embeds, layout, hidden_states=hidden_states, attentions=attentions)
+        return Pooled(_pooled(encoded.tokens, layout, self.cls_embed), encoded, *heard)
+
+    def vectors(
+        self,
+        input_ids: Tensor | None,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """Encode as :meth:`forward`, and return the pooled vectors alone, ``(B, h)``; less work in evaluation mode."""
+        embeds, layout, _ = self._embedded(input_ids, input_features, attention_mask, inputs_embeds)
+        return _vectors(self.encoder, embeds, layout, self.cls_embed)
+
+    def _embedded(
+        self,
+        input_ids: Tensor | None,
+        input_features: Tensor | None,
+        attention_mask: Tensor | None,
+        inputs_embeds: Tensor | None,
+        hidden_states: bool = False,
+        attentions: bool = False,
+    ) -> tuple[Tensor, Layout, tuple[Tensor | None, Encoded | None]]:
+        """What goes into the encoder, its layout, and audio tokens with the output of the audio encoder."""
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
             raise UsageError("give either input_ids or inputs_embeds")
         layout = self.encoder.layout(given, attention_mask, with_weights=attentions)
         tokens = layout.take(given)
         embeds = tokens if input_ids is None else self.encoder.embeddings.tok_embeddings(tokens)
-        audio_embeds = audio = None
-        if input_features is not None:
-            if input_ids is None:
-                raise UsageError("input_features needs input_ids, which say where the audio tokens belong")
-            audio_embeds, audio = self.audio_encoder(
-                input_features, hidden_states=hidden_states, attentions=attentions
-            )
-            embeds = self._with_audio(embeds, tokens, audio_embeds)
-        encoded = self.encoder(embeds, layout, hidden_states=hidden_states, attentions=attentions)
-        return Pooled(_pooled(encoded.tokens, layout, self.cls_embed), encoded, audio_embeds, audio)
+        if input_features is None:
+            return embeds, layout, (None, None)
+        if input_ids is None:
+            raise UsageError("input_features needs input_ids, which say where the audio tokens belong")
+        heard = self.audio_encoder(input_features, hidden_states=hidden_states, attentions=attentions)
+        return self._with_audio(embeds, tokens, heard[0]), layout, heard
 
     def _with_audio(self, embeds: Tensor, tokens: Tensor, audio_embeds: Tensor) -> Tensor:
         """Put audio tokens in the place of placeholders, in their order."""
@@ -121,13 +144,24 @@ class MetadataTower(nn.Module):
             hidden_states: Also return the input of each layer.
             attentions: Also return the attention weights.
         """
+        embeds, layout, rows = self._embedded(input_ids, attention_mask, attentions)
+        encoded = self.encoder(embeds, layout, hidden_states=hidden_states, attentions=attentions)
+        return Pooled(_pooled(encoded.tokens, layout, self.cls_embed), encoded, rows=rows)
+
+    def vectors(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Encode as :meth:`forward`; return the pooled vector of each sequence, ``(M · V, h)``."""
+        embeds, layout, rows = self._embedded(input_ids, attention_mask)
+        return _vectors(self.encoder, embeds, layout, self.cls_embed)[rows]
+
+    def _embedded(
+        self, input_ids: Tensor, attention_mask: Tensor | None, attentions: bool = False
+    ) -> tuple[Tensor, Layout, Tensor]:
+        """What goes into the encoder, its layout, and which of the encoded sequences each one is."""
         ids = input_ids.flatten(0, -2)
         mask = None if attention_mask is None else attention_mask.flatten(0, -2).to(ids.device).bool()
         ids, mask, rows = _different(ids, mask)
         layout = self.encoder.layout(ids, mask, with_weights=attentions)
-        embeds = self.encoder.embeddings.tok_embeddings(layout.take(ids))
-        encoded = self.encoder(embeds, layout, hidden_states=hidden_states, attentions=attentions)
-        return Pooled(_pooled(encoded.tokens, layout, self.cls_embed), encoded, rows=rows)
+        return self.encoder.embeddings.tok_embeddings(layout.take(ids)), layout, rows
 
 
 def _different(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -144,3 +178,10 @@ def _different(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None,
 
 def _pooled(tokens: Tensor, layout: Layout, cls_embed: bool) -> Tensor:
     return layout.first(tokens) if cls_embed else layout.mean(tokens)
+
+
+def _vectors(encoder: Encoder, embeds: Tensor, layout: Layout, cls_embed: bool) -> Tensor:
+    """Pooled vectors, without what only other outputs need."""
+    if cls_embed and not encoder.training:
+        return encoder.first(embeds, layout)
+    return _pooled(encoder(embeds, layout).tokens, layout, cls_embed)
