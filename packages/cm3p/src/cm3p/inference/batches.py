@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cm3p.inference.loading import LoadedModel
 from cm3p.inference.maps import EncodedMap
+from pentatonic.cores import map_over_cores
 
 DEFAULT_BATCH_SIZE = 16
 Forward = Callable[[Tensor, Tensor | None, Tensor], Tensor]
@@ -35,11 +36,16 @@ def run_windows(
     places = [(number, window) for number, each in enumerate(maps) for window in range(len(each.windows))]
     places.sort(key=lambda place: len(maps[place[0]].windows[place[1]]), reverse=True)
     found: list[list[Tensor | None]] = [[None] * len(each.windows) for each in maps]
-    for start in range(0, len(places), batch_size):
-        batch = places[start : start + batch_size]
-        outputs = _forward(loaded, forward, [(maps[number], window) for number, window in batch])
-        for (number, window), output in zip(batch, outputs, strict=True):
-            found[number][window] = output
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+
+    def outputs_of(batch: Sequence[tuple[int, int]]) -> Tensor:
+        return _forward(loaded, forward, [(maps[number], window) for number, window in batch])
+
+    on_processor = torch.device(loaded.device).type == "cpu"
+    outputs = map_over_cores(outputs_of, batches) if on_processor else map(outputs_of, batches)
+    for batch, rows in zip(batches, outputs, strict=True):
+        for (number, window), row in zip(batch, rows, strict=True):
+            found[number][window] = row
     return [torch.stack([output for output in outputs if output is not None]) for outputs in found]
 
 

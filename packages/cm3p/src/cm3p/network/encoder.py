@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -227,9 +228,9 @@ class Encoder(nn.Module):
         The last layer leaves out what no pooled vector depends on. In evaluation mode.
         """
         x = self.embeddings(embeds)
-        *layers, last = self.layers
-        for layer in layers:
+        for layer in self.layers[:-1]:
             x, _ = layer(x, layout, False)
+        last = cast(EncoderLayer, self.layers[-1])
         return self.final_norm(last.first(x, layout))
 
 
