@@ -154,7 +154,7 @@ def main() -> None:
     )
     parser.add_argument("--maps", type=int, default=1000)
     parser.add_argument("--sample", type=int, default=12, help="maps that the original's way embeds")
-    parser.add_argument("--with-songs", type=int, default=40, help="maps with songs")
+    parser.add_argument("--with-songs", type=int, default=120, help="maps with songs")
     parser.add_argument("--rounds", type=int, default=3, help="of the maps with songs")
     arguments = parser.parse_args()
     parts = processor()

@@ -14,7 +14,7 @@ from cm3p.inference.loading import LoadedModel
 from cm3p.inference.maps import EncodedMap
 from pentatonic.cores import map_over_cores
 
-DEFAULT_BATCH_SIZE = 16
+DEFAULT_BATCH_SIZE = 8
 Forward = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 """``(B, L)`` ids, spectrograms or None, and ``(B, L)`` mask to ``(B, D)`` outputs."""
 
