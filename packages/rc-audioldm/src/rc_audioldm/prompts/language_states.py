@@ -59,10 +59,9 @@ def _cached_states(model: Any, sequence: Tensor, mask: Tensor, count: int) -> li
     """As :func:`_recomputed_states`; each position passes through the blocks once."""
     (batch, length, width), heads = sequence.shape, int(model.config.n_head)
     positions = length + count - 1
-    room = (len(model.h), 2, batch, heads, positions, width // heads)
-    cache = torch.empty(room, dtype=model.wpe.weight.dtype, device=sequence.device)
+    cache = sequence.new_empty(len(model.h), batch, positions, 3, heads, width // heads)
     real = F.pad(mask.bool(), (0, count - 1), value=True)[:, None, None]
-    causal = torch.ones(length, length, dtype=torch.bool, device=sequence.device).tril()
+    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
     states = [_last_state(model, sequence, cache, 0, real[..., :length] & causal)]
     for start in range(length, positions):
         states.append(_last_state(model, states[-1], cache, start, real[..., : start + 1]))
@@ -78,25 +77,25 @@ def _last_state(model: Any, new: Tensor, cache: Tensor, start: int, allowed: Ten
     Args:
         model: The language model.
         new: ``(B, n, H)`` at the positions from ``start``.
-        cache: ``(layers, 2, B, A, P, D)`` keys and values of earlier positions; those of the new ones are added.
+        cache: ``(layers, B, P, 3, A, D)`` queries, keys and values of earlier positions; those of the
+            new ones are added.
         start: Number of earlier positions.
         allowed: ``(B, 1, 1 or n, start + n)`` bool: which positions a new one attends to.
 
     Returns:
         ``(B, 1, H)``.
     """
-    end, heads = start + new.shape[1], cache.shape[3]
+    end = start + new.shape[1]
     fused = model.config.activation_function == "gelu_new"
     activation = partial(F.gelu, approximate="tanh") if fused else model.h[0].mlp.act
     hidden = new + model.wpe.weight[start:end]
-    for block, (keys, values) in zip(model.h, cache, strict=True):
-        joined = block.attn.c_attn(block.ln_1(hidden))
-        query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in joined.chunk(3, -1))
-        keys[:, :, start:end], values[:, :, start:end] = key, value
-        earlier = keys[:, :, :end], values[:, :, :end]
-        attended = F.scaled_dot_product_attention(
-            query, *earlier, attn_mask=allowed, scale=block.attn.scaling
+    for block, layer in zip(model.h, cache, strict=True):
+        attention, mlp = block.attn, block.mlp
+        layer[:, start:end] = attention.c_attn(block.ln_1(hidden)).unflatten(-1, layer.shape[2:])
+        query, key, value = layer[:, :end].permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(
+            query[:, :, start:], key, value, attn_mask=allowed, scale=attention.scaling
         )
-        hidden = hidden + block.attn.c_proj(attended.transpose(1, 2).flatten(2))
-        hidden = hidden + block.mlp.c_proj(activation(block.mlp.c_fc(block.ln_2(hidden))))
+        hidden = hidden + attention.c_proj(heard.transpose(1, 2).flatten(2))
+        hidden = hidden + mlp.c_proj(activation(mlp.c_fc(block.ln_2(hidden))))
     return model.ln_f(hidden[:, -1:])
