@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2Model
 
 from pentatonic.errors import InputError, UsageError
 from rc_audioldm.legacy.augmentation import augmented_prompt, path_words
@@ -17,6 +18,7 @@ from rc_audioldm.prompts.augmentation import LabelledNeighbour, augment, style_w
 from rc_audioldm.prompts.conditions import Condition, unet_inputs
 from rc_audioldm.prompts.encoder import PromptEncoder
 from rc_audioldm.prompts.files import read_prompts
+from rc_audioldm.prompts.language_states import language_states
 from rc_audioldm.weights import load_directory
 
 RULES = json.loads((Path(__file__).parent.parent / "goldens/text_rules/io.json").read_text(encoding="utf-8"))
@@ -202,3 +204,48 @@ def test_conditions_that_cannot_be_in_a_batch() -> None:
         unet_inputs([one, two])
     with pytest.raises(UsageError, match="text_length is 3"):
         unet_inputs([two], text_length=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"activation_function": "relu"},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_weights": False},
+        {"n_inner": 20},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_states_of_a_cache_are_those_of_the_models_own_forward(
+    changes: dict[str, Any], count: int
+) -> None:
+    model = language_model(**changes)
+    sequence, mask = torch.randn(3, 12, 24), torch.ones(3, 12, dtype=torch.int64)
+    mask[0, 4:9], mask[1, :3] = 0, 0  # padding between tokens, and before all others
+    exact = language_states(model.double(), sequence.double(), mask, count)
+    plain = language_states(model, sequence.double(), mask, count, cached=False)
+    assert exact.shape == (3, count, 24)
+    torch.testing.assert_close(exact, plain, atol=1e-10, rtol=0)
+    unmasked = language_states(model, sequence.double(), torch.ones_like(mask), count)
+    assert torch.equal(exact[2], unmasked[2]) and not torch.allclose(exact[0], unmasked[0], atol=1e-3)
+    alone = language_states(model, sequence[:1].double(), mask[:1], count)
+    torch.testing.assert_close(alone, exact[:1], atol=1e-10, rtol=0)
+
+
+def test_the_states_of_a_cache_in_float32() -> None:
+    model, sequence, mask = language_model(), torch.randn(2, 12, 24), torch.ones(2, 12, dtype=torch.int64)
+    states = language_states(model, sequence, mask, 8)
+    plain = language_states(model, sequence, mask, 8, cached=False)
+    torch.testing.assert_close(states, plain, atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="takes 12 positions of the language model and its states 13"):
+        language_states(model, sequence, mask, 13)
+
+
+def language_model(**changes: Any) -> Any:
+    """A GPT-2 whose states differ from position to position."""
+    torch.manual_seed(0)
+    sizes = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 24, "initializer_range": 0.3}
+    specials: dict[str, Any] = {"vocab_size": 5, "bos_token_id": None, "eos_token_id": None}
+    return GPT2Model(GPT2Config(**specials, **(sizes | changes))).eval()

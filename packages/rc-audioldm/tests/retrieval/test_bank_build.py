@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +89,42 @@ def test_a_stopped_build_continues(
     assert seen.windows == sum([1, 2, 4, 6, 1, 17][kept:])
     for name in ("vectors.npy", "mapping.jsonl"):
         assert (tmp_path / "bank" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_killed_build_continues_to_the_same_rows(
+    encoder: ClapEncoder, clap_folder: Path, tmp_path: Path, count: int
+) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "bank"
+    clips.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(count):
+        soundfile.write(clips / f"{number:05}.wav", 0.1 * noise.standard_normal(RATE // 10), RATE)
+    code = "import sys; from rc_audioldm.cli import main; sys.argv[0] = 'rc-audioldm'; main()"
+    arguments = ["bank", "build", clips, "--out", out, "--model", clap_folder, "--random-weights"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    kept = out.with_name("bank.building") / "clips.jsonl"
+    try:
+        while process.poll() is None and (not kept.exists() or kept.read_bytes().count(b"\n") < count // 3):
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait(timeout=120)
+    done = kept.read_bytes().count(b"\n")
+    assert process.returncode == -signal.SIGKILL and count // 3 <= done < count
+    assert not out.exists()
+    report = build_bank(encoder, find_clips(clips), out)
+    assert report.counts == {"done": count - done, "skipped": done, "failed": 0}
+    build_bank(encoder, find_clips(clips), tmp_path / "whole")
+    assert (out / "mapping.jsonl").read_bytes() == (tmp_path / "whole/mapping.jsonl").read_bytes()
+    rows, whole = StyleBank.open(out).vectors, StyleBank.open(tmp_path / "whole").vectors
+    assert len(rows) == count
+    np.testing.assert_array_equal(rows, whole)
 
 
 def test_what_is_known_is_not_computed_again(
