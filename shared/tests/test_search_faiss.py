@@ -93,3 +93,18 @@ def test_wrong_arguments() -> None:
         FaissIndex([vectors(5, 0)], metric="other")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="a sample of rows to learn from"):
         FaissIndex([vectors(5, 0)], metric="cosine", kind="ivfpq")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 3, 7, 40])
+def test_of_equal_rows_the_lower_comes_first(metric: Any, k: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-3, 4, (400, 4)).astype(np.float32)  # sums without rounding
+    rows[:, 0] = 5
+    rows[rng.permutation(400)[:120]] = rows[3]
+    if metric == "cosine":  # norms of which every number is a multiple of a power of two
+        rows = rng.choice([-0.5, 0.5], (400, 4)).astype(np.float32)
+    found = FaissIndex([rows[:150], rows[150:]], metric=metric, kind="flat").search(rows[:20], k)
+    expected = top_k(rows[:20], rows, k, metric=metric)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-12)

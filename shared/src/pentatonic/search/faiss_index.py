@@ -62,6 +62,7 @@ class FaissIndex:
             raise UsageError(f"metric is {metric!r} and kind {kind!r}; allowed: {allowed}")
         faiss = _import_faiss()
         self.metric: Metric = metric
+        self._is_exact = kind == "flat"
         self._index: Any = None
         count = 0
         if kind == "ivfpq":
@@ -85,6 +86,7 @@ class FaissIndex:
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
         """Find the nearest rows of each query; fewer than k where there are fewer rows.
 
+        Of rows with equal scores the lower comes first; with ``flat`` no lower one is left out.
         ``ivfpq`` gives -1 with a score that is not finite where the clusters that it searched hold fewer.
 
         Args:
@@ -100,11 +102,22 @@ class FaissIndex:
         asked = self._comparable(queries, "query", 0)
         if asked.shape[1] != self._index.d:
             raise InputError(f"queries have {asked.shape[1]} dimensions; allowed: {self._index.d}")
-        scores, rows = self._index.search(asked, min(k, len(self)))
+        scores, rows = self._nearest(asked, min(k, len(self)))
         scores = np.where(
             rows < 0, np.inf if self.metric == "euclidean" else -np.inf, scores.astype(np.float64)
         )
         return Neighbours(rows, np.sqrt(np.maximum(scores, 0)) if self.metric == "euclidean" else scores)
+
+    def _nearest(self, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and rows (Q, k); of equal scores FAISS gives any row first, and may leave any out."""
+        taken = min(k + 1, len(self)) if self._is_exact else k
+        while True:
+            scores, rows = self._index.search(asked, taken)
+            if not self._is_exact or taken == len(self) or not (scores[:, k - 1] == scores[:, -1]).any():
+                break
+            taken = min(2 * taken, len(self))  # rows that are left out may have the score of the last one
+        order = np.lexsort((rows, scores if self.metric == "euclidean" else -scores))[:, :k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
     def _comparable(self, values: np.ndarray, name: str, first: int) -> np.ndarray:
         """Values as FAISS takes them: float32, of norm 1 for cosine."""
