@@ -33,6 +33,7 @@ from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
+    from notagen.files.check import Dialect
     from notagen.generation.decoding import Update
     from notagen.model import NotaGen
     from notagen.notation.validation import Level
@@ -46,6 +47,10 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="Bundled name, directory, run folder, weights file or hub id.")
 ]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+AbcDialect = Annotated[
+    Literal["notagen", "yue2"],
+    typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
+]
 Scores = Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
@@ -204,6 +209,7 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace files that this command did not write.")
     ] = False,
+    dialect: AbcDialect = "notagen",
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
@@ -212,7 +218,8 @@ def convert(
     make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
-    report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s, overwrite=overwrite)
+    options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
+    report = convert_files(sources, out, to=to, dialect=dialect, **options)
     report.print_summary()
     outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
     show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
@@ -230,6 +237,7 @@ def validate(
         Literal["abc", "bars", "dialect"],
         typer.Option(help="What a piece must be: legal ABC, with bars that add up, in the models' dialect."),
     ] = "bars",
+    dialect: AbcDialect = "notagen",
     as_json: JsonFlag = False,
 ) -> None:
     """Check pieces bar by bar: header, voices, barlines, durations, repeats; each error names the level that it breaks.
@@ -241,17 +249,19 @@ def validate(
     check_inputs(inputs)
     if repair != (out is not None):
         raise UsageError("--repair and --out go together")
-    _check(inputs, out, level, as_json)
+    _check(inputs, out, level, dialect, as_json)
 
 
 @app.command()
-def repair(inputs: Scores, out: OutFolder, as_json: JsonFlag = False) -> None:
-    """Write corrected copies of pieces, in the dialect of the models; each change is named.
+def repair(
+    inputs: Scores, out: OutFolder, dialect: AbcDialect = "notagen", as_json: JsonFlag = False
+) -> None:
+    """Write corrected copies of pieces, in the dialect of the models or in another one; each change is named.
 
     Exit status 3: some files cannot be read or repaired; each one is named.
     """
     check_inputs(inputs)
-    _check(inputs, out, "dialect", as_json)
+    _check(inputs, out, "dialect", dialect, as_json)
 
 
 @app.command()
@@ -450,13 +460,13 @@ def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> Non
     write_gallery(shown, page, introduction=f"Written by the model {model}.")
 
 
-def _check(inputs: list[Path], out: Path | None, level: Level, as_json: bool) -> None:
+def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:
     """Judge files, and write repaired copies if there is an output folder."""
     if out is not None:
         make_output_folder(out)
     from notagen.files.check import check_files
 
-    results, report = check_files(inputs, out, level=level)
+    results, report = check_files(inputs, out, level=level, dialect=dialect)
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
@@ -467,7 +477,9 @@ def _findings(result: dict[str, Any]) -> Iterator[str]:
     from notagen.notation.validation import LEVELS
 
     state = "valid" if result["valid"] else "not valid"
-    reached = LEVELS[result["level"]] if result["level"] else "not ABC"
+    reached = {**LEVELS, "yue2": "in the dialect of YuE2", None: "not ABC"}[result["level"]]
+    if any(issue["level"] == "yue2" for issue in result["issues"]):
+        reached = "not in the dialect of YuE2"
     tune = f", tune {result['tune']}" if "tune" in result else ""
     yield f"{printable(result['path'])}{tune}: {state} ({reached}), {_counted(result['bars'], 'bar')}"
     for issue in result["issues"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from notagen.files.reading import Tune, read_pieces
 from notagen.notation.bars import UnequalVoicesError
@@ -19,9 +19,11 @@ from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, keep_inputs
 from pentatonic.errors import FormatError, PentatonicError, UsageError
 
+Dialect = Literal["notagen", "yue2"]
+
 
 def check_files(
-    paths: Sequence[Path], out: Path | None = None, *, level: Level = "bars"
+    paths: Sequence[Path], out: Path | None = None, *, level: Level = "bars", dialect: Dialect = "notagen"
 ) -> tuple[list[dict[str, Any]], BatchReport]:
     """Check files; with an output folder, also write repaired copies.
 
@@ -30,6 +32,7 @@ def check_files(
         out: Folder for repaired copies, in interleaved layout, ``<name>.abc``; the tunes of a book become
             ``<name>-<number>.abc``.
         level: What a file must be: legal ``abc``, ABC whose ``bars`` add up, or in the ``dialect`` of the models.
+        dialect: With ``yue2`` files are judged and repaired in that dialect (:mod:`notagen.yue2`), whatever ``level``.
 
     Returns:
         For each tune of the files that could be read, the result of
@@ -59,7 +62,10 @@ def check_files(
                 continue
             before, failures = len(results), []
             for tune in tunes:
-                result, failure = _judge(path, tune, out, level, paths)
+                if dialect == "yue2":
+                    result, failure = _judge_yue2(path, tune, out, paths)
+                else:
+                    result, failure = _judge(path, tune, out, level, paths)
                 results += [result] if result else []
                 failures += [failure] if failure else []
             if failures:
@@ -91,6 +97,26 @@ def _judge(
             return result, in_tune + _errors_of(report, level)
     except (PentatonicError, OSError) as error:
         return result, f"{in_tune}{error}" if in_tune else error
+    return result, None
+
+
+def _judge_yue2(
+    path: Path, tune: Tune, out: Path | None, inputs: Sequence[Path]
+) -> tuple[dict[str, Any] | None, str | Exception | None]:
+    """Do what ``_judge`` does, in the dialect of YuE2."""
+    from notagen.files.yue2_files import judge_yue2, write_repaired_yue2
+
+    result = judge_yue2(path, tune)
+    try:
+        if out is not None:
+            target = out / f"{path.stem}{tune.suffix}.abc"
+            keep_inputs(target, inputs)
+            result |= {"changes": write_repaired_yue2(path, tune, target), "output": str(target)}
+        elif issues := result["issues"]:
+            errors = "1 error" if len(issues) == 1 else f"{len(issues)} errors"
+            return result, f"{errors}, the first: {issues[0]['kind']}: {issues[0]['message']}"
+    except (PentatonicError, OSError) as error:
+        return result, error
     return result, None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from notagen.files.check import reading_notes, require_key
+from notagen.files.check import Dialect, reading_notes, require_key
 from notagen.files.formats import FORMATS, ExportPiece, check_formats
 from notagen.files.output_record import OutputRecord
 from notagen.files.reading import (
@@ -47,6 +47,7 @@ def convert(
     jobs: int = 0,
     timeout_s: float = 60.0,
     overwrite: bool = False,
+    dialect: Dialect = "notagen",
 ) -> BatchReport:
     """Convert files and folders of ABC and MusicXML.
 
@@ -63,6 +64,8 @@ def convert(
         jobs: Processes at a time; 0 stands for one per core.
         timeout_s: Seconds that one file may take.
         overwrite: Replace any file with the name of an output.
+        dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
+            dialect already is copied, and what it cannot hold of a piece is in the ``flags`` of the report.
 
     Returns:
         What became of each file, in the order of their names; a bad one is named with its reason.
@@ -76,7 +79,12 @@ def convert(
         raise UsageError(f"jobs is {jobs}; allowed are 0, for one per core, and more")
     if not 0 < timeout_s <= threading.TIMEOUT_MAX:
         raise UsageError(f"timeout_s is {timeout_s:g}; allowed is any number of seconds above 0")
-    suffixes = [suffix for kind, of_kind in _SUFFIXES.items() if kind != to for suffix in of_kind]
+    if dialect == "yue2" and to != "abc":
+        raise UsageError(f"the dialect yue2 is one of ABC; to is {to!r}")
+    rewritten = dialect == "yue2"
+    suffixes = [
+        suffix for kind, of_kind in _SUFFIXES.items() if rewritten or kind != to for suffix in of_kind
+    ]
     found = search_files(sources, suffixes)
     places = without_suffixes(mirrored(sources, found.files))
     if not places:
@@ -88,7 +96,7 @@ def convert(
         with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
             report = run_files(
                 targets,
-                partial(read_request, to=to),
+                partial(read_request, to=to, dialect=dialect),
                 partial(convert_requests, children=children),
                 partial(write_output, record=record),
                 description=f"converting to {to}",
@@ -100,20 +108,20 @@ def convert(
     return report
 
 
-def read_request(source: Path, *, to: str) -> Message:
+def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Message:
     """Read one file; the first stage.
 
     Raises:
         InputError: It cannot be read, or is of the format ``abc`` already.
     """
-    if to == "abc" and not is_musicxml(source.suffix):
+    if to == "abc" and dialect == "notagen" and not is_musicxml(source.suffix):
         raise FormatError(
             f"this is ABC already; ABC is made of {', '.join(MUSICXML_SUFFIXES)} files, and of ABC can be "
             f"made {', '.join(name for name in FORMATS if name != 'abc')}"
         )
     if source.is_fifo():  # reading it would wait forever
         raise InputError(f"{source}: this is a named pipe; allowed are files")
-    return Message({"suffix": source.suffix, "to": to}, read_content(source))
+    return Message({"suffix": source.suffix, "to": to, "dialect": dialect}, read_content(source))
 
 
 @dataclass
@@ -193,11 +201,29 @@ def convert_content(request: Message) -> Iterator[Message]:
     tunes = tunes_of(bytes(request.data), request.value["suffix"])
     for tune in tunes:
         try:
-            yield from _tune_files(tune, request.value["to"])
+            if request.value.get("dialect") == "yue2":
+                yield from _yue2_files(tune)
+            else:
+                yield from _tune_files(tune, request.value["to"])
         except InputError as error:
             if len(tunes) == 1:
                 raise
             yield Message({"failed": f"tune {tune.name}: {error}"})
+
+
+def _yue2_files(tune: Tune) -> Iterator[Message]:
+    from notagen.yue2 import check
+    from notagen.yue2.conversion import convert_to_yue2
+
+    suffix = f"{tune.suffix}.abc"
+    if not check(tune.text)[1]:
+        yield Message(suffix, tune.text.encode())
+        return
+    require_key(tune.text)
+    converted = convert_to_yue2(tune.text)
+    yield Message(suffix, converted.text.encode())
+    for what, count in converted.losses.items():
+        yield Message({"note": f"{count} {what}"})
 
 
 def _tune_files(tune: Tune, to: str) -> Iterator[Message]:
