@@ -28,4 +28,40 @@ def test_errors_are_counted(tmp_path: Path, text: str, count: str) -> None:
     (tmp_path / "tune.abc").write_text(text, encoding="utf-8")
     _, outcome = check_files([tmp_path / "tune.abc"])
     assert outcome.entries[0]["reason"].startswith(count)
-    assert all(issue.line is None for issue in check(text).issues)
+    assert all(issue.line is None or issue.level == "bars" for issue in check(text).issues)
+
+
+VOICES = "X:1\nL:1/4\nM:4/4\nK:C\nV:1\nV:2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "found"),
+    [
+        (VOICES + "V:1\nCDEF|c4|]\nV:2\nc4|c4|]\n", "bars", [("score", "dialect")]),
+        (VOICES + "V:1\nCDEF|c4|]\nV:2\nZ2|]\n", "bars", [("score", "dialect")]),
+        (VOICES + "[V:1] CDEF | c4 |]\n[V:2] c4 | d4 |]\n", "bars", [("score", "dialect")]),
+        (VOICES + "V:1\nCDEF|c4|]\nV:2\nc4|]\n", "abc", [("unparsable", "bars")]),
+        (VOICES + "V:1\nCDEF|c4|]\nV:2\nc4|c3|]\n", "abc", [("duration", "bars"), ("score", "dialect")]),
+        (VOICES + "V:1\nCDE|c4?|]\nV:2\nc4|c4|]\n", None, [("unparsable", "abc")]),
+        ("X:1\nL:1/4\nM:4/4\nK:C\nCDEF|CDE|c4&c3|]\n", "abc", [("meter", "bars"), ("duration", "bars")]),
+        ("%%score 1\nL:1/4\nM:4/4\nK:C\nV:1\n[V:1]Z2|\n[V:1]c4|]\n", "bars", [("layout", "dialect")]),
+        ("L:1/4\nM:4/4\nK:C\nV:1\nV:2\n[V:1]c4|[V:2]c3|\n[V:1]c4|][V:2]c4|]\n", "abc",
+         [("score", "dialect"), ("duration", "bars")]),
+        ("hello", None, [("unparsable", "abc")]),
+        (TUNE.replace("c4|d8", "c8|d8"), "dialect", []),
+    ],
+)  # fmt: skip
+def test_each_level(text: str, level: str | None, found: list[tuple[str, str]]) -> None:
+    report = check(text)
+    assert report.level == level
+    levels = [(issue.kind, issue.level) for issue in report.issues]
+    assert [each for each in found if each not in levels] == [], levels
+    assert report.valid == (level == "dialect") == (not found)
+
+
+def test_repair_keeps_rests_of_several_bars(tmp_path: Path) -> None:
+    path = tmp_path / "rests.abc"
+    path.write_text(VOICES + "V:1\nCDEF|c4|]\nV:2\nZ2|]\n")
+    (result,), _ = check_files([path], tmp_path / "out")
+    text = Path(result["output"]).read_text()
+    assert "[V:1]CDEF|[V:2]Z|\n[V:1]c4|][V:2]Z|]\n" in text and check(text).valid

@@ -217,7 +217,7 @@ def test_continuing_a_piece(generate, tmp_path):
     assert code == 1 and f"{tmp_path / 'bad.abc'}: K: key 'Q' does not" in stderr
     (tmp_path / "tune.abc").write_bytes(b"X:1\n\xff")
     code, _, stderr = generate("--continue", tmp_path / "tune.abc")
-    assert code == 1 and "tune.abc:2: the byte 0xff is not UTF-8" in stderr
+    assert code == 1 and "tune.abc: the tune has no K: line" in stderr
     assert "missing.abc: cannot be read" in generate("--continue", tmp_path / "missing.abc")[2]
 
 
@@ -278,9 +278,9 @@ def test_validate(command, tmp_path):
     good.write_text(TUNE)
     bad.write_text(BAD)
     code, stdout, _ = command("validate", good)
-    assert code == 0 and stdout == f"{good}: valid, 2 bars\n"
+    assert code == 0 and stdout == f"{good}: valid (in the models' dialect), 2 bars\n"
     code, stdout, stderr = command("validate", good, bad)
-    assert code == 3 and f"{bad}: not valid, 3 bars\n  line 7, bar 2: meter: " in stdout
+    assert code == 3 and f"{bad}: not valid (legal ABC), 3 bars\n  line 7, bar 2: meter [bars]: " in stdout
     assert "1 done, 0 skipped, 1 failed" in stderr
     for words in (
         ["validate", good, missing],
@@ -304,6 +304,39 @@ def test_validate_repairs(command, tmp_path):
     assert code == 2 and "more than one file" in stderr
 
 
+def test_levels(command, tmp_path):
+    """Two voices without %%score are legal ABC in which the bars add up, and not in the dialect of the models."""
+    path = tmp_path / "two.abc"
+    path.write_text("X:1\nL:1/4\nM:4/4\nK:C\nV:1\nV:2\nV:1\nCDEF|GABc|]\nV:2\nZ2|]\n")
+    code, stdout, _ = command("validate", path)
+    assert (
+        code == 0 and f"{path}: valid (legal ABC, bars add up), 2 bars\n  piece: score [dialect]: " in stdout
+    )
+    assert command("validate", path, "--level", "dialect")[0] == 3
+    (result,) = json.loads(command("validate", path, "--json")[1])["files"]
+    assert (result["valid"], result["level"]) == (True, "bars")
+    path.write_text(path.read_text().replace("GABc", "GAB"))
+    assert command("validate", path)[0] == 3 and command("validate", path, "--level", "abc")[0] == 0
+
+
+def test_repair(command, tmp_path):
+    bad = tmp_path / "bad.abc"
+    bad.write_text(BAD)
+    code, stdout, stderr = command("repair", bad, "--out", tmp_path / "repaired")
+    assert code == 0 and "  repaired: " in stdout, stderr
+    assert command("validate", tmp_path / "repaired" / "bad.abc", "--level", "dialect")[0] == 0
+    assert command("repair", bad, "--out", tmp_path)[0] == 2  # it would replace its input
+
+
+def test_a_book_of_tunes(command, tmp_path):
+    path = tmp_path / "book.abc"
+    path.write_text(TUNE + "\n" + TUNE.replace("X:1", "X:2").replace("c8", "c9|c8"))
+    code, stdout, _ = command("validate", path)
+    assert code == 3 and f"{path}, tune 1: valid" in stdout and f"{path}, tune 2: not valid" in stdout
+    assert command("repair", path, "--out", tmp_path / "out")[0] == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["book-1.abc", "book-2.abc"]
+
+
 def test_an_output_folder_that_is_a_file(command, tmp_path):
     path = tmp_path / "tune.abc"
     path.write_text(TUNE)
@@ -315,13 +348,13 @@ def test_an_output_folder_that_is_a_file(command, tmp_path):
         )
 
 
-def test_issues_of_standard_layout_have_no_lines(command, tmp_path):
+def test_issues_of_standard_layout(command, tmp_path):
     path = tmp_path / "tune.abc"
     path.write_text(TUNE.replace("|c8|]", "|]"))
-    assert ": valid, 1 bar\n" in command("validate", path)[1]
+    assert ": valid (in the models' dialect), 1 bar\n" in command("validate", path)[1]
     path.write_text(TUNE.replace("c8", "c9|c8"))
     code, stdout, _ = command("validate", path)
-    assert code == 3 and "\n  bar 2: meter: " in stdout
+    assert code == 3 and "\n  line 9, bar 2: meter [bars]: " in stdout
 
 
 def test_info(command, model):

@@ -12,6 +12,8 @@ import pytest
 from notagen.files import convert as module
 from notagen.files.convert import convert
 from notagen.files.formats import FORMATS
+from notagen.files.output_record import RECORD
+from notagen.files.reading import LATIN_1_NOTE
 from notagen.files.writing import write_piece
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.notation.bars import read_tune
@@ -32,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outputs(out: Path) -> list[str]:
-    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path.name != RECORD
+    )
 
 
 def test_a_folder_is_mirrored_and_bad_files_are_named(folder: Path, tmp_path: Path) -> None:
@@ -61,7 +65,7 @@ def test_a_folder_is_mirrored_and_bad_files_are_named(folder: Path, tmp_path: Pa
 
 def test_abc_becomes_musicxml(folder: Path, tmp_path: Path) -> None:
     (folder / "tune.abc").write_text(TUNE, encoding="utf-8")
-    (folder / "bad.abc").write_bytes(b"X:1\nK:C\n\xff\xfe")
+    (folder / "bad.abc").write_bytes(b"X:1\nK:C\n\xff\xfe|")
     report = convert([folder], tmp_path / "out", to="musicxml", jobs=1)
     assert [(entry["status"], Path(entry["path"]).name) for entry in report.entries] == [
         ("failed", "bad.abc"),
@@ -78,6 +82,52 @@ def test_abc_becomes_musicxml(folder: Path, tmp_path: Path) -> None:
     assert back.exit_code == 0
     text = (tmp_path / "back" / "tune.abc").read_text(encoding="utf-8")
     assert "\nT:Élégie\n" in text and read_tune(text).bar_count == 2
+
+
+def test_each_tune_of_a_book_is_a_file(folder: Path, tmp_path: Path) -> None:
+    book = (
+        SCALE + "\n" + SCALE.replace("X:1", "X:5").replace("c8", "c8?") + "\n" + SCALE.replace("X:1", "X:7")
+    )
+    (folder / "book.abc").write_text(book)
+    out = tmp_path / "out"
+    (entry,) = convert([folder], out, to="musicxml", jobs=1).entries
+    assert outputs(out) == ["book-1.musicxml", "book-7.musicxml"]
+    assert entry["status"] == "failed" and entry["reason"].startswith("1 tunes of the book failed: tune 5: ")
+    (folder / "book.abc").write_text(SCALE + "\n" + SCALE.replace("X:1", "X:7"))
+    (entry,) = convert([folder], out, to="svg", jobs=1).entries
+    assert [path.name for path in entry["output"]] == ["book-1-1.svg", "book-7-1.svg"]
+
+
+def test_notes_about_the_reading_are_flags(folder: Path, tmp_path: Path) -> None:
+    (folder / "old.abc").write_bytes("X:1\nT:Café\nL:1/4\nM:4/4\nK:C\n^C c C c|]\n".encode("latin-1"))
+    (entry,) = convert([folder], tmp_path / "out", to="midi", jobs=1).entries
+    assert entry["flags"][0] == LATIN_1_NOTE and "2 notes would be altered otherwise" in entry["flags"][1]
+    (folder / "old.abc").write_text("%%propagate-accidentals octave\nX:1\nK:C\n^C c C c|]\n")
+    (entry,) = convert([folder], tmp_path / "out", to="midi", jobs=1).entries
+    assert entry["status"] == "done" and "flags" not in entry
+
+
+def test_only_own_files_are_replaced(folder: Path, tmp_path: Path) -> None:
+    (folder / "tune.abc").write_text(SCALE)
+    out = tmp_path / "out"
+    out.mkdir()
+    written = out / "tune.mid"
+    written.write_bytes(b"mine")
+
+    def outcome(**options: bool) -> str:
+        (entry,) = convert([folder], out, to="midi", jobs=1, **options).entries
+        return entry.get("reason", entry["status"])
+
+    assert outcome().startswith(
+        f"{written} exists and is not as this command wrote it; choose another folder"
+    )
+    assert written.read_bytes() == b"mine"
+    assert outcome(overwrite=True) == "done" and written.read_bytes() != b"mine"
+    (folder / "tune.abc").write_text(SCALE.replace("c8", "d8"))
+    before = written.read_bytes()
+    assert outcome() == "done" and written.read_bytes() != before  # its own file
+    written.write_bytes(b"edited by hand")
+    assert outcome() != "done" and written.read_bytes() == b"edited by hand"
 
 
 def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:

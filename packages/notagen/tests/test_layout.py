@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from notagen.abc import parse_tune
+from notagen.notation.bars import read_tune
 from notagen.notation.clean import clean
-from notagen.notation.layout import LINE_CHARACTERS, deinterleave, interleave, is_interleaved
+from notagen.notation.layout import (
+    LINE_CHARACTERS,
+    deinterleave,
+    interleave,
+    is_interleaved,
+    one_bar_per_line,
+)
+from notagen.score import read_score
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -84,3 +93,38 @@ def test_comments_at_line_ends_are_no_music():
 )
 def test_layout_of_a_text(text: str, expected: bool):
     assert is_interleaved(text) is expected
+
+
+HEAD = "L:1/4\nM:4/4\nK:C\nV:1\nV:2\n"
+
+
+def test_rests_of_several_bars_are_spelled_out() -> None:
+    text = HEAD + 'V:1\nCDEF|GABc|d4|]\nV:2\n[I:x y]"^tacet"Z2|X|]\n'
+    assert interleave(text).splitlines()[5:] == [
+        '[V:1]CDEF|[V:2][I:x y]"^tacet"Z|',
+        "[V:1]GABc|[V:2]Z|",
+        "[V:1]d4|][V:2]X|]",
+    ]
+    assert read_score(text).measure_count == 3
+    assert read_tune("X:1\nK:C\nZ4|X2 y|Z1|c4 Z2|]\n").voices["1"].bars == (
+        *("Z",) * 4, "X", "X y", "Z1", "c4 Z2",
+    )  # fmt: skip
+    with pytest.raises(FormatError, match="more than 65536 bars"):
+        read_tune("K:C\n" + "Z9999|" * 7 + "\n")
+
+
+def test_one_bar_per_line() -> None:
+    text = f"{HEAD}[r:0/1][V:1]Z2|[V:2]c4|d4|\n[r:1/0][V:1]c4|][V:2]d4|]\n"
+    assert one_bar_per_line(text) == (
+        f"{HEAD}[r:0/2][V:1]Z|[V:2]c4|\n[r:1/1][V:1]Z|[V:2]d4|\n[r:2/0][V:1]c4|][V:2]d4|]\n"
+    )
+    assert read_score(text).measure_count == 3
+    unequal = text.replace("Z2", "Z3")
+    assert one_bar_per_line(unequal) == unequal
+
+
+@pytest.mark.parametrize("text", ["CDEF| : GABc : |d4|]", "CDEF|:GABc:|d4|]", "CDEF|\t:GABc :\t|d4|]"])
+def test_blanks_inside_barlines(text: str) -> None:
+    assert read_tune(f"X:1\nK:C\n{text}\n").voices["1"].barlines == ("", "|:", ":|", "|]")
+    (line,) = parse_tune(f"X:1\nK:C\n{text}\n").body
+    assert [bar.right and bar.right.sign for bar in line.voices[0].bars] == ["|:", ":|", "|]"]

@@ -329,3 +329,35 @@ def test_pieces_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(playback, "MAX_PLAYED_BARS", 5)
     with pytest.raises(InputError, match="more than 5 bars"):
         perform(tune("|:c4|d4|e4:|"))
+
+
+HEADER = "X:1\nL:1/4\nM:4/4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "pitches"),
+    [
+        ("K:C clef=bass octave=-1\nC E G c|]\n", [48, 52, 55, 60]),
+        ("K:C octave=1\nV:1 octave=-2\nV:1\nC D [K:C octave=0]C z|]\n", [36, 38, 60]),
+        ("K:D Phr ^f\nD E F G|]\n", [62, 63, 66, 67]),
+        ("K:D exp _b^f\nC F B E|]\n", [60, 66, 70, 64]),
+        ("K:C\n^C c z2|]\n", [61, 72]),
+        ("%%propagate-accidentals octave\nK:C\n^C C c z|]\n", [61, 61, 72]),
+        ("%%propagate-accidentals pitch\nK:C\n^C c =c C|]\n", [61, 73, 72, 60]),
+        ("%%propagate-accidentals not\nK:C\n^C C z2|]\n", [61, 60]),
+        ("P:AAB\nK:C\nP:A\nC4|]\nP:B\nD4|]\n", [60, 60, 62]),
+        ("P:(AB)2.C\nK:C\nB,4|\nP:A\nC4|\nP:B\nD4:|\nP:C\nE4|]\n", [59, 60, 62, 62, 60, 62, 62, 64]),
+        ("P:C4D\nK:C\nP:A\nC4|]\nP:B\nD4|]\n", [60, 62]),
+        ("K:C\nP:B\nC4|]\nP:A\nD4|]\n", [60, 62]),
+    ],
+)
+def test_what_fields_do_to_the_sound(text: str, pitches: list[int]) -> None:
+    (track,) = perform(HEADER + text).tracks
+    assert [note.pitch for note in track.notes] == pitches
+
+
+def test_other_readings_of_accidentals_are_noted() -> None:
+    (note,) = read_score(f"{HEADER}K:C\n^C c =c C|^C C c2|]\n").notes
+    assert "in the same octave only; if they held in all octaves, 3 notes would be altered otherwise" in note
+    for same in ("K:C\n^C C|c4|]\n", "%%propagate-accidentals octave\nK:C\n^C c|]\n"):
+        assert read_score(HEADER + same).notes == ()

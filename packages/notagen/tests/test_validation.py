@@ -179,6 +179,7 @@ def test_dictionary_is_json():
         "voice": None,
         "kind": "tag",
         "message": "[r:9/9] after 0 bars",
+        "level": "dialect",
         "warning": True,
     }
 

@@ -33,8 +33,10 @@ from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
+    from notagen.files.check import Dialect
     from notagen.generation.decoding import Update
     from notagen.model import NotaGen
+    from notagen.notation.validation import Level
 
 app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked and generated.")
 
@@ -45,6 +47,11 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="Bundled name, directory, run folder, weights file or hub id.")
 ]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+AbcDialect = Annotated[
+    Literal["notagen", "yue2"],
+    typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
+]
+Scores = Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
@@ -186,7 +193,8 @@ def infill(
 
 @app.command(
     help=(
-        "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored.\n\n"
+        "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored, and each tune "
+        "of a book becomes a file. A file that this command did not write is never replaced without --overwrite.\n\n"
         "Exit status 3: some files could not be converted; each one is named.\n\n" + formats_help()
     )
 )
@@ -198,6 +206,10 @@ def convert(
     out: OutFolder,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
     timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also replace files that this command did not write.")
+    ] = False,
+    dialect: AbcDialect = "notagen",
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
@@ -206,7 +218,8 @@ def convert(
     make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
-    report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
+    options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
+    report = convert_files(sources, out, to=to, dialect=dialect, **options)
     report.print_summary()
     outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
     show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
@@ -215,28 +228,40 @@ def convert(
 
 @app.command()
 def validate(
-    inputs: Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")],
+    inputs: Scores,
     repair: Annotated[
         bool, typer.Option("--repair", help="Write corrected copies into the folder --out.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for corrected copies.")] = None,
+    level: Annotated[
+        Literal["abc", "bars", "dialect"],
+        typer.Option(help="What a piece must be: legal ABC, with bars that add up, in the models' dialect."),
+    ] = "bars",
+    dialect: AbcDialect = "notagen",
     as_json: JsonFlag = False,
 ) -> None:
-    """Check pieces bar by bar: header, voices, barlines, durations, repeats.
+    """Check pieces bar by bar: header, voices, barlines, durations, repeats; each error names the level that it breaks.
 
-    Exit status 3: some files cannot be read, or have errors and were not repaired; each one is named.
+    Levels are legal ABC (abc), legal ABC in which the bars add up (bars), and the dialect that the models read and
+    write (dialect). Exit status 3: some files cannot be read, or do not reach --level and were not repaired; each
+    one is named. notagen repair does what --repair does.
     """
     check_inputs(inputs)
     if repair != (out is not None):
         raise UsageError("--repair and --out go together")
-    if out is not None:
-        make_output_folder(out)
-    from notagen.files.check import check_files
+    _check(inputs, out, level, dialect, as_json)
 
-    results, report = check_files(inputs, out)
-    report.print_summary()
-    show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
-    report.raise_for_failures()
+
+@app.command()
+def repair(
+    inputs: Scores, out: OutFolder, dialect: AbcDialect = "notagen", as_json: JsonFlag = False
+) -> None:
+    """Write corrected copies of pieces, in the dialect of the models or in another one; each change is named.
+
+    Exit status 3: some files cannot be read or repaired; each one is named.
+    """
+    check_inputs(inputs)
+    _check(inputs, out, "dialect", dialect, as_json)
 
 
 @app.command()
@@ -435,15 +460,33 @@ def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> Non
     write_gallery(shown, page, introduction=f"Written by the model {model}.")
 
 
+def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:
+    """Judge files, and write repaired copies if there is an output folder."""
+    if out is not None:
+        make_output_folder(out)
+    from notagen.files.check import check_files
+
+    results, report = check_files(inputs, out, level=level, dialect=dialect)
+    report.print_summary()
+    show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
+    report.raise_for_failures()
+
+
 def _findings(result: dict[str, Any]) -> Iterator[str]:
-    """Lines about one checked file."""
+    """Lines about one checked tune."""
+    from notagen.notation.validation import LEVELS
+
     state = "valid" if result["valid"] else "not valid"
-    yield f"{printable(result['path'])}: {state}, {_counted(result['bars'], 'bar')}"
+    reached = {**LEVELS, "yue2": "in the dialect of YuE2", None: "not ABC"}[result["level"]]
+    if any(issue["level"] == "yue2" for issue in result["issues"]):
+        reached = "not in the dialect of YuE2"
+    tune = f", tune {result['tune']}" if "tune" in result else ""
+    yield f"{printable(result['path'])}{tune}: {state} ({reached}), {_counted(result['bars'], 'bar')}"
     for issue in result["issues"]:
         where = ", ".join(
             f"{name} {issue[name]}" for name in ("line", "bar", "voice") if issue[name] is not None
         )
-        kind = "warning" if issue["warning"] else issue["kind"]
+        kind = "warning" if issue["warning"] else f"{issue['kind']} [{issue['level']}]"
         yield f"  {where or 'piece'}: {kind}: {printable(issue['message'])}"
     for change in result.get("changes", ()):
         yield f"  repaired: {printable(change)}"

@@ -23,6 +23,9 @@ TUPLET_ROUNDING = Fraction(1, 64)  # converters write rounded lengths such as 21
 
 _METER = re.compile(r"\(?([0-9]{1,3}(?:\+[0-9]{1,3}){0,9})\)?/([0-9]{1,3})")
 _KEY = re.compile(r"([A-G])([#b]?)[ \t]*+([A-Za-z]*+)")
+_KEY_ACCIDENTAL = re.compile(r"(\^\^?|__?|=)([A-Ga-g])")
+_KEY_ACCIDENTALS = re.compile(rf"(?:{_KEY_ACCIDENTAL.pattern})++")
+_ALTERATIONS = {"__": -2, "_": -1, "=": 0, "^": 1, "^^": 2}
 _NATURALS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 _MODES = {"lyd": 1, "maj": 0, "ion": 0, "mix": -1, "dor": -2, "min": -3, "aeo": -3, "phr": -4, "loc": -5}
 _PIPES = {"HP": 0, "Hp": 2}  # keys of the highland bagpipe; only Hp shows the sharps of its scale
@@ -55,11 +58,18 @@ class Key:
         tonic: A letter, optionally with ``#`` or ``b``; empty for ``none`` and for the bagpipe keys ``HP`` and ``Hp``.
         mode: ``maj min dor phr lyd mix loc aeo ion``; empty without a tonic.
         fifths: Number of sharps in its signature; flats are negative. 0 for ``none``.
+        accidentals: What the field adds to the signature or takes from it, such as ``^f`` in ``D Phr ^f``: pairs of a
+            letter ``A`` to ``G`` and its alteration in semitones, -2 to 2.
     """
 
     tonic: str
     mode: str
     fifths: int
+    accidentals: tuple[tuple[str, int], ...] = ()
+
+    def alteration(self, letter: str) -> int:
+        """Alteration of a letter ``A`` to ``G`` in the signature, in semitones."""
+        return dict(self.accidentals).get(letter, (self.fifths + 6 - "FCGDAEB".index(letter)) // 7)
 
 
 def parse_meter(value: str, *, line: int | None = None, column: int | None = None) -> Meter | None:
@@ -109,11 +119,11 @@ def default_unit_length(meter: Meter | None) -> Fraction:
 
 
 def parse_key(value: str, *, line: int | None = None, column: int | None = None) -> Key:
-    """Read the value of a ``K:`` field: ``tonic[mode]``, in any case; a clef or accidentals after it are ignored.
+    """Read the value of a ``K:`` field: ``tonic[mode]``, in any case, then accidentals; a clef after it is ignored.
 
     Args:
-        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key; ``HP`` or
-            ``Hp`` for the highland bagpipe.
+        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``, ``D Phr ^f``; ``none`` or nothing for no key;
+            ``HP`` or ``Hp`` for the highland bagpipe. After ``exp`` the signature is the accidentals alone.
         line: Line of the field, for messages.
         column: Column of the field.
 
@@ -121,21 +131,34 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
         FormatError: The tonic or the mode is unknown.
     """
     text = value.partition("%")[0].strip()
-    word = (text.split() or ["none"])[0]
-    if word.lower() == "none" or word in _PIPES:
-        return Key("", "", _PIPES.get(word, 0))
+    words = text.split() or ["none"]
+    accidentals = _key_accidentals(words[1:])
+    if words[0].lower() == "none" or words[0] in _PIPES:
+        return Key("", "", _PIPES.get(words[0], 0), accidentals)
     match = _KEY.match(text[0].upper() + text[1:])
     if match is None:
         raise FormatError(f"key {value[:40]!r} does not start with A to G or none", line=line, column=column)
     letter, sign, word = match.groups()
     mode = _mode(word)
+    if word.lower() == "exp":
+        letters = dict.fromkeys("CDEFGAB", 0) | dict(accidentals)
+        return Key(letter + sign, "maj", 0, tuple(letters.items()))
     if mode is None and match.end(2) < match.start(3):
         mode = "maj"  # the word after a blank is a clef or an attribute, as in "G treble"
     if mode is None:
         known = ", ".join(_MODES)
         raise FormatError(f"mode {word[:40]!r} is not one of m, {known}", line=line, column=column)
     fifths = _NATURALS[letter] + 7 * ((sign == "#") - (sign == "b")) + _MODES[mode]
-    return Key(letter + sign, mode, fifths)
+    return Key(letter + sign, mode, fifths, accidentals)
+
+
+def _key_accidentals(words: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Return the accidentals among the words after the tonic; several may be one word, as in ``^f_b``."""
+    found: dict[str, int] = {}
+    for word in words:
+        if _KEY_ACCIDENTALS.fullmatch(word):
+            found |= {letter.upper(): _ALTERATIONS[sign] for sign, letter in _KEY_ACCIDENTAL.findall(word)}
+    return tuple(found.items())
 
 
 def _mode(word: str) -> str | None:

@@ -1,6 +1,7 @@
 """Parser: text to syntax tree, in linear time.
 
-Blank lines and trailing blanks of voices and lines are dropped; everything else is kept.
+Blank lines, trailing blanks of voices and lines, and blanks inside the barlines ``| :`` and ``: |`` are dropped;
+everything else is kept.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ MAX_SHARED_CHARACTERS = 32
 _FIELD = re.compile(r"(?:[H-WYh-wy+]|[A-GXZa-gxz](?!:[|:])):")
 _NOTE = re.compile(r"([\^_=]*+)([A-Ga-g])([',]*+)([0-9/]*+)(-?+)")
 _BARLINE = re.compile(r"([|:\]]*+(?:\[(?=\|)[|:\]]*+)*+)([ ]*+\[?+)([0-9.,-]*+)")
+_BLANK_IN_BARLINE = re.compile(r"(?<=\|)[ \t]+(?=:)|(?<=:)[ \t]+(?=\|)")
 _OLD_LINE_BREAKS = frozenset("!*")
 _MISSING_END = {'"': 'a closing "', "!": "a closing !", "{": "a closing }", "[": "a closing ]"}
 
@@ -250,7 +252,7 @@ def _spacer(token: str) -> Spacer:
 
 
 def _barline(token: str) -> Barline:
-    match = _BARLINE.fullmatch(token)
+    match = _BARLINE.fullmatch(_BLANK_IN_BARLINE.sub("", token))
     if match is None:
         raise FormatError(f"{token[:40]!r} is not a barline", column=1)
     sign, gap, volta = match.groups()

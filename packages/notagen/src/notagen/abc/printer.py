@@ -11,8 +11,8 @@ from notagen.abc import syntax
 def print_tune(tune: syntax.Tune) -> str:
     """Return the text of a tune; each line ends with a newline.
 
-    Parsing it again gives an equal tune. It equals the source except for blank lines, blanks before ``[V:…]`` and at
-    line ends, and leading zeros in tuplet marks.
+    Parsing it again gives an equal tune. It equals the source except for blank lines, blanks before ``[V:…]``, at
+    line ends and inside ``| :``, and leading zeros in tuplet marks.
     """
     return "".join(f"{_line(line)}\n" for line in (*tune.header.lines, *tune.body))
 

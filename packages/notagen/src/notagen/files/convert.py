@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from notagen.files.check import Dialect, reading_notes, require_key
 from notagen.files.formats import FORMATS, ExportPiece, check_formats
+from notagen.files.output_record import OutputRecord
 from notagen.files.reading import (
     ABC_SUFFIXES,
     MUSICXML_SUFFIXES,
+    Tune,
     is_musicxml,
-    piece_text,
     read_content,
+    tunes_of,
 )
 from notagen.files.writing import write_files
 from pentatonic.child_process import ChildFailure, ChildPool, Message
@@ -36,20 +40,32 @@ _CHILD = f"{__name__}:convert_content"
 
 
 def convert(
-    sources: Sequence[Path], out: Path, *, to: str, jobs: int = 0, timeout_s: float = 60.0
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    to: str,
+    jobs: int = 0,
+    timeout_s: float = 60.0,
+    overwrite: bool = False,
+    dialect: Dialect = "notagen",
 ) -> BatchReport:
     """Convert files and folders of ABC and MusicXML.
 
     The folders below what the sources have in common are mirrored. ``a/b.mxl`` becomes ``a/b.abc``, or
-    ``a/b.mxl.abc`` where another source would have that name too. An output appears whole or not at all.
+    ``a/b.mxl.abc`` where another source would have that name too; of a book of tunes, each tune becomes a file of its
+    own, ``book-7.musicxml`` for ``X:7``. An output appears whole or not at all.
 
     Args:
         sources: Files, which are read whatever their suffix, and folders, which are searched for ABC and MusicXML
             (what is of the target's format already is left out); see :func:`pentatonic.folder_run.search_files`.
-        out: Folder to write; files in it with the names of outputs are replaced.
+        out: Folder to write. A file in it that has the name of an output, and is not as this command wrote it, fails
+            its source.
         to: Of :data:`notagen.files.formats.FORMATS`.
         jobs: Processes at a time; 0 stands for one per core.
         timeout_s: Seconds that one file may take.
+        overwrite: Replace any file with the name of an output.
+        dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
+            dialect already is copied, and what it cannot hold of a piece is in the ``flags`` of the report.
 
     Returns:
         What became of each file, in the order of their names; a bad one is named with its reason.
@@ -63,64 +79,107 @@ def convert(
         raise UsageError(f"jobs is {jobs}; allowed are 0, for one per core, and more")
     if not 0 < timeout_s <= threading.TIMEOUT_MAX:
         raise UsageError(f"timeout_s is {timeout_s:g}; allowed is any number of seconds above 0")
-    suffixes = [suffix for kind, of_kind in _SUFFIXES.items() if kind != to for suffix in of_kind]
+    if dialect == "yue2" and to != "abc":
+        raise UsageError(f"the dialect yue2 is one of ABC; to is {to!r}")
+    rewritten = dialect == "yue2"
+    suffixes = [
+        suffix for kind, of_kind in _SUFFIXES.items() if rewritten or kind != to for suffix in of_kind
+    ]
     found = search_files(sources, suffixes)
     places = without_suffixes(mirrored(sources, found.files))
     if not places:
         raise UsageError(f"no {', '.join(suffixes)} files in {', '.join(map(str, sources))}")
     workers = min(jobs or _cores(), len(places))
     targets = {source: out / place for source, place in places.items()}
-    with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
-        report = run_files(
-            targets,
-            partial(read_request, to=to),
-            partial(convert_requests, children=children),
-            write_output,
-            description=f"converting to {to}",
-            workers=workers,
-        )
+    record = OutputRecord(out, overwrite=overwrite)
+    try:
+        with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
+            report = run_files(
+                targets,
+                partial(read_request, to=to, dialect=dialect),
+                partial(convert_requests, children=children),
+                partial(write_output, record=record),
+                description=f"converting to {to}",
+                workers=workers,
+            )
+    finally:
+        record.save()
     report.passed_over = found.passed_over
     return report
 
 
-def read_request(source: Path, *, to: str) -> Message:
+def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Message:
     """Read one file; the first stage.
 
     Raises:
         InputError: It cannot be read, or is of the format ``abc`` already.
     """
-    if to == "abc" and not is_musicxml(source.suffix):
+    if to == "abc" and dialect == "notagen" and not is_musicxml(source.suffix):
         raise FormatError(
             f"this is ABC already; ABC is made of {', '.join(MUSICXML_SUFFIXES)} files, and of ABC can be "
             f"made {', '.join(name for name in FORMATS if name != 'abc')}"
         )
     if source.is_fifo():  # reading it would wait forever
         raise InputError(f"{source}: this is a named pipe; allowed are files")
-    return Message({"suffix": source.suffix, "to": to}, read_content(source))
+    return Message({"suffix": source.suffix, "to": to, "dialect": dialect}, read_content(source))
 
 
-def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[dict[str, bytes]]:
-    """Convert pieces by :func:`convert_content` in a child process; the second stage.
+@dataclass
+class Converted:
+    """What became of one source.
 
-    Returns:
-        For each piece its files: end of the name, such as ``.mid`` or ``-1.svg`` -> content.
+    Args:
+        files: End of the name, such as ``.mid``, ``-1.svg`` or, of the third tune of a book, ``-3.mid`` -> content.
+        failures: Why tunes of a book could not be converted.
+        notes: What a reader should know about how the source was understood.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[Converted]:
+    """Convert the pieces of files by :func:`convert_content` in a child process; the second stage.
 
     Raises:
         InputError: A piece cannot be converted, or the process crashed or took too long.
     """
     try:
-        return [{file.value: bytes(file.data) for file in children.answers(request)} for request in requests]
+        return [_collected(children.answers(request)) for request in requests]
     except ChildFailure as failure:
         raise InputError(f"the converter {failure}") from failure
 
 
-def write_output(files: Mapping[str, bytes], stem: Path) -> dict[str, object]:
-    """Write the files of one piece and return their paths for the report; the last stage.
+def _collected(messages: Iterable[Message]) -> Converted:
+    converted = Converted()
+    for message in messages:
+        if isinstance(message.value, str):
+            converted.files[message.value] = bytes(message.data)
+        elif "failed" in message.value:
+            converted.failures.append(message.value["failed"])
+        else:
+            converted.notes.append(message.value["note"])
+    return converted
+
+
+def write_output(converted: Converted, stem: Path, *, record: OutputRecord) -> dict[str, object]:
+    """Write the files of one source and return their paths for the report; the last stage.
 
     Raises:
+        InputError: Tunes of a book could not be converted (the others are written), or a file exists that the record
+            does not allow to replace.
         CheckpointError: A file cannot be written.
     """
-    return {"output": write_files(files, stem)}
+    files = {stem.with_name(stem.name + end): content for end, content in converted.files.items()}
+    record.check(files)
+    paths = write_files(converted.files, stem)
+    record.add(files)
+    if failures := converted.failures:
+        others = f"; the other {len(paths)} files were written" if paths else ""
+        raise InputError(f"{len(failures)} tunes of the book failed: {'; '.join(failures)}{others}")
+    flags = {"flags": list(dict.fromkeys(converted.notes))} if converted.notes else {}
+    return {"output": paths, **flags}
 
 
 def _cores() -> int:
@@ -139,8 +198,42 @@ def convert_content(request: Message) -> Iterator[Message]:
     Raises:
         InputError: It cannot be read, or not be written in this format.
     """
-    text = piece_text(bytes(request.data), request.value["suffix"])
-    if not any(line.lstrip().startswith("K:") for line in text.splitlines()):
-        raise FormatError("this is not a tune: it has no K: line, which ends the header of ABC")
-    for end, content in FORMATS[request.value["to"]].files(ExportPiece(text)).items():
-        yield Message(end, content)
+    tunes = tunes_of(bytes(request.data), request.value["suffix"])
+    for tune in tunes:
+        try:
+            if request.value.get("dialect") == "yue2":
+                yield from _yue2_files(tune)
+            else:
+                yield from _tune_files(tune, request.value["to"])
+        except InputError as error:
+            if len(tunes) == 1:
+                raise
+            yield Message({"failed": f"tune {tune.name}: {error}"})
+
+
+def _yue2_files(tune: Tune) -> Iterator[Message]:
+    from notagen.yue2 import check
+    from notagen.yue2.conversion import convert_to_yue2
+
+    suffix = f"{tune.suffix}.abc"
+    if not check(tune.text)[1]:
+        yield Message(suffix, tune.text.encode())
+        return
+    require_key(tune.text)
+    converted = convert_to_yue2(tune.text)
+    yield Message(suffix, converted.text.encode())
+    for what, count in converted.losses.items():
+        yield Message({"note": f"{count} {what}"})
+
+
+def _tune_files(tune: Tune, to: str) -> Iterator[Message]:
+    try:
+        require_key(tune.text)
+        files = FORMATS[to].files(ExportPiece(tune.text))
+    except FormatError as error:
+        notes = "".join(f" ({note})" for note in tune.notes)
+        raise FormatError(error.reason + notes, line=error.line, column=error.column) from error
+    for end, content in files.items():
+        yield Message(tune.suffix + end, content)
+    for note in (*tune.notes, *reading_notes(tune.text)):
+        yield Message({"note": f"tune {tune.name}: {note}" if tune.name else note})

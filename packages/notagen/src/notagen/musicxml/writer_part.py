@@ -102,6 +102,12 @@ class PartWriter:
     def _key(self, parent: Element, key: Key) -> None:
         self.key = key
         element = add(parent, "key")
+        if key.accidentals:
+            for letter in "FCGDAEB":
+                if alteration := key.alteration(letter):
+                    add(element, "key-step", letter)
+                    add(element, "key-alter", alteration)
+            return
         add(element, "fifths", key.fifths)
         if key.mode:
             add(element, "mode", _MODES[key.mode])

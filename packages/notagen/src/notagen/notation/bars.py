@@ -22,15 +22,26 @@ from pentatonic.errors import FormatError
 BARLINES = ("||:", ":||", "[|:", ":|]", "|]:", ":[|", "|:", "::", ":|", "[|", "||", "|]", "|")
 
 _OPAQUE = r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|\(\d+(?:::?\d+)*'
-_BARLINE = re.compile(f"{_OPAQUE}|({'|'.join(map(re.escape, BARLINES))})")
+# Some programs write blanks inside the barlines |: and :|.
+_SPACED = (r"\|[ \t]+:(?![|:\[])", r"(?<![|:\]]):[ \t]+\|")
+_BARLINE = re.compile(f"{_OPAQUE}|({'|'.join((*_SPACED, *map(re.escape, BARLINES)))})")
+# A bar that is only a rest of several bars, with marks around it.
+_BAR_RESTS = re.compile(r"((?:\"[^\"]*\"|![^!]*!|\[[A-Za-z]:[^\[\]]*\]|\s)*+)([ZX])(\d{1,4})(.*)", re.DOTALL)
 _INLINE_FIELDS = re.compile(r"(?:\s*\[[A-Za-z]:[^\[\]\n]*\])+\s*")
 # A separator belongs to the volta if a number or nothing follows: in `|1.a` the dot belongs to the note.
 _VOLTA = re.compile(r"[:\d][:\d]*(?:[,.\-](?=\d|\s|$)[:\d]*)*")
 _VOICE_MARK = re.compile(r"\[V:[ \t]*(\w+)(?:[ \t][^\[\]\n]*)?\]")
 _VOICE_LINE = re.compile(r"V:[ \t]*(\w+)(?!\S)")
 _FIELD = re.compile(r"(?![A-GXZa-gxz]:[|:])[A-Za-z]:")
+_OPAQUE_TEXT = re.compile(r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\[\]]*\]')
 _INLINE_KINDS = "KLMQ"
+#: Most bars of a voice when rests of whole bars are spelled out.
+MAX_BARS = 1 << 16
 _NO_MUSIC = "there is no music: every line is a field, a comment or a countdown tag"
+
+
+class UnequalVoicesError(FormatError):
+    """The voices of a tune have different numbers of bars; each voice can be read."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class BarTable:
         counts = {name: len(voice.bars) for name, voice in self.voices.items()}
         if len(set(counts.values())) > 1:
             listing = ", ".join(f"V:{name} {count}" for name, count in counts.items())
-            raise FormatError(f"voices have different numbers of bars ({listing}); they must be equal")
+            raise UnequalVoicesError(f"voices have different numbers of bars ({listing}); they must be equal")
         return next(iter(counts.values()))
 
 
@@ -171,8 +182,9 @@ def voice_segments(line: str) -> list[tuple[str, str]]:
 def read_tune(text: str) -> BarTable:
     """Read a tune in standard or interleaved layout.
 
-    The music starts at the first line that is neither a field nor a comment, or at the ``V:`` line before it. In the
-    music, field lines ``K: L: M: Q:`` become inline fields; comments, other fields and countdown tags are dropped. A
+    A bar that is only the rest ``Zn`` or ``Xn`` becomes ``n`` bars. The music starts at the first line that is neither
+    a field nor a comment, or at the ``V:`` line before it. In the music, field lines ``K: L: M: Q:`` become inline
+    fields; comments, other fields and countdown tags are dropped. A
     voice that the header does not declare gets a ``V:`` line there; music without any ``V:`` is voice 1.
 
     Args:
@@ -182,8 +194,8 @@ def read_tune(text: str) -> BarTable:
         The tune. Voices may have different numbers of bars.
 
     Raises:
-        FormatError: There is no music, a ``V:`` line has no name of letters and digits, or a voice has no
-            complete bar.
+        FormatError: There is no music, a ``V:`` line has no name of letters and digits, a voice has no complete bar,
+            or rests of whole bars come to more than ``MAX_BARS`` bars of a voice.
     """
     lines = [(number, line.lstrip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     start = _music_start(lines)
@@ -209,7 +221,7 @@ def read_tune(text: str) -> BarTable:
                 parts.setdefault(name, []).append(segment)
                 current = name
     header += [f"V:{name}" for name in parts if name not in declared]
-    voices = {name: split_voice("\n".join(part)) for name, part in parts.items()}
+    voices = {name: spelled_out(split_voice("\n".join(part))) for name, part in parts.items()}
     if not voices:
         raise FormatError(_NO_MUSIC)
     for name, voice in voices.items():
@@ -240,6 +252,32 @@ def alignment(tune: BarTable, *, duration: Callable[[str], Fraction | None] = ba
     )
 
 
+def spelled_out(voice: VoiceBars) -> VoiceBars:
+    """Return the bars of a voice with ``n`` bars in place of a bar that is only the rest ``Zn`` or ``Xn``.
+
+    Raises:
+        FormatError: There would be more than ``MAX_BARS`` bars.
+    """
+    if not any("Z" in bar or "X" in bar for bar in voice.bars):
+        return voice
+    bars: list[str] = []
+    barlines = [voice.barlines[0]]
+    for bar, barline in zip(voice.bars, voice.right_barlines, strict=True):
+        match = _BAR_RESTS.fullmatch(bar)
+        count = (
+            int(match[3]) if match and not re.search("[A-Ga-gXZxz&]", _OPAQUE_TEXT.sub("", match[4])) else 1
+        )
+        if match is None or count < 2:
+            bars.append(bar)
+        elif len(bars) + count > MAX_BARS:
+            raise FormatError(f"more than {MAX_BARS} bars")
+        else:
+            bars += [match[1] + match[2], *[match[2]] * (count - 2), match[2] + match[4]]
+            barlines += ["|"] * (count - 1)
+        barlines.append(barline)
+    return VoiceBars(voice.prefix, tuple(bars), tuple(barlines))
+
+
 def is_field(line: str) -> bool:
     """Whether a line is a field such as ``K:D``; ``C:|`` is a note before a repeat sign."""
     return _FIELD.match(line) is not None
@@ -260,11 +298,12 @@ def _pieces(text: str) -> tuple[list[str], list[str]]:
         if not match[1]:
             continue
         piece, position = text[position : match.start()], match.end()
+        barline = "".join(match[1].split())
         if barlines and not piece.strip():
-            barlines[-1] = _joined(barlines[-1], match[1])
+            barlines[-1] = _joined(barlines[-1], barline)
         else:
             texts.append(_bar_text(piece, barlines))
-            barlines.append(match[1])
+            barlines.append(barline)
     texts.append(_bar_text(text[position:], barlines))
     return texts, barlines
 

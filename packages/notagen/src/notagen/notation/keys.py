@@ -8,14 +8,19 @@ represented by the major key with the same signature, and a piece is stored once
 from __future__ import annotations
 
 import random
+import re
 from functools import lru_cache
 from itertools import accumulate
 
 from notagen.abc.duration import parse_key
+from pentatonic.errors import FormatError
 
 #: The 15 major keys, from seven flats to seven sharps.
 MAJOR_KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
 
+_KEY_ACCIDENTAL = re.compile(r"(?<=[\sA-Ga-g])(\^\^?|__?|=)([A-Ga-g])(?=\s|\^|_|=|\Z)")
+_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
+_ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
 # Relative frequencies of moving a piece by -3, …, 3 semitones.
 _WEIGHTS = (1, 2, 3, 4, 3, 2, 1)
 # Pitch classes with two names, and the probability of the first name.
@@ -59,7 +64,7 @@ def major_key(key: str) -> str:
 
 
 def move_key(key: str, steps: int) -> str:
-    """Move a key along the line of fifths; its mode and the rest of the field stay unchanged.
+    """Move a key along the line of fifths, with the accidentals after it; the rest of the field stays unchanged.
 
     Args:
         key: The value of a ``K:`` field.
@@ -69,10 +74,28 @@ def move_key(key: str, steps: int) -> str:
         The new value. Its tonic is one of :data:`MAJOR_KEYS`, if necessary the enharmonic equivalent.
 
     Raises:
-        FormatError: ``key`` is not a key.
+        FormatError: ``key`` is not a key, or an accidental after it would need more than two signs.
     """
     tonic = parse_key(key).tonic
-    return key_with_fifths(fifths(tonic) + steps) + key.strip()[len(tonic) :] if tonic else key
+    if not tonic:
+        return key
+    moved = key_with_fifths(fifths(tonic) + steps)
+    # A key of more than seven signs becomes its enharmonic equivalent, and its accidentals move with it.
+    steps = fifths(moved) - fifths(tonic)
+    return moved + _KEY_ACCIDENTAL.sub(lambda match: _moved_sign(match, steps), key.strip()[len(tonic) :])
+
+
+def _moved_sign(match: re.Match[str], steps: int) -> str:
+    """Return an accidental of a key field, such as ``^f``, after a move by this many fifths."""
+    letter = match[2]
+    place = "FCGDAEB".index(letter.upper()) - 1 + 7 * _ALTERATIONS[match[1]] + steps
+    alteration = (place + 1) // 7
+    if abs(alteration) > 2:
+        raise FormatError(
+            f"the accidental {match[0]} of the key would need {abs(alteration)} signs after the move"
+        )
+    moved = "FCGDAEB"[(place + 1) % 7]
+    return _SIGNS[alteration] + (moved.lower() if letter.islower() else moved)
 
 
 def global_key(text: str) -> str:

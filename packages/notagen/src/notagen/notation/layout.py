@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import re
 
-from notagen.notation.bars import BarTable, VoiceBars, is_field, read_tune, split_voice, voice_segments
-from notagen.notation.countdown import has_countdown, without_countdown
+from notagen.notation.bars import (
+    BarTable,
+    VoiceBars,
+    is_field,
+    read_tune,
+    spelled_out,
+    split_segment,
+    split_voice,
+    voice_segments,
+)
+from notagen.notation.countdown import has_countdown, with_countdown, without_countdown
 from pentatonic.errors import FormatError
 
 #: Longest line of standard layout, in characters, unless a single bar is longer.
@@ -57,6 +66,47 @@ def deinterleave(text: str) -> str:
                 f"the line has voices {' '.join(found)}; each of {wanted} must be on it once", line=number
             )
     return standard(tune)
+
+
+def one_bar_per_line(text: str) -> str:
+    """Write each bar of an interleaved text on a line of its own, also those of a rest of several bars ``Zn``.
+
+    Countdown tags are counted anew where the number of lines changes. A line whose voices have different numbers of
+    bars stays as it is.
+
+    Args:
+        text: A text in interleaved layout, also with silent voices left out or damaged.
+
+    Returns:
+        The text; the same string where every line has one bar already.
+
+    Raises:
+        FormatError: A rest has more bars than :data:`notagen.notation.bars.MAX_BARS`.
+    """
+    lines: list[str] = []
+    tagged = False
+    for line in text.split("\n"):
+        found = [] if line.lstrip().startswith("%") or is_field(line) else voice_segments(line)
+        voices = [(name, spelled_out(split_voice(segment))) for name, segment in found]
+        counts = {len(voice.bars) for _, voice in voices}
+        if (
+            len(counts) != 1
+            or counts <= {0, 1}
+            or not all(_ends_with_barline(segment) for _, segment in found)
+        ):
+            lines.append(line)
+            continue
+        tagged |= has_countdown(line)
+        for index in range(counts.pop()):
+            lines.append("".join(f"[V:{name}]{bar_text(voice, index)}" for name, voice in voices))
+    if len(lines) == text.count("\n") + 1:
+        return text
+    if tagged:
+        music = [i for i, line in enumerate(lines) if not line.startswith("%") and voice_segments(line)]
+        counted = with_countdown([without_countdown(lines[i]) for i in music])
+        for i, line in zip(music, counted, strict=True):
+            lines[i] = line
+    return "\n".join(lines)
 
 
 def is_interleaved(text: str) -> bool:
@@ -120,6 +170,10 @@ def by_number(name: str) -> tuple[bool, int, str]:
     """Return the sort key of a voice name: numbers come first, in numerical order, then words."""
     number = name.isdecimal() and len(name) < 10
     return (not number, int(name) if number else 0, name)
+
+
+def _ends_with_barline(segment: str) -> bool:
+    return bool(split_segment(segment).right)
 
 
 def _wrapped(voice: VoiceBars) -> list[str]:

@@ -15,13 +15,12 @@ from functools import cached_property, lru_cache
 
 from notagen.abc.duration import parse_key
 from notagen.notation.bars import BarTable, VoiceBars, declared_voice
-from notagen.notation.keys import MAJOR_KEYS, fifths, major_key, move_key, pitch_class
+from notagen.notation.keys import fifths, major_key, move_key, pitch_class
 
 _LETTERS = "CDEFGAB"
 _NATURALS = (0, 2, 4, 5, 7, 9, 11)
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
-_SHARPS = "FCGDAEB"
 # Largest interval upwards; larger ones go down instead.
 _HIGHEST_INTERVAL = 6
 
@@ -186,7 +185,7 @@ class _BarSplitter:
 
     def _set_key(self, key: str) -> None:
         # Without a key, nothing is transposed.
-        self._signature = _signature(major_key(key)) if parse_key(key).tonic else None
+        self._signature = _signature_of(key) if parse_key(key).tonic else None
 
     def parts(self, text: str) -> list[_Fragment]:
         """Return the fragments of the next bar; all notes have the alterations in force."""
@@ -227,7 +226,7 @@ class _BarJoiner:
         """Put a key in force, and return the transposed key."""
         moved = move_key(key, self._steps)
         self._move = Move(major_key(key), major_key(moved))
-        self._signature = _signature(self._move.target)
+        self._signature = _signature_of(moved)
         # Cache, as a voice has few different notes: note -> letter and octave, alteration and name after transposition.
         self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
         return moved
@@ -263,12 +262,12 @@ class _BarJoiner:
         return result
 
 
-@lru_cache(maxsize=len(MAJOR_KEYS))
-def _signature(key: str) -> tuple[int, ...]:
-    """Return the alteration of each letter in a major key."""
-    count = fifths(key)
-    altered = _SHARPS[:count] if count > 0 else _SHARPS[7 + count :]
-    return tuple((1 if count > 0 else -1) if letter in altered else 0 for letter in _LETTERS)
+@lru_cache(maxsize=256)
+def _signature_of(key: str) -> tuple[int, ...]:
+    """Return the alteration of each letter C to B in the signature of a key, the value of a ``K:`` field."""
+    parsed = parse_key(key)
+    key_ = replace(parsed, fifths=fifths(major_key(key)))  # without more than seven signs
+    return tuple(map(key_.alteration, _LETTERS))
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from notagen.notation.layout import interleave, without_comment
 from pentatonic.errors import FormatError
 
 _ABOUT = re.compile("[XTC]:|%(?!%)")
+_TUNE = re.compile(r"^X:(?![|:])", re.MULTILINE)  # `X:|` is a rest before a repeat sign
 _NUMBER = re.compile(r"X:\s*(\d*)")
 _TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
 _BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
@@ -37,7 +38,7 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
     Returns:
         Pairs of the number after ``X:`` (empty where there is none) and the tune's text.
     """
-    starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)]
+    starts = [match.start() for match in _TUNE.finditer(text)]
     if len(starts) < 2:
         match = _NUMBER.search(text, starts[0]) if starts else None
         return [(match[1] if match else "", text[starts[0] :] if starts else text)]

@@ -1,19 +1,22 @@
 """Validation of a piece in interleaved layout, bar by bar, with the place of each error.
 
 The text may be the output of a model, with countdown tags and without silent voices. Each bar of each voice is parsed
-separately: a bar that cannot be parsed is one issue, and the other bars are still checked.
+separately: a bar that cannot be parsed is one issue, and the other bars are still checked. Each issue names the level
+that it breaks: legal ABC, bars that add up, or the dialect of the models (:data:`LEVELS`).
+:func:`notagen.files.check.check` judges text in any layout in the same terms.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
-from notagen.abc.parser import MAX_TUNE_CHARACTERS
+from notagen.abc.duration import durations
+from notagen.abc.parser import MAX_TUNE_CHARACTERS, parse_tune
 from notagen.notation.bars import declared_voice, is_field
 from notagen.notation.countdown import COUNTDOWN, countdown_tag, read_countdown, without_countdown
 from notagen.notation.lines import FIELD_PARSERS, InterleavedReader, VoiceOnLine, is_music, keyless_voices
@@ -23,6 +26,24 @@ from pentatonic.errors import FormatError
 #: Kinds of issues that leave a piece valid.
 WARNINGS = frozenset({"tag"})
 
+Level = Literal["abc", "bars", "dialect"]
+
+#: Levels of validity, each of which includes those before it -> what a piece is that reaches them.
+LEVELS: dict[Level, str] = {
+    "abc": "legal ABC",
+    "bars": "legal ABC, bars add up",
+    "dialect": "in the models' dialect",
+}
+
+_LEVEL_OF_KIND: dict[str, Level] = {
+    "size": "abc",
+    "unparsable": "abc",
+    "no-music": "abc",
+    "header-field": "abc",
+    "stray-text": "abc",
+    "duration": "bars",
+    "meter": "bars",
+}
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _SCORE_NAME = re.compile(r"[^\s()\[\]{}|*]+")
 _SHOWN_DENOMINATOR = 10**6
@@ -39,8 +60,9 @@ class Issue:
         kind: ``size``; of the header ``score``, ``score-brackets``, ``score-voices``, ``header-field`` and
             ``voice-declaration``; of the music ``no-music``, ``stray-text``, ``tag``, ``undeclared-voice``,
             ``repeated-voice``, ``voice-order``, ``unparsable``, ``barline``, ``duration``, ``meter``,
-            ``change``, ``repeat`` and ``ending``.
+            ``change``, ``repeat`` and ``ending``. In text that the models do not write also ``layout`` and ``form``.
         message: Description of the error.
+        level: The level that it breaks, of :data:`LEVELS`.
     """
 
     line: int | None
@@ -48,6 +70,7 @@ class Issue:
     voice: str | None
     kind: str
     message: str
+    level: Level = "dialect"
 
     @property
     def warning(self) -> bool:
@@ -73,8 +96,22 @@ class Report:
 
     @property
     def valid(self) -> bool:
-        """Whether there are no issues except warnings."""
-        return all(issue.warning for issue in self.issues)
+        """Whether there are no issues except warnings: the piece is in the dialect of the models."""
+        return self.reaches("dialect")
+
+    @property
+    def level(self) -> Level | None:
+        """The highest level that the piece reaches; None where it is not ABC."""
+        return next((level for level in reversed(LEVELS) if self.reaches(level)), None)
+
+    def reaches(self, level: Level) -> bool:
+        """Whether no issue except warnings breaks this level or one below it."""
+        levels = list(LEVELS)
+        return not self.errors(levels[: levels.index(level) + 1])
+
+    def errors(self, levels: Collection[Level] = tuple(LEVELS)) -> list[Issue]:
+        """Return the issues that break one of these levels, without warnings."""
+        return [issue for issue in self.issues if not issue.warning and issue.level in levels]
 
     @property
     def unparsable_rate(self) -> float:
@@ -90,6 +127,7 @@ class Report:
         """Return the report as plain values for JSON."""
         return {
             "valid": self.valid,
+            "level": self.level,
             "bars": self.bars,
             "unparsable_bars": self.unparsable_bars,
             "misaligned_bars": self.misaligned_bars,
@@ -116,7 +154,7 @@ def validate(text: str) -> Report:
     """
     if len(text) > MAX_TUNE_CHARACTERS:
         reason = f"{len(text)} characters; a piece has at most {MAX_TUNE_CHARACTERS}"
-        return Report((Issue(None, None, None, "size", reason),), 0, 0, 0)
+        return Report((Issue(None, None, None, "size", reason, "abc"),), 0, 0, 0)
     lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if is_music(line)), len(lines))
     check = _Check()
@@ -127,9 +165,9 @@ def validate(text: str) -> Report:
         if is_music(line):
             check.bar(number, line)
         else:
-            check.issue(
-                "stray-text", "a line of the music without any [V:n]", number, len(check.rows) or None
-            )
+            reason = "a line of the music without any [V:n]"
+            level = "dialect" if is_field(line) else "abc"
+            check.issue("stray-text", reason, number, len(check.rows) or None, level=level)
     check.whole()
     issues = sorted(check.issues, key=lambda issue: issue.line or 0)
     unparsable = sum(row.unparsable for row in check.rows)
@@ -147,6 +185,20 @@ def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
     signs = [sign_of(barline) for barline in barlines]
     pick_up = shorter and any(sign in ("||", "|]") for sign in signs)
     return pick_up or any(":" in sign for sign in signs)
+
+
+def common_length(lengths: Mapping[Fraction, int], expected: Fraction | None) -> Fraction | None:
+    """Return the duration that a bar of several voices has: the most frequent one.
+
+    Args:
+        lengths: Duration -> number of voices.
+        expected: Duration by the meter. Of equally frequent durations this one is taken as the right one, else the one
+            that comes first.
+
+    Returns:
+        One of the durations; None without any.
+    """
+    return max(lengths, key=lambda item: (lengths[item], item == expected)) if lengths else None
 
 
 @dataclass(frozen=True)
@@ -193,9 +245,17 @@ class _Check:
     tagged: bool = False
 
     def issue(
-        self, kind: str, message: str, line: int | None, bar: int | None = None, voice: str | None = None
+        self,
+        kind: str,
+        message: str,
+        line: int | None,
+        bar: int | None = None,
+        voice: str | None = None,
+        *,
+        level: Level | None = None,
     ) -> None:
-        self.issues.append(Issue(line, bar, voice, kind, message))
+        level = level or _LEVEL_OF_KIND.get(kind, "dialect")
+        self.issues.append(Issue(line, bar, voice, kind, message, level))
 
     def header(self, lines: Sequence[tuple[int, str]]) -> None:
         fields: dict[str, Any] = {}
@@ -210,7 +270,9 @@ class _Check:
             elif not line.startswith("%") and not is_field(line):
                 self.issue("stray-text", "a line of the header that is neither a field nor a comment", number)
         for name in sorted(FIELD_PARSERS.keys() - fields.keys()):
-            self.issue("header-field", f"the header has no {name}:", None)
+            # ABC has defaults for the note length and the meter, but a header ends with its key.
+            level = "abc" if name == "K" else "dialect"
+            self.issue("header-field", f"the header has no {name}:", None, level=level)
         self.keyless = keyless_voices(line for _, line in lines)
         self.reader = InterleavedReader(fields.get("M"), fields.get("L"))
         if score is not None:
@@ -268,8 +330,7 @@ class _Check:
             self._voice(voice, line, bar)
         expected = self.reader.bar_length
         lengths = Counter(voice.length for voice in voices if voice.length is not None)
-        # Of equally frequent lengths, one that fills the bar is taken as the right one.
-        length = max(lengths, key=lambda item: (lengths[item], item == expected)) if lengths else None
+        length = common_length(lengths, expected)
         misaligned = self._aligned(voices, length, line, bar)
         right = next((voice.right for voice in voices if voice.right), "")
         unparsable = any(voice.length is None for voice in voices)
@@ -315,7 +376,8 @@ class _Check:
                 of_voices = changes.setdefault(change.name, {})
                 of_voices[voice.name] = (*of_voices.get(voice.name, ()), change.text)
                 if change.error:
-                    self.issue("change", f"{change.name}: {change.error.reason}", line, bar, voice.name)
+                    reason = f"{change.name}: {change.error.reason}"
+                    self.issue("change", reason, line, bar, voice.name, level="abc")
         for name, of_voices in changes.items():
             exempt = self.keyless if name == "K" else set()
             # Text without silent voices leaves them out of the first bar even where they have a change there.
@@ -333,9 +395,20 @@ class _Check:
         """Check that the bar of a voice can be read and ends with a barline."""
         if voice.error:
             reason = f"{voice.error.reason} (column {voice.error.column} of the bar)"
-            self.issue("unparsable", reason, line, bar, voice.name)
+            self.issue("unparsable", reason, line, bar, voice.name, level=self._level_of(voice))
         if not voice.right:
             self.issue("barline", "no barline at the end of the bar", line, bar, voice.name)
+
+    def _level_of(self, voice: VoiceOnLine) -> Level:
+        """Return the level that the bar of a voice without a known duration breaks."""
+        try:
+            if voice.bar is None:
+                parse_tune(f"[V:1]{voice.text}")  # several bars, which other programs read
+            else:
+                durations(voice.bar, meter=self.reader.meter, bar_length=self.reader.bar_length)
+        except FormatError:
+            return "abc"
+        return "bars"
 
     def _aligned(self, voices: list[VoiceOnLine], length: Fraction | None, line: int, bar: int) -> bool:
         """Compare barlines with the first voice and durations with the common one; return whether any differ."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from typing import Literal
 
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
 from notagen.abc.syntax import (
@@ -24,7 +24,7 @@ from notagen.abc.syntax import (
     Tie,
 )
 from notagen.score.event_line import EventLine
-from notagen.score.layout import read_clef, read_tempo, read_time
+from notagen.score.layout import read_clef, read_octave, read_tempo, read_time
 from notagen.score.model import (
     NO_MARKS,
     Annotation,
@@ -47,7 +47,9 @@ MAX_LAYERS = 4
 #: Largest denominator of times in a measure, which are fractions of a whole note.
 MAX_DENOMINATOR = 1 << 24
 
-_SHARPS = "FCGDAEB"
+#: ``not``: for no other note; ``octave``: for the same letter in the same octave; ``pitch``: in all octaves.
+Propagation = Literal["not", "octave", "pitch"]
+
 _ALTERATIONS = {"__": -2, "_": -1, "=": 0, "^": 1, "^^": 2}
 _PLACEMENTS = {"^": "above", "_": "below", "<": "left", ">": "right", "@": ""}
 _SHORTHAND = {
@@ -110,10 +112,27 @@ class VoiceReader:
         time: Time signature at the start.
         clef: Clef at the start.
         unit_length: Unit note length at the start, in whole notes.
+        octave: Octaves by which notes sound above what is written, by ``octave=``.
+        propagation: For which later notes of a bar an accidental holds, by ``%%propagate-accidentals``.
+
+    Attributes:
+        doubtful: Number of notes that would be altered otherwise if accidentals held for the letter in all octaves, as
+            other programs read it, and not in the same octave only. It is counted where the file does not say which.
     """
 
-    def __init__(self, key: Key, time: TimeSignature, clef: Clef, unit_length: Fraction) -> None:
+    def __init__(
+        self,
+        key: Key,
+        time: TimeSignature,
+        clef: Clef,
+        unit_length: Fraction,
+        *,
+        octave: int = 0,
+        propagation: Propagation | None = None,
+    ) -> None:
         self.key, self.time, self.clef, self.unit = key, time, clef, unit_length
+        self.octave, self.propagation = octave, propagation
+        self.doubtful = 0
         self.lines = [EventLine()]
         self.pending = _Pending()
 
@@ -124,6 +143,7 @@ class VoiceReader:
             FormatError: A duration, key, meter or note length in the bar is invalid.
         """
         self.accidentals: dict[tuple[str, int], int] = {}
+        self.by_letter: dict[str, int] = {}
         self.changes: list[Change] = []
         self.onset, self.layer, self.joined = Fraction(0), 0, False
         elements = bar.elements
@@ -222,16 +242,28 @@ class VoiceReader:
             self._field(element)
 
     def _head(self, note: Note, line: EventLine | None = None) -> Head:
-        step, octave = note.letter.upper(), note.octave
+        step, octave = note.letter.upper(), note.octave + self.octave
         if note.accidental:
-            alter = self.accidentals[step, octave] = _ALTERATIONS[note.accidental]
+            alter = self._accidental(step, octave, _ALTERATIONS[note.accidental])
         elif (step, octave) in self.accidentals:
             alter = self.accidentals[step, octave]
+            self.doubtful += alter != self.by_letter[step]
         elif line is not None and (step, octave) in line.tied:
             alter = line.tied[step, octave]  # a tie keeps the alteration beyond the barline
+        elif self.propagation == "pitch" and step in self.by_letter:
+            alter = self.by_letter[step]
         else:
-            alter = _signature(self.key.fifths, step)
+            alter = self.key.alteration(step)
+            self.doubtful += self.propagation is None and self.by_letter.get(step, alter) != alter
         return Head(Pitch(step, alter, octave), note.accidental)
+
+    def _accidental(self, step: str, octave: int, alter: int) -> int:
+        """Put an accidental in force for later notes of the bar; return its alteration."""
+        if self.propagation == "pitch":
+            self.accidentals = {place: held for place, held in self.accidentals.items() if place[0] != step}
+        if self.propagation != "not":
+            self.accidentals[step, octave] = self.by_letter[step] = alter
+        return alter
 
     def _grace(self, grace: Grace) -> Iterable[GraceNote]:
         for element in grace.elements:
@@ -246,7 +278,9 @@ class VoiceReader:
         if element.name == "K":
             before, self.key = self.key, parse_key(value)
             change = self.key if self.key != before else None
-            self.accidentals = {}
+            self.accidentals, self.by_letter = {}, {}
+            octave = read_octave(value)
+            self.octave = self.octave if octave is None else octave
             self._set_clef(read_clef(value))
         elif element.name == "M":
             change = self.time = read_time(value)
@@ -264,12 +298,6 @@ class VoiceReader:
             self.clef = Clef(word)
             if self.onset:
                 self.changes.append(Change(self.onset, self.clef))
-
-
-@lru_cache(maxsize=256)
-def _signature(fifths: int, step: str) -> int:
-    """Return the alteration of a letter in a key signature."""
-    return (fifths + 6 - _SHARPS.index(step)) // 7
 
 
 def _decoration_name(text: str) -> str:

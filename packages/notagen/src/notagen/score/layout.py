@@ -15,12 +15,15 @@ _CLEF = re.compile(
     r"(?:clef=)?\"?((?:treble|alto|tenor|bass|perc|soprano|mezzosoprano|baritone|none|[GFC](?=\d))\d?(?:[+-](?:8|15))?)\"?"
 )
 _ATTRIBUTE = re.compile(r"(?<!\w)(\w++)=(?:\"([^\"]*)\"|(\S+))")
+_OCTAVE = re.compile(r"(?<!\w)octave=([+-]?\d)(?!\d)")
 _NUMBER = re.compile(r"[+-]?\d{1,3}")
 _TEMPO = re.compile(r"(?:((?:\d{1,3}/\d{1,3}\s*+)++)=\s*+)?(\d{1,4}(?:\.\d{1,3})?)")
 _SCORE_ITEM = re.compile(r"[()\[\]{}|]|[^\s()\[\]{}|*]+")
 _CLOSING = {"}": "{", "]": "[", ")": "("}
 _SYMBOLS: dict[str, Literal["brace", "bracket"]] = {"{": "brace", "[": "bracket"}
 _MAX_STAFF_LINES = 9
+#: Most sections that a part order plays.
+MAX_SECTIONS = 256
 _MAX_TRANSPOSE = 127
 
 
@@ -33,6 +36,13 @@ class Declaration:
     abbreviation: str = ""
     transpose: int = 0
     staff_lines: int | None = None
+    octave: int | None = None
+
+
+def read_octave(value: str) -> int | None:
+    """Return the octaves by which ``octave=`` in a ``V:`` or ``K:`` value moves notes up, -9 to 9; None without it."""
+    match = _OCTAVE.search(re.sub(r'"[^"]*"', "", value))
+    return int(match[1]) if match else None
 
 
 def read_declaration(value: str) -> Declaration:
@@ -45,6 +55,7 @@ def read_declaration(value: str) -> Declaration:
         (attributes.get("snm") or attributes.get("sname") or attributes.get("subname") or "").strip(),
         _number(attributes.get("transpose", ""), _MAX_TRANSPOSE) or 0,
         lines if lines is None or lines >= 0 else None,
+        read_octave(value),
     )
 
 
@@ -52,6 +63,35 @@ def read_clef(value: str) -> str:
     """Return the clef word in a ``V:`` or ``K:`` value, with or without ``clef=``; empty for none."""
     words = re.sub(r'(?<!clef=)"[^"]*"', "", value).split()
     return next((match[1] for word in words if (match := _CLEF.fullmatch(word))), "")
+
+
+def read_part_order(value: str) -> tuple[str, ...]:
+    """Read the value of ``P:`` in a header: the labels of sections in playing order.
+
+    Args:
+        value: Such as ``AAB``, ``A2B`` or ``(AB)3C``: labels of one letter; a number after a label or bracket repeats
+            it. Blanks and dots have no meaning. Text of another form is not an order.
+
+    Returns:
+        The labels, at most ``MAX_SECTIONS``; empty where the value is not an order.
+    """
+    items = re.sub(r"[\s.]", "", value)
+    if not re.fullmatch(r"(?:[A-Z]\d{0,2}|\(|\)\d{0,2})*", items) or len(items) > MAX_SECTIONS:
+        return ()
+    frames: list[tuple[str, ...]] = [()]
+    for label, count in re.findall(r"([A-Z()])(\d*)", items):
+        played: tuple[str, ...] = (label,)
+        if label == "(":
+            frames.append(())
+            continue
+        if label == ")":
+            if len(frames) == 1:
+                return ()
+            played = frames.pop()
+        frames[-1] += played * int(count or 1)
+        if len(frames[-1]) > MAX_SECTIONS:
+            return ()
+    return frames[0] if len(frames) == 1 else ()
 
 
 def read_time(value: str, *, line: int | None = None, column: int | None = None) -> TimeSignature:

@@ -321,6 +321,8 @@ class Score:
         composer: First composer; empty without one.
         tempo: Tempo at the start; None where the header has none.
         unit_length: Unit note length of the header, in whole notes.
+        part_order: Labels of the sections in the order in which they are played, from ``P:`` in the header.
+        notes: What a reader should know about how the text was understood; empty for most pieces.
     """
 
     voices: Mapping[str, Voice]
@@ -329,6 +331,8 @@ class Score:
     composer: str = ""
     tempo: Tempo | None = None
     unit_length: Fraction = Fraction(1, 8)
+    part_order: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def measure_count(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 from notagen.abc.syntax import (
     Bar,
@@ -11,6 +12,7 @@ from notagen.abc.syntax import (
     Chord,
     Element,
     Field,
+    Header,
     InlineField,
     MusicLine,
     Note,
@@ -20,6 +22,7 @@ from notagen.abc.syntax import (
     Tune,
     VoiceLine,
 )
+from notagen.notation.bars import UnequalVoicesError
 from pentatonic.errors import FormatError
 
 MAX_VOICES = 128
@@ -62,13 +65,30 @@ class Passage:
             self.sounds |= isinstance(element, (Note, Chord, Rest))
 
     def barline(self, barline: Barline | None) -> None:
-        """End the bar; without notes and rests since the last barline, merge the two barlines."""
+        """End the bar; without notes and rests since the last barline, merge the two barlines.
+
+        A bar that is only the rest ``Zn`` or ``Xn`` becomes ``n`` bars.
+        """
         if self.sounds:
-            self.bars.append(Bar(tuple(self.pending), line=self.line, column=self.column))
-            self.barlines.append(barline)
+            bars = self._spelled_out(Bar(tuple(self.pending), line=self.line, column=self.column))
+            self.bars += bars
+            self.barlines += [Barline("|")] * (len(bars) - 1) + [barline]
             self.pending, self.sounds = [], False
         elif barline is not None:
             self.barlines[-1] = _joined(self.barlines[-1], barline)
+
+    def _spelled_out(self, bar: Bar) -> list[Bar]:
+        timed = [e for e in bar.elements if isinstance(e, (Note, Chord, Rest, Overlay))]
+        rest = timed[0] if len(timed) == 1 else None
+        if not (isinstance(rest, Rest) and rest.whole_bars and rest.length > 1):
+            return [bar]
+        count = int(rest.length)
+        if len(self.bars) + count > MAX_BARS:
+            raise FormatError(f"more than {MAX_BARS} bars", line=bar.line, column=bar.column)
+        single = Rest(rest.letter)
+        first = tuple(single if element is rest else element for element in bar.elements)
+        following = Bar((single,), line=bar.line, column=bar.column)
+        return [Bar(first, line=bar.line, column=bar.column), *[following] * (count - 1)]
 
     def line_of_voice(self, voice: VoiceLine, line: int) -> None:
         """Add the bars of the voice on one line of the source."""
@@ -94,8 +114,7 @@ def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
 
     Args:
         tune: The tune.
-        interleaved: Whether it is in interleaved layout: then voices that are not on a line rest. In standard layout
-            a rest ``Zn`` counts as ``n`` bars.
+        interleaved: Whether it is in interleaved layout: then voices that are not on a line rest.
 
     Returns:
         Voice name -> its bars, in the order of declarations; all have the same number of bars.
@@ -108,6 +127,8 @@ def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
     for line in tune.header.fields("V"):
         collector.declare(line.value, line.line)
     collector.current = _opening_voice(tune)
+    for line in _labels_after_key(tune.header):
+        collector.field(line)
     for line in tune.body:
         if isinstance(line, Field):
             collector.field(line)
@@ -116,8 +137,6 @@ def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
     passages = collector.passages
     for passage in passages.values():
         passage.end()
-        if not interleaved:
-            _spell_out_rests(passage)
     if not interleaved:
         passages = {name: passage for name, passage in passages.items() if passage.bars}
     _check(passages)
@@ -130,9 +149,16 @@ def _check(passages: dict[str, Passage]) -> None:
         raise FormatError("there is no music: no note and no rest")
     if len(set(counts.values())) > 1:
         listing = ", ".join(f"V:{name} {count}" for name, count in counts.items())
-        raise FormatError(f"voices have different numbers of bars ({listing}); they must be equal")
+        raise UnequalVoicesError(f"voices have different numbers of bars ({listing}); they must be equal")
     if sum(counts.values()) > MAX_BARS:
         raise FormatError(f"more than {MAX_BARS} bars in all voices together")
+
+
+def _labels_after_key(header: Header) -> Iterator[Field]:
+    """Yield the ``P:`` fields after the key: the label of the first section; before it they are the order of parts."""
+    fields = [line for line in header.lines if isinstance(line, Field)]
+    after_key = dropwhile(lambda line: line.name != "K", fields)
+    return (line for line in after_key if line.name == "P")
 
 
 def _opening_voice(tune: Tune) -> str:
@@ -210,7 +236,7 @@ class _Collector:
             return
         counts = [len(passage.bars) - self.bars for passage in playing]
         if len(set(counts)) > 1:
-            raise FormatError(f"the voices have different numbers of bars: {counts}", line=line.line)
+            raise UnequalVoicesError(f"the voices have different numbers of bars: {counts}", line=line.line)
         self.bars += counts[0]
         if self.bars * len(self.passages) > MAX_BARS:
             raise FormatError(f"more than {MAX_BARS} bars in all voices together", line=line.line)
@@ -242,26 +268,3 @@ def _joined(before: Barline | None, after: Barline) -> Barline:
     else:
         sign = max(first, second, key=lambda item: (item.count(":"), len(item)))
     return Barline(sign, after.volta or before.volta)
-
-
-def _spell_out_rests(passage: Passage) -> None:
-    """Replace a bar that is only the rest ``Zn`` by ``n`` bars."""
-    bars: list[Bar | None] = []
-    barlines = passage.barlines[:1]
-    for bar, barline in zip(passage.bars, passage.barlines[1:], strict=True):
-        elements = bar.elements if bar else ()
-        timed = [element for element in elements if isinstance(element, (Note, Chord, Rest, Overlay))]
-        rest = timed[0] if len(timed) == 1 else None
-        if bar and isinstance(rest, Rest) and rest.whole_bars and rest.length > 1:
-            count = int(rest.length)
-            if len(bars) + count > MAX_BARS:
-                raise FormatError(f"more than {MAX_BARS} bars", line=bar.line, column=bar.column)
-            single = Rest(rest.letter)
-            first = tuple(single if element is rest else element for element in elements)
-            bars += [Bar(first, line=bar.line, column=bar.column)]
-            bars += [Bar((single,), line=bar.line, column=bar.column)] * (count - 1)
-            barlines += [Barline("|")] * (count - 1) + [barline]
-        else:
-            bars.append(bar)
-            barlines.append(barline)
-    passage.bars, passage.barlines = bars, barlines

@@ -7,17 +7,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
 from notagen.abc.parser import parse_tune
 from notagen.abc.syntax import Barline, Comment, Field, Header
 from notagen.notation.layout import is_interleaved
-from notagen.score.events import OpenMeasure, VoiceReader
-from notagen.score.layout import Declaration, read_clef, read_declaration, read_layout, read_tempo, read_time
+from notagen.score.events import OpenMeasure, Propagation, VoiceReader
+from notagen.score.layout import (
+    Declaration,
+    read_clef,
+    read_declaration,
+    read_layout,
+    read_octave,
+    read_part_order,
+    read_tempo,
+    read_time,
+)
 from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
 from notagen.score.passages import Passage, collect
 from pentatonic.errors import FormatError
 
+_PROPAGATION = re.compile(r"%%propagate-accidentals\s+(not|octave|pitch)\b")
 _VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _ENDS_ENDING = frozenset(("||", "|]", "[|"))
 _NO_KEY = Key("", "", 0)
@@ -31,7 +42,9 @@ def read_score(text: str) -> Score:
     are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
-    tied notes. Ties and slurs without a start or end are left out.
+    tied notes; ``%%propagate-accidentals`` is obeyed. Where it is missing, and the default of other programs, the same
+    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. Ties and slurs without a start or
+    end are left out.
 
     Args:
         text: One tune in ABC.
@@ -58,6 +71,18 @@ def read_score(text: str) -> Score:
         header.text("C"),
         read_tempo(header.first("Q", ""), header.unit_length),
         header.unit_length,
+        header.part_order,
+        _notes_on_accidentals(sum(reader.doubtful for reader in readers.values())),
+    )
+
+
+def _notes_on_accidentals(doubtful: int) -> tuple[str, ...]:
+    if not doubtful:
+        return ()
+    notes = "1 note" if doubtful == 1 else f"{doubtful} notes"
+    return (
+        f"accidentals hold in the same octave only; if they held in all octaves, {notes} would be altered otherwise "
+        "(%%propagate-accidentals octave or pitch says which)",
     )
 
 
@@ -69,17 +94,25 @@ class _HeaderReader:
         self.score = ""
         self.keys: dict[str, Key] = {}
         self.clef = ""
+        self.octave = 0
+        self.part_order: tuple[str, ...] = ()
+        self.propagation: Propagation | None = None
         voice = ""
         key: Key | None = None
         for line in header.lines:
             if isinstance(line, Comment):
                 if line.text.startswith(("%%score", "%%staves")) and not self.score:
                     self.score = line.text[8:]
+                elif match := _PROPAGATION.match(line.text):
+                    self.propagation = cast(Propagation, match[1])
+            elif line.name == "P" and key is None:
+                self.part_order = read_part_order(line.value.partition("%")[0])
             elif line.name == "V":
                 voice = (line.value.split() or [""])[0]
             elif line.name == "K" and key is None:
                 key = parse_key(line.value, line=line.line, column=3)
                 self.clef = read_clef(line.value)
+                self.octave = read_octave(line.value) or 0
             elif line.name == "K":
                 self.keys[voice] = parse_key(line.value, line=line.line, column=3)
         self.key = key or _NO_KEY
@@ -109,7 +142,10 @@ class _HeaderReader:
     def reader(self, name: str, declaration: Declaration) -> VoiceReader:
         key = _NO_KEY if self.percussion(name, declaration) else self.keys.get(name, self.key)
         clef = Clef(declaration.clef or self.clef or "treble")
-        return VoiceReader(key, self.time, clef, self.unit_length)
+        octave = self.octave if declaration.octave is None else declaration.octave
+        return VoiceReader(
+            key, self.time, clef, self.unit_length, octave=octave, propagation=self.propagation
+        )
 
     def voice(
         self, name: str, passage: Passage, declaration: Declaration, rows: Sequence[OpenMeasure]

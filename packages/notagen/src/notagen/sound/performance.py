@@ -18,7 +18,7 @@ from typing import TypeVar
 from notagen.abc.duration import Key, Meter
 from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Voice, read_score
 from notagen.sound.instruments import drum_of, programme_of
-from notagen.sound.play_order import play_order, signs_of
+from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
 
 #: Most bars of all voices together, with repeats played out.
@@ -114,7 +114,7 @@ def perform(text: str) -> Performance:
         InputError: The performance is longer than ``MAX_DURATION_S`` or has more than ``MAX_PLAYED_BARS`` bars.
     """
     score = read_score(text)
-    order = play_order(signs_of(score), limit=MAX_PLAYED_BARS // len(score.voices))
+    order = order_of(score, limit=MAX_PLAYED_BARS // len(score.voices))
     clock = _Clock.of(score, order)
     if clock.end_s > MAX_DURATION_S:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 from notagen.score import Measure, Score
 from pentatonic.errors import InputError
@@ -25,6 +25,51 @@ class Signs:
     stops: bool = False
     ending: tuple[int, ...] = ()
     ending_stops: bool = False
+
+
+def order_of(score: Score, *, limit: int) -> list[int]:
+    """Return the indices of the measures of a piece in the order in which they are played.
+
+    With a part order, such as ``P:AAB`` in the header, its sections are played in that order, each with its repeats. A
+    section starts with the measure that has its label and ends before the next label; measures before the first label
+    are played first. Labels that the piece does not have are passed over; without any of them the order has no effect.
+
+    Args:
+        score: The piece.
+        limit: Greatest number of played measures.
+
+    Raises:
+        InputError: More measures than ``limit`` would be played.
+    """
+    signs = signs_of(score)
+    sections = _sections(score)
+    if not sections.keys() & set(score.part_order):
+        return play_order(signs, limit=limit)
+    before = min(section.start for section in sections.values())
+    order = play_order(signs[:before], limit=limit)
+    for label in score.part_order:
+        if label in sections:
+            section = sections[label]
+            inside = play_order(signs[section.start : section.stop], limit=limit)
+            order += [section.start + index for index in inside]
+            if len(order) > limit:
+                raise InputError(f"with its repeats, the piece has more than {limit} bars")
+    return order
+
+
+def _sections(score: Score) -> dict[str, range]:
+    """Return the measures of each section: from the measure with its label to the one before the next label."""
+    starts: dict[int, str] = {}
+    for voice in score.voices.values():
+        for index, measure in enumerate(voice.measures):
+            for change in measure.changes:
+                if isinstance(change.value, str) and not change.onset:
+                    starts.setdefault(index, change.value.strip())
+    cuts = sorted(starts)
+    sections: dict[str, range] = {}
+    for start, end in pairwise([*cuts, score.measure_count]):
+        sections.setdefault(starts[start], range(start, end))
+    return sections
 
 
 def signs_of(score: Score) -> list[Signs]:

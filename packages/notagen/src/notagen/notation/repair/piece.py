@@ -13,7 +13,7 @@ from notagen.abc.lexer import kind_of
 from notagen.abc.printer import print_elements
 from notagen.notation.bars import is_field, split_segment, voice_segments
 from notagen.notation.countdown import has_countdown, with_countdown, without_countdown
-from notagen.notation.layout import by_number, is_interleaved
+from notagen.notation.layout import by_number, is_interleaved, one_bar_per_line
 from notagen.notation.lines import FieldChange, InterleavedReader, is_music, keyless_voices
 from notagen.notation.repair.fitting import can_be_written, fit, silence
 from notagen.notation.repair.header import repaired_header
@@ -21,7 +21,7 @@ from notagen.notation.repair.voices import EditableVoice, silent_voice, written_
 from notagen.notation.repeats import repeats_sign, sign_of, unbalanced_repeats
 from notagen.notation.rests import rest_letters
 from notagen.notation.tunebook import interleaved_tune
-from notagen.notation.validation import allows_other_length, validate
+from notagen.notation.validation import allows_other_length, common_length, validate
 from pentatonic.errors import FormatError
 
 #: Most bars of all voices together; a symphony has some tens of thousands.
@@ -81,9 +81,10 @@ def repair(text: str) -> Repair:
     """Make a piece valid.
 
     An unfinished last line is dropped, and so are voices that are not declared. Bars that cannot be parsed become
-    rests. A bar whose length differs from the other voices, or from the meter where it must fill it, is cut or filled
-    with rests. Barlines become those of most voices, repeat signs without a partner become plain barlines, and ``|]``
-    ends the piece. Missing lines of the header are added.
+    rests. A rest of several bars, and several bars on a line, become one line per bar. A bar whose length differs from
+    the other voices, or from the meter where it must fill it, is cut or filled with rests. Barlines become those of
+    most voices, repeat signs without a partner become plain barlines, and ``|]`` ends the piece. Missing lines of the
+    header are added.
 
     Args:
         text: A piece in interleaved layout, such as a model writes, or in standard layout; in the latter the lines that
@@ -96,8 +97,7 @@ def repair(text: str) -> Repair:
         FormatError: There is no music, or the voices have more than ``MAX_BARS`` bars together; or a tune in standard
             layout has no ``K:`` line, or voices with different numbers of bars.
     """
-    if not is_interleaved(text):
-        text = interleaved_tune(text)
+    text = one_bar_per_line(text) if is_interleaved(text) else interleaved_tune(text)
     lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     start = next((i for i, (_, line) in enumerate(lines) if is_music(line)), len(lines))
     piece = _PieceRepair()
@@ -223,8 +223,8 @@ class _PieceRepair:
     def _length(self, lengths: Sequence[Fraction | None], expected: Fraction | None) -> Fraction:
         """Return the length of a bar: that of most voices, else of the meter, else of the bar before."""
         known = Counter(length for length in lengths if length is not None and _is_writable(length, expected))
-        if known:
-            return max(known, key=lambda length: (known[length], length == expected))
+        if (length := common_length(known, expected)) is not None:
+            return length
         if expected is not None:
             return expected
         before = self.rows[-1].length if self.rows else Fraction(0)

@@ -1,0 +1,191 @@
+"""The two-voice dialect: verdicts and reasons of its checker, its writers, conversion and repair."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from notagen.files.check import check_files
+from notagen.files.convert import convert
+from notagen.musicxml import abc_to_musicxml
+from notagen.yue2 import DialectError, check, read_song
+from notagen.yue2.conversion import chord_symbol, convert_to_yue2
+from notagen.yue2.repairing import repair_yue2
+from notagen.yue2.tools import compile_events, differences, strip_chords
+
+CASES = json.loads((Path(__file__).parent / "goldens" / "yue2" / "cases.json").read_text())["cases"]
+
+
+def cases(op: str) -> list[object]:
+    return [pytest.param(case, id=case["name"]) for case in CASES if case["op"] == op]
+
+
+@pytest.mark.parametrize("case", cases("inspect"))
+def test_verdicts_and_reasons(case: dict) -> None:
+    song, errors = check(case["input"])
+    assert (song is not None) == case["valid"]
+    assert (errors[0].kind if errors else None) == case["reason_kind"]
+    for name, value in (case.get("at") or {}).items():
+        assert getattr(errors[0], name) == value
+    if song is None:
+        return
+    output = case["output"]
+    assert (song.bpm, str(song.unit)) == (output["bpm"], output["unit_length"])
+    assert str(song.length) == output["duration_quarters"]
+    assert song.duration_s == pytest.approx(output["nominal_duration_seconds"], rel=1e-12)
+    for name, expected in output["voices"].items():
+        voice = song.voices[name]
+        assert len(voice.bars) == expected["measures"]
+        assert [[str(n.onset), n.pitch, str(n.duration)] for n in voice.notes] == expected["notes"]
+        assert [[str(onset), symbol] for onset, symbol in voice.chords] == expected["chords"]
+        assert [[str(time), key] for time, key in voice.keys] == expected["keys"]
+        assert [[str(a), str(b), list(meter)] for a, b, meter in voice.bars] == expected["bars"]
+
+
+@pytest.mark.parametrize("case", cases("strip-chords"))
+def test_chord_symbols_are_dropped(case: dict) -> None:
+    assert strip_chords(case["input"], case["keep_voice"]) == case["output_text"]
+
+
+@pytest.mark.parametrize("case", cases("compare"))
+def test_comparison(case: dict) -> None:
+    options = {"voices": case["voices"], "allow_tempo_change": case["allow_tempo_change"]}
+    assert differences(case["input"], case["input_after"], **options) == case["differences"]
+
+
+@pytest.mark.parametrize("case", cases("compile-events"))
+def test_events_become_text(case: dict) -> None:
+    if case["valid"]:
+        assert compile_events(case["input_events"]) == case["output_text"]
+    else:
+        with pytest.raises(DialectError) as caught:
+            compile_events(case["input_events"])
+        assert caught.value.kind == case["reason_kind"]
+
+
+LEAD = """X:1
+T:Song
+L:1/8
+Q:1/4=90
+M:4/4
+K:G
+V:1 nm="Voice"
+V:2 nm="Flute"
+V:1
+"G"G2 |: "Em7"^c3- c B2 A2 | [DG]8 :| z6 |]
+w:la la
+V:2
+z2 |: Z | d8- :| d6 |]
+"""
+
+
+def sounding(text: str, voice: str) -> list[tuple[Fraction, int, Fraction]]:
+    return [(note.onset, note.pitch, note.duration) for note in read_song(text).voices[voice].notes]
+
+
+def test_a_lead_sheet_becomes_its_score() -> None:
+    made = convert_to_yue2(LEAD)
+    q = Fraction(1, 2)
+    bar = [(0, 73, 4), (4, 71, 2), (6, 69, 2), (8, 67, 8)]  # in eighths since the start of the bar
+    assert sounding(made.text, "Vocal") == [
+        (6 * q, 67, 2 * q),
+        *((start * q + onset * q, pitch, length * q) for start in (8, 24) for onset, pitch, length in bar),
+    ]
+    # The tie from the last note of the repeat leads on; back to the start of the repeat it does not.
+    assert sounding(made.text, "Ins") == [(16 * q, 74, 8 * q), (32 * q, 74, 14 * q)]
+    song = read_song(made.text)
+    assert (song.bpm, song.unit, song.length) == (90, Fraction(1, 16), 24)
+    assert song.voices["Vocal"].chords[:2] == [(Fraction(3), "G"), (Fraction(4), "Em7")]
+    assert made.losses == {
+        "repeats and jumps, written out": 1,
+        "lines of lyrics": 1,
+        "a short first or last bar, filled with rests": 2,
+        "lower notes of chords": 2,
+    }
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    with pytest.raises(DialectError, match="such as a triplet"):
+        convert_to_yue2("X:1\nL:1/4\nM:4/4\nK:C\n(3CDE F2|]\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("C", "C"), ("Bbmin7/Ab", "Bbm7/Ab"), ("F#ø7", "F#m7b5"), ("Dsus", "Dsus4"), ("Gm(maj7)", "Gm(maj7)"),
+     ("C7b9", None), ("N.C.", None), ("Cadd9", None)],
+)  # fmt: skip
+def test_chord_symbols(given: str, written: str | None) -> None:
+    assert chord_symbol(given) == written
+
+
+def test_files_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "song.musicxml").write_bytes(abc_to_musicxml(LEAD))
+    (entry,) = convert(
+        [tmp_path / "song.musicxml"], tmp_path / "out", to="abc", dialect="yue2", jobs=1
+    ).entries
+    assert entry["status"] == "done" and "1 repeats and jumps, written out" in entry["flags"]
+    (path,) = entry["output"]
+    assert sounding(path.read_text(), "Ins") == sounding(convert_to_yue2(LEAD).text, "Ins")
+    (result,), outcome = check_files([path], dialect="yue2")
+    assert result["valid"] and result["bars"] == 6 and outcome.exit_code == 0
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").replace(b"z16|", b" z16  |", 1))
+    (result,), _ = check_files([path], tmp_path / "repaired", dialect="yue2")
+    assert result["changes"] == [] and Path(result["output"]).read_bytes() == path.read_bytes()
+    path.write_text(LEAD)
+    (result,), outcome = check_files([path], dialect="yue2")
+    assert not result["valid"] and outcome.exit_code == 3 and result["issues"][0]["kind"] == "header_xt"
+
+
+PLAIN = next(case["input"] for case in CASES if case["name"] == "plain")
+
+
+@pytest.mark.parametrize("case", cases("inspect"))
+def test_repair_touches_nothing_that_is_accepted(case: dict) -> None:
+    if case["valid"]:
+        assert repair_yue2(case["input"]).text == case["input"]
+        return
+    try:
+        repaired = repair_yue2(case["input"])
+    except DialectError:
+        return
+    assert check(repaired.text)[1] == [] and repaired.changes
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("T:\n", "T:Song\n"),
+        ("% verse\n", "%verse\n"),
+        ("V: Ins\n", "\nV: Ins   \n"),
+        ("D,16|", "D,16||"),
+        ("D,16|", "D,16|]"),
+        ("A4c4|", "A4c4"),
+        ("Q:1/4=97", "Q:1/8=194"),
+    ],
+)
+def test_repairs_leave_what_sounds(old: str, new: str) -> None:
+    assert old in PLAIN
+    repaired = repair_yue2(PLAIN.replace(old, new))
+    assert repaired.text == PLAIN and len(repaired.changes) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("vocal", "repaired"),
+    [
+        ("c4c4|", "c4c4z8|"),
+        ("c10z6|", "c8-c2z6|"),
+        ("z10c6|", "z8z2c6|"),
+        ("z12c4-|", "z12c4|"),
+        ('c16"G"|z16|', 'c16|"G"z16|'),
+        ("Z5|", "Z4|"),
+    ],
+)
+def test_bars_are_repaired(vocal: str, repaired: str) -> None:
+    head = PLAIN[: PLAIN.index("% verse")]
+    count = 5 if vocal == "Z5|" else vocal.count("|")
+    rests = f"Z{count}|" if count > 1 else "Z|"
+    text = f"{head}V: Vocal\n{vocal}\nV: Ins\n{rests}\n"
+    assert f"V: Vocal\n{repaired}\nV: Ins\n" in repair_yue2(text).text
