@@ -19,6 +19,7 @@ from notagen.notation.layout import interleave
 from notagen.notation.rests import complete_rests, omit_rests
 from notagen.notation.validation import validate
 from notagen.score import read_score
+from notagen.sound.performance import perform
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -131,8 +132,8 @@ def test_the_whole_form() -> None:
         "X:1\nT:Étude first\nT:Allegro\nC:Anon\n%%score [ 1 | 2 ] { ( 3 4 ) | 5 }\nL:1/8\nQ:3/8=92\nM:3/4\nK:D\n"
         'V:1 treble transpose=-2 nm="Clarinet in B♭" snm="Cl."\nV:2 alto nm="Viola \'solo\'"\n'
         'V:3 treble-8 nm="Piano"\nV:4 treble-8 \nV:5 bass \n'
-        "V:1\n F6 | F6 |] %2\nV:2\n[K:C] E6 | E6 |] %2\nV:3\n[K:C] G6 | G6 |] %2\n"
-        "V:4\n[K:C] E2 x4 | E2 x4 |] %2\nV:5\n[K:C] C,6 | C,6 |] %2\n"
+        "V:1\n F6 | F6 |] %2\nV:2\n[K:C] E6 | E6 |] %2\nV:3\n[K:C] g6 | g6 |] %2\n"
+        "V:4\n[K:C] e2 x4 | e2 x4 |] %2\nV:5\n[K:C] C,6 | C,6 |] %2\n"
     )
 
 
@@ -203,7 +204,7 @@ def test_changes_stand_where_they_come_into_force() -> None:
         + measure(change, clef, tempo, note("B4", 24))
     )
     assert "\nQ:1/4=90\n" in musicxml_to_abc(source)
-    assert bars(source) == ["B8|", "[K:F][M:2/4][Q:1/4=60]B2 [K:F clef=bass]B,2|", "=B4|]"]
+    assert bars(source) == ["B8|", "[K:F][M:2/4][Q:1/4=60]B2 [K:bass]B,2|", "=B4|]"]
 
 
 def test_a_tempo_of_several_parts_stands_once() -> None:
@@ -223,10 +224,51 @@ def test_pitches_octaves_and_accidentals() -> None:
     assert bars(score(measure("{A}", note("F#4", 48)) + measure(note("F#4", 48)))) == ["^F8|", "^F8|]"]
 
 
-def test_a_field_of_the_key_ends_the_accidentals() -> None:
+def test_a_key_ends_the_accidentals_and_a_clef_does_not() -> None:
     clef = "<attributes><clef><sign>F</sign><line>4</line></clef></attributes>"
-    text = one_bar(note("G#4", 24), clef, note("G#4", 24))
-    assert text == "^G4 [K:C clef=bass]^G4"
+    assert one_bar(note("G#4", 24), clef, note("G#4", 24)) == "^G4 [K:bass]G4"
+    key = "<attributes><key><fifths>1</fifths></key></attributes>"
+    assert one_bar(note("G#4", 24), key, note("G#4", 24)) == "^G4 [K:G]^G4"
+
+
+OCTAVE_CLEFS = [
+    (sign, line, word, change, suffix)
+    for sign, line, word in (("G", 2, "treble"), ("F", 4, "bass"), ("C", 3, "alto"), ("C", 4, "tenor"))
+    for change, suffix in ((-2, "-15"), (-1, "-8"), (1, "+8"), (2, "+15"))
+]
+
+
+@pytest.mark.parametrize(("sign", "line", "word", "change", "suffix"), OCTAVE_CLEFS)
+def test_a_note_under_an_octave_clef_is_the_note_on_the_staff(
+    sign: str, line: int, word: str, change: int, suffix: str
+) -> None:
+    clef = (
+        f"<attributes><clef><sign>{sign}</sign><line>{line}</line>"
+        f"<clef-octave-change>{change}</clef-octave-change></clef></attributes>"
+    )
+    written = {-2: "c'", -1: "c", 1: "C,", 2: "C,,"}[change]
+    text = musicxml_to_abc(score(measure("{A}", clef, note("C4", 48))))
+    assert f"\nV:1 {word}{suffix} \n" in text and f" {written}8 |]" in text
+    # And back: the sound of the text, and its MusicXML.
+    (voice,) = read_score(text).voices.values()
+    assert voice.measures[0].layers[0].events[0].heads[0].pitch.midi == 60
+    assert [each.pitch for each in perform(text).tracks[0].notes] == [60]
+    exported = abc_to_musicxml(text).decode()
+    assert (
+        f"<clef-octave-change>{change}</clef-octave-change>" in exported and "<octave>4</octave>" in exported
+    )
+    assert musicxml_to_abc(exported.encode()).partition("L:")[2] == text.partition("L:")[2]
+
+
+def test_an_octave_clef_inside_a_bar_moves_the_notes_after_it() -> None:
+    clef = "<clef><sign>G</sign><line>2</line><clef-octave-change>-1</clef-octave-change></clef>"
+    text = one_bar(note("F#4", 24), f"<attributes>{clef}</attributes>", note("F#4", 24))
+    assert text == "^F4 [K:treble-8]f4"  # the same pitch, so the sharp still holds
+    heads = [
+        event.heads[0]
+        for event in read_score(f"L:1/8\nK:C\n{text}|]").voices["1"].measures[0].layers[0].events
+    ]
+    assert [head.pitch.midi for head in heads] == [66, 66]
 
 
 def test_chords_and_ties() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from notagen.abc.clefs import changes_key
 from notagen.abc.parser import parse_bar
 from notagen.abc.printer import print_bar
 from notagen.abc.syntax import Bar, Broken, Chord, Element, Note, Overlay, Rest, Tuplet
@@ -112,8 +113,8 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
     """Read the value of a ``K:`` field: ``tonic[mode]``, in any case; a clef or accidentals after it are ignored.
 
     Args:
-        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none`` or nothing for no key; ``HP`` or
-            ``Hp`` for the highland bagpipe.
+        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``; ``none``, nothing or only a clef
+            for no key; ``HP`` or ``Hp`` for the highland bagpipe.
         line: Line of the field, for messages.
         column: Column of the field.
 
@@ -122,7 +123,7 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
     """
     text = value.partition("%")[0].strip()
     word = (text.split() or ["none"])[0]
-    if word.lower() == "none" or word in _PIPES:
+    if word.lower() == "none" or word in _PIPES or not changes_key(text):
         return Key("", "", _PIPES.get(word, 0))
     match = _KEY.match(text[0].upper() + text[1:])
     if match is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
+from notagen.abc.clefs import clef_octaves
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
 from notagen.musicxml.values import XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
@@ -46,17 +47,14 @@ class BarWriter:
         if isinstance(value, XmlMeter):
             changed, self.meter = value.name != self.meter.name, value
             return f"[M:{value.name}]" if changed else ""
-        if self.key is None:
-            return ""
-        if isinstance(value, XmlKey):
-            changed = value.fifths != self.key.fifths
-            self.key = value
-        else:
+        if not isinstance(value, XmlKey):
             changed, self.clef = value != self.clef, value
-        if not changed:
+            return f"[K:{value}]" if changed else ""
+        if self.key is None or value.fifths == self.key.fifths:
             return ""
-        self._written = {}  # a K: field cancels the accidentals of the bar
-        return f"[K:{self.key.name}]" if isinstance(value, XmlKey) else f"[K:{self.key.name} clef={value}]"
+        self.key = value
+        self._written = {}  # a new key cancels the accidentals of the bar
+        return f"[K:{value.name}]"
 
     def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
         """Return the text of one bar, without barlines.
@@ -132,7 +130,7 @@ class BarWriter:
         in_force = self._written.get(
             place, _signature(self.key.fifths if self.key else 0).get(tone.letter, 0)
         )
-        name = _tone_name(tone.letter, tone.octave)
+        name = _tone_name(tone.letter, tone.octave - clef_octaves(self.clef))
         if tone.alteration == in_force:
             return name
         self._written[place] = tone.alteration

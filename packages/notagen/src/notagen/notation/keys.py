@@ -11,6 +11,7 @@ import random
 from functools import lru_cache
 from itertools import accumulate
 
+from notagen.abc.clefs import changes_key
 from notagen.abc.duration import parse_key
 
 #: The 15 major keys, from seven flats to seven sharps.
@@ -80,7 +81,7 @@ def global_key(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("K:"):
             value = line[2:].strip()
-            return "C" if value.lower() in ("none", "") else value
+            return value if changes_key(value) and value.lower() not in ("none", "") else "C"
     return "C"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 
+from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
 from notagen.abc.syntax import (
     Bar,
@@ -24,7 +25,7 @@ from notagen.abc.syntax import (
     Tie,
 )
 from notagen.score.event_line import EventLine
-from notagen.score.layout import read_clef, read_tempo, read_time
+from notagen.score.layout import read_tempo, read_time
 from notagen.score.model import (
     NO_MARKS,
     Annotation,
@@ -222,7 +223,7 @@ class VoiceReader:
             self._field(element)
 
     def _head(self, note: Note, line: EventLine | None = None) -> Head:
-        step, octave = note.letter.upper(), note.octave
+        step, octave = note.letter.upper(), note.octave + clef_octaves(self.clef.word)
         if note.accidental:
             alter = self.accidentals[step, octave] = _ALTERATIONS[note.accidental]
         elif (step, octave) in self.accidentals:
@@ -244,9 +245,10 @@ class VoiceReader:
         value = element.value.strip()
         change = None
         if element.name == "K":
-            before, self.key = self.key, parse_key(value)
-            change = self.key if self.key != before else None
-            self.accidentals = {}
+            if changes_key(value):  # a clef alone leaves the accidentals of the bar in force
+                before, self.key = self.key, parse_key(value)
+                change = self.key if self.key != before else None
+                self.accidentals = {}
             self._set_clef(read_clef(value))
         elif element.name == "M":
             change = self.time = read_time(value)

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from notagen.abc.clefs import read_clef
 from notagen.abc.duration import parse_meter
 from notagen.score.model import Group, Part, Tempo, TimeSignature
 
-_CLEF = re.compile(
-    r"(?:clef=)?\"?((?:treble|alto|tenor|bass|perc|soprano|mezzosoprano|baritone|none|[GFC](?=\d))\d?(?:[+-](?:8|15))?)\"?"
-)
 _ATTRIBUTE = re.compile(r"(?<!\w)(\w++)=(?:\"([^\"]*)\"|(\S+))")
 _NUMBER = re.compile(r"[+-]?\d{1,3}")
 _TEMPO = re.compile(r"(?:((?:\d{1,3}/\d{1,3}\s*+)++)=\s*+)?(\d{1,4}(?:\.\d{1,3})?)")
@@ -46,12 +44,6 @@ def read_declaration(value: str) -> Declaration:
         _number(attributes.get("transpose", ""), _MAX_TRANSPOSE) or 0,
         lines if lines is None or lines >= 0 else None,
     )
-
-
-def read_clef(value: str) -> str:
-    """Return the clef word in a ``V:`` or ``K:`` value, with or without ``clef=``; empty for none."""
-    words = re.sub(r'(?<!clef=)"[^"]*"', "", value).split()
-    return next((match[1] for word in words if (match := _CLEF.fullmatch(word))), "")
 
 
 def read_time(value: str, *, line: int | None = None, column: int | None = None) -> TimeSignature:

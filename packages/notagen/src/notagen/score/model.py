@@ -1,7 +1,7 @@
 """A piece in musical time, the common model of MusicXML export and playback.
 
 All objects are immutable. Times are exact fractions of a whole note, counted from the start of the measure; pitches are
-as written on the staff (see :attr:`Voice.transpose`).
+as written, with the octave of the clef applied (``c`` under ``treble-8`` is middle C), before :attr:`Voice.transpose`.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class TimeSignature:
 class Clef:
     """A clef by its ABC word: ``treble``, ``alto``, ``tenor``, ``bass``, ``perc``, optionally with ``-8 +8 -15 +15``.
 
-    The octave of a clef does not change pitches; it only says how they are drawn.
+    The octave of a clef is already applied to the pitches under it; it only says how they are drawn.
     """
 
     word: str

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from notagen.abc.clefs import changes_key, read_clef
 from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
 from notagen.abc.parser import parse_tune
 from notagen.abc.syntax import Barline, Comment, Field, Header
 from notagen.notation.layout import is_interleaved
 from notagen.score.events import OpenMeasure, VoiceReader
-from notagen.score.layout import Declaration, read_clef, read_declaration, read_layout, read_tempo, read_time
+from notagen.score.layout import Declaration, read_declaration, read_layout, read_tempo, read_time
 from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
 from notagen.score.passages import Passage, collect
 from pentatonic.errors import FormatError
@@ -80,7 +81,7 @@ class _HeaderReader:
             elif line.name == "K" and key is None:
                 key = parse_key(line.value, line=line.line, column=3)
                 self.clef = read_clef(line.value)
-            elif line.name == "K":
+            elif line.name == "K" and changes_key(line.value):
                 self.keys[voice] = parse_key(line.value, line=line.line, column=3)
         self.key = key or _NO_KEY
         meter = self.field("M")
