@@ -10,6 +10,7 @@ from notagen.abc.clefs import clef_octaves
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
 from notagen.musicxml.values import XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
+from notagen.score.model import Transposition
 from pentatonic.errors import FormatError
 
 MAX_BAR_CHARACTERS = 60_000
@@ -35,10 +36,14 @@ class BarWriter:
         key: The key at the start; None in percussion, which has no keys and no accidentals.
         meter: The meter at the start.
         clef: The clef at the start.
+        transpose: Semitones from written to sounding pitch at the start.
+        staff: The staff of the voice.
     """
 
-    def __init__(self, key: XmlKey | None, meter: XmlMeter, clef: str) -> None:
-        self.key, self.meter, self.clef = key, meter, clef
+    def __init__(
+        self, key: XmlKey | None, meter: XmlMeter, clef: str, transpose: int = 0, staff: int = 1
+    ) -> None:
+        self.key, self.meter, self.clef, self.transpose, self.staff = key, meter, clef, transpose, staff
         self._written: dict[tuple[str, int], int] = {}
 
     def change(self, change: XmlChange) -> str:
@@ -47,10 +52,15 @@ class BarWriter:
         if isinstance(value, XmlMeter):
             changed, self.meter = value.name != self.meter.name, value
             return f"[M:{value.name}]" if changed else ""
+        if self.key is None:
+            return ""
+        if isinstance(value, Transposition):
+            changed, self.transpose = value.semitones != self.transpose, value.semitones
+            return f"[K:transpose={value.semitones}]" if changed else ""
         if not isinstance(value, XmlKey):
             changed, self.clef = value != self.clef, value
             return f"[K:{value}]" if changed else ""
-        if self.key is None or value.fifths == self.key.fifths:
+        if value.fifths == self.key.fifths:
             return ""
         self.key = value
         self._written = {}  # a new key cancels the accidentals of the bar
@@ -83,7 +93,7 @@ class BarWriter:
                 due.append(pending.pop()[1:])
             due.sort(key=lambda item: item[0])
             parts += [self._moment(item) for _, item in due]
-            parts += [tuplets.get(index, ""), self._event(event)]
+            parts += [self._staff(event), tuplets.get(index, ""), self._event(event)]
             if not last and not (event.joined and measure.events[index + 1].tones):
                 parts.append(" ")
         parts += [self._grace(measure.late_grace)]
@@ -96,6 +106,13 @@ class BarWriter:
         if isinstance(item, str):
             return item
         return item.text if isinstance(item, XmlMark) else self.change(item)
+
+    def _staff(self, event: XmlEvent) -> str:
+        """Return the change to the staff of a note, in staves down from the last one; rests have none of their own."""
+        if not event.tones or event.staff == self.staff:
+            return ""
+        down, self.staff = event.staff - self.staff, event.staff
+        return f"[I:staff {down:+d}]"
 
     def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)

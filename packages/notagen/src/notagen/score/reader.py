@@ -15,24 +15,38 @@ from notagen.abc.syntax import Barline, Comment, Field, Header
 from notagen.notation.layout import is_interleaved
 from notagen.score.events import OpenMeasure, VoiceReader
 from notagen.score.layout import Declaration, read_declaration, read_layout, read_tempo, read_time
-from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
+from notagen.score.model import (
+    Clef,
+    Group,
+    Measure,
+    Part,
+    Score,
+    Syllable,
+    TimeSignature,
+    Voice,
+    parts_of,
+)
 from notagen.score.passages import Passage, collect
+from notagen.score.ties import connect_ties
 from pentatonic.errors import FormatError
 
 _VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _ENDS_ENDING = frozenset(("||", "|]", "[|"))
 _NO_KEY = Key("", "", 0)
+#: Roles that a ``Z:`` field may start with; ABC has no fields for them.
+_CREDIT = re.compile(r"(lyricist|poet|arranger|translator|transcriber|rights): *(.+)")
 
 
 def read_score(text: str) -> Score:
     """Read a piece in any layout: standard, interleaved, or as a model writes it.
 
     In interleaved layout, voices that are not on a line rest as long as the bars of the others, with ``z`` or, in all
-    but the first voice of a ``( )`` of ``%%score``, with ``x``. Countdown tags, prompts and other comments, and lyrics
+    but the first voice of a ``( )`` of ``%%score``, with ``x``. Countdown tags, prompts and other comments
     are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
-    tied notes. Ties and slurs without a start or end are left out.
+    tied notes. A tie goes on in another voice of the part where its own has no such note. Ties and slurs without a
+    start or end are left out.
 
     Args:
         text: One tune in ABC.
@@ -50,16 +64,32 @@ def read_score(text: str) -> Score:
     declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
     layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
     later = {name for part in parts_of(layout) for staff in part.staves for name in staff[1:]}
-    readers = {name: header.reader(name, declarations[name]) for name in passages}
+    staves = _staves(layout)
+    readers = {name: header.reader(name, declarations[name], staves[name]) for name in passages}
     rows = _open_measures(passages, readers, later)
+    for part in parts_of(layout):
+        connect_ties([rows[name] for name in part.voices], [readers[name].lines for name in part.voices])
+    titles, credits = header.texts("T"), header.credits()
     return Score(
         {name: header.voice(name, passages[name], declarations[name], rows[name]) for name in passages},
         layout,
-        header.text("T"),
-        header.text("C"),
+        titles[0] if titles else "",
+        next((name for role, name in credits if role == "composer"), ""),
         read_tempo(header.first("Q", ""), header.unit_length),
         header.unit_length,
+        titles[1] if len(titles) > 1 else "",
+        credits,
     )
+
+
+def _staves(layout: Sequence[Part | Group]) -> dict[str, tuple[int, int]]:
+    """Return for each voice the first and last staff of its part, as staves below the one of the voice."""
+    return {
+        name: (-index, len(part.staves) - 1 - index)
+        for part in parts_of(layout)
+        for index, names in enumerate(part.staves)
+        for name in names
+    }
 
 
 class _HeaderReader:
@@ -100,17 +130,27 @@ class _HeaderReader:
         found = self.field(name)
         return found.value if found else default
 
-    def text(self, name: str) -> str:
-        return self.first(name, "").partition("%")[0].strip()
+    def texts(self, name: str) -> list[str]:
+        """Return the values of the fields with this letter that are not empty."""
+        values = (field.value.partition("%")[0].strip() for field in self.header.fields(name))
+        return [value for value in values if value]
+
+    def credits(self) -> tuple[tuple[str, str], ...]:
+        """Return the composers (``C:``) and, from fields such as ``Z:lyricist: name``, other roles and names."""
+        found = [("composer", name) for name in self.texts("C")]
+        for value in self.texts("Z"):
+            match = _CREDIT.fullmatch(value)
+            found.append((match[1], match[2]) if match else ("transcriber", value))
+        return tuple(found)
 
     def percussion(self, name: str, declaration: Declaration) -> bool:
         own = self.keys.get(name)
         return declaration.clef.startswith("perc") or (own is not None and not own.tonic)
 
-    def reader(self, name: str, declaration: Declaration) -> VoiceReader:
+    def reader(self, name: str, declaration: Declaration, staves: tuple[int, int]) -> VoiceReader:
         key = _NO_KEY if self.percussion(name, declaration) else self.keys.get(name, self.key)
         clef = Clef(declaration.clef or self.clef or "treble")
-        return VoiceReader(key, self.time, clef, self.unit_length)
+        return VoiceReader(key, self.time, clef, self.unit_length, declaration.transpose, staves)
 
     def voice(
         self, name: str, passage: Passage, declaration: Declaration, rows: Sequence[OpenMeasure]
@@ -131,13 +171,17 @@ def _open_measures(
 ) -> dict[str, list[OpenMeasure]]:
     """Read all voices bar by bar, so that voices left out rest as long as the bars of the others."""
     rows: dict[str, list[OpenMeasure]] = {name: [] for name in passages}
+    lyrics: dict[str, dict[int, dict[int, list[Syllable | None]]]] = {name: {} for name in passages}
+    for name, passage in passages.items():
+        for (bar, note), verses in passage.lyrics.items():
+            lyrics[name].setdefault(bar, {})[note] = verses
     length = Fraction(1)
     for index in range(len(next(iter(passages.values())).bars)):
         for name, passage in passages.items():
             bar = passage.bars[index]
             if bar is not None:
                 try:
-                    rows[name].append(readers[name].bar(bar))
+                    rows[name].append(readers[name].bar(bar, lyrics[name].get(index)))
                 except FormatError as error:
                     reason = f"voice {name}, bar {index + 1}: {error.reason}"
                     raise FormatError(reason, line=error.line or bar.line, column=error.column) from None
