@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import zipfile
 from collections import Counter
 from fractions import Fraction
@@ -17,8 +18,11 @@ from notagen.notation.bars import alignment, read_tune
 from notagen.notation.clean import clean
 from notagen.notation.layout import interleave
 from notagen.notation.rests import complete_rests, omit_rests
+from notagen.notation.tunebook import standard_tune
 from notagen.notation.validation import validate
 from notagen.score import read_score
+from notagen.score.losses import losses
+from notagen.sound.performance import perform
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -128,11 +132,12 @@ def test_the_whole_form() -> None:
         score(*(part + part for part in (clarinet, viola, piano)), listed=listed, head=head)
     )
     assert text == (
-        "X:1\nT:Étude first\nT:Allegro\nC:Anon\n%%score [ 1 | 2 ] { ( 3 4 ) | 5 }\nL:1/8\nQ:3/8=92\nM:3/4\nK:D\n"
+        "X:1\nT:Étude first\nT:Allegro\nC:Anon\nZ:poet: No\n"
+        "%%score [ 1 | 2 ] { ( 3 4 ) | 5 }\nL:1/8\nQ:3/8=92\nM:3/4\nK:D\n"
         'V:1 treble transpose=-2 nm="Clarinet in B♭" snm="Cl."\nV:2 alto nm="Viola \'solo\'"\n'
         'V:3 treble-8 nm="Piano"\nV:4 treble-8 \nV:5 bass \n'
-        "V:1\n F6 | F6 |] %2\nV:2\n[K:C] E6 | E6 |] %2\nV:3\n[K:C] G6 | G6 |] %2\n"
-        "V:4\n[K:C] E2 x4 | E2 x4 |] %2\nV:5\n[K:C] C,6 | C,6 |] %2\n"
+        "V:1\n F6 | F6 |] %2\nV:2\n[K:C] E6 | E6 |] %2\nV:3\n[K:C] g6 | g6 |] %2\n"
+        "V:4\n[K:C] e2 x4 | e2 x4 |] %2\nV:5\n[K:C] C,6 | C,6 |] %2\n"
     )
 
 
@@ -203,7 +208,7 @@ def test_changes_stand_where_they_come_into_force() -> None:
         + measure(change, clef, tempo, note("B4", 24))
     )
     assert "\nQ:1/4=90\n" in musicxml_to_abc(source)
-    assert bars(source) == ["B8|", "[K:F][M:2/4][Q:1/4=60]B2 [K:F clef=bass]B,2|", "=B4|]"]
+    assert bars(source) == ["B8|", "[K:F][M:2/4][Q:1/4=60]B2 [K:bass]B,2|", "=B4|]"]
 
 
 def test_a_tempo_of_several_parts_stands_once() -> None:
@@ -223,10 +228,51 @@ def test_pitches_octaves_and_accidentals() -> None:
     assert bars(score(measure("{A}", note("F#4", 48)) + measure(note("F#4", 48)))) == ["^F8|", "^F8|]"]
 
 
-def test_a_field_of_the_key_ends_the_accidentals() -> None:
+def test_a_key_ends_the_accidentals_and_a_clef_does_not() -> None:
     clef = "<attributes><clef><sign>F</sign><line>4</line></clef></attributes>"
-    text = one_bar(note("G#4", 24), clef, note("G#4", 24))
-    assert text == "^G4 [K:C clef=bass]^G4"
+    assert one_bar(note("G#4", 24), clef, note("G#4", 24)) == "^G4 [K:bass]G4"
+    key = "<attributes><key><fifths>1</fifths></key></attributes>"
+    assert one_bar(note("G#4", 24), key, note("G#4", 24)) == "^G4 [K:G]^G4"
+
+
+OCTAVE_CLEFS = [
+    (sign, line, word, change, suffix)
+    for sign, line, word in (("G", 2, "treble"), ("F", 4, "bass"), ("C", 3, "alto"), ("C", 4, "tenor"))
+    for change, suffix in ((-2, "-15"), (-1, "-8"), (1, "+8"), (2, "+15"))
+]
+
+
+@pytest.mark.parametrize(("sign", "line", "word", "change", "suffix"), OCTAVE_CLEFS)
+def test_a_note_under_an_octave_clef_is_the_note_on_the_staff(
+    sign: str, line: int, word: str, change: int, suffix: str
+) -> None:
+    clef = (
+        f"<attributes><clef><sign>{sign}</sign><line>{line}</line>"
+        f"<clef-octave-change>{change}</clef-octave-change></clef></attributes>"
+    )
+    written = {-2: "c'", -1: "c", 1: "C,", 2: "C,,"}[change]
+    text = musicxml_to_abc(score(measure("{A}", clef, note("C4", 48))))
+    assert f"\nV:1 {word}{suffix} \n" in text and f" {written}8 |]" in text
+    # And back: the sound of the text, and its MusicXML.
+    (voice,) = read_score(text).voices.values()
+    assert voice.measures[0].layers[0].events[0].heads[0].pitch.midi == 60
+    assert [each.pitch for each in perform(text).tracks[0].notes] == [60]
+    exported = abc_to_musicxml(text).decode()
+    assert (
+        f"<clef-octave-change>{change}</clef-octave-change>" in exported and "<octave>4</octave>" in exported
+    )
+    assert musicxml_to_abc(exported.encode()).partition("L:")[2] == text.partition("L:")[2]
+
+
+def test_an_octave_clef_inside_a_bar_moves_the_notes_after_it() -> None:
+    clef = "<clef><sign>G</sign><line>2</line><clef-octave-change>-1</clef-octave-change></clef>"
+    text = one_bar(note("F#4", 24), f"<attributes>{clef}</attributes>", note("F#4", 24))
+    assert text == "^F4 [K:treble-8]f4"  # the same pitch, so the sharp still holds
+    heads = [
+        event.heads[0]
+        for event in read_score(f"L:1/8\nK:C\n{text}|]").voices["1"].measures[0].layers[0].events
+    ]
+    assert [head.pitch.midi for head in heads] == [66, 66]
 
 
 def test_chords_and_ties() -> None:
@@ -268,7 +314,7 @@ def test_one_number_for_voices_of_two_staves() -> None:
     crossing = score(
         measure("{A}", note("C5", 24, "<staff>1</staff>"), note("C3", 12, "<staff>2</staff>"), note("E5", 12))
     )
-    assert bars(crossing, "1") == ["c4 C,2 e2|]"]  # the voice stays together on its staff
+    assert bars(crossing, "1") == ["c4 [I:staff +1]C,2 [I:staff -1]e2|]"]  # the voice stays together
 
 
 def test_notes_that_overlap_go_to_layers() -> None:
@@ -603,7 +649,7 @@ def test_documents_that_are_refused(data: bytes, message: str) -> None:
         (note("C4", 99999), "a number above 9999"),
         ("<attributes><divisions>0</divisions></attributes>", "divisions must be positive"),
         ("<attributes><divisions>1e9</divisions></attributes>", "divisions '1e9' is not a number"),
-        ("<attributes><key><fifths>8</fifths></key></attributes>", "fifths is '8'; allowed are -7 to 7"),
+        ("<attributes><key><fifths>100</fifths></key></attributes>", "fifths is '100'; allowed are -99 to 99"),
         ("<attributes><time><beats>x</beats><beat-type>4</beat-type></time></attributes>", "beats 'x'"),
         ("<attributes><staves>999</staves></attributes>", "staves is '999'"),
         ((note("C4", 4) + "<backup><duration>4</duration></backup>") * 9, "more than 8 notes of one voice overlap"),
@@ -790,3 +836,199 @@ def test_every_score_of_the_corpus_is_read() -> None:
         tune = read_tune(clean(musicxml_to_abc(path)))
         aligned = alignment(tune)
         assert aligned.barlines and aligned.counts and aligned.durations, path
+
+
+# --- what is local stays local, relations survive, and losses are counted
+
+PERCUSSION = "<attributes><clef><sign>percussion</sign></clef></attributes>"
+TREBLE = "<attributes><clef><sign>G</sign><line>2</line></clef></attributes>"
+
+
+def played(text: str) -> list[tuple[bool, list[tuple[float, float, int]]]]:
+    """For each voice whether it is percussion, and its notes: start and length in quarter notes, MIDI number."""
+    return [
+        (track.percussion, [(float(n.position * 4), float(n.length * 4), n.pitch) for n in track.notes])
+        for track in perform(text).tracks
+    ]
+
+
+def there_and_back(source: bytes) -> str:
+    """The text of a score; MusicXML that is written from it has the same text."""
+    text = musicxml_to_abc(source)
+    assert musicxml_to_abc(abc_to_musicxml(text)).partition("L:")[2] == text.partition("L:")[2]
+    return text
+
+
+def test_a_percussion_clef_in_one_bar_leaves_the_pitches() -> None:
+    first, second = measure("{A}", TREBLE, note("C5", 48)), measure(PERCUSSION, note("E5", 48))
+    text = there_and_back(score(first + second + measure(TREBLE, note("G5", 48))))
+    assert text.endswith(" c8 | [K:perc]e8 | [K:treble]g8 |] %3\n")
+    assert played(text) == [(False, [(0, 4, 72), (4, 4, 76), (8, 4, 79)])]
+
+
+def test_one_note_without_pitch_is_a_percussion_voice_of_its_own() -> None:
+    text = there_and_back(score(measure("{A}", note("C5", 24), note("?B4", 24)) + measure(note("G5", 48))))
+    assert "%%score ( 1 2 )" in text and "V:1 treble \nV:2 perc \nK:none\n" in text
+    assert played(text) == [(False, [(0, 2, 72), (4, 4, 79)]), (True, [(2, 2, 38)])]
+
+
+def test_a_change_of_transposition() -> None:
+    first, second = (
+        f"<attributes><transpose><chromatic>{n}</chromatic></transpose></attributes>" for n in (-2, -3)
+    )
+    source = score(measure("{A}", first, note("C5", 48)) + measure(note("C5", 24), second, note("C5", 24)))
+    text = there_and_back(source)
+    assert "V:1 treble transpose=-2 \n" in text and text.endswith(" c8 | c4 [K:transpose=-3]c4 |] %2\n")
+    assert [pitch for _, _, pitch in played(text)[0][1]] == [70, 70, 69]
+    assert validate(interleave(standard_tune(text))).issues == ()
+
+
+def test_a_tie_goes_on_in_another_voice() -> None:
+    back, tie = "<backup><duration>48</duration></backup>", '<tie type="start"/>'
+    source = score(
+        measure("{A}", note("C5", 24, voice="1"), note("F#4", 24, tie, voice="1"))
+        + measure(note("E5", 48, voice="1"), back, note("F#4", 24, voice="2"), note("F4", 24, voice="2"))
+    )
+    text = there_and_back(source)
+    assert "c4 ^F4- | e8 |]" in text and "x8 | ^F4 =F4 |]" in text
+    assert played(text) == [(False, [(0, 2, 72), (2, 4, 66), (4, 4, 76)]), (False, [(6, 2, 65)])]
+    assert abc_to_musicxml(text).count(b"<tied ") == 2
+
+
+def test_notes_of_one_voice_on_two_staves() -> None:
+    staves = "<attributes><staves>2</staves></attributes>"
+    source = score(
+        measure("{A}", staves, note("C3", 24, "<staff>2</staff>"), note("E5", 24, "<staff>1</staff>"))
+        + measure(note("G5", 24, "<staff>1</staff>"), note("C3", 24, "<staff>2</staff>"))
+    )
+    text = there_and_back(source)
+    assert "\nV:2\n C,4 [I:staff -1]e4 | g4 [I:staff +1]C,4 |] %2" in text
+    written = re.findall(
+        r"<octave>(.)</octave>.*?<staff>(.)</staff>", abc_to_musicxml(text).decode(), re.DOTALL
+    )
+    assert written == [("3", "2"), ("5", "1"), ("5", "1"), ("3", "2")]
+
+
+def test_a_staff_that_the_part_does_not_have_is_counted() -> None:
+    with losses() as found:
+        read_score("L:1/8\nK:C\nC4 [I:staff +1]C4|]")
+    assert found == {"change to a staff that the part does not have": 1}
+
+
+def test_a_real_note_in_a_chord_with_a_cue_note_is_kept() -> None:
+    cue = note("C5", 24).replace("<note>", "<note><cue/>")
+    assert one_bar(cue, note("E5", 24, chord=True), note("G5", 24)) == "e4 g4"
+    assert one_bar(note("E5", 24), cue.replace("<cue/>", "<cue/><chord/>"), note("G5", 24)) == "e4 g4"
+
+
+def lyric(number: int, text: str, kind: str = "single", extend: str = "") -> str:
+    return f'<lyric number="{number}"><syllabic>{kind}</syllabic><text>{text}</text>{extend}</lyric>'
+
+
+def test_lyrics_of_several_verses() -> None:
+    source = score(
+        measure(
+            "{A}",
+            note("C4", 12, lyric(1, "Ky", "begin") + lyric(2, "one-two")),
+            note("D4", 12, lyric(1, "ri", "middle")),
+            note("z", 12),
+            note("E4", 12, lyric(1, "e", "end", "<extend/>") + lyric(2, "a b_c")),
+        )
+        + measure(note("F4", 24), note("G4", 24, lyric(2, "end")))
+    )
+    text = there_and_back(source)
+    assert "w:Ky- ri- e _ _\nw:one\\-two * a~b\\_c * end\n" in text
+    found = re.findall(
+        r'<lyric number="(.)">\s*<syllabic>(\w+)</syllabic>\s*<text>([^<]*)</text>\s*(<extend />)?',
+        abc_to_musicxml(text).decode(),
+    )
+    assert found == [
+        ("1", "begin", "Ky", ""), ("2", "single", "one-two", ""), ("1", "middle", "ri", ""),
+        ("1", "end", "e", "<extend />"), ("2", "single", "a b_c", ""), ("2", "single", "end", ""),
+    ]  # fmt: skip
+    assert "w:" not in clean(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "sung"),
+    [
+        ("la la la la", ["la", "la", "la", "la"]),
+        ("one- two three", ["one", "two", "three", None]),
+        ("* two _ four % a comment", [None, "two", None, "four"]),
+        ("hold - - ing", ["hold", None, None, "ing"]),
+        ("one | next", ["one", None, "next", None]),
+        ("a~b c\\-d", ["a b", "c-d", None, None]),
+        ("one two three four five", ["one", "two", "three", "four"]),
+    ],
+)
+def test_lines_of_lyrics(line: str, sung: list[str | None]) -> None:
+    (voice,) = read_score(f"L:1/8\nK:C\nC2 z2 D2 | (EF) & x2|]\nw:{line}\nG8|]\n").voices.values()
+    events = [event for measure in voice.measures for event in measure.layers[0].events if event.heads]
+    found = [event.lyrics[0].text if event.lyrics and event.lyrics[0] else None for event in events]
+    assert found == [*sung, None]
+
+
+def test_titles_and_credits() -> None:
+    creators = "".join(
+        f'<creator type="{role}">{name}</creator>'
+        for role, name in (("composer", "Wolf"), ("lyricist", "Eichendorff"), ("arranger", "Anon"))
+    )
+    head = (
+        "<work><work-title>Lieder</work-title></work><movement-title>Liebe</movement-title>"
+        f"<identification>{creators}<rights>CC0</rights></identification>"
+    )
+    text = musicxml_to_abc(score(measure("{A}", note("C4", 48)), head=head))
+    assert text.startswith(
+        "X:1\nT:Lieder\nT:Liebe\nC:Wolf\nZ:lyricist: Eichendorff\nZ:arranger: Anon\nZ:rights: CC0\n"
+    )
+    assert musicxml_to_abc(abc_to_musicxml(text)).partition("L:")[0] == text.partition("L:")[0]
+
+
+def test_dynamics_and_tremolos_are_kept_but_not_in_training_text() -> None:
+    sf = "<direction><direction-type><dynamics><sf/></dynamics></direction-type></direction>"
+    tremolo = '<ornaments><tremolo type="single">3</tremolo></ornaments>'
+    text = there_and_back(score(measure("{A}", sf, marked("C4", tremolo, 48))))
+    assert " !sf!!///!C8 |]" in text and "\n C8 |]" in clean(text)
+
+
+def test_a_meter_of_one_part_holds_for_all() -> None:
+    meter = "<attributes><time><beats>2</beats><beat-type>4</beat-type></time></attributes>"
+    first = measure("{A}", note("C4", 48))
+    text = musicxml_to_abc(score(first + measure(meter, note("C4", 24)), first + measure(note("C4", 24))))
+    assert text.count("[M:2/4]C4 |]") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "bar"),
+    [
+        ("<attributes><key><fifths>-11</fifths></key></attributes>" + note("Bbb4", 48), "[K:G]__B8"),
+        ("<attributes><key><fifths>10</fifths></key></attributes>" + note("F##4", 48), "[K:Bb]^^F8"),
+        ("<attributes><staves>0</staves></attributes>" + note("C4", 48), "C8"),
+        (note("C0", 48).replace("<octave>0", "<octave>-1"), "C,,,,,8"),
+    ],
+)
+def test_values_out_of_the_ordinary_are_read(content: str, bar: str) -> None:
+    assert bars(score(measure("{A}", content))) == [f"{bar}|]"]
+
+
+def test_what_is_left_out_is_counted() -> None:
+    shift = '<direction><direction-type><octave-shift type="down"/></direction-type></direction>'
+    repeat = '<barline><repeat direction="backward" times="3"/></barline>'
+    cut = '<attributes><time symbol="cut"><beats>2</beats><beat-type>2</beat-type></time></attributes>'
+    quarter_tone = note("C4", 12).replace("<alter>0", "<alter>0.5")
+    glissando = marked("D4", '<glissando type="start"/>') + marked("E4", '<glissando type="stop"/>')
+    with losses() as found:
+        musicxml_to_abc(
+            score(
+                measure(
+                    "{A}", cut, shift, shift.replace("down", "stop"), quarter_tone, glissando, note(), repeat
+                )
+            )
+        )
+    assert found == {
+        "sign of common or cut time": 1, "octave line": 1, "quarter tone": 1, "mark of a note: glissando": 1,
+        "number of times of a repeat": 1,
+    }  # fmt: skip
+    with losses() as found:
+        read_score("L:1/8\nK:C\nC4- D4|]")
+    assert found == {"tie without an end": 1}

@@ -19,6 +19,7 @@ from notagen.score import (
     Clef,
     Group,
     Part,
+    Pitch,
     SlurEnd,
     Tempo,
     TimeSignature,
@@ -231,6 +232,19 @@ def test_fields_before_the_first_note_are_in_force_at_the_start_and_later_ones_a
     assert first.changes == (Change(at, Clef("bass")), Change(at, Key("D", "maj", 2)))
     assert (second.key.fifths, second.clef) == (2, Clef("bass"))
     assert second.changes == (Change(Fraction(0), Tempo(Fraction(1, 4), Fraction(60), "")),)
+
+
+@pytest.mark.parametrize("clef", ["bass", "treble", "tenor", "alto", "clef=bass", "bass-8"])
+def test_a_clef_alone_changes_neither_key_nor_accidentals(clef):
+    first, second = measures(f"[K:D clef=soprano] ^G4 [K:{clef}] G4|G8|")
+    word = clef.removeprefix("clef=")
+    assert [change.value for change in first.changes] == [Clef(word)] and second.clef == Clef(word)
+    assert first.key == second.key == Key("D", "maj", 2)
+    events = [*first.layers[0].events, *second.layers[0].events]
+    octave = 3 if word == "bass-8" else 4
+    assert [event.heads[0].pitch for event in events] == [
+        Pitch("G", 1, 4), Pitch("G", 1 if octave == 4 else 0, octave), Pitch("G", 0, octave)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

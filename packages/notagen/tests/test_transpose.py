@@ -158,3 +158,14 @@ def test_own_key_changes_nothing(case):
     tune = read_tune(clean(case["input"]))
     same = transpose(tune, major_key(global_key(case["input"])))
     assert same == read_tune(interleave(case["interleaved"]))
+
+
+def test_a_clef_alone_changes_neither_key_nor_accidentals():
+    assert transpose_text("^F4 [K:bass]F4", "C", "D") == "^G4 [K:bass]G4"
+    assert transpose_text("^F4 [K:clef=tenor]F4|F8", "C", "G") == "^C4 [K:clef=tenor]C4|C8"
+    # Under treble-8 the f is the pitch of the F before it, so that the sharp still holds.
+    assert transpose_text("^F4 [K:treble-8]f4", "C", "D") == "^G4 [K:treble-8]g4"
+    # A line K: of a voice may be only a clef.
+    tune = transpose(read_tune("K:C\nV:1 treble\nV:2\nK:bass\nV:1\nF4|\nV:2\nF4|\n"), "D")
+    assert [line for line in tune.header if line.startswith("K:")] == ["K:D", "K:bass"]
+    assert tune.voices["2"].bars == ("G4",)

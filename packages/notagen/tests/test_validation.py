@@ -63,7 +63,8 @@ def test_one_voice_needs_no_score_line():
 
 def test_a_clef_may_change_in_one_voice_but_not_the_key():
     at = GOOD.index("[V:1]", GOOD.index("[r:2/4]")) + len("[V:1]")
-    assert validate(f"{GOOD[:at]}[K:C clef=bass]{GOOD[at:]}").issues == ()
+    for clef in ("C clef=bass", "bass", "treble", "tenor", "alto", "clef=bass", "treble-8"):
+        assert validate(f"{GOOD[:at]}[K:{clef}]{GOOD[at:]}").issues == ()
     assert [issue.kind for issue in validate(f"{GOOD[:at]}[K:D]{GOOD[at:]}").issues] == ["change"]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from notagen.abc.clefs import changes_key
 from notagen.abc.parser import parse_bar
 from notagen.abc.printer import print_bar
 from notagen.abc.syntax import Bar, Broken, Chord, Element, Note, Overlay, Rest, Tuplet
@@ -122,8 +123,8 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
     """Read the value of a ``K:`` field: ``tonic[mode]``, in any case, then accidentals; a clef after it is ignored.
 
     Args:
-        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``, ``D Phr ^f``; ``none`` or nothing for no key;
-            ``HP`` or ``Hp`` for the highland bagpipe. After ``exp`` the signature is the accidentals alone.
+        value: Such as ``G``, ``F#min``, ``D dorian``, ``Bb clef=bass``, ``D Phr ^f``; ``none``, nothing or only a clef
+            for no key; ``HP`` or ``Hp`` for the highland bagpipe. After ``exp`` the signature is the accidentals alone.
         line: Line of the field, for messages.
         column: Column of the field.
 
@@ -133,7 +134,7 @@ def parse_key(value: str, *, line: int | None = None, column: int | None = None)
     text = value.partition("%")[0].strip()
     words = text.split() or ["none"]
     accidentals = _key_accidentals(words[1:])
-    if words[0].lower() == "none" or words[0] in _PIPES:
+    if words[0].lower() == "none" or words[0] in _PIPES or not changes_key(text):
         return Key("", "", _PIPES.get(words[0], 0), accidentals)
     match = _KEY.match(text[0].upper() + text[1:])
     if match is None:

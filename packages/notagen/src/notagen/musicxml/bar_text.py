@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
+from notagen.abc.clefs import clef_octaves
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
 from notagen.musicxml.values import XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
+from notagen.score.model import Transposition
 from pentatonic.errors import FormatError
 
 MAX_BAR_CHARACTERS = 60_000
@@ -34,10 +36,14 @@ class BarWriter:
         key: The key at the start; None in percussion, which has no keys and no accidentals.
         meter: The meter at the start.
         clef: The clef at the start.
+        transpose: Semitones from written to sounding pitch at the start.
+        staff: The staff of the voice.
     """
 
-    def __init__(self, key: XmlKey | None, meter: XmlMeter, clef: str) -> None:
-        self.key, self.meter, self.clef = key, meter, clef
+    def __init__(
+        self, key: XmlKey | None, meter: XmlMeter, clef: str, transpose: int = 0, staff: int = 1
+    ) -> None:
+        self.key, self.meter, self.clef, self.transpose, self.staff = key, meter, clef, transpose, staff
         self._written: dict[tuple[str, int], int] = {}
 
     def change(self, change: XmlChange) -> str:
@@ -48,15 +54,17 @@ class BarWriter:
             return f"[M:{value.name}]" if changed else ""
         if self.key is None:
             return ""
-        if isinstance(value, XmlKey):
-            changed = value.fifths != self.key.fifths
-            self.key = value
-        else:
+        if isinstance(value, Transposition):
+            changed, self.transpose = value.semitones != self.transpose, value.semitones
+            return f"[K:transpose={value.semitones}]" if changed else ""
+        if not isinstance(value, XmlKey):
             changed, self.clef = value != self.clef, value
-        if not changed:
+            return f"[K:{value}]" if changed else ""
+        if value.fifths == self.key.fifths:
             return ""
-        self._written = {}  # a K: field cancels the accidentals of the bar
-        return f"[K:{self.key.name}]" if isinstance(value, XmlKey) else f"[K:{self.key.name} clef={value}]"
+        self.key = value
+        self._written = {}  # a new key cancels the accidentals of the bar
+        return f"[K:{value.name}]"
 
     def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
         """Return the text of one bar, without barlines.
@@ -85,7 +93,7 @@ class BarWriter:
                 due.append(pending.pop()[1:])
             due.sort(key=lambda item: item[0])
             parts += [self._moment(item) for _, item in due]
-            parts += [tuplets.get(index, ""), self._event(event)]
+            parts += [self._staff(event), tuplets.get(index, ""), self._event(event)]
             if not last and not (event.joined and measure.events[index + 1].tones):
                 parts.append(" ")
         parts += [self._grace(measure.late_grace)]
@@ -98,6 +106,13 @@ class BarWriter:
         if isinstance(item, str):
             return item
         return item.text if isinstance(item, XmlMark) else self.change(item)
+
+    def _staff(self, event: XmlEvent) -> str:
+        """Return the change to the staff of a note, in staves down from the last one; rests have none of their own."""
+        if not event.tones or event.staff == self.staff:
+            return ""
+        down, self.staff = event.staff - self.staff, event.staff
+        return f"[I:staff {down:+d}]"
 
     def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)
@@ -132,7 +147,7 @@ class BarWriter:
         in_force = self._written.get(
             place, _signature(self.key.fifths if self.key else 0).get(tone.letter, 0)
         )
-        name = _tone_name(tone.letter, tone.octave)
+        name = _tone_name(tone.letter, tone.octave - clef_octaves(self.clef))
         if tone.alteration == in_force:
             return name
         self._written[place] = tone.alteration

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from notagen.score.losses import lost
 from pentatonic.archive import Archive
 from pentatonic.errors import FormatError
 
@@ -22,9 +23,14 @@ _ZIP_START = b"PK\x03\x04"
 _CONTAINER = "META-INF/container.xml"
 # Layout, lyrics and playback details are a large part of many files, and are not converted to ABC.
 _SKIPPED = frozenset({
-    "credit", "defaults", "figured-bass", "frame", "listen", "listening", "lyric", "midi-device", "midi-instrument",
-    "play", "print",
+    "credit", "defaults", "figured-bass", "frame", "listen", "listening", "midi-device", "midi-instrument", "play",
+    "print",
 })  # fmt: skip
+#: Elements that ABC has nothing for, and what they are called in the counts of losses.
+_LOST = {
+    "figured-bass": "figured bass", "frame": "chord diagram", "midi-program": "MIDI program",
+    "cue": "cue note", "notehead": "note head", "swing": "swing", "staff-size": "size of a staff",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class _Builder:
         self.elements += 1
         if self.depth > MAX_DEPTH or self.elements > MAX_ELEMENTS:
             raise self.error(f"more than {MAX_DEPTH} levels or {MAX_ELEMENTS} elements of XML")
+        if name in _LOST:
+            lost(_LOST[name])
         if not self.skipped_from and name in _SKIPPED:
             self.skipped_from = self.depth
         if not self.skipped_from:

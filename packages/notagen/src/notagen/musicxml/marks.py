@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from xml.etree.ElementTree import Element
 
+from notagen.score.losses import lost
+
 MAX_TEXT_CHARACTERS = 200
 
 _NOTATIONS = {
@@ -17,9 +19,15 @@ _NOTATIONS = {
     "stopped": "!plus!", "snap-pizzicato": "!snap!", "thumb-position": "!thumb!",
     "fermata": "!fermata!", "arpeggiate": "!arpeggio!",
 }  # fmt: skip
+_UNSEEN = frozenset({"accidental-mark", "wavy-line"})  # the middle of a line
+_READ_ELSEWHERE = frozenset({"tied", "slur", "tuplet", "accidental-mark"})
 _GROUPS = ("articulations", "ornaments", "technical")
-_DYNAMICS = frozenset({"pppp", "ppp", "pp", "p", "mp", "mf", "f", "ff", "fff", "ffff", "sfz"})
+_DYNAMICS = frozenset({
+    "pppp", "ppp", "pp", "p", "mp", "mf", "f", "ff", "fff", "ffff", "sfz",
+    "sf", "sfp", "sfpp", "fp", "fz", "rf", "rfz", "sffz",
+})  # fmt: skip
 _WEDGES = {"crescendo": "<", "diminuendo": ">"}
+_DIRECTIONS = {"octave-shift": "octave line", "dashes": "dashed line", "bracket": "bracket over notes"}
 _JUMPS = {"dacapo": "!D.C.!", "dalsegno": "!D.S.!", "fine": "!fine!", "tocoda": "!dacoda!"}
 _CHORD_KINDS = {
     "major": "", "minor": "m", "augmented": "+", "diminished": "dim", "dominant": "7", "major-seventh": "maj7",
@@ -47,11 +55,28 @@ def note_marks(notations: Element) -> list[str]:
                     found.append(_NOTATIONS[mark.tag])
                 elif mark.tag == "wavy-line" and mark.get("type") in ("start", "stop"):
                     found.append("!trill(!" if mark.get("type") == "start" else "!trill)!")
+                elif mark.tag == "tremolo" and mark.get("type", "single") == "single":
+                    found.append(f"!{'/' * _tremolo(mark)}!")
+                elif mark.tag not in _UNSEEN:
+                    lost(f"mark of a note: {_plain(mark)}")
         elif element.tag in _NOTATIONS:
             found.append(_NOTATIONS[element.tag])
         elif element.tag == "dynamics":
             found += _dynamics(element)
+        elif element.tag not in _READ_ELSEWHERE and element.get("type") != "stop":
+            lost(f"mark of a note: {_plain(element)}")
     return found
+
+
+def _tremolo(mark: Element) -> int:
+    """Return the strokes of a tremolo, 1 to 4."""
+    text = (mark.text or "").strip()
+    return min(max(int(text), 1), 4) if text.isascii() and text.isdigit() and len(text) < 3 else 3
+
+
+def _plain(element: Element) -> str:
+    """Return the name of an element as plain words, with the name of a sign that only its text tells."""
+    return element.tag[:40].replace("-", " ")
 
 
 class Directions:
@@ -73,8 +98,11 @@ class Directions:
                 yield f"!{kind.tag}!"
             elif kind.tag == "pedal" and kind.get("type") in ("start", "stop"):
                 yield "!ped!" if kind.get("type") == "start" else "!ped-up!"
-            elif kind.tag in ("words", "rehearsal") and not jumps and (text := plain_text(kind.text)):
-                yield f'"{place}{text}"'
+            elif kind.tag in ("words", "rehearsal"):
+                if not jumps and (text := plain_text(kind.text)):
+                    yield f'"{place}{text}"'
+            elif kind.tag not in ("metronome", "pedal") and kind.get("type") not in ("stop", "continue"):
+                lost(_DIRECTIONS.get(kind.tag, f"direction: {_plain(kind)}"))
         yield from jumps
 
     def _wedge(self, wedge: Element) -> Iterator[str]:
@@ -108,6 +136,7 @@ def chord_symbol(harmony: Element) -> str | None:
     kind = harmony.find("kind")
     name = kind.text.strip() if kind is not None and kind.text else ""
     if root is None or kind is None or name not in _CHORD_KINDS:
+        lost("chord symbol that ABC does not have")
         return None
     bass = _root(harmony, "bass")
     degrees = "".join(_degree(degree) for degree in harmony.findall("degree"))
@@ -120,6 +149,9 @@ def plain_text(text: str | None) -> str:
 
 
 def _dynamics(dynamics: Element) -> list[str]:
+    for mark in dynamics:
+        if mark.tag not in _DYNAMICS:
+            lost("dynamic mark that ABC does not have")
     return [f"!{mark.tag}!" for mark in dynamics if mark.tag in _DYNAMICS]
 
 

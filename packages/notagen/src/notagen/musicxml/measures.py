@@ -19,6 +19,9 @@ from notagen.musicxml.values import (
     read_key,
     read_meter,
 )
+from notagen.score.losses import lost
+from notagen.score.lyrics import MAX_VERSES
+from notagen.score.model import Syllable, Transposition
 from pentatonic.errors import FormatError
 
 MAX_STAVES = 16
@@ -37,6 +40,7 @@ class Tone:
     alteration: int
     octave: int
     tied: bool = False
+    unpitched: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +70,13 @@ class XmlEvent:
     slur_stops: list[str] = field(default_factory=list)
     slurs_opened: int = 0  # slurs that start here and end in the same voice
     slurs_closed: int = 0
+    staff: int = 1
+    lyrics: dict[int, Syllable] = field(default_factory=dict)  # verse, from 1 -> its syllable
+
+    @property
+    def unpitched(self) -> bool:
+        """Whether it is a drum: it has notes, all without pitch."""
+        return bool(self.tones) and all(tone.unpitched for tone in self.tones)
 
     @property
     def end(self) -> Fraction:
@@ -75,11 +86,11 @@ class XmlEvent:
 
 @dataclass(frozen=True, slots=True)
 class XmlChange:
-    """A new key, meter or clef (the ABC word of a clef) on one staff, or on all where ``staff`` is None."""
+    """A new key, meter, clef (its ABC word) or transposition on one staff, or on all where ``staff`` is None."""
 
     onset: Fraction
     staff: int | None
-    value: XmlKey | XmlMeter | str
+    value: XmlKey | XmlMeter | Transposition | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +130,6 @@ class XmlPart:
 
     measures: list[XmlMeasure]
     staves: int = 1
-    transpose: int = 0  # semitones from written to sounding pitch
-    percussion: bool = False
     staff_lines: dict[int, int] = field(default_factory=dict)
 
 
@@ -156,6 +165,7 @@ class _PartReader:
         self.at = self.counted = Fraction(0)
         self.exact: dict[Fraction, Fraction] = {}
         self.last: XmlEvent | None = None
+        self.cued = False  # whether it is a cue note
         self.grace: dict[tuple[str, int], list[GraceChord]] = {}
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
@@ -165,16 +175,20 @@ class _PartReader:
     def note(self, note: Element) -> None:
         voice, staff = note.findtext("voice", "1").strip(), self.staff(note)
         tone = _tone(note)
-        if note.find("unpitched") is not None:
-            self.part.percussion = True
+        cue = note.find("cue") is not None  # a cue note shows the music of another part
         follows = note.find("chord") is not None
         grace = note.find("grace")
         if grace is not None:
-            if tone and note.find("cue") is None:
+            if tone and not cue:
                 self._grace(self.grace.setdefault((voice, staff), []), tone, grace, follows)
             return
+        if follows and self.last is not None and self.cued and not cue and tone:
+            # A real note in a chord with a cue note: the chord starts where the cue note did.
+            self.last = _event(note, self.last.onset, self.last.length, tone)
+            self._keep(self.last, voice, staff)
+            return
         if follows and self.last is not None:
-            if tone and self.last.tones:
+            if tone and self.last.tones and cue == self.cued:
                 self.last.tones.append(tone)
                 _add_notations(self.last, note)
             return
@@ -182,11 +196,16 @@ class _PartReader:
         length = _exact(note, counted, 1 / self.divisions)
         self._advance(counted, length)
         self.last = _event(note, onset, length, tone)
-        if note.find("cue") is not None:  # a cue note shows the music of another part
+        self.cued = cue
+        if cue:
             self.current.filled_to = max(self.current.filled_to, self.at)
         elif length:
-            self.last.grace = self.grace.pop((voice, staff), [])
-            self.current.events.append((voice, staff, self.last))
+            self._keep(self.last, voice, staff)
+
+    def _keep(self, event: XmlEvent, voice: str, staff: int) -> None:
+        self.cued, event.staff = False, staff
+        event.grace = self.grace.pop((voice, staff), [])
+        self.current.events.append((voice, staff, event))
 
     def _grace(self, group: list[GraceChord], tone: Tone, grace: Element, follows: bool) -> None:
         tone.tied = False
@@ -222,31 +241,30 @@ class _PartReader:
             if self.divisions <= 0:
                 raise FormatError("divisions must be positive")
         if (staves := attributes.find("staves")) is not None:
-            self.part.staves = max(self.part.staves, integer(staves, "staves", 1, MAX_STAVES))
+            self.part.staves = max(self.part.staves, integer(staves, "staves", 0, MAX_STAVES))
         for key in attributes.findall("key"):
             self._change(key, read_key(key), None)
         if (time := attributes.find("time")) is not None:
             self.current.changes.append(XmlChange(self.at, None, read_meter(time)))
         for clef in attributes.findall("clef"):
-            word = read_clef(clef)
-            self.part.percussion |= word == "perc"
-            self._change(clef, word, 1)
+            self._change(clef, read_clef(clef), 1)
+        for transpose in attributes.findall("transpose"):
+            chromatic = optional_integer(transpose, "chromatic", -99, 99)
+            semitones = chromatic + 12 * optional_integer(transpose, "octave-change", -5, 5)
+            self._change(transpose, Transposition(semitones), None)
         if len(self.part.measures) == 1:
             self._declare(attributes)
         if len(self.current.changes) > MAX_CHANGES:
             raise FormatError(f"more than {MAX_CHANGES} changes of key, meter and clef")
 
     def _declare(self, attributes: Element) -> None:
-        """Read transposition and staff lines, which ABC declares once for each voice."""
-        if (transpose := attributes.find("transpose")) is not None:
-            chromatic = optional_integer(transpose, "chromatic", -99, 99)
-            self.part.transpose = chromatic + 12 * optional_integer(transpose, "octave-change", -5, 5)
+        """Read the staff lines, which ABC declares once for each voice."""
         for details in attributes.findall("staff-details"):
             if (lines := details.find("staff-lines")) is not None:
                 staff = _number_attribute(details, 1)
                 self.part.staff_lines[staff or 1] = integer(lines, "staff-lines", 0, 20)
 
-    def _change(self, element: Element, value: XmlKey | str, staff: int | None) -> None:
+    def _change(self, element: Element, value: XmlKey | Transposition | str, staff: int | None) -> None:
         self.current.changes.append(XmlChange(self.at, _number_attribute(element, staff), value))
 
     def direction(self, direction: Element) -> None:
@@ -278,6 +296,8 @@ class _PartReader:
             self.current.volta = number if _VOLTA.fullmatch(number) else ""
         if repeat is not None and repeat.get("direction") in ("forward", "backward"):
             sign = "|:" if repeat.get("direction") == "forward" else ":|"
+            if repeat.get("times", "2") != "2" and sign == ":|":
+                lost("number of times of a repeat")
         if side == "left":
             self.current.left = sign
         elif side == "right":
@@ -327,7 +347,29 @@ def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) 
     event.joined = first_beam is not None and (first_beam.text or "").strip() in ("begin", "continue")
     event.ratio = _ratio(note)
     _add_notations(event, note)
+    for lyric in note.findall("lyric"):
+        _add_syllable(event, lyric)
     return event
+
+
+def _add_syllable(event: XmlEvent, lyric: Element) -> None:
+    number = lyric.get("number", "1").strip()
+    verse = int(number) if re.fullmatch("[0-9]{1,2}", number) else 1
+    texts = [text for text in (each.text or "" for each in lyric.findall("text")) if text.strip()]
+    if not texts:
+        return  # an extension line, which goes on from a note before
+    while verse in event.lyrics:
+        verse += 1
+    if not 0 < verse <= MAX_VERSES:
+        lost("verse of lyrics beyond the 32nd")
+        return
+    kinds = [(each.text or "").strip() for each in lyric.findall("syllabic")] or ["single"]
+    event.lyrics[verse] = Syllable(
+        " ".join(" ".join(texts).split()),
+        before=kinds[0] in ("middle", "end"),
+        after=kinds[-1] in ("begin", "middle"),
+        extended=any(extend.get("type") != "stop" for extend in lyric.findall("extend")),
+    )
 
 
 def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
@@ -364,12 +406,15 @@ def _tone(note: Element) -> Tone | None:
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
         # Quarter tones are rounded towards the natural, because the training data have none.
-        alteration = 0 if alter is None else int(decimal(alter, "alter"))
+        exact = Fraction(0) if alter is None else decimal(alter, "alter")
+        alteration = int(exact)
+        if exact != alteration:
+            lost("quarter tone")
         if abs(alteration) > 2:
             raise FormatError(f"alter is {alteration}; allowed are -2 to 2")
-        octave = optional_integer(pitch, f"{prefix}octave", 0, 9, default=4)
+        octave = optional_integer(pitch, f"{prefix}octave", -1, 9, default=4)
         tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
-        return Tone(letter, alteration, octave, tied)
+        return Tone(letter, alteration, octave, tied, bool(prefix))
     return None
 
 

@@ -1,7 +1,7 @@
 """Converts MusicXML to ABC in standard layout, the form of the training data before cleaning.
 
-Not converted, because the training data lack it: lyrics, layout, playback details, fingering, tremolo, cue notes and
-ottava lines (notes under them are written in their sounding octave).
+Not converted are layout, playback details, fingering, cue notes and ottava lines (notes under them are written in their
+sounding octave); what music loses by it is counted, see :mod:`notagen.score.losses`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
 from notagen.musicxml.measures import XmlPart, read_part
 from notagen.musicxml.values import XmlKey, XmlMeter
-from notagen.musicxml.voices import XmlVoice, build_voices
+from notagen.musicxml.voices import VoiceMeasure, XmlVoice, build_voices
+from notagen.score.lyrics import written_verse
+from notagen.score.model import Transposition
 from pentatonic.errors import FormatError
 
 #: Longest line of music, in characters, unless a single bar is longer.
@@ -29,6 +31,8 @@ MAX_GROUPS = 256
 
 _BRACKETS = {"bracket": "[]", "square": "[]", "brace": "{}"}
 _NO_METER = XmlMeter("none", None)
+#: Creators besides the composer that are read; ABC has no fields for them.
+_ROLES = ("lyricist", "poet", "arranger", "translator", "transcriber")
 _C_MAJOR = XmlKey("C", 0)
 
 
@@ -81,7 +85,7 @@ def _abc(document: Document) -> str:
     voices = build_voices(parts)
     barlines = _barlines(parts)
     tempo, tempos = _tempos(parts)
-    key, meter = _initial_key(voices[0], parts), _initial_meter(voices[0])
+    key, meter = _initial_key(voices[0]), _initial_meter(voices[0])
     lines = ["X:1", *_titles(document.root)]
     if len(voices) > 1:
         lines.append(f"%%score {_score(document.root, names, voices)}")
@@ -90,7 +94,7 @@ def _abc(document: Document) -> str:
     characters = 0
     for number, voice in enumerate(voices, 1):
         lines.append(f"V:{number}")
-        for line in _music(voice, parts, key or _C_MAJOR, meter, barlines, tempos if number == 1 else {}):
+        for line in _music(voice, key or _C_MAJOR, meter, barlines, tempos if number == 1 else {}):
             characters += len(line)
             if characters > MAX_ABC_CHARACTERS:
                 raise FormatError(f"the score needs more than {MAX_ABC_CHARACTERS} characters of ABC")
@@ -100,17 +104,16 @@ def _abc(document: Document) -> str:
 
 def _music(
     voice: XmlVoice,
-    parts: Sequence[XmlPart],
     key: XmlKey,
     meter: XmlMeter,
     barlines: Sequence[str],
     tempos: dict[int, list[tuple[Fraction, str]]],
 ) -> Iterator[str]:
-    """Yield the lines of a voice: its bars, and the number of the last bar as a comment."""
-    own = _initial_key(voice, parts)
-    writer = BarWriter(own, meter, _initial_clef(voice, parts))
+    """Yield the lines of a voice: its bars with the number of the last one as a comment, and the lyrics below them."""
+    own = _initial_key(voice)
+    writer = BarWriter(own, meter, _initial_clef(voice), _initial_transpose(voice), voice.staff)
     prefix = f"[K:{own.name}]" if own and own.fifths != key.fifths else ""
-    line = prefix + barlines[0]
+    line, start = prefix + barlines[0], 0
     for index, measure in enumerate(voice.measures):
         try:
             bar = f" {writer.bar(measure, tempos.get(index, ()))} {barlines[index + 1]}"
@@ -118,13 +121,22 @@ def _music(
             raise FormatError(f"measure {index + 1}: {error.reason}") from None
         if index and len(line) + len(bar) > LINE_CHARACTERS:
             yield f"{line} %{index}"
-            line = ""
+            yield from _lyrics(voice.measures[start:index])
+            line, start = "", index
         line += bar
     yield f"{line} %{len(voice.measures)}"
+    yield from _lyrics(voice.measures[start:])
 
 
-def _initial_key(voice: XmlVoice, parts: Sequence[XmlPart]) -> XmlKey | None:
-    if parts[voice.part].percussion:
+def _lyrics(measures: Sequence[VoiceMeasure]) -> Iterator[str]:
+    """Yield a ``w:`` line for each verse, up to the last one, of some bars."""
+    notes = [event for measure in measures for event in measure.events if event.tones]
+    for verse in range(1, max((max(note.lyrics, default=0) for note in notes), default=0) + 1):
+        yield f"w:{written_verse(note.lyrics.get(verse) for note in notes) or '*'}"
+
+
+def _initial_key(voice: XmlVoice) -> XmlKey | None:
+    if voice.percussion:
         return None
     return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlKey)), _C_MAJOR)
 
@@ -133,8 +145,13 @@ def _initial_meter(voice: XmlVoice) -> XmlMeter:
     return next((each.value for each in _first_changes(voice) if isinstance(each.value, XmlMeter)), _NO_METER)
 
 
-def _initial_clef(voice: XmlVoice, parts: Sequence[XmlPart]) -> str:
-    if parts[voice.part].percussion:
+def _initial_transpose(voice: XmlVoice) -> int:
+    changes = (each.value for each in _first_changes(voice))
+    return next((value.semitones for value in changes if isinstance(value, Transposition)), 0)
+
+
+def _initial_clef(voice: XmlVoice) -> str:
+    if voice.percussion:
         return "perc"
     return next((each.value for each in _first_changes(voice) if isinstance(each.value, str)), "treble")
 
@@ -192,6 +209,12 @@ def _titles(root: Element) -> Iterator[str]:
     for creator in [each for each in creators if each.get("type") == "composer"][:MAX_COMPOSERS]:
         if name := plain_text(creator.text):
             yield f"C:{name}"
+    for creator in [each for each in creators if each.get("type") in _ROLES][:MAX_COMPOSERS]:
+        if name := plain_text(creator.text):
+            yield f"Z:{creator.get('type')}: {name}"
+    for rights in root.findall("identification/rights")[:MAX_COMPOSERS]:
+        if name := plain_text(rights.text):
+            yield f"Z:rights: {name}"
 
 
 def _listed_parts(root: Element) -> dict[str, Element]:
@@ -207,9 +230,9 @@ def _declarations(
     named: set[int] = set()
     for number, voice in enumerate(voices, 1):
         part = parts[voice.part]
-        line = f"V:{number} {_initial_clef(voice, parts)}"
-        if part.transpose:
-            line += f" transpose={part.transpose}"
+        line = f"V:{number} {_initial_clef(voice)}"
+        if transpose := _initial_transpose(voice):
+            line += f" transpose={transpose}"
         if (staff_lines := part.staff_lines.get(voice.staff, 5)) != 5:
             line += f" stafflines={staff_lines}"
         line += " "
@@ -218,7 +241,7 @@ def _declarations(
             line += _names(entry)
         named.add(voice.part)
         yield line
-        if part.percussion:
+        if voice.percussion:
             yield "K:none"
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
+from notagen.score.losses import lost
 from pentatonic.errors import FormatError
 
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?")
@@ -17,6 +18,7 @@ _CLEFS = {
     ("G", 1): "treble1", ("F", 3): "bass3", ("F", 5): "bass5",
     ("C", 1): "alto1", ("C", 2): "alto2", ("C", 5): "alto5",
 }  # fmt: skip
+_MAX_FIFTHS = 7
 _OCTAVES = {-2: "-15", -1: "-8", 1: "+8", 2: "+15"}
 _TONICS = (  # by fifths, from -8
     "Fb", "Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G",
@@ -57,8 +59,14 @@ class XmlMeter:
 def read_key(key: Element) -> XmlKey:
     """Read a ``<key>``; a non-traditional key signature counts as C major."""
     if key.find("fifths") is None:
+        lost("non-traditional key")
         return XmlKey("C", 0)
-    fifths = optional_integer(key, "fifths", -7, 7)
+    fifths = optional_integer(key, "fifths", -99, 99)
+    if (
+        abs(fifths) > _MAX_FIFTHS
+    ):  # ABC has no such key; with its enharmonic equivalent the accidentals are written out
+        lost("key of more than seven signs")
+        fifths = (fifths + 5) % 12 - 5
     mode, steps = _MODES.get(key.findtext("mode", "").strip().lower(), ("", 0))
     return XmlKey(_TONICS[fifths + steps + 8] + mode, fifths)
 
@@ -76,7 +84,10 @@ def read_meter(time: Element) -> XmlMeter:
         parts.append((count, integer(unit, "beat-type", 1, 999)))
     length = sum((Fraction(sum(map(int, count.split("+"))), unit) for count, unit in parts), Fraction(0))
     if len(parts) == 1:
+        if time.get("symbol") in ("common", "cut"):
+            lost("sign of common or cut time")  # the training data have its numbers
         return XmlMeter(f"{parts[0][0]}/{parts[0][1]}", length * 4)
+    lost("time signature of several meters, added up")
     unit = max(unit for _, unit in parts)
     total = length * unit
     if total.denominator != 1 or total > 999:
@@ -92,6 +103,8 @@ def read_clef(clef: Element) -> str:
     usual = {"G": 2, "F": 4, "C": 3}.get(sign, 2)
     line = optional_integer(clef, "line", -99, 99, default=usual)
     octave = optional_integer(clef, "clef-octave-change", -99, 99)
+    if (sign, line) not in _CLEFS or (octave and octave not in _OCTAVES):
+        lost("clef that ABC does not have")
     return _CLEFS.get((sign, line), "treble") + _OCTAVES.get(octave, "")
 
 

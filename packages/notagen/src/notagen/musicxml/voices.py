@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
 from notagen.musicxml.split_measures import join_split_measures
+from notagen.score.losses import lost
 from pentatonic.errors import FormatError
 
 MAX_LAYERS = 8
@@ -38,14 +39,15 @@ class VoiceMeasure:
 
 @dataclass(slots=True)
 class XmlVoice:
-    """One voice: the index of its part, its staff, and its bars."""
+    """One voice: the index of its part, its staff, its bars, and whether it is percussion."""
 
     part: int
     staff: int
     measures: list[VoiceMeasure]
+    percussion: bool = False
 
 
-_Stream = tuple[int, tuple[bool, int, str], int]  # staff, voice in numerical order, layer
+_Stream = tuple[int, tuple[bool, int, str], int, bool]  # staff, voice in numerical order, layer, percussion
 
 
 def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
@@ -60,14 +62,25 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     Raises:
         FormatError: There are too many voices or bars, or too many notes overlap.
     """
+    _share_meters(parts)
     lengths = join_split_measures(parts, _measure_lengths(parts))
     voices: list[XmlVoice] = []
     for index, part in enumerate(parts):
         voices += _part_voices(index, part, lengths, room=MAX_VOICES - len(voices))
+    for index in range(len(parts)):
+        _resolve_ties([voice for voice in voices if voice.part == index], lengths)
     for voice in voices:
-        _resolve_ties(voice)
         _resolve_slurs(voice)
     return voices
+
+
+def _share_meters(parts: Sequence[XmlPart]) -> None:
+    """Give a new meter to all parts where only some declare it, because bars have one meter in ABC."""
+    for row in zip(*(part.measures for part in parts), strict=True):
+        meter = next((meter for measure in row if (meter := measure.new_meter)), None)
+        for measure in row:
+            if meter and measure.new_meter is None:
+                measure.changes.insert(0, XmlChange(_ZERO, None, meter))
 
 
 def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
@@ -109,20 +122,24 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
 def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room: int) -> list[XmlVoice]:
     split = _voices_on_two_staves(part.measures)
     home = _home_staves(part.measures)
+    drums, mixed = _percussion(part.measures, split, home)
     streams: dict[_Stream, dict[int, list[XmlEvent]]] = {}
     for at, measure in enumerate(part.measures):
         ends: dict[_Stream, Fraction] = {}
         for voice, staff, event in sorted(measure.events, key=lambda item: item[2].onset):
             place = staff if voice in split else home[voice]
+            drum = (place, voice) in drums or (event.unpitched and (place, voice) in mixed)
+            if not drum:
+                _drop_drums(event)
             for layer in range(MAX_LAYERS):
-                stream = (place, _voice_order(voice), layer)
+                stream = (place, _voice_order(voice), layer, drum)
                 if ends.get(stream, _ZERO) <= event.onset:
                     break
             else:
                 raise FormatError(f"measure {at + 1}: more than {MAX_LAYERS} notes of one voice overlap")
             ends[stream] = event.end
             streams.setdefault(stream, {}).setdefault(at, []).append(event)
-    kept = _kept_streams(streams, part.staves)
+    kept = _kept_streams(streams, part)
     if len(kept) > room or (MAX_VOICES - room + len(kept)) * len(lengths) > MAX_BARS:
         raise FormatError(f"more than {MAX_VOICES} voices, or {MAX_BARS} bars in all voices")
     leaders = {stream[0]: stream for stream in reversed(kept)}
@@ -135,10 +152,40 @@ def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room
             VoiceMeasure(_filled(bars.get(at, ()), length, visible=leads and not busy[stream[0], at]))
             for at, length in enumerate(lengths)
         ]
-        voices[stream] = XmlVoice(index, stream[0], measures)
+        voices[stream] = XmlVoice(index, stream[0], measures, stream[3])
     for at, measure in enumerate(part.measures):
         _add_marks_and_changes(voices, leaders, measure, at)
     return list(voices.values())
+
+
+def _percussion(
+    measures: Iterable[XmlMeasure], split: set[str], home: Mapping[str, int]
+) -> tuple[set[tuple[int, str]], set[tuple[int, str]]]:
+    """Sort the voices, given by staff and name, that have notes without pitch.
+
+    Returns:
+        Those that are percussion, because all their notes are without pitch or because their staff has no clef but the
+        one of percussion; and those that have notes of both kinds.
+    """
+    measures = list(measures)
+    clefs: dict[int, set[str]] = {}
+    for change in (change for measure in measures for change in measure.changes):
+        if isinstance(change.value, str):
+            clefs.setdefault(change.staff or 1, set()).add(change.value)
+    kinds: dict[tuple[int, str], set[bool]] = {}
+    for voice, staff, event in (item for measure in measures for item in measure.events):
+        of_voice = kinds.setdefault((staff if voice in split else home[voice], voice), set())
+        of_voice |= {event.unpitched} if event.tones else set()
+    drums = {voice for voice, found in kinds.items() if found == {True} or clefs.get(voice[0]) == {"perc"}}
+    return drums, {voice for voice, found in kinds.items() if len(found) == 2} - drums
+
+
+def _drop_drums(event: XmlEvent) -> None:
+    """Leave out the notes without pitch of a chord that has pitches too."""
+    if event.tones and any(tone.unpitched for tone in event.tones):
+        pitched = [tone for tone in event.tones if not tone.unpitched]
+        lost("note without pitch in a chord", len(event.tones) - len(pitched))
+        event.tones = pitched
 
 
 def _voices_on_two_staves(measures: Iterable[XmlMeasure]) -> set[str]:
@@ -158,23 +205,30 @@ def _home_staves(measures: Iterable[XmlMeasure]) -> dict[str, int]:
     """Return the staff on which each voice has most of its events."""
     counts: dict[str, Counter[int]] = {}
     for measure in measures:
-        for voice, staff, _ in measure.events:
-            counts.setdefault(voice, Counter())[staff] += 1
+        for voice, staff, event in measure.events:
+            # Rests count only where there are no notes: what fills the gaps of a voice has no staff of its own.
+            counts.setdefault(voice, Counter())[staff] += 1 << 20 if event.tones else 1
     return {voice: staves.most_common(1)[0][0] for voice, staves in counts.items()}
 
 
-def _kept_streams(streams: dict[_Stream, dict[int, list[XmlEvent]]], staves: int) -> list[_Stream]:
+def _kept_streams(streams: dict[_Stream, dict[int, list[XmlEvent]]], part: XmlPart) -> list[_Stream]:
     """Return the streams with a note and, for each staff without one, its first stream or a new one."""
     sounding = {
         stream
         for stream, bars in streams.items()
         if any(event.tones for events in bars.values() for event in events)
     }
-    for staff in range(1, staves + 1):
+    for staff in range(1, part.staves + 1):
         if not any(stream[0] == staff for stream in sounding):
             own = [stream for stream in streams if stream[0] == staff]
-            sounding.add(min(own, default=(staff, _voice_order("1"), 0)))
+            sounding.add(min(own, default=(staff, _voice_order("1"), 0, _drum_staff(part, staff))))
     return sorted(sounding)
+
+
+def _drum_staff(part: XmlPart, staff: int) -> bool:
+    changes = (change for measure in part.measures for change in measure.changes)
+    clefs = {each.value for each in changes if isinstance(each.value, str) and each.staff in (None, staff)}
+    return clefs == {"perc"}
 
 
 def _voice_order(voice: str) -> tuple[bool, int, str]:
@@ -202,13 +256,16 @@ def _add_marks_and_changes(
     voices: dict[_Stream, XmlVoice], leaders: dict[int, _Stream], measure: XmlMeasure, at: int
 ) -> None:
     """Add the marks of a measure to the voice they name or else to the first of their staff, and changes to all."""
+
+    def place(staff: int, name: str | None) -> _Stream:
+        named = [(staff, _voice_order(name or ""), 0, drum) for drum in (False, True)]
+        return next((each for each in named if each in voices), leaders.get(staff, next(iter(voices))))
+
     for mark in measure.marks:
-        named = (mark.staff, _voice_order(mark.voice or ""), 0)
-        stream = named if named in voices else leaders.get(mark.staff, next(iter(voices)))
+        stream = place(mark.staff, mark.voice)
         voices[stream].measures[at].marks.append(mark)
     for voice_name, staff, grace in measure.late_grace:
-        named = (staff, _voice_order(voice_name), 0)
-        stream = named if named in voices else leaders.get(staff, next(iter(voices)))
+        stream = place(staff, voice_name)
         voices[stream].measures[at].late_grace += grace
     for change in measure.changes:
         for voice in voices.values():
@@ -216,17 +273,22 @@ def _add_marks_and_changes(
                 voice.measures[at].changes.append(change)
 
 
-def _resolve_ties(voice: XmlVoice) -> None:
-    """Drop ties that are not followed directly by a note of the same pitch."""
-    tied: list[Tone] = []
-    for measure in voice.measures:
-        for event in measure.events:
-            pitches = {(tone.letter, tone.alteration, tone.octave) for tone in event.tones}
-            for tone in tied:
-                tone.tied = (tone.letter, tone.alteration, tone.octave) in pitches
-            tied = [tone for tone in event.tones if tone.tied]
-    for tone in tied:
-        tone.tied = False
+def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Fraction]) -> None:
+    """Drop the ties of a part that are not followed by a note of the same pitch, in their own voice or in another."""
+    starts: set[tuple[int, Fraction, str, int, int]] = set()
+    tied: list[tuple[int, Fraction, Tone]] = []
+    for voice in voices:
+        for index, measure in enumerate(voice.measures):
+            for event in measure.events:
+                for tone in event.tones:
+                    starts.add((index, event.onset, tone.letter, tone.alteration, tone.octave))
+                    if tone.tied:
+                        at = (index, event.end) if event.end < lengths[index] else (index + 1, _ZERO)
+                        tied.append((*at, tone))
+    for index, onset, tone in tied:
+        tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
+        if not tone.tied:
+            lost("tie without an end")
 
 
 def _resolve_slurs(voice: XmlVoice) -> None:
@@ -240,5 +302,7 @@ def _resolve_slurs(voice: XmlVoice) -> None:
                 if number in opened and opened[number][1] < index:
                     opened.pop(number)[0].slurs_opened += 1
                     event.slurs_closed += 1
+                else:
+                    lost("slur from one voice to another, or without an end")
             for number in event.slur_starts:
                 opened[number] = (event, index)

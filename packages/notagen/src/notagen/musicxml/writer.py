@@ -40,9 +40,15 @@ def abc_to_musicxml(text: str, *, title: str | None = None) -> bytes:
     title = score.title if title is None else title
     if title:
         add(add(document, "work"), "work-title", title)
+    if score.subtitle:
+        add(document, "movement-title", score.subtitle)
     identification = SubElement(document, "identification")
-    if score.composer:
-        add(identification, "creator", score.composer, {"type": "composer"})
+    for role, name in score.credits:
+        if role != "rights":
+            add(identification, "creator", name, {"type": role})
+    for role, name in score.credits:
+        if role == "rights":
+            add(identification, "rights", name)
     add(add(identification, "encoding"), "software", "notagen")
     parts = score.parts
     names = {part: f"P{number}" for number, part in enumerate(parts, 1)}

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from notagen.musicxml.writer_elements import MAX_DURATION, add, note_values
 from notagen.musicxml.writer_marks import Place, notehead, write_notations
-from notagen.score import Event, GraceNote, Head, Layer
+from notagen.score import Event, GraceNote, Head, Layer, Syllable
 from pentatonic.errors import FormatError
 
 #: Octaves that MusicXML allows.
@@ -16,6 +16,8 @@ OCTAVES = range(10)
 
 _ACCIDENTALS = {"^": "sharp", "^^": "double-sharp", "=": "natural", "_": "flat", "__": "flat-flat"}
 _GRACE_TYPE = "eighth"
+#: Whether a hyphen comes before and after a syllable -> value of ``<syllabic>``.
+_SYLLABIC = {(False, False): "single", (False, True): "begin", (True, True): "middle", (True, False): "end"}
 _FLAGS = {"eighth": 1, "16th": 2, "32nd": 3, "64th": 4, "128th": 5, "256th": 6, "512th": 7, "1024th": 8}
 
 #: Values of the ``<beam>`` elements of a note, from the first level on.
@@ -125,6 +127,8 @@ class NoteWriter:
                     for level, kind in enumerate(beams, 1):
                         add(note, "beam", kind, {"number": str(level)})
                     self._notations(note, ties, self._ends(event, first, last), signs)
+                    if first:
+                        self._lyrics(note, event.lyrics)
 
     def grace(self, grace: GraceNote) -> None:
         """Write a grace note or chord."""
@@ -197,6 +201,16 @@ class NoteWriter:
                 yield "tuplet", {"type": "start", "number": str(number)}
             if tuplet.stops and last:
                 yield "tuplet", {"type": "stop", "number": str(number)}
+
+    def _lyrics(self, note: Element, verses: Sequence[Syllable | None]) -> None:
+        for number, syllable in enumerate(verses, 1):
+            if syllable is None:
+                continue
+            lyric = add(note, "lyric", None, {"number": str(number)})
+            add(lyric, "syllabic", _SYLLABIC[syllable.before, syllable.after])
+            add(lyric, "text", syllable.text)
+            if syllable.extended:
+                add(lyric, "extend")
 
     def _notations(
         self,

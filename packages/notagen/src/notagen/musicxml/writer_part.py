@@ -21,7 +21,17 @@ from notagen.musicxml.writer_marks import (
     write_tempo,
 )
 from notagen.musicxml.writer_notes import NoteWriter, beams
-from notagen.score import Change, Clef, Marks, Measure, Part, Score, Tempo, TimeSignature
+from notagen.score import (
+    Change,
+    Clef,
+    Marks,
+    Measure,
+    Part,
+    Score,
+    Tempo,
+    TimeSignature,
+    Transposition,
+)
 from pentatonic.errors import FormatError
 
 _MODES = {
@@ -56,6 +66,7 @@ class PartWriter:
         self.key: Key | None = None
         self.time: TimeSignature | None = None
         self.clefs: dict[int, Clef] = {}
+        self.transpose = 0
 
     def write(self, parent: Element) -> None:
         """Append the measures to the ``<part>``.
@@ -96,6 +107,7 @@ class PartWriter:
             self._clef(attributes, number, self.score.voices[names[0]].measures[index].clef)
         if index == 0:
             self._instrument(attributes)
+        self._transposition(attributes, first.transpose)
         if len(attributes):
             measure.append(attributes)
 
@@ -146,8 +158,11 @@ class PartWriter:
             if lines is not None:
                 attributes = {"number": str(number)} if len(self.part.staves) > 1 else {}
                 add(add(parent, "staff-details", None, attributes), "staff-lines", lines)
-        if transpose := self.voices[0].transpose:
-            add(add(parent, "transpose"), "chromatic", transpose)
+
+    def _transposition(self, parent: Element, semitones: int) -> None:
+        if semitones != self.transpose:
+            self.transpose = semitones
+            add(add(parent, "transpose"), "chromatic", semitones)
 
     # --- barlines
 
@@ -199,9 +214,12 @@ class PartWriter:
         layer = slot.layer
         rests = is_measure_rest(layer, slot.measure)
         waiting = list(reversed(changes))
+        home = slot.place.staff
         for event_index, (event, kinds) in enumerate(zip(layer.events, beams(layer), strict=True)):
             while waiting and waiting[-1].onset <= event.onset:
                 self._change(writer.measure, waiting.pop().value, slot.place)
+            if home is not None:
+                writer.place = replace(slot.place, staff=home + event.staff)
             marks = self._kept(event.marks, slot, event_index)
             self._before(writer, marks)
             if rests:
@@ -230,9 +248,11 @@ class PartWriter:
         return replace(marks, decorations=decorations)
 
     def _changes(self, index: int) -> list[Change]:
-        """Return the changes inside a measure: keys and meters of the part, tempos and labels of the whole score."""
+        """Return the changes inside a measure: keys, meters and transpositions of the part, and tempos and labels."""
         of_part = self.voices[0].measures[index].changes
-        changes = [change for change in of_part if isinstance(change.value, (Key, TimeSignature))]
+        changes = [
+            change for change in of_part if isinstance(change.value, (Key, TimeSignature, Transposition))
+        ]
         if self.leads:
             if index == 0 and self.score.tempo is not None:
                 changes.insert(0, Change(Fraction(0), self.score.tempo))
@@ -249,7 +269,7 @@ class PartWriter:
         return [change for change in changes if isinstance(change.value, Clef)]
 
     def _change(
-        self, measure: Element, value: Key | TimeSignature | Clef | Tempo | str, place: Place
+        self, measure: Element, value: Key | TimeSignature | Clef | Transposition | Tempo | str, place: Place
     ) -> None:
         if isinstance(value, Tempo):
             write_tempo(measure, value, place)
@@ -261,5 +281,7 @@ class PartWriter:
                 self._key(attributes, value)
             elif isinstance(value, TimeSignature):
                 self._time(attributes, value)
+            elif isinstance(value, Transposition):
+                self._transposition(attributes, value.semitones)
             else:
                 self._clef(attributes, place.staff or 1, value)

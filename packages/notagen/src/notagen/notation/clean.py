@@ -12,6 +12,8 @@ ANNOTATION_CHARACTERS = 40
 
 _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
+# Dynamics and tremolos that the original's MusicXML converter never wrote.
+_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4})!")
 _BAR_NUMBER = re.compile(r"%\d+\s*\Z")
 _REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
 # Characters that do not decompose into an ASCII letter and marks. The flat and natural signs are dropped: they have
@@ -32,8 +34,9 @@ _TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.f
 def clean(text: str) -> str:
     """Clean a tune in standard layout.
 
-    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, and quoted strings that
-    are empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
+    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, dynamics and tremolos that
+    the training data lack, and quoted strings that are empty, contain a barline, or are longer than
+    ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
 
     Args:
         text: The tune, with any Unicode text.
@@ -48,7 +51,7 @@ def clean(text: str) -> str:
     cleaned = (
         line
         if is_field(line) or line.startswith("%")
-        else _QUOTED.sub(_clean_string, line.replace('\\"', ""))
+        else _FOREIGN.sub("", _QUOTED.sub(_clean_string, line.replace('\\"', "")))
         for line in lines
     )
     return "".join(f"{line}\n" for line in cleaned if line.strip())

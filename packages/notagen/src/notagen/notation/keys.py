@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 from itertools import accumulate
 
+from notagen.abc.clefs import changes_key
 from notagen.abc.duration import parse_key
 from pentatonic.errors import FormatError
 
@@ -103,7 +104,7 @@ def global_key(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("K:"):
             value = line[2:].strip()
-            return "C" if value.lower() in ("none", "") else value
+            return value if changes_key(value) and value.lower() not in ("none", "") else "C"
     return "C"
 
 

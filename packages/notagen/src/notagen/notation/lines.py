@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from notagen.abc.clefs import changes_key
 from notagen.abc.duration import (
     Meter,
     default_unit_length,
@@ -202,19 +203,24 @@ def field_changes(text: str) -> list[FieldChange]:
 
 
 def token_changes(tokens: Iterable[str]) -> list[FieldChange]:
-    """Return the fields ``[K:]``, ``[L:]`` and ``[M:]`` among the tokens of a bar."""
+    """Return the fields ``[K:]``, ``[L:]`` and ``[M:]`` among the tokens of a bar, not those that only set a clef."""
     found: list[FieldChange] = []
     leading = True
     for token in tokens:
         kind = kind_of(token)
         leading = leading and kind not in TIMED_TOKENS
-        if kind != "field" or token[1] not in FIELD_PARSERS:
+        if not is_change(token, kind):
             continue
         try:
             found.append(FieldChange(token, leading, FIELD_PARSERS[token[1]](token[3:-1].strip())))
         except FormatError as error:
             found.append(FieldChange(token, leading, None, error))
     return found
+
+
+def is_change(token: str, kind: str) -> bool:
+    """Whether a token, of this kind, is a field ``[K:]``, ``[L:]`` or ``[M:]`` and not only a clef."""
+    return kind == "field" and token[1] in FIELD_PARSERS and (token[1] != "K" or changes_key(token[3:-1]))
 
 
 def barlines_of(bar: Bar) -> tuple[str, str]:
@@ -243,7 +249,7 @@ def keyless_voices(header: Iterable[str]) -> set[str]:
 
 def _is_no_key(value: str) -> bool:
     try:
-        return not parse_key(value).tonic
+        return changes_key(value) and not parse_key(value).tonic
     except FormatError:
         return False
 

@@ -1,7 +1,8 @@
 """Transposition of a tune to another key, with the spelling of the training data.
 
 Only notes, accidentals, key fields and chord symbols change; everything else in a bar is copied. Accidentals
-hold for the same letter in the same octave, up to the next barline or change of key.
+hold for the same letter in the same sounding octave (see the octave clefs of :mod:`notagen.abc.clefs`), up to the next
+barline or change of key.
 
 Terms: a *letter* is 0..6 for C..B, an *alteration* is -2..2 signs (flats negative), a *pitch* counts
 semitones from the C of octave 0, so that middle C (``C``) is 60 and ``c`` is 72.
@@ -13,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import parse_key
 from notagen.notation.bars import BarTable, VoiceBars, declared_voice
 from notagen.notation.keys import fifths, major_key, move_key, pitch_class
@@ -102,14 +104,19 @@ class Movable:
     def __init__(self, tune: BarTable) -> None:
         self._tune = tune
         self._own, self._owners = _keys(tune.header)
+        self._first = next((i for i, line in enumerate(tune.header) if line.startswith("K:")), None)
         self._fixed = {
             name for line in tune.header if (name := declared_voice(line)) and _is_percussion(line)
+        }
+        # Voice -> octaves of the clef that it starts in.
+        self._octaves = {
+            name: clef_octaves(read_clef(line)) for line in tune.header if (name := declared_voice(line))
         }
         self._sources = {owner: tune.header[index][2:].strip() for index, owner in self._owners.items()}
         self._parts: dict[str, tuple[list[_Fragment], list[list[_Fragment]]]] = {}
         for name, voice in tune.voices.items():
             if name not in self._fixed:
-                reader = _BarSplitter(self._sources.get(name, self._own))
+                reader = _BarSplitter(self._sources.get(name, self._own), self._octaves.get(name, 0))
                 self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
 
     def to(self, key: str) -> BarTable:
@@ -120,8 +127,12 @@ class Movable:
         header = list(self._tune.header)
         for index, line in enumerate(header):
             owner = self._owners.get(index)
-            if line.startswith("K:") and owner not in self._fixed:
+            if not line.startswith("K:") or owner in self._fixed:
+                continue
+            if changes_key(line[2:]):
                 header[index] = f"K:{move_key(line[2:].strip(), steps) if owner else moved}"
+            elif index == self._first:  # a clef without a key: C major
+                header[index] = f"K:{moved} {line[2:].strip()}"
         voices = {
             name: self._moved(name, voice, steps) if name in self._parts else voice
             for name, voice in self._tune.voices.items()
@@ -129,7 +140,7 @@ class Movable:
         return replace(self._tune, header=tuple(header), voices=voices)
 
     def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
-        writer = _BarJoiner(self._sources.get(name, self._own), steps)
+        writer = _BarJoiner(self._sources.get(name, self._own), steps, self._octaves.get(name, 0))
         prefix, bars = self._parts[name]
         return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
 
@@ -156,7 +167,7 @@ def transpose(tune: BarTable, key: str) -> BarTable:
 
 @dataclass(frozen=True, slots=True)
 class _KeyField:
-    """An inline ``[K:value]``."""
+    """An inline ``[K:value]``, which may set a key, a clef or both."""
 
     value: str
 
@@ -178,9 +189,10 @@ _Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
 
 
 class _BarSplitter:
-    """Splits the bars of one voice into fragments, and keeps track of the key."""
+    """Splits the bars of one voice into fragments, and keeps track of the key and of the octave of the clef."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, octaves: int) -> None:
+        self._octaves = octaves
         self._set_key(key)
 
     def _set_key(self, key: str) -> None:
@@ -196,13 +208,16 @@ class _BarSplitter:
             opaque, part = match[1], None
             if opaque is None and self._signature:
                 place = _place(match[3], match[4])
-                alteration = _ALTERATIONS[match[2]] if match[2] else written.get(place)
+                sounding = place[0], place[1] + self._octaves
+                alteration = _ALTERATIONS[match[2]] if match[2] else written.get(sounding)
                 alteration = self._signature[place[0]] if alteration is None else alteration
-                written[place] = alteration
+                written[sounding] = alteration
                 part = (*place, alteration)
             elif opaque and opaque.startswith("[K:"):
-                self._set_key(opaque[3:-1])
-                written = {}
+                self._octaves = _octaves_after(opaque[3:-1], self._octaves)
+                if changes_key(opaque[3:-1]):  # a clef alone cancels no accidentals
+                    self._set_key(opaque[3:-1])
+                    written = {}
                 part = _KeyField(opaque[3:-1])
             elif opaque == "|":
                 written = {}
@@ -216,10 +231,10 @@ class _BarSplitter:
 
 
 class _BarJoiner:
-    """Joins the fragments of the bars of one voice in another key, and keeps track of the key."""
+    """Joins the fragments of the bars of one voice in another key, and keeps track of the key and the clef's octave."""
 
-    def __init__(self, key: str, steps: int) -> None:
-        self._steps = steps
+    def __init__(self, key: str, steps: int, octaves: int) -> None:
+        self._steps, self._octaves = steps, octaves
         self._set_key(key)
 
     def _set_key(self, key: str) -> str:
@@ -240,16 +255,21 @@ class _BarJoiner:
                 out.append(part)
             elif isinstance(part, tuple):
                 place, alteration, name = self._notes.get(part) or self._note(part)
-                in_force = written.get(place)
+                sounding = place[0], place[1] + self._octaves
+                in_force = written.get(sounding)
                 in_force = self._signature[place[0]] if in_force is None else in_force
-                written[place] = alteration
+                written[sounding] = alteration
                 out.append(name if alteration == in_force else _SIGNS[alteration] + name)
             elif isinstance(part, _BarlineSign):
                 written = {}
                 out.append("|")
             elif isinstance(part, _KeyField):
-                written = {}
-                out.append(f"[K:{self._set_key(part.value)}]")
+                self._octaves = _octaves_after(part.value, self._octaves)
+                if changes_key(part.value):
+                    written = {}
+                    out.append(f"[K:{self._set_key(part.value)}]")
+                else:
+                    out.append(f"[K:{part.value}]")
             else:
                 out.append(_ROOT.sub(lambda root: self._move.root(root.group()), part.text))
         return "".join(out)
@@ -281,6 +301,12 @@ def _note_name(letter: int, octave: int) -> str:
     return name.lower() + "'" * (octave - 6) if octave > 5 else name + "," * (5 - octave)
 
 
+def _octaves_after(value: str, octaves: int) -> int:
+    """Return the octaves of the clef in force after a ``K:`` field; without a clef in it, those before it."""
+    clef = read_clef(value)
+    return clef_octaves(clef) if clef else octaves
+
+
 def _alteration(semitones: int, letter: int) -> int:
     """Return the alteration, -6..5, that gives a letter the pitch class of a pitch."""
     return (semitones - _NATURALS[letter] + 6) % 12 - 6
@@ -303,6 +329,6 @@ def _keys(header: tuple[str, ...]) -> tuple[str, dict[int, str]]:
             owner = declared_voice(line)
         elif line.startswith("K:") and key is None:
             key = line[2:].strip()
-        elif line.startswith("K:") and owner is not None:
+        elif line.startswith("K:") and owner is not None and changes_key(line[2:]):
             owners[index] = owner
     return key if key and parse_key(key).tonic else "C", owners

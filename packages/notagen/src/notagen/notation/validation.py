@@ -373,6 +373,8 @@ class _Check:
         changes: dict[str, dict[str, tuple[str, ...]]] = {}
         for voice in voices:
             for change in voice.changes:
+                if change.name == "K" and bar == 1 and change.leading and not change.error:
+                    continue  # the key that the voice starts in, such as that of a transposing instrument
                 of_voices = changes.setdefault(change.name, {})
                 of_voices[voice.name] = (*of_voices.get(voice.name, ()), change.text)
                 if change.error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 from notagen.score.model import Event, Pitch, SlurEnd
@@ -20,6 +20,7 @@ class EventLine:
         tied: Step and octave of each tied note of the newest event -> its alteration.
         slurs: Open slurs: list with the first event, its index, number, and whether it is dotted.
         opening: Slurs that start at the next event: whether each is dotted.
+        loose: Ties of which the next event of the layer lacks the note: list with the event, its index, and the pitch.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -27,6 +28,7 @@ class EventLine:
     tied: dict[tuple[str, int], int] = field(default_factory=dict)
     slurs: list[tuple[list[Event], int, int, bool]] = field(default_factory=list)
     opening: list[bool] = field(default_factory=list)
+    loose: list[tuple[list[Event], int, Pitch]] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Append an event, connect open ties to it, and start slurs at it."""
@@ -42,7 +44,7 @@ class EventLine:
                 for head in before.heads
             )
             events[index] = replace(before, heads=tuple(started))
-        self.tied = {}
+        self.loosen(stopped)
         self.events.append(replace(event, heads=heads))
         self.last = (self.events, len(self.events) - 1)
         for dotted in self.opening:
@@ -51,6 +53,17 @@ class EventLine:
             if number <= MAX_SLURS:
                 self.slurs.append((*self.last, number, dotted))
         self.opening = []
+
+    def loosen(self, stopped: Container[tuple[str, int]] = ()) -> None:
+        """End the open ties; those of notes other than ``stopped`` may go on in another voice."""
+        if self.last:
+            events, index = self.last
+            self.loose += [
+                (events, index, Pitch(step, alter, octave))
+                for (step, octave), alter in self.tied.items()
+                if (step, octave) not in stopped
+            ]
+        self.tied = {}
 
     def _ties(self, pitch: Pitch) -> bool:
         return self.tied.get((pitch.step, pitch.octave)) == pitch.alter

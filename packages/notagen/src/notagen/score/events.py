@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
 from notagen.abc.syntax import (
     Bar,
@@ -24,7 +26,8 @@ from notagen.abc.syntax import (
     Tie,
 )
 from notagen.score.event_line import EventLine
-from notagen.score.layout import read_clef, read_octave, read_tempo, read_time
+from notagen.score.layout import read_octave, read_tempo, read_time
+from notagen.score.losses import lost
 from notagen.score.model import (
     NO_MARKS,
     Annotation,
@@ -37,7 +40,9 @@ from notagen.score.model import (
     Marks,
     Measure,
     Pitch,
+    Syllable,
     TimeSignature,
+    Transposition,
     TupletMark,
 )
 from notagen.score.tuplets import stretched, tuplet_marks
@@ -50,6 +55,9 @@ MAX_DENOMINATOR = 1 << 24
 #: ``not``: for no other note; ``octave``: for the same letter in the same octave; ``pitch``: in all octaves.
 Propagation = Literal["not", "octave", "pitch"]
 
+_MAX_TRANSPOSE = 127
+_STAFF = re.compile(r"staff\s+([+-]?)(\d{1,2})")
+_TRANSPOSE = re.compile(r"(?:^|\s)transpose=([+-]?\d{1,3})(?!\S)")
 _ALTERATIONS = {"__": -2, "_": -1, "=": 0, "^": 1, "^^": 2}
 _PLACEMENTS = {"^": "above", "_": "below", "<": "left", ">": "right", "@": ""}
 _SHORTHAND = {
@@ -92,6 +100,7 @@ class OpenMeasure:
     layers: tuple[tuple[list[Event], Marks], ...]
     changes: tuple[Change, ...]
     line: int | None
+    transpose: int = 0
 
     @property
     def duration(self) -> Fraction:
@@ -101,7 +110,10 @@ class OpenMeasure:
     def close(self, left: str, right: str) -> Measure:
         """Return the measure with the barlines before and after it."""
         layers = tuple(Layer(tuple(events), trailing) for events, trailing in self.layers)
-        return Measure(self.key, self.time, self.clef, layers, self.changes, left, right, line=self.line)
+        return Measure(
+            self.key, self.time, self.clef, layers, self.changes, left, right,
+            line=self.line, transpose=self.transpose,
+        )  # fmt: skip
 
 
 class VoiceReader:
@@ -112,6 +124,8 @@ class VoiceReader:
         time: Time signature at the start.
         clef: Clef at the start.
         unit_length: Unit note length at the start, in whole notes.
+        transpose: Semitones from written to sounding pitch at the start.
+        staves: First and last staff that the voice may be written on, as staves below its own; see ``[I:staff +1]``.
         octave: Octaves by which notes sound above what is written, by ``octave=``.
         propagation: For which later notes of a bar an accidental holds, by ``%%propagate-accidentals``.
 
@@ -126,18 +140,25 @@ class VoiceReader:
         time: TimeSignature,
         clef: Clef,
         unit_length: Fraction,
+        transpose: int = 0,
+        staves: tuple[int, int] = (0, 0),
         *,
         octave: int = 0,
         propagation: Propagation | None = None,
     ) -> None:
         self.key, self.time, self.clef, self.unit = key, time, clef, unit_length
+        self.transpose, self.staves, self.staff = transpose, staves, 0
         self.octave, self.propagation = octave, propagation
         self.doubtful = 0
         self.lines = [EventLine()]
         self.pending = _Pending()
 
-    def bar(self, bar: Bar) -> OpenMeasure:
+    def bar(self, bar: Bar, lyrics: Mapping[int, Sequence[Syllable | None]] | None = None) -> OpenMeasure:
         """Read a bar.
+
+        Args:
+            bar: The bar.
+            lyrics: Number of a note or chord of the first layer -> its syllables.
 
         Raises:
             FormatError: A duration, key, meter or note length in the bar is invalid.
@@ -151,7 +172,8 @@ class VoiceReader:
         for element in elements[:first]:
             if isinstance(element, InlineField):
                 self._field(element)
-        key, time, clef = self.key, self.time, self.clef
+        key, time, clef, transpose = self.key, self.time, self.clef, self.transpose
+        self.lyrics, self.sung = lyrics or {}, 0
         for line in self.lines:
             line.events = []
         meter = self.time.meter
@@ -169,16 +191,18 @@ class VoiceReader:
                 self._mark(element)
         trailing[self.layer] = self._take()
         for line in self.lines[self.layer + 1 :]:
-            line.tied = {}
+            line.loosen()
         layers = tuple((line.events, trailing[i]) for i, line in enumerate(self.lines[: self.layer + 1]))
-        return OpenMeasure(key, time, clef, layers, tuple(self.changes), bar.line)
+        return OpenMeasure(key, time, clef, layers, tuple(self.changes), bar.line, transpose)
 
     def rest(self, length: Fraction, invisible: bool) -> OpenMeasure:
         """Return a measure of rest for a bar that the source leaves out."""
         for line in self.lines:
-            line.events, line.tied = [], {}
+            line.loosen()
+            line.events = []
         self.lines[0].add(Event(Fraction(0), length, invisible=invisible))
-        return OpenMeasure(self.key, self.time, self.clef, ((self.lines[0].events, NO_MARKS),), (), None)
+        layers = ((self.lines[0].events, NO_MARKS),)
+        return OpenMeasure(self.key, self.time, self.clef, layers, (), None, self.transpose)
 
     def _take(self) -> Marks:
         """Return the marks for the next event, and start an empty collection."""
@@ -206,7 +230,24 @@ class VoiceReader:
         invisible = isinstance(element, Rest) and element.letter in "xX"
         if not duration:
             raise FormatError("the length of a note or rest is 0")
-        line.add(Event(self.onset, duration, heads, invisible, self._take(), tuplets, (), self.joined))
+        lyrics: tuple[Syllable | None, ...] = ()
+        if heads and self.layer == 0:
+            lyrics = tuple(self.lyrics.get(self.sung, ()))
+            self.sung += 1
+        line.add(
+            Event(
+                self.onset,
+                duration,
+                heads,
+                invisible,
+                self._take(),
+                tuplets,
+                (),
+                self.joined,
+                self.staff,
+                lyrics,
+            )
+        )
         self.joined = True
         self.onset += duration
         if max(duration.denominator, self.onset.denominator) > MAX_DENOMINATOR:
@@ -242,7 +283,8 @@ class VoiceReader:
             self._field(element)
 
     def _head(self, note: Note, line: EventLine | None = None) -> Head:
-        step, octave = note.letter.upper(), note.octave + self.octave
+        step = note.letter.upper()
+        octave = note.octave + self.octave + clef_octaves(self.clef.word)
         if note.accidental:
             alter = self._accidental(step, octave, _ALTERATIONS[note.accidental])
         elif (step, octave) in self.accidentals:
@@ -276,12 +318,17 @@ class VoiceReader:
         value = element.value.strip()
         change = None
         if element.name == "K":
-            before, self.key = self.key, parse_key(value)
-            change = self.key if self.key != before else None
-            self.accidentals, self.by_letter = {}, {}
+            if changes_key(value):  # a clef alone leaves the accidentals of the bar in force
+                before, self.key = self.key, parse_key(value)
+                change = self.key if self.key != before else None
+                self.accidentals, self.by_letter = {}, {}
             octave = read_octave(value)
             self.octave = self.octave if octave is None else octave
             self._set_clef(read_clef(value))
+            if (found := _TRANSPOSE.search(value)) and abs(int(found[1])) <= _MAX_TRANSPOSE:
+                self._set_transposition(int(found[1]))
+        elif element.name == "I":
+            self._set_staff(value)
         elif element.name == "M":
             change = self.time = read_time(value)
         elif element.name == "L":
@@ -298,6 +345,24 @@ class VoiceReader:
             self.clef = Clef(word)
             if self.onset:
                 self.changes.append(Change(self.onset, self.clef))
+
+    def _set_transposition(self, semitones: int) -> None:
+        if semitones != self.transpose:
+            self.transpose = semitones
+            if self.onset:
+                self.changes.append(Change(self.onset, Transposition(semitones)))
+
+    def _set_staff(self, value: str) -> None:
+        """Read ``staff +1`` or ``staff -1``, relative to the staff so far, or ``staff 2``, the number of a staff."""
+        match = _STAFF.fullmatch(value)
+        if match is None:
+            return
+        first, last = self.staves
+        number = int(match[2])
+        staff = self.staff + (-number if match[1] == "-" else number) if match[1] else first + number - 1
+        if not first <= staff <= last:
+            lost("change to a staff that the part does not have")
+        self.staff = min(max(staff, first), last)
 
 
 def _decoration_name(text: str) -> str:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from notagen.abc.clefs import read_clef
 from notagen.abc.duration import parse_meter
 from notagen.score.model import Group, Part, Tempo, TimeSignature
 
-_CLEF = re.compile(
-    r"(?:clef=)?\"?((?:treble|alto|tenor|bass|perc|soprano|mezzosoprano|baritone|none|[GFC](?=\d))\d?(?:[+-](?:8|15))?)\"?"
-)
 _ATTRIBUTE = re.compile(r"(?<!\w)(\w++)=(?:\"([^\"]*)\"|(\S+))")
 _OCTAVE = re.compile(r"(?<!\w)octave=([+-]?\d)(?!\d)")
 _NUMBER = re.compile(r"[+-]?\d{1,3}")
@@ -57,12 +55,6 @@ def read_declaration(value: str) -> Declaration:
         lines if lines is None or lines >= 0 else None,
         read_octave(value),
     )
-
-
-def read_clef(value: str) -> str:
-    """Return the clef word in a ``V:`` or ``K:`` value, with or without ``clef=``; empty for none."""
-    words = re.sub(r'(?<!clef=)"[^"]*"', "", value).split()
-    return next((match[1] for word in words if (match := _CLEF.fullmatch(word))), "")
 
 
 def read_part_order(value: str) -> tuple[str, ...]:

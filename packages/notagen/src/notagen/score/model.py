@@ -1,7 +1,7 @@
 """A piece in musical time, the common model of MusicXML export and playback.
 
 All objects are immutable. Times are exact fractions of a whole note, counted from the start of the measure; pitches are
-as written on the staff (see :attr:`Voice.transpose`).
+as written, with the octave of the clef applied (``c`` under ``treble-8`` is middle C), before :attr:`Voice.transpose`.
 """
 
 from __future__ import annotations
@@ -113,6 +113,23 @@ class SlurEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Syllable:
+    """A syllable of the lyrics, sung on one note or more.
+
+    Args:
+        text: The syllable, without hyphens at its ends.
+        before: Whether a hyphen joins it to the syllable before.
+        after: Whether a hyphen joins it to the next syllable.
+        extended: Whether it is held on the notes after it, which have no syllable.
+    """
+
+    text: str
+    before: bool = False
+    after: bool = False
+    extended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A note, a chord or a rest.
 
@@ -125,6 +142,8 @@ class Event:
         tuplets: The tuplets it is part of, the outermost first.
         slurs: Slurs that start or end at it.
         joined: Whether no blank separates it from the event before, so that short notes share a beam.
+        staff: Staves below the one of its voice on which it is written; negative: above.
+        lyrics: Its syllable in each verse, None for a verse without one; a syllable may be held on from a note before.
     """
 
     onset: Fraction
@@ -135,6 +154,8 @@ class Event:
     tuplets: tuple[TupletMark, ...] = ()
     slurs: tuple[SlurEnd, ...] = ()
     joined: bool = False
+    staff: int = 0
+    lyrics: tuple[Syllable | None, ...] = ()
 
     @property
     def rest(self) -> bool:
@@ -201,18 +222,25 @@ class TimeSignature:
 class Clef:
     """A clef by its ABC word: ``treble``, ``alto``, ``tenor``, ``bass``, ``perc``, optionally with ``-8 +8 -15 +15``.
 
-    The octave of a clef does not change pitches; it only says how they are drawn.
+    The octave of a clef is already applied to the pitches under it; it only says how they are drawn.
     """
 
     word: str
 
 
 @dataclass(frozen=True, slots=True)
+class Transposition:
+    """Semitones from the written to the sounding pitch."""
+
+    semitones: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """A change of key, meter, clef or tempo, or a section label (as text), inside a measure."""
+    """A change of key, meter, clef, transposition or tempo, or a section label (as text), inside a measure."""
 
     onset: Fraction
-    value: Key | TimeSignature | Clef | Tempo | str
+    value: Key | TimeSignature | Clef | Transposition | Tempo | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +259,7 @@ class Measure:
         ending_starts: Whether it is the first measure of the ending.
         ending_stops: Whether it is the last measure of the ending.
         line: Line of the source; None for a measure that the source leaves out.
+        transpose: Semitones from written to sounding pitch at its start.
     """
 
     key: Key
@@ -244,6 +273,7 @@ class Measure:
     ending_starts: bool = False
     ending_stops: bool = False
     line: int | None = None
+    transpose: int = 0
 
     @property
     def duration(self) -> Fraction:
@@ -275,7 +305,7 @@ class Voice:
         measures: The measures; all voices have the same number.
         full_name: Instrument name before the first system; empty for none.
         abbreviation: Instrument name before the other systems; empty for none.
-        transpose: Semitones from written to sounding pitch.
+        transpose: Semitones from written to sounding pitch at the start; measures have their own.
         staff_lines: Number of staff lines; None where the source does not say.
         percussion: Whether its notes are positions on the staff without pitch.
     """
@@ -319,6 +349,8 @@ class Score:
         layout: Parts and groups of parts, from the top.
         title: First title; empty without one.
         composer: First composer; empty without one.
+        subtitle: Second title, such as that of a movement or of a song in a cycle; empty without one.
+        credits: Pairs of role and name: ``composer``, ``lyricist``, ``arranger``, ``rights`` and others, in order.
         tempo: Tempo at the start; None where the header has none.
         unit_length: Unit note length of the header, in whole notes.
         part_order: Labels of the sections in the order in which they are played, from ``P:`` in the header.
@@ -333,6 +365,8 @@ class Score:
     unit_length: Fraction = Fraction(1, 8)
     part_order: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    subtitle: str = ""
+    credits: tuple[tuple[str, str], ...] = ()
 
     @property
     def measure_count(self) -> int:

@@ -23,6 +23,9 @@ from notagen.abc.syntax import (
     VoiceLine,
 )
 from notagen.notation.bars import UnequalVoicesError
+from notagen.score.losses import lost
+from notagen.score.lyrics import MAX_VERSES, read_verse
+from notagen.score.model import Syllable
 from pentatonic.errors import FormatError
 
 MAX_VOICES = 128
@@ -44,6 +47,7 @@ class Passage:
         sounds: Whether ``pending`` has a note or a rest.
         line: Line of the first pending element.
         column: Column of the first pending element.
+        lyrics: (bar, note of the bar) -> the syllable of each verse, None for a verse without one.
     """
 
     declaration: str = ""
@@ -53,6 +57,10 @@ class Passage:
     sounds: bool = False
     line: int = 1
     column: int = 1
+    lyrics: dict[tuple[int, int], list[Syllable | None]] = field(default_factory=dict)
+    _sung: list[tuple[int, int]] = field(default_factory=list)  # notes of the last line of music
+    _notes: int = 0  # in the pending bar
+    _verse: int = 0  # of the last w: line since the music
 
     def feed(self, elements: Iterable[Element], line: int, column: int) -> None:
         """Add elements of the current bar."""
@@ -60,9 +68,25 @@ class Passage:
             self.line, self.column = line, column
         else:
             self.pending.append(Space(" "))  # a line end separates beams
+        overlay = any(isinstance(element, Overlay) for element in self.pending)
         for element in elements:
             self.pending.append(element)
             self.sounds |= isinstance(element, (Note, Chord, Rest))
+            overlay |= isinstance(element, Overlay)
+            if isinstance(element, (Note, Chord)) and not overlay:
+                self._sung.append((len(self.bars), self._notes))
+                self._notes += 1
+
+    def verse(self, text: str) -> None:
+        """Add a ``w:`` line, which is about the line of music before it; further ones are further verses."""
+        self._verse += 1
+        if self._verse > MAX_VERSES:
+            lost("verse of lyrics beyond the 32nd")
+            return
+        for note, syllable in read_verse(text, [bar for bar, _ in self._sung]):
+            verses = self.lyrics.setdefault(self._sung[note], [])
+            verses += [None] * (self._verse - len(verses))
+            verses[self._verse - 1] = syllable
 
     def barline(self, barline: Barline | None) -> None:
         """End the bar; without notes and rests since the last barline, merge the two barlines.
@@ -73,7 +97,7 @@ class Passage:
             bars = self._spelled_out(Bar(tuple(self.pending), line=self.line, column=self.column))
             self.bars += bars
             self.barlines += [Barline("|")] * (len(bars) - 1) + [barline]
-            self.pending, self.sounds = [], False
+            self.pending, self.sounds, self._notes = [], False, 0
         elif barline is not None:
             self.barlines[-1] = _joined(self.barlines[-1], barline)
 
@@ -92,6 +116,7 @@ class Passage:
 
     def line_of_voice(self, voice: VoiceLine, line: int) -> None:
         """Add the bars of the voice on one line of the source."""
+        self._sung, self._verse = [], 0
         for bar in voice.bars:
             if bar.left is not None:
                 self.feed(bar.prefix, line, bar.column)
@@ -201,6 +226,8 @@ class _Collector:
     def field(self, line: Field) -> None:
         if line.name == "V":
             self.current = self.declare(line.value, line.line)
+        elif line.name == "w":
+            self.voice(self.current, line.line).verse(line.value)
         elif line.name in _INLINE_KINDS:
             field_ = InlineField(line.name, line.value.partition("%")[0].strip())
             self.voice(self.current, line.line).feed([field_], line.line, 1)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
+from notagen.abc.clefs import changes_key, read_clef
 from notagen.abc.duration import Key, default_unit_length, parse_key, parse_unit_length
 from notagen.abc.parser import parse_tune
 from notagen.abc.syntax import Barline, Comment, Field, Header
@@ -16,7 +17,6 @@ from notagen.notation.layout import is_interleaved
 from notagen.score.events import OpenMeasure, Propagation, VoiceReader
 from notagen.score.layout import (
     Declaration,
-    read_clef,
     read_declaration,
     read_layout,
     read_octave,
@@ -24,27 +24,40 @@ from notagen.score.layout import (
     read_tempo,
     read_time,
 )
-from notagen.score.model import Clef, Measure, Score, TimeSignature, Voice, parts_of
+from notagen.score.model import (
+    Clef,
+    Group,
+    Measure,
+    Part,
+    Score,
+    Syllable,
+    TimeSignature,
+    Voice,
+    parts_of,
+)
 from notagen.score.passages import Passage, collect
+from notagen.score.ties import connect_ties
 from pentatonic.errors import FormatError
 
 _PROPAGATION = re.compile(r"%%propagate-accidentals\s+(not|octave|pitch)\b")
 _VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _ENDS_ENDING = frozenset(("||", "|]", "[|"))
 _NO_KEY = Key("", "", 0)
+#: Roles that a ``Z:`` field may start with; ABC has no fields for them.
+_CREDIT = re.compile(r"(lyricist|poet|arranger|translator|transcriber|rights): *(.+)")
 
 
 def read_score(text: str) -> Score:
     """Read a piece in any layout: standard, interleaved, or as a model writes it.
 
     In interleaved layout, voices that are not on a line rest as long as the bars of the others, with ``z`` or, in all
-    but the first voice of a ``( )`` of ``%%score``, with ``x``. Countdown tags, prompts and other comments, and lyrics
+    but the first voice of a ``( )`` of ``%%score``, with ``x``. Countdown tags, prompts and other comments
     are left out. The last bar needs no barline. Music without any ``V:`` is voice 1.
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
     tied notes; ``%%propagate-accidentals`` is obeyed. Where it is missing, and the default of other programs, the same
-    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. Ties and slurs without a start or
-    end are left out.
+    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. A tie goes on in another voice of
+    the part where its own has no such note. Ties and slurs without a start or end are left out.
 
     Args:
         text: One tune in ABC.
@@ -62,17 +75,23 @@ def read_score(text: str) -> Score:
     declarations = {name: read_declaration(passage.declaration) for name, passage in passages.items()}
     layout = read_layout(header.score, {name: bool(item.full_name) for name, item in declarations.items()})
     later = {name for part in parts_of(layout) for staff in part.staves for name in staff[1:]}
-    readers = {name: header.reader(name, declarations[name]) for name in passages}
+    staves = _staves(layout)
+    readers = {name: header.reader(name, declarations[name], staves[name]) for name in passages}
     rows = _open_measures(passages, readers, later)
+    for part in parts_of(layout):
+        connect_ties([rows[name] for name in part.voices], [readers[name].lines for name in part.voices])
+    titles, credits = header.texts("T"), header.credits()
     return Score(
         {name: header.voice(name, passages[name], declarations[name], rows[name]) for name in passages},
         layout,
-        header.text("T"),
-        header.text("C"),
+        titles[0] if titles else "",
+        next((name for role, name in credits if role == "composer"), ""),
         read_tempo(header.first("Q", ""), header.unit_length),
         header.unit_length,
         header.part_order,
         _notes_on_accidentals(sum(reader.doubtful for reader in readers.values())),
+        titles[1] if len(titles) > 1 else "",
+        credits,
     )
 
 
@@ -84,6 +103,16 @@ def _notes_on_accidentals(doubtful: int) -> tuple[str, ...]:
         f"accidentals hold in the same octave only; if they held in all octaves, {notes} would be altered otherwise "
         "(%%propagate-accidentals octave or pitch says which)",
     )
+
+
+def _staves(layout: Sequence[Part | Group]) -> dict[str, tuple[int, int]]:
+    """Return for each voice the first and last staff of its part, as staves below the one of the voice."""
+    return {
+        name: (-index, len(part.staves) - 1 - index)
+        for part in parts_of(layout)
+        for index, names in enumerate(part.staves)
+        for name in names
+    }
 
 
 class _HeaderReader:
@@ -113,7 +142,7 @@ class _HeaderReader:
                 key = parse_key(line.value, line=line.line, column=3)
                 self.clef = read_clef(line.value)
                 self.octave = read_octave(line.value) or 0
-            elif line.name == "K":
+            elif line.name == "K" and changes_key(line.value):
                 self.keys[voice] = parse_key(line.value, line=line.line, column=3)
         self.key = key or _NO_KEY
         meter = self.field("M")
@@ -132,20 +161,29 @@ class _HeaderReader:
         found = self.field(name)
         return found.value if found else default
 
-    def text(self, name: str) -> str:
-        return self.first(name, "").partition("%")[0].strip()
+    def texts(self, name: str) -> list[str]:
+        """Return the values of the fields with this letter that are not empty."""
+        values = (field.value.partition("%")[0].strip() for field in self.header.fields(name))
+        return [value for value in values if value]
+
+    def credits(self) -> tuple[tuple[str, str], ...]:
+        """Return the composers (``C:``) and, from fields such as ``Z:lyricist: name``, other roles and names."""
+        found = [("composer", name) for name in self.texts("C")]
+        for value in self.texts("Z"):
+            match = _CREDIT.fullmatch(value)
+            found.append((match[1], match[2]) if match else ("transcriber", value))
+        return tuple(found)
 
     def percussion(self, name: str, declaration: Declaration) -> bool:
         own = self.keys.get(name)
         return declaration.clef.startswith("perc") or (own is not None and not own.tonic)
 
-    def reader(self, name: str, declaration: Declaration) -> VoiceReader:
+    def reader(self, name: str, declaration: Declaration, staves: tuple[int, int]) -> VoiceReader:
         key = _NO_KEY if self.percussion(name, declaration) else self.keys.get(name, self.key)
         clef = Clef(declaration.clef or self.clef or "treble")
         octave = self.octave if declaration.octave is None else declaration.octave
-        return VoiceReader(
-            key, self.time, clef, self.unit_length, octave=octave, propagation=self.propagation
-        )
+        start = key, self.time, clef, self.unit_length, declaration.transpose, staves
+        return VoiceReader(*start, octave=octave, propagation=self.propagation)
 
     def voice(
         self, name: str, passage: Passage, declaration: Declaration, rows: Sequence[OpenMeasure]
@@ -166,13 +204,17 @@ def _open_measures(
 ) -> dict[str, list[OpenMeasure]]:
     """Read all voices bar by bar, so that voices left out rest as long as the bars of the others."""
     rows: dict[str, list[OpenMeasure]] = {name: [] for name in passages}
+    lyrics: dict[str, dict[int, dict[int, list[Syllable | None]]]] = {name: {} for name in passages}
+    for name, passage in passages.items():
+        for (bar, note), verses in passage.lyrics.items():
+            lyrics[name].setdefault(bar, {})[note] = verses
     length = Fraction(1)
     for index in range(len(next(iter(passages.values())).bars)):
         for name, passage in passages.items():
             bar = passage.bars[index]
             if bar is not None:
                 try:
-                    rows[name].append(readers[name].bar(bar))
+                    rows[name].append(readers[name].bar(bar, lyrics[name].get(index)))
                 except FormatError as error:
                     reason = f"voice {name}, bar {index + 1}: {error.reason}"
                     raise FormatError(reason, line=error.line or bar.line, column=error.column) from None

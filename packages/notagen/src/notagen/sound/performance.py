@@ -16,7 +16,17 @@ from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from notagen.abc.duration import Key, Meter
-from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Voice, read_score
+from notagen.score import (
+    Event,
+    Measure,
+    Part,
+    Score,
+    Tempo,
+    TimeSignature,
+    Transposition,
+    Voice,
+    read_score,
+)
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
@@ -120,15 +130,11 @@ def perform(text: str) -> Performance:
         raise InputError(
             f"the piece lasts {clock.end_s / 3600:.1f} hours; at most {MAX_DURATION_S / 3600:g} are allowed"
         )
-    names = {name: _name(score, part) for part in score.parts for name in part.voices}
-    loudness = {name: _Loudness(score, part) for part in score.parts for name in part.voices}
+    tracks = {track.voice: track for part in score.parts for track in _tracks(score, part, order, clock)}
     first = next(iter(score.voices.values()))
     keyed = next((voice for voice in score.voices.values() if not voice.percussion), first)
     return Performance(
-        tuple(
-            _track(voice, voice.full_name or names[name], order, clock, loudness[name])
-            for name, voice in score.voices.items()
-        ),
+        tuple(tracks[name] for name in score.voices),
         clock.end,
         clock.end_s,
         tuple(zip(clock.positions, clock.rates, strict=True)),
@@ -284,17 +290,22 @@ class _Loudness:
 
 @dataclass
 class _Player:
-    """Collects the played notes of a voice, without times in seconds."""
+    """Collects the played notes of a voice, without times in seconds.
+
+    Attributes:
+        held: Of the whole part: pitch that is tied on, and where it ends -> notes of its player, and its index there.
+        transpose: Semitones from written to sounding pitch, of the event that is played.
+    """
 
     voice: Voice
     name: str
+    held: dict[tuple[int, Fraction], list[tuple[list[PlayedNote], int]]]
     notes: list[PlayedNote] = field(default_factory=list)
-    held: dict[tuple[int, int], int] = field(
-        default_factory=dict
-    )  # (layer, pitch) that is tied on -> its note
+    transpose: int = 0
 
-    def play(self, layer: int, event: Event, start: Fraction, velocity: int) -> None:
+    def play(self, event: Event, start: Fraction, velocity: int, transpose: int) -> None:
         """Add the notes of one event at a position."""
+        self.transpose = transpose
         length = event.duration
         grace = event.marks.grace
         if grace:
@@ -308,36 +319,62 @@ class _Player:
         )
         for head in event.heads:
             pitch = self._pitch(head.pitch.midi)
-            tied = self.held.pop((layer, pitch), None) if head.tie_stop else None
+            tied = self._tied(pitch, start) if head.tie_stop else None
             sounding = length if head.tie_start else length * share
-            if tied is not None and self._end(tied) == start:
-                before = self.notes[tied]
-                self.notes[tied] = replace(before, length=before.length + sounding)
-                index = tied
+            if tied is not None:
+                notes, index = tied
+                notes[index] = replace(notes[index], length=notes[index].length + sounding)
             else:
-                index = len(self.notes)
+                notes, index = self.notes, len(self.notes)
                 self._note(pitch, start, sounding, velocity)
             if head.tie_start:
-                self.held[layer, pitch] = index
+                self.held.setdefault((pitch, start + length), []).append((notes, index))
 
-    def _end(self, index: int) -> Fraction:
-        return self.notes[index].position + self.notes[index].length
+    def _tied(self, pitch: int, start: Fraction) -> tuple[list[PlayedNote], int] | None:
+        """Return the note that is tied to one of this pitch, of the same voice where there are several."""
+        held = self.held.get((pitch, start))
+        if not held:
+            return None
+        own = next((index for index, (notes, _) in enumerate(held) if notes is self.notes), 0)
+        return held.pop(own)
 
     def _pitch(self, pitch: int) -> int:
-        return drum_of(self.name, pitch) if self.voice.percussion else pitch + self.voice.transpose
+        return drum_of(self.name, pitch) if self.voice.percussion else pitch + self.transpose
 
     def _note(self, pitch: int, position: Fraction, length: Fraction, velocity: int) -> None:
         self.notes.append(PlayedNote(position, length, 0.0, 0.0, pitch, velocity))
 
 
-def _track(voice: Voice, name: str, order: Sequence[int], clock: _Clock, loudness: _Loudness) -> Track:
-    player = _Player(voice, name)
+def _tracks(score: Score, part: Part, order: Sequence[int], clock: _Clock) -> Iterator[Track]:
+    """Yield the tracks of a part; its voices are played together, because ties may go from one to another."""
+    loudness, part_name = _Loudness(score, part), _name(score, part)
+    held: dict[tuple[int, Fraction], list[tuple[list[PlayedNote], int]]] = {}
+    voices = [score.voices[name] for name in part.voices]
+    players = [_Player(voice, voice.full_name or part_name, held) for voice in voices]
     for start, index in zip(clock.starts, order, strict=True):
-        for number, layer in enumerate(voice.measures[index].layers):
-            for event in layer.events:
-                if event.heads or event.marks.grace:
-                    player.play(number, event, start + event.onset, loudness.at(index, event))
-    return Track(voice.name, name, programme_of(name), voice.percussion, _timed(player.notes, clock))
+        events = [
+            (event.onset, player, event)
+            for player in players
+            for layer in player.voice.measures[index].layers
+            for event in layer.events
+            if event.heads or event.marks.grace
+        ]
+        for onset, player, event in sorted(events, key=lambda item: item[0]):
+            transpose = _transposition(player.voice.measures[index], onset)
+            player.play(event, start + onset, loudness.at(index, event), transpose)
+    for player in players:
+        programme = programme_of(player.name)
+        notes = _timed(player.notes, clock)
+        yield Track(player.voice.name, player.name, programme, player.voice.percussion, notes)
+
+
+def _transposition(measure: Measure, onset: Fraction) -> int:
+    """Return the semitones from written to sounding pitch at a time of a measure."""
+    semitones = measure.transpose
+    for change in measure.changes:
+        if isinstance(change.value, Transposition) and change.onset <= onset:
+            semitones = change.value.semitones
+    return semitones
 
 
 def _timed(notes: Iterable[PlayedNote], clock: _Clock) -> tuple[PlayedNote, ...]:

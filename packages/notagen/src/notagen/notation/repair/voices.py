@@ -10,7 +10,14 @@ from notagen.abc.lexer import kind_of, split_tokens
 from notagen.abc.parser import parse_bar
 from notagen.abc.syntax import Bar
 from notagen.notation.bars import split_segment
-from notagen.notation.lines import FIELD_PARSERS, TIMED_TOKENS, FieldChange, InterleavedReader, token_changes
+from notagen.notation.lines import (
+    FIELD_PARSERS,
+    TIMED_TOKENS,
+    FieldChange,
+    InterleavedReader,
+    is_change,
+    token_changes,
+)
 from pentatonic.errors import FormatError
 
 _REST = "z"  # replaced by a rest of the right length
@@ -65,7 +72,7 @@ class EditableVoice:
 
     def set_changes(self, name: str, changes: Iterable[FieldChange]) -> None:
         """Replace the changes of one kind: ``K``, ``L`` or ``M``."""
-        kept = [token for token in self.tokens if not (kind_of(token) == "field" and token[1] == name)]
+        kept = [token for token in self.tokens if not (is_change(token, kind_of(token)) and token[1] == name)]
         end = [kept.pop()] if kept and kind_of(kept[-1]) == "barline" else []
         leading, trailing = ([c.token for c in changes if c.leading is when] for when in (True, False))
         self.tokens = [*leading, *kept, *trailing, *end]
