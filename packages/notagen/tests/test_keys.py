@@ -76,3 +76,11 @@ def test_the_rest_of_a_key_field_stays():
 )
 def test_global_key(text, key):
     assert global_key(text) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "steps", "moved"),
+    [("D Phr ^f", 2, "E Phr ^g"), ("C exp _b^f", -1, "F exp _e=b"), ("C clef=bass", 1, "G clef=bass")],
+)
+def test_accidentals_of_a_key_move_with_it(key: str, steps: int, moved: str) -> None:
+    assert move_key(key, steps) == moved

@@ -379,6 +379,11 @@ def test_grace_notes() -> None:
 def test_cue_notes_are_left_out() -> None:
     cue = note("E4", 24, "").replace("<note>", "<note><cue/>")
     assert one_bar(cue, cue.replace("<cue/>", "<cue/><chord/>"), note("C4", 24)) == "x4 C4"
+    first, _ = bars(score(measure("{A}", note("C4", 24), cue) + measure(note("C4", 48))))
+    assert first == "C4 x4|"  # the bar keeps the time of cue notes at its end
+    grace = cue.replace("<cue/>", "<grace/><cue/>").replace("<duration>24</duration>", "")
+    assert one_bar(grace, note("C4", 48)) == "C8"
+    assert one_bar(grace.replace("<cue/>", ""), note("C4", 48)) == "{E}C8"
 
 
 def test_notes_without_time_are_left_out() -> None:

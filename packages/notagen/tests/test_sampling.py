@@ -39,6 +39,16 @@ def test_compat_as_recorded(case):
     assert draw(final.expand(len(uniforms), -1), uniforms).tolist() == case["tokens"]
 
 
+@pytest.mark.parametrize("pieces", [3, 8])  # as many as characters, too
+@pytest.mark.parametrize(
+    "sampling", [Sampling(0, 1.0, 1.0), Sampling(4, 1.0, 1.0), Sampling(0, 0.6, 1.0), Sampling(0, 1.0, 2.0)]
+)
+def test_compat_of_several_pieces_is_that_of_each(pieces, sampling):
+    p = torch.rand(pieces, 8, generator=torch.Generator().manual_seed(pieces)) ** 4
+    each = torch.stack([compat_probabilities(row, sampling) for row in p])
+    torch.testing.assert_close(compat_probabilities(p, sampling), each, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_fast_mode_differs_by_the_floor_only(case):
     p = torch.tensor(case["probs_in"], dtype=torch.float32)

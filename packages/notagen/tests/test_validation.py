@@ -108,6 +108,8 @@ RULES = [
     ("[V:3]C,8|", "[V:3](3C,8|", [("unparsable", 11, 3, "3")]),
     ("[V:3]C,8|", "[V:3]C,7|", [("duration", 11, 3, "3")]),
     ("[V:3]C,8|", "[V:3]|", [("duration", 11, 3, "3")]),
+    # Of two lengths in as many voices the one of the meter is right, also in a later voice.
+    ("(3cde f2 [ce]>g a2|[V:3]C,8|", "c7|[V:3]C,8|", [("duration", 11, 3, "1")]),
     ("[V:1]c6|[V:2]C,6|[V:3]x6|", "[V:1]c5|[V:2]C,5|", [("meter", 14, 6, None)]),
     ("[V:1]c6|[V:2]C,6|[V:3]x6|", "[V:1]c7||[V:2]C,7||", [("meter", 14, 6, None)]),
     ("[V:1]c8|[V:2]C,8|[V:3]x8|", "[V:1]c8|:[V:2]C,8|:", [("repeat", 10, 2, None)]),

@@ -56,7 +56,8 @@ class _Work:
     def __init__(self, text: str) -> None:
         self.lines = text.removeprefix("\ufeff").splitlines()
         self.changes: list[str] = []
-        self.unit, self.meter = 16, (4, 4)
+        self.unit = 16
+        self.meters: dict[str, tuple[int, int]] = dict.fromkeys(VOICES, (4, 4))
 
     def _become(self, index: int, line: str, change: str) -> None:
         if self.lines[index] != line:
@@ -68,8 +69,8 @@ class _Work:
         if any(not line.strip() for line in self.lines):
             self.changes.append("blank lines were dropped")
             self.lines = [line for line in self.lines if line.strip()]
-        for index, line in enumerate(self.lines):
-            self._become(index, line.rstrip(), "blanks at the line end were dropped")
+        for index in range(len(self.lines)):
+            self._become(index, self.lines[index].rstrip(), "blanks at the line end were dropped")
             line = self.lines[index]
             if line.startswith("%") and not line.startswith(("% ", "%%")):
                 self._become(index, f"% {line[1:]}", "a blank after % was added")
@@ -143,7 +144,8 @@ class _Work:
             bars += ["Z"] * min(int(rests[1] or 1), 9999) if rests else [piece]
         total = Fraction(4 * self.meters[name][0], self.meters[name][1])
         moved = ""
-        for index, bar in enumerate(bars):
+        for index, given in enumerate(bars):
+            bar = given
             if moved:
                 bar = moved + (f"z{int(total / 4 * self.unit)}" if bar == "Z" else bar)
             bars[index], moved = self._bar(bar, total, f"{where}, bar {index + 1}")

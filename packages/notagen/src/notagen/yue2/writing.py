@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 from notagen.yue2.song import (
     KEYS,
@@ -113,7 +113,7 @@ def split_length(length: int) -> list[int]:
 def _unit(times: Iterable[Fraction], least: int) -> int:
     unit = max([least, *((time / 4).denominator for time in times)])
     if unit > MAX_UNIT or unit.bit_count() > 1 or any(((t / 4) * unit).denominator > 1 for t in times):
-        wrong = next((t for t in times if not (t / 4 * MAX_UNIT).denominator == 1), None)
+        wrong = next((t for t in times if (t / 4 * MAX_UNIT).denominator != 1), None)
         raise DialectError(
             "grid",
             f"the time of {wrong} quarters is not on a grid of halves down to 1/{MAX_UNIT}, such as a triplet",
@@ -164,7 +164,7 @@ class _Line:
         cuts |= {time for note in inside for time in (note.onset, note.end) if start <= time <= end}
         times = sorted(cuts)
         out, held = "", dict(signature(bar.key))
-        for time, following in zip(times, times[1:], strict=False):
+        for time, following in pairwise(times):
             if time in symbols:
                 out += f'"{symbols[time]}"'
             note = next((note for note in inside if note.onset <= time < note.end), None)
