@@ -16,6 +16,7 @@ from pentatonic.cli import (
     Device,
     JsonFlag,
     ModelSource,
+    PartialFailure,
     PushTarget,
     WeightType,
     add_building_command,
@@ -187,7 +188,8 @@ def infill(
 @app.command(
     help=(
         "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored.\n\n"
-        "Exit status 3: some files could not be converted; each one is named.\n\n" + formats_help()
+        "What a format cannot keep is counted by kind for each file. Exit status 3: some files could not be converted, "
+        "and each one is named; or, with --strict, some files lost something.\n\n" + formats_help()
     )
 )
 def convert(
@@ -198,6 +200,12 @@ def convert(
     out: OutFolder,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
     timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with status 3 if a file lost something; it is written all the same."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
@@ -208,9 +216,16 @@ def convert(
 
     report = convert_files(sources, out, to=to, jobs=jobs, timeout_s=timeout_s)
     report.print_summary()
-    outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
+    done = [entry for entry in report.entries if entry["status"] == "done"]
+    outputs = [path for entry in done for path in entry["output"]]
+    lossy = [entry for entry in done if entry["losses"]]
+    for entry in lossy:
+        counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(entry["losses"].items()))
+        print(printable(f"{entry['path']}: not kept: {counts}"), file=sys.stderr)
     show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
     report.raise_for_failures()
+    if strict and lossy:
+        raise PartialFailure(f"{len(lossy)} of {len(report.entries)} inputs lost something")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from notagen.files.reading import (
     read_content,
 )
 from notagen.files.writing import write_files
+from notagen.score.losses import losses
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport
 from pentatonic.errors import FormatError, InputError, UsageError
@@ -33,6 +35,19 @@ MEMORY_LIMIT = 4 << 30
 # Suffixes that folders are searched for, by kind; those of the kind that is written are left out.
 _SUFFIXES = {"abc": ABC_SUFFIXES, "musicxml": MUSICXML_SUFFIXES}
 _CHILD = f"{__name__}:convert_content"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted piece.
+
+    Args:
+        files: End of the name, such as ``.mid`` or ``-1.svg`` -> content.
+        losses: Kind of what the format cannot keep -> number; see :mod:`notagen.score.losses`.
+    """
+
+    files: Mapping[str, bytes]
+    losses: Mapping[str, int]
 
 
 def convert(
@@ -52,7 +67,8 @@ def convert(
         timeout_s: Seconds that one file may take.
 
     Returns:
-        What became of each file, in the order of their names; a bad one is named with its reason.
+        What became of each file, in the order of their names; a bad one is named with its reason. What a good one lost
+        is counted by kind under ``losses``.
 
     Raises:
         UsageError: Nothing to convert was found, or an argument is out of range.
@@ -99,28 +115,31 @@ def read_request(source: Path, *, to: str) -> Message:
     return Message({"suffix": source.suffix, "to": to}, read_content(source))
 
 
-def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[dict[str, bytes]]:
+def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[Converted]:
     """Convert pieces by :func:`convert_content` in a child process; the second stage.
-
-    Returns:
-        For each piece its files: end of the name, such as ``.mid`` or ``-1.svg`` -> content.
 
     Raises:
         InputError: A piece cannot be converted, or the process crashed or took too long.
     """
     try:
-        return [{file.value: bytes(file.data) for file in children.answers(request)} for request in requests]
+        return [_converted(children.answers(request)) for request in requests]
     except ChildFailure as failure:
         raise InputError(f"the converter {failure}") from failure
 
 
-def write_output(files: Mapping[str, bytes], stem: Path) -> dict[str, object]:
-    """Write the files of one piece and return their paths for the report; the last stage.
+def _converted(answers: Sequence[Message]) -> Converted:
+    files = {answer.value: bytes(answer.data) for answer in answers if isinstance(answer.value, str)}
+    counts = (answer.value["losses"] for answer in answers if isinstance(answer.value, dict))
+    return Converted(files, next(counts, {}))
+
+
+def write_output(piece: Converted, stem: Path) -> dict[str, object]:
+    """Write the files of one piece and return their paths and its losses for the report; the last stage.
 
     Raises:
         CheckpointError: A file cannot be written.
     """
-    return {"output": write_files(files, stem)}
+    return {"output": write_files(piece.files, stem), "losses": dict(piece.losses)}
 
 
 def _cores() -> int:
@@ -134,13 +153,17 @@ def convert_content(request: Message) -> Iterator[Message]:
         request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``.
 
     Yields:
-        The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content.
+        The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content; last an object with the
+        ``losses``.
 
     Raises:
         InputError: It cannot be read, or not be written in this format.
     """
-    text = piece_text(bytes(request.data), request.value["suffix"])
-    if not any(line.lstrip().startswith("K:") for line in text.splitlines()):
-        raise FormatError("this is not a tune: it has no K: line, which ends the header of ABC")
-    for end, content in FORMATS[request.value["to"]].files(ExportPiece(text)).items():
+    with losses() as found:
+        text = piece_text(bytes(request.data), request.value["suffix"])
+        if not any(line.lstrip().startswith("K:") for line in text.splitlines()):
+            raise FormatError("this is not a tune: it has no K: line, which ends the header of ABC")
+        files = FORMATS[request.value["to"]].files(ExportPiece(text))
+    for end, content in files.items():
         yield Message(end, content)
+    yield Message({"losses": dict(found)})
