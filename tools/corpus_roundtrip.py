@@ -1,7 +1,8 @@
-"""Round trips of all ABC tunes and MusicXML scores of the corpus in the music21 package.
+"""Round trips of all ABC tunes and MusicXML scores of the corpus in the music21 package, or of scores of one's own.
 
     python tools/corpus_roundtrip.py                 # all: some 12,000 tunes, 650 scores
     python tools/corpus_roundtrip.py --every 20      # one file in twenty
+    python tools/corpus_roundtrip.py --scores lieder quartets   # MusicXML files of these folders, such as OpenScore's
 
 Every piece goes through these steps, each of which gives a result or a typed error:
 
@@ -9,6 +10,10 @@ Every piece goes through these steps, each of which gives a result or a typed er
   (interleaved); MusicXML.
 - MusicXML: ABC; syntax tree -> text -> the same tree; the training layout; the score; MusicXML again, and from it the
   same voices, bars and notes.
+
+With `--scores`, each file goes through ABC and back, and its notes are compared with those of the source, read without
+the converter: start, pitch, length with ties, staff and lyrics, apart from grace and cue notes. What the converter says
+that it lost is counted. Results: `benchmarks/results/corpus/fidelity.{json,md}`; exit status 1 if any note differs.
 
 Prints the rates and the reasons of the errors, and writes them to `benchmarks/results/corpus/roundtrip.{json,md}`.
 Pieces for which a step gave a wrong result, or an error other than `InputError`, are listed by name; the exit status is
@@ -23,19 +28,24 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 from notagen.abc import parse_tune, print_tune
 from notagen.musicxml import abc_to_musicxml
+from notagen.musicxml.document import read_document
 from notagen.musicxml.reader import musicxml_to_abc
 from notagen.notation.bars import read_tune
 from notagen.notation.clean import clean
 from notagen.notation.layout import interleaved
 from notagen.notation.tunebook import split_tunes, standard_tune
 from notagen.score import read_score
+from notagen.score.losses import losses
 from notagen.sound.performance import perform
 from pentatonic.errors import InputError
 
@@ -164,6 +174,176 @@ def _tunes(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
             yield f"{_name(path)} {number}", text
 
 
+# --- scores of one's own, note by note
+
+_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_ASPECTS = {
+    "start and pitch": (0, 1, 2),
+    "length and ties": (0, 1, 2, 3),
+    "staff": (0, 1, 2, 4),
+    "lyrics": (0, 1, 2, 5),
+}
+
+
+@dataclass
+class _HeardNote:
+    """A note of a MusicXML file; times in quarter notes, from the start of its measure or of the piece."""
+
+    onset: Fraction
+    length: Fraction
+    pitch: int
+    staff: str
+    ties: frozenset[str]
+    lyrics: tuple[str, ...]
+
+
+def heard_notes(source: Path | bytes) -> Counter[tuple[Any, ...]]:
+    """Return (part, onset, pitch, length, staff, lyrics) of all notes of a file; tied notes are one.
+
+    Times are rounded to 1/100 of a quarter note, because files round the lengths of tuplets.
+    """
+    parts = [_part_notes(measures) for measures in read_document(source).parts.values()]
+    ends = [max(end for end, _ in row) for row in zip(*parts, strict=True)]
+    starts = list(accumulate(ends, initial=Fraction(0)))
+    heard: Counter[tuple[Any, ...]] = Counter()
+    for number, part in enumerate(parts):
+        notes = [
+            replace(note, onset=start + note.onset)
+            for start, (_, of_measure) in zip(starts, part, strict=False)
+            for note in of_measure
+        ]
+        notes.sort(key=lambda note: (note.onset, note.pitch))
+        going_on: dict[tuple[int, int], list[_HeardNote]] = {}
+        for note in notes:
+            if "stop" in note.ties:
+                going_on.setdefault((round(note.onset * 64), note.pitch), []).append(note)
+        absorbed: set[int] = set()
+        for note in notes:
+            if id(note) in absorbed:
+                continue
+            last = note
+            while "start" in last.ties:
+                after = going_on.get((round((last.onset + last.length) * 64), note.pitch))
+                if not after:
+                    break
+                last = after.pop(0)
+                absorbed.add(id(last))
+            length = last.onset + last.length - note.onset
+            times = round(float(note.onset), 2), round(float(length), 2)
+            heard[number, times[0], note.pitch, times[1], note.staff, note.lyrics] += 1
+    return heard
+
+
+def _part_notes(measures: Sequence[Element]) -> list[tuple[Fraction, list[_HeardNote]]]:
+    """Return the length and the notes of each measure of a part."""
+    divisions = Fraction(1)
+    found: list[tuple[Fraction, list[_HeardNote]]] = []
+    for measure in measures:
+        at = end = before = Fraction(0)
+        notes: list[_HeardNote] = []
+        for element in measure:
+            if element.tag == "attributes":
+                divisions = Fraction(element.findtext("divisions", str(divisions)))
+            length = Fraction(element.findtext("duration", "0")) / divisions
+            if element.tag == "backup":
+                at -= length
+            elif element.tag == "forward":
+                at += length
+            elif element.tag == "note" and element.find("grace") is None:
+                onset = before if element.find("chord") is not None else at
+                before, at = (
+                    onset,
+                    max(at, onset + length) if element.find("chord") is not None else at + length,
+                )
+                if element.find("cue") is None and (pitch := element.find("pitch")) is not None:
+                    notes.append(_heard(element, pitch, onset, length))
+            end = max(end, at)
+        found.append((end, notes))
+    return found
+
+
+def _heard(note: Element, pitch: Element, onset: Fraction, length: Fraction) -> _HeardNote:
+    midi = 12 * (int(pitch.findtext("octave", "4")) + 1) + _STEPS[pitch.findtext("step", "C")]
+    sung = [
+        (
+            lyric.get("number", "1"),
+            " ".join(" ".join(text.text or "" for text in lyric.findall("text")).split()),
+        )
+        for lyric in note.findall("lyric")
+    ]
+    lyrics = tuple(f"{number} {text}" for number, text in sorted(sung) if text)
+    ties = frozenset(tie.get("type", "") for tie in note.findall("tie"))
+    alter = int(float(pitch.findtext("alter", "0")))
+    return _HeardNote(onset, length, midi + alter, note.findtext("staff", "1"), ties, lyrics)
+
+
+def fidelity(paths: Sequence[Path]) -> dict[str, Any]:
+    """Compare scores with what comes back through ABC: files and notes that differ by aspect, and losses by kind."""
+    differing: dict[str, list[str]] = {aspect: [] for aspect in _ASPECTS}
+    refused: dict[str, str] = {}
+    lost: Counter[str] = Counter()
+    notes = 0
+    for path in paths:
+        try:
+            with losses() as found:
+                again = abc_to_musicxml(musicxml_to_abc(path))
+        except InputError as error:
+            refused[path.name] = str(error)
+            continue
+        lost.update(found)
+        ours, wanted = heard_notes(again), heard_notes(path)
+        notes += wanted.total()
+        for aspect, places in _ASPECTS.items():
+            one, other = (_projected(each, places) for each in (ours, wanted))
+            if count := (other - one).total() + (one - other).total():
+                differing[aspect].append(f"{path.name} ({count})")
+    return {
+        "files": len(paths),
+        "notes": notes,
+        "refused": refused,
+        "differing": differing,
+        "losses": dict(lost.most_common()),
+    }
+
+
+def _projected(notes: Counter[tuple[Any, ...]], places: Sequence[int]) -> Counter[tuple[Any, ...]]:
+    found: Counter[tuple[Any, ...]] = Counter()
+    for note, count in notes.items():
+        found[tuple(note[place] for place in places)] += count
+    return found
+
+
+def fidelity_page(result: dict[str, Any], command: str) -> str:
+    """Return the comparison as Markdown."""
+    lines = [
+        "# Scores through ABC and back", "", f"`{command}`", "",
+        f"{result['files']} files with {result['notes']} notes; {len(result['refused'])} refused.", "",
+        "| compared | files that are equal | files that differ (notes) |", "| --- | --- | --- |",
+    ]  # fmt: skip
+    read = result["files"] - len(result["refused"])
+    for aspect, names in result["differing"].items():
+        lines.append(f"| {aspect} | {read - len(names)} | {'; '.join(names)} |")
+    lines += ["", "| lost | number |", "| --- | --- |"]
+    lines += [f"| {kind} | {count} |" for kind, count in result["losses"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def compare_scores(folders: Sequence[Path], out: Path, every: int) -> bool:
+    """Compare all scores of some folders, and write the results; return whether all notes are equal."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in SCORE_SUFFIXES)[
+        ::every
+    ]
+    result = fidelity(paths)
+    command = f"python tools/corpus_roundtrip.py --every {every} --scores {' '.join(f.name for f in folders)}"
+    page = fidelity_page(result, command)
+    print(page)
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"command": command, **result}, indent=1, ensure_ascii=False)
+    (out / "fidelity.json").write_text(text + "\n", encoding="utf-8")
+    (out / "fidelity.md").write_text(page, encoding="utf-8")
+    return not any(result["differing"].values())
+
+
 def _name(path: Path) -> str:
     return path.as_posix().rpartition("/corpus/")[2]
 
@@ -199,8 +379,13 @@ def main() -> None:
     )
     parser.add_argument("--every", type=int, default=1, help="use only every n-th file")
     parser.add_argument("--kind", choices=("abc", "musicxml", "all"), default="all")
+    parser.add_argument(
+        "--scores", type=Path, nargs="+", metavar="FOLDER", help="compare these scores note by note"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
+    if arguments.scores:
+        sys.exit(not compare_scores(arguments.scores, arguments.out, arguments.every))
     if find_spec("music21") is None:
         parser.error("this needs the corpus of music21: pip install music21")
     from music21 import corpus

@@ -480,3 +480,28 @@ def test_rendering(command, tmp_path):
     assert code == 3 and "bad.txt" in stderr
     assert [entry["status"] for entry in json.loads(stdout)["inputs"]] == ["failed", "done"]
     assert command("convert", tmp_path / "out", "--out", tmp_path, "--to", "midi")[0] == 2
+
+
+def test_losses_are_printed_and_strict_ends_with_status_3(command, tmp_path):
+    note = "<note><pitch><step>C</step><octave>4</octave></pitch><duration>4</duration></note>"
+    shift = '<direction><direction-type><octave-shift type="down"/></direction-type></direction>'
+    (tmp_path / "line.xml").write_text(
+        f'<score-partwise><part-list/><part id="P1"><measure>{shift}{note}</measure></part></score-partwise>'
+    )
+    words = (
+        "convert",
+        tmp_path / "line.xml",
+        "--to",
+        "abc",
+        "--out",
+        tmp_path / "abc",
+        "--jobs",
+        1,
+        "--json",
+    )
+    code, stdout, stderr = command(*words)
+    assert code == 0 and "line.xml: not kept: octave line: 1" in stderr
+    assert json.loads(stdout)["inputs"][0]["losses"] == {"octave line": 1}
+    code, _, stderr = command(*words, "--strict")
+    assert code == 3 and "1 of 1 inputs lost something" in stderr
+    assert (tmp_path / "abc" / "line.abc").is_file()

@@ -278,3 +278,14 @@ def test_a_module_of_the_working_directory_is_not_imported(
     monkeypatch.chdir(folder)
     assert convert([Path()], tmp_path / "out", to="abc", jobs=1).exit_code == 0
     assert outputs(tmp_path / "out") == ["a.abc"]
+
+
+def test_what_is_lost_is_counted_for_each_file(folder: Path, tmp_path: Path) -> None:
+    shift = '<direction><direction-type><octave-shift type="down"/></direction-type></direction><note>'
+    (folder / "line.xml").write_text(SCORE.replace("<note>", shift), encoding="utf-8")
+    (folder / "plain.xml").write_text(SCORE, encoding="utf-8")
+    line, plain = convert([folder], tmp_path / "out", to="abc", jobs=1).entries
+    assert line["losses"] == {"octave line": 1} and plain["losses"] == {}
+    (folder / "odd.abc").write_text(SCALE.replace("CDEF", "!no such!CDEF"), encoding="utf-8")
+    (odd,) = convert([folder / "odd.abc"], tmp_path / "out", to="musicxml", jobs=1).entries
+    assert odd["losses"] == {"decoration that MusicXML does not have": 1}

@@ -16,6 +16,7 @@ from pentatonic.cli import (
     Device,
     JsonFlag,
     ModelSource,
+    PartialFailure,
     PushTarget,
     WeightType,
     add_building_command,
@@ -195,7 +196,8 @@ def infill(
     help=(
         "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored, and each tune "
         "of a book becomes a file. A file that this command did not write is never replaced without --overwrite.\n\n"
-        "Exit status 3: some files could not be converted; each one is named.\n\n" + formats_help()
+        "What a format cannot keep is counted by kind for each file. Exit status 3: some files could not be converted, "
+        "and each one is named; or, with --strict, some files lost something.\n\n" + formats_help()
     )
 )
 def convert(
@@ -210,6 +212,12 @@ def convert(
         bool, typer.Option("--overwrite", help="Also replace files that this command did not write.")
     ] = False,
     dialect: AbcDialect = "notagen",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with status 3 if a file lost something; it is written all the same."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
@@ -221,9 +229,16 @@ def convert(
     options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
     report = convert_files(sources, out, to=to, dialect=dialect, **options)
     report.print_summary()
-    outputs = [path for entry in report.entries if entry["status"] == "done" for path in entry["output"]]
+    done = [entry for entry in report.entries if entry["status"] == "done"]
+    outputs = [path for entry in done for path in entry["output"]]
+    lossy = [entry for entry in done if entry["losses"]]
+    for entry in lossy:
+        counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(entry["losses"].items()))
+        print(printable(f"{entry['path']}: not kept: {counts}"), file=sys.stderr)
     show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
     report.raise_for_failures()
+    if strict and lossy:
+        raise PartialFailure(f"{len(lossy)} of {len(report.entries)} inputs lost something")
 
 
 @app.command()

@@ -26,6 +26,7 @@ from notagen.files.reading import (
     tunes_of,
 )
 from notagen.files.writing import write_files
+from notagen.score.losses import losses, lost
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport
 from pentatonic.errors import FormatError, InputError, UsageError
@@ -65,10 +66,11 @@ def convert(
         timeout_s: Seconds that one file may take.
         overwrite: Replace any file with the name of an output.
         dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
-            dialect already is copied, and what it cannot hold of a piece is in the ``flags`` of the report.
+            dialect already is copied, and what it cannot hold of a piece is counted under its ``losses``.
 
     Returns:
-        What became of each file, in the order of their names; a bad one is named with its reason.
+        What became of each file, in the order of their names; a bad one is named with its reason. What a good one lost
+        is counted by kind under ``losses``.
 
     Raises:
         UsageError: Nothing to convert was found, or an argument is out of range.
@@ -132,11 +134,13 @@ class Converted:
         files: End of the name, such as ``.mid``, ``-1.svg`` or, of the third tune of a book, ``-3.mid`` -> content.
         failures: Why tunes of a book could not be converted.
         notes: What a reader should know about how the source was understood.
+        losses: Kind of what the format cannot keep -> number; see :mod:`notagen.score.losses`.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    losses: dict[str, int] = field(default_factory=dict)
 
 
 def convert_requests(requests: Sequence[Message], *, children: ChildPool) -> list[Converted]:
@@ -158,13 +162,15 @@ def _collected(messages: Iterable[Message]) -> Converted:
             converted.files[message.value] = bytes(message.data)
         elif "failed" in message.value:
             converted.failures.append(message.value["failed"])
-        else:
+        elif "note" in message.value:
             converted.notes.append(message.value["note"])
+        else:
+            converted.losses = message.value["losses"]
     return converted
 
 
 def write_output(converted: Converted, stem: Path, *, record: OutputRecord) -> dict[str, object]:
-    """Write the files of one source and return their paths for the report; the last stage.
+    """Write the files of one source; return their paths and its losses for the report; the last stage.
 
     Raises:
         InputError: Tunes of a book could not be converted (the others are written), or a file exists that the record
@@ -179,7 +185,7 @@ def write_output(converted: Converted, stem: Path, *, record: OutputRecord) -> d
         others = f"; the other {len(paths)} files were written" if paths else ""
         raise InputError(f"{len(failures)} tunes of the book failed: {'; '.join(failures)}{others}")
     flags = {"flags": list(dict.fromkeys(converted.notes))} if converted.notes else {}
-    return {"output": paths, **flags}
+    return {"output": paths, "losses": converted.losses, **flags}
 
 
 def _cores() -> int:
@@ -193,22 +199,25 @@ def convert_content(request: Message) -> Iterator[Message]:
         request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``.
 
     Yields:
-        The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content.
+        The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content; last an object with the
+        ``losses``.
 
     Raises:
         InputError: It cannot be read, or not be written in this format.
     """
-    tunes = tunes_of(bytes(request.data), request.value["suffix"])
-    for tune in tunes:
-        try:
-            if request.value.get("dialect") == "yue2":
-                yield from _yue2_files(tune)
-            else:
-                yield from _tune_files(tune, request.value["to"])
-        except InputError as error:
-            if len(tunes) == 1:
-                raise
-            yield Message({"failed": f"tune {tune.name}: {error}"})
+    with losses() as found:
+        tunes = tunes_of(bytes(request.data), request.value["suffix"])
+        for tune in tunes:
+            try:
+                if request.value.get("dialect") == "yue2":
+                    yield from _yue2_files(tune)
+                else:
+                    yield from _tune_files(tune, request.value["to"])
+            except InputError as error:
+                if len(tunes) == 1:
+                    raise
+                yield Message({"failed": f"tune {tune.name}: {error}"})
+    yield Message({"losses": dict(found)})
 
 
 def _yue2_files(tune: Tune) -> Iterator[Message]:
@@ -223,7 +232,7 @@ def _yue2_files(tune: Tune) -> Iterator[Message]:
     converted = convert_to_yue2(tune.text)
     yield Message(suffix, converted.text.encode())
     for what, count in converted.losses.items():
-        yield Message({"note": f"{count} {what}"})
+        lost(what, count)
 
 
 def _tune_files(tune: Tune, to: str) -> Iterator[Message]:

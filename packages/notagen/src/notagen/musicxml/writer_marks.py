@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from notagen.musicxml.writer_elements import add, value_name
 from notagen.score import Annotation, Layer, Marks, Tempo, Voice
+from notagen.score.losses import lost
 
 #: Decoration -> group (a child of ``<notations>``, or empty), element, attributes, text.
 _NOTATIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
@@ -192,6 +193,8 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
             number = place.number(1 if kind == "crescendo" else 2)
             add(_direction(measure, "below"), "wedge", None, {"type": end, "number": number})
         else:
+            if name not in _NOTATIONS and kind != "trill" and not name.startswith("style="):
+                lost("decoration that MusicXML does not have")
             continue  # it belongs to the notations of the note, or MusicXML has no element for it
         _finish(measure[-1], place, sound)
 
