@@ -112,6 +112,7 @@ OTHERS = {
         ("torch", "infill tune.abc --bars 2 --out infilled.abc", "infilled.abc"),
         ("torch", "validate tune.abc", ""),
         ("torch", "validate tune.abc --repair --out repaired", "repaired/tune.abc"),
+        ("torch", "repair tune.abc --out mended", "mended/tune.abc"),
         ("cairosvg", "convert tune.abc --to pdf --out engraved", "engraved/tune.pdf"),
         ("torch", "info notagen-tiny", ""),
         ("torch", "export notagen-tiny --out model", "model/config.json"),
