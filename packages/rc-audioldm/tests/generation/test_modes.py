@@ -16,10 +16,12 @@ from rc_audioldm.denoising.guidance import Guidance
 from rc_audioldm.denoising.loop import Denoising, denoise
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.generation.audio_start import latents_of, mel_config
-from rc_audioldm.generation.generate import ALL_MODES, Result, agreement, generate
+from rc_audioldm.generation.checks import ALL_MODES, agreement
+from rc_audioldm.generation.generate import generate
 from rc_audioldm.generation.legacy_modes import LEGACY_MODES
 from rc_audioldm.generation.modes import MODES, Context
 from rc_audioldm.generation.requests import Request
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import LegacyOptions, Settings
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.model import AudioLDM

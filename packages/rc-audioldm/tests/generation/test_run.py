@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from rc_audioldm.cli import main
 from rc_audioldm.denoising.sampling import sample
 from rc_audioldm.evaluation.systems import read_system
-from rc_audioldm.generation import generate as generating
+from rc_audioldm.generation.generate import Maker
 from rc_audioldm.generation.run_folder import JOURNAL
 from rc_audioldm.knob.dose_response import DoseResponse
 from rc_audioldm.ledger.files import read_ledger
@@ -126,7 +126,7 @@ def test_a_run_goes_on_and_refuses_other_settings(
     assert sounds(out) == first
     assert len(lines(out / "items.jsonl")) == 4
     made = []
-    monkeypatch.setattr(generating._Maker, "make", lambda *rest: made.append(rest) or iter(()))
+    monkeypatch.setattr(Maker, "make", lambda *rest: made.append(rest) or iter(()))
     assert command(*options, "--out", out, *PROMPTS) == 0 and made == []
     monkeypatch.undo()
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_heard_is_not_written(
         for clip in sample(*arguments, **more):
             yield replace(clip, audio=torch.full_like(clip.audio, value)) if clip.item.index == 1 else clip
 
-    monkeypatch.setattr("rc_audioldm.generation.generate.sample", broken)
+    monkeypatch.setattr("rc_audioldm.generation.batches.sample", broken)
     out = tmp_path / "run"
     assert command(*options, "--out", out, *PROMPTS[:3]) == 3
     assert named in capsys.readouterr().err

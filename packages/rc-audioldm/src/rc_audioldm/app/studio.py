@@ -20,10 +20,12 @@ from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.guidance import Guidance
 from rc_audioldm.denoising.loop import Denoising
 from rc_audioldm.denoising.sampling import OnStep, sampling_for
+from rc_audioldm.generation.checks import agreement, disagreement
 from rc_audioldm.generation.finish import Finisher, ModelNote
-from rc_audioldm.generation.generate import Result, agreement, disagreement, generate
+from rc_audioldm.generation.generate import generate
 from rc_audioldm.generation.modes import MODES
 from rc_audioldm.generation.requests import Request
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import Retrieval, Settings
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.knob.dose_response import DoseResponse

@@ -17,7 +17,8 @@ from pentatonic.report import Report
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.generation.finish import Finisher, ModelNote
-from rc_audioldm.generation.generate import Result, generate
+from rc_audioldm.generation.generate import generate
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import Settings
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.ledger.ledger import Ledger

@@ -25,10 +25,12 @@ from pentatonic.folder_run import OutputError, claim_folder, fingerprint, write_
 from pentatonic.processes.run_lock import locked_run_folder
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.noise import clip_seed
+from rc_audioldm.generation.checks import agreement, check_settings, disagreement
 from rc_audioldm.generation.finish import Finisher, ModelNote, finish_run, joints_of
-from rc_audioldm.generation.generate import Result, agreement, check_settings, disagreement, generate
+from rc_audioldm.generation.generate import generate
 from rc_audioldm.generation.metrics import row_of, write_metrics
 from rc_audioldm.generation.requests import Request
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.run_folder import (
     COPIES,
     HARDWARE,
