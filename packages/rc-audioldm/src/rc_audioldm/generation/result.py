@@ -35,10 +35,12 @@ class Result:
         style: Its style, or None.
         vector: CLAP vector ``(D,)`` of the clip, or None.
         scores: Of all clips that were made of the request, by their draw; empty where none was left out.
-        knob: Strength -> the same noise at this strength; empty unless it was asked for.
+        knob: Strength -> the same noise at this strength, in [-1, 1]; empty unless it was asked for.
         causal: What each clip of the style did, measured by leaving it out; None unless it was asked for, and without
             clips of a bank in a vector.
         seconds_taken: Share of the time of its batch.
+        gain: What the model's samples were multiplied with; below 1 where their peak was above 1.
+        knob_gains: Strength -> gain of that clip, as ``gain``.
     """
 
     request: Request
@@ -61,6 +63,8 @@ class Result:
     knob: Mapping[float, Tensor] = field(default_factory=dict)
     causal: CausalEffects | None = None
     seconds_taken: float = 0.0
+    gain: float = 1.0
+    knob_gains: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def strength(self) -> float:

@@ -52,6 +52,7 @@ from rc_audioldm.generation.run_folder import (
 )
 from rc_audioldm.generation.settings import Settings
 from rc_audioldm.generation.styles import StyleFinder
+from rc_audioldm.level import gain_texts
 from rc_audioldm.model import AudioLDM
 
 _ADVICE = "choose another folder, or --overwrite"
@@ -190,6 +191,7 @@ def _write(run: Run, result: Result, config: str, finisher: Finisher) -> tuple[F
         (run.out / KNOB).mkdir(exist_ok=True)
         audio_files.save(run.out / knob_file(result.id, strength), audio, result.sample_rate)
     copies, flags = finisher.copies(result)
+    flags = [*gain_texts(result.gain, result.knob_gains), *flags]
     joints = joints_of(run.model, run.settings.sampling, result.audio)
     clip = Finished(
         config=config,
@@ -220,6 +222,8 @@ def _record(result: Result, file: str) -> dict[str, Any]:
         "reference": None if request.reference is None else request.reference.name,
         "seed": result.seed,
         "draw": result.draw,
+        "gain": result.gain,
+        "knob_gains": {f"{strength:g}": gain for strength, gain in result.knob_gains.items()},
         "scores": list(result.scores),
         "cos_text": result.cos_text,
         "cos_style": result.cos_style,

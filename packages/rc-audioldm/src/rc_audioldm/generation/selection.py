@@ -17,6 +17,7 @@ from rc_audioldm.generation.batches import Prepared
 from rc_audioldm.generation.requests import Request
 from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import RankBy, Settings
+from rc_audioldm.level import turn_down
 
 OnFailure = Callable[[Request, int, PentatonicError], None]
 """Told of a request, a variant and why there is no clip of it."""
@@ -24,9 +25,11 @@ OnFailure = Callable[[Request, int, PentatonicError], None]
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """A clip that can be heard, with its CLAP vector and the cosines to the prompt and to the style, where known."""
+    """A clip that can be heard, its samples within full scale, and its CLAP vector and cosines where they are known."""
 
     clip: Clip
+    audio: Tensor
+    gain: float
     vector: Tensor | None = None
     text: float | None = None
     style: float | None = None
@@ -98,13 +101,15 @@ def _fault(request: Request, clip: Clip) -> PentatonicError | None:
 
 
 def _compared(prepared: Prepared, clip: Clip, clap: ClapEncoder | None, sample_rate: int) -> _Compared:
+    audio, gain = turn_down(clip.audio)
     if clap is None:
-        return _Compared(clip)
+        return _Compared(clip, audio, gain)
     style = prepared.style
-    vector = clap.embed_audio(clip.audio.clamp(-1, 1), sample_rate)[0]
+    vector = clap.embed_audio(audio, sample_rate)[0]
     text = float(vector @ clap.embed_text([prepared.request.prompt])[0])
     comparable = style is not None and len(style.vector) == len(vector)
-    return _Compared(clip, vector, text, float(vector @ style.vector) if style and comparable else None)
+    near = float(vector @ style.vector) if style and comparable else None
+    return _Compared(clip, audio, gain, vector, text, near)
 
 
 def _result(
@@ -117,7 +122,8 @@ def _result(
         variant=variant,
         draw=clip.variant,
         seed=clip.seed,
-        audio=clip.audio.clamp(-1, 1),
+        audio=kept.audio,
+        gain=kept.gain,
         sample_rate=sample_rate,
         prompt_used=heard.prompt,
         words=heard.words,

@@ -15,6 +15,7 @@ from rc_audioldm.generation.batches import Prepared, hear, sample_prepared
 from rc_audioldm.generation.modes import Context, prompt_alone
 from rc_audioldm.generation.result import Result
 from rc_audioldm.ledger.causal import leave_one_out
+from rc_audioldm.level import turn_down
 
 KNOB_STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -35,7 +36,7 @@ def with_knobs(
     """
     best = [each for each in kept if each.variant == 0 and prepared[each.request.index].style is not None]
     draws = {each.request.index: each.draw for each in best}
-    found: dict[int, dict[float, Tensor]] = {index: {} for index in draws}
+    found: dict[int, dict[float, tuple[Tensor, float]]] = {index: {} for index in draws}
     for strength in KNOB_STRENGTHS if best else ():
         turned = []
         for each in best:
@@ -44,13 +45,21 @@ def with_knobs(
             assert own.style is not None
             turned.append(replace(own, request=request, heard=hear(context, own.mode, request, own.style)))
         for clip in sample_prepared(context, turned, draws=draws, on_step=on_step):
-            found[clip.item.index][strength] = clip.audio.clamp(-1, 1)
+            found[clip.item.index][strength] = turn_down(clip.audio)
     return [
-        replace(each, knob=found[each.request.index])
+        _with_knob(each, found[each.request.index])
         if each.variant == 0 and each.request.index in found
         else each
         for each in kept
     ]
+
+
+def _with_knob(result: Result, clips: Mapping[float, tuple[Tensor, float]]) -> Result:
+    return replace(
+        result,
+        knob={strength: audio for strength, (audio, _) in clips.items()},
+        knob_gains={strength: gain for strength, (_, gain) in clips.items()},
+    )
 
 
 def with_effects(
@@ -83,7 +92,7 @@ def with_effects(
             heard = prompt_alone(context, result.request)
         turned, draws = replace(prepared, heard=heard), {result.request.index: result.draw}
         (clip,) = sample_prepared(context, [turned], draws=draws, on_step=on_step)
-        return clip.audio.clamp(-1, 1).numpy()
+        return (clip.audio * result.gain).numpy()  # one level, so that the loudness of all can be compared
 
     effects = leave_one_out(
         make,
