@@ -349,7 +349,7 @@ def test_the_conditions_of_the_original_in_embed_mode(golden: Any) -> None:
     t = case.tensors
     names = [f"prompt{i}" for i in range(3)]
     raw = {name: torch.nn.functional.normalize(t[f"clap_text_raw/{name}"], dim=0) for name in names}
-    for golden_name, blend in (("default", "orth"), ("plain_noop", "residual")):
+    for golden_name, blend in (("default", "orth"), ("plain_noop", "plain")):
         told = context(raw, raw, LegacyOptions(blend=blend))  # type: ignore[arg-type]
         for i, name in enumerate(names):
             heard = LEGACY_MODES["legacy-embed"].hear(told, Request(name), style(t["style_bank"][i]))

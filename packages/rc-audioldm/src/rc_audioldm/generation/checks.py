@@ -10,7 +10,7 @@ from pentatonic.errors import IncompatibleVectors, UsageError
 from rc_audioldm.clap.encoder import CAPTIONS, ClapEncoder
 from rc_audioldm.denoising.schedulers import make_scheduler
 from rc_audioldm.denoising.windows import windows_of
-from rc_audioldm.generation.legacy_modes import LEGACY_MODES
+from rc_audioldm.generation.legacy_modes import LEGACY_MODES, check_legacy_options
 from rc_audioldm.generation.modes import MODES, Mode
 from rc_audioldm.generation.requests import Request
 from rc_audioldm.generation.settings import Settings
@@ -85,6 +85,7 @@ def _check_mode(
         raise UsageError(f"the mode {mode.name} needs a bank or a reference")
     if mode.needs in ("labels", "bank") and (finder is None or finder.bank is None):
         raise UsageError(f"the mode {mode.name} needs a bank")
+    check_legacy_options(mode, settings.legacy)
     if mode.name == "adapter" and adapter is None:
         raise UsageError("the mode adapter needs an adapter, as train-adapter makes it")
     if settings.second_guidance and not mode.second_guidance:
