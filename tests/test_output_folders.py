@@ -39,6 +39,9 @@ COMMANDS = [
     ("notagen", "train data.train=index.jsonl run_dir=", ""),
     ("cm3p", "evaluate maps=[map.osu] out=", "/quality.json"),
     ("cm3p", "evaluate maps=[map.osu] page=", "/quality.html"),
+    ("rc_audioldm", "evaluate runs systems=[model] out=", ""),
+    ("rc_audioldm", "evaluate reference recordings=model out=", "/r.safetensors"),
+    ("rc_audioldm", "evaluate listening-test systems=[model] out=", ""),
 ]
 
 
@@ -95,6 +98,7 @@ ONTO_INPUTS = [
     ("rc_audioldm", "model", "bank audit model --model m --out model"),
     ("rc_audioldm", "list.jsonl", "prepare audit list.jsonl --out list.jsonl"),
     ("rc_audioldm", "list.jsonl", "prepare prune list.jsonl --audit e.json --out list.jsonl"),
+    ("rc_audioldm", "model", "evaluate reference recordings=model out=model"),
     ("rc_audioldm", "list.jsonl", "prepare union a=list.jsonl --out list.jsonl"),
 ]
 

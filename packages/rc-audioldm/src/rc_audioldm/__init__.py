@@ -9,8 +9,9 @@ from pentatonic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rc_audioldm.denoising.sampling import Item, Sampling, sample
-    from rc_audioldm.generation.generate import Result, generate
+    from rc_audioldm.generation.generate import generate
     from rc_audioldm.generation.requests import Request
+    from rc_audioldm.generation.result import Result
     from rc_audioldm.generation.settings import Settings
     from rc_audioldm.generation.styles import StyleFinder
     from rc_audioldm.model import AudioLDM
@@ -42,7 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "Item": "rc_audioldm.denoising.sampling",
         "PromptEncoder": "rc_audioldm.prompts.encoder",
         "Request": "rc_audioldm.generation.requests",
-        "Result": "rc_audioldm.generation.generate",
+        "Result": "rc_audioldm.generation.result",
         "Sampling": "rc_audioldm.denoising.sampling",
         "Settings": "rc_audioldm.generation.settings",
         "StyleFinder": "rc_audioldm.generation.styles",

@@ -18,11 +18,13 @@ from rc_audioldm.bank.build import build_bank
 from rc_audioldm.bank.sources import find_clips
 from rc_audioldm.bank.style_bank import StyleBank
 from rc_audioldm.clap import ClapEncoder, from_pretrained
+from rc_audioldm.cli import main
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.model import AudioLDM
 from rc_audioldm.weights import load_directory
 
 WIDTH, RATE = 16, 16000
+FAST = ("--steps", 2, "--seconds", 0.01675, "--device", "cpu", "--no-report", "--batch-size", 2)
 LICENCES = {"piano.wav": "CC0 1.0", "violin.wav": "CC BY 4.0", "drums.wav": "CC BY-NC 4.0", "flute.wav": ""}
 TAGS = {
     "piano.wav": "Piano",
@@ -127,3 +129,23 @@ def state_adapter() -> torch.nn.Module:
 def builders() -> ModuleType:
     """What makes tiny models."""
     return MODELS
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process; its exit status."""
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["rc-audioldm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def options(model_folder: Any, clap_folder: Path, bank_folder: Path) -> tuple[object, ...]:
+    """Of a model with a bank."""
+    style = ("--bank", bank_folder, "--clap", clap_folder, "--random-weights")
+    return ("generate", "--model", model_folder("audioldm"), *style, *FAST)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from rc_audioldm.cli import main
 from rc_audioldm.denoising.sampling import sample
 from rc_audioldm.evaluation.systems import read_system
-from rc_audioldm.generation import generate as generating
+from rc_audioldm.generation.generate import Maker
 from rc_audioldm.generation.run_folder import JOURNAL
 from rc_audioldm.knob.dose_response import DoseResponse
 from rc_audioldm.ledger.files import read_ledger
@@ -31,26 +29,6 @@ from rc_audioldm.weights import licence_of_weights, load_directory
 CLIPS = {"piano.wav", "violin.wav", "drums.wav", "flute.wav"}
 PROMPTS = ["drum", "a harp", "bass", "flute and cello"]
 FAST = ("--steps", 2, "--seconds", 0.01675, "--device", "cpu", "--no-report", "--batch-size", 2)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the command line in this process; its exit status."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["rc-audioldm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0)
-
-    return run
-
-
-@pytest.fixture
-def options(model_folder: Any, clap_folder: Path, bank_folder: Path) -> tuple[object, ...]:
-    """Of a model with a bank."""
-    style = ("--bank", bank_folder, "--clap", clap_folder, "--random-weights")
-    return ("generate", "--model", model_folder("audioldm"), *style, *FAST)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -126,7 +104,7 @@ def test_a_run_goes_on_and_refuses_other_settings(
     assert sounds(out) == first
     assert len(lines(out / "items.jsonl")) == 4
     made = []
-    monkeypatch.setattr(generating._Maker, "make", lambda *rest: made.append(rest) or iter(()))
+    monkeypatch.setattr(Maker, "make", lambda *rest: made.append(rest) or iter(()))
     assert command(*options, "--out", out, *PROMPTS) == 0 and made == []
     monkeypatch.undo()
 
@@ -178,7 +156,7 @@ def test_what_cannot_be_heard_is_not_written(
         for clip in sample(*arguments, **more):
             yield replace(clip, audio=torch.full_like(clip.audio, value)) if clip.item.index == 1 else clip
 
-    monkeypatch.setattr("rc_audioldm.generation.generate.sample", broken)
+    monkeypatch.setattr("rc_audioldm.generation.batches.sample", broken)
     out = tmp_path / "run"
     assert command(*options, "--out", out, *PROMPTS[:3]) == 3
     assert named in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pentatonic import audio
 from pentatonic.audio import AudioLimits
 from pentatonic.checkpoint.manifest import file_sha256
 from pentatonic.errors import AudioError, EmptyAudio, PentatonicError, SilentAudio
+from rc_audioldm.level import turn_down
 
 MAX_UPLOAD_BYTES = 16 * 2**20
 MAX_REFERENCE_S = 60.0
@@ -62,7 +63,7 @@ def read_reference(path: Path, sample_rate: int) -> ReferenceClip:
     try:
         with audio.DecodingProcess(block_limit_s=_BLOCK_S) as decoder:
             blocks = list(decoder.stream(path, sample_rate=sample_rate, limits=_LIMITS))
-        samples = torch.cat(blocks).clamp(-1, 1) if blocks else torch.zeros(0)
+        samples = turn_down(torch.cat(blocks))[0] if blocks else torch.zeros(0)
         if not len(samples):
             raise EmptyAudio(path, "has no samples")
         if not float(samples.abs().max()) > 0:

@@ -38,10 +38,12 @@ def clip_html(made: Made) -> str:
     about = " · ".join(fact for fact in facts if fact)
     note = f'<p class="about">{html.escape(about)}</p>' if about else ""
     copies = "".join(f'<p class="warning">The clip {html.escape(each)}.</p>' for each in made.copies)
+    levels = "".join(f'<p class="about">The clip {html.escape(each)}.</p>' for each in made.levels)
     return (
         f"{_player('the clip', made.wav, 'audio/wav')}"
         f'<img alt="Waveform and spectrogram" src="{_data_url("image/png", _picture(made))}">'
-        f"{copies}{note}<p>Download {_download('clip.wav', 'audio/wav', made.wav, 'WAV with its ledger inside')}"
+        f"{copies}{levels}{note}<p>Download "
+        f"{_download('clip.wav', 'audio/wav', made.wav, 'WAV with its ledger inside')}"
         f"{_download('clip.ledger.json', 'application/json', made.sidecar, 'ledger as JSON')}</p>"
     )
 

@@ -20,15 +20,18 @@ from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.guidance import Guidance
 from rc_audioldm.denoising.loop import Denoising
 from rc_audioldm.denoising.sampling import OnStep, sampling_for
+from rc_audioldm.generation.checks import agreement, disagreement
 from rc_audioldm.generation.finish import Finisher, ModelNote
-from rc_audioldm.generation.generate import Result, agreement, disagreement, generate
+from rc_audioldm.generation.generate import generate
 from rc_audioldm.generation.modes import MODES
 from rc_audioldm.generation.requests import Request
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import Retrieval, Settings
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.knob.dose_response import DoseResponse
 from rc_audioldm.ledger.files import read_ledger
 from rc_audioldm.ledger.ledger import Influence, Ledger
+from rc_audioldm.level import gain_texts, turn_down
 from rc_audioldm.licences import licence_name
 from rc_audioldm.model import AudioLDM
 
@@ -115,6 +118,7 @@ class Made:
         ledger: The ledger.
         sources: The clips that shaped it, in the order of the ledger.
         copies: What it holds of them, in sentences.
+        levels: What was turned down, in sentences.
         strengths: Strength -> the same noise at this strength, as a WAV file; empty without a comparison.
         likeness: What was measured at these strengths; None without a comparison or a style that can be read.
     """
@@ -125,6 +129,7 @@ class Made:
     ledger: Ledger
     sources: tuple[Source, ...]
     copies: tuple[str, ...]
+    levels: tuple[str, ...]
     strengths: Mapping[float, bytes]
     likeness: DoseResponse | None
 
@@ -228,6 +233,7 @@ class Studio:
             ledger=read_ledger(wav),
             sources=tuple(_sources(credited, result, folder)),
             copies=tuple(flags if copies is not None else ()),
+            levels=tuple(gain_texts(result.gain, result.knob_gains)),
             strengths={
                 strength: _wav_bytes(sound, result.sample_rate, folder)
                 for strength, sound in result.knob.items()
@@ -266,7 +272,7 @@ def _excerpt(path: Path | None, stream: Callable[..., Any], folder: Path) -> byt
     try:
         blocks = list(stream(path, sample_rate=_PLAYED_RATE, duration_s=PLAYED_S, strict=False))
         sound = folder / "excerpt.mp3"
-        audio.save(sound, torch.cat(blocks).clamp(-1, 1), _PLAYED_RATE, subtype="MPEG_LAYER_III")
+        audio.save(sound, turn_down(torch.cat(blocks))[0], _PLAYED_RATE, subtype="MPEG_LAYER_III")
         return sound.read_bytes()
     except (PentatonicError, OSError, RuntimeError):  # the last: there are no blocks to join
         return None

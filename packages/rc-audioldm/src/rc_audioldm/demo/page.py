@@ -17,10 +17,12 @@ from pentatonic.report import Report
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.generation.finish import Finisher, ModelNote
-from rc_audioldm.generation.generate import Result, generate
+from rc_audioldm.generation.generate import generate
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.settings import Settings
 from rc_audioldm.generation.styles import StyleFinder
 from rc_audioldm.ledger.ledger import Ledger
+from rc_audioldm.level import gain_texts
 from rc_audioldm.model import AudioLDM
 from rc_audioldm.run_report.plots import spectrogram
 
@@ -90,6 +92,8 @@ def _add_result(report: Report, result: Result, finisher: Finisher, note: ModelN
         label = _SOUNDS.get(strength, f"Strength {strength:g}")
         report.audio(audio.numpy(), label, sample_rate=result.sample_rate)
         report.figure(spectrogram(audio.numpy(), result.sample_rate), f"Spectrogram: {label.lower()}")
+    for each in gain_texts(1.0, result.knob_gains):
+        report.text(f"The sound {each}.")
     record = finisher.knob(result)
     if record is not None:
         report.table([_dose_row(dose) for dose in record["doses"]], "What the strength does")

@@ -115,7 +115,7 @@ class Clip:
         item: What it was made for.
         variant: Which of the clips for it.
         seed: Of the generator of its noise, or of its first window's.
-        audio: ``(n,)`` float32 at the rate of the model.
+        audio: ``(n,)`` float32 at the rate of the model, as it gave it: loud clips may be beyond [-1, 1].
         latents: ``(C, T, F)`` float32.
     """
 

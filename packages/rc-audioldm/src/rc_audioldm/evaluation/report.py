@@ -72,20 +72,22 @@ def markdown(found: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def document(found: Evaluation, report: BatchReport) -> dict[str, Any]:
-    """Return everything as JSON values, with the command, the versions, and what became of each recording."""
+def document(found: Evaluation, config: Any, report: BatchReport) -> dict[str, Any]:
+    """Return everything as JSON values: options, command and versions, too, and what became of each recording."""
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     between = [{"systems": list(pair), **dataclasses.asdict(each)} for pair, each in found.between.items()]
-    return {**values, "between": between, "report": report.document(), "run": run_manifest()}
+    about = {"config": config, "report": report.document(), "run": run_manifest()}
+    return {**values, "between": between, **about}
 
 
 def write_evaluation(
-    found: Evaluation, systems: Sequence[System], report: BatchReport, out: Path, *, players: int
+    found: Evaluation, config: Any, systems: Sequence[System], report: BatchReport, out: Path, *, players: int
 ) -> None:
     """Write ``evaluation.json``, ``metrics.jsonl``, ``evaluation.md`` and ``report.html``.
 
     Args:
         found: What was measured.
+        config: How, as a dataclass.
         systems: The systems, for the players.
         report: What became of each recording.
         out: An existing folder.
@@ -96,7 +98,7 @@ def write_evaluation(
         CheckpointError: A file cannot be written.
     """
     page = _page(found, systems, players)
-    about = document(found, report)
+    about = document(found, config, report)
     write_json(out / "evaluation.json", {key: value for key, value in about.items() if key != "items"})
     with atomic_file(out / "metrics.jsonl", "w") as file:
         for row in found.items:

@@ -187,14 +187,63 @@ def generate_command(
         float | None,
         typer.Option(help="Its alpha_style.", show_default="0.06, 0.08, 0.12", rich_help_panel=_LEGACY),
     ] = None,
-    legacy_beta: Annotated[float, typer.Option(help="Its cond_mix_beta.", rich_help_panel=_LEGACY)] = 0.18,
+    legacy_beta: Annotated[
+        float, typer.Option(help="Its cond_mix_beta, of legacy-cond-*.", rich_help_panel=_LEGACY)
+    ] = 0.18,
     legacy_blend: Annotated[
-        Literal["residual", "orth", "concat"], typer.Option(help="Its blend_mode.", rich_help_panel=_LEGACY)
+        Literal["residual", "orth", "concat", "plain"],
+        typer.Option(help="Its blend_mode; of legacy-embed plain or orth.", rich_help_panel=_LEGACY),
     ] = "orth",
     legacy_select: Annotated[
         Literal["roundrobin", "random", "index"],
-        typer.Option(help="Its style_select.", rich_help_panel=_LEGACY),
+        typer.Option(help="Its style_select; not of legacy-embed.", rich_help_panel=_LEGACY),
     ] = "roundrobin",
+    legacy_prior: Annotated[
+        str,
+        typer.Option(
+            help="Of legacy-embed, as all that follow: its text_prior, which prompts move towards.",
+            rich_help_panel=_LEGACY,
+        ),
+    ] = "",
+    legacy_prior_weight: Annotated[
+        float, typer.Option(help="Its prior_weight, 0 to 1; needs --legacy-prior.", rich_help_panel=_LEGACY)
+    ] = 0.0,
+    legacy_anchor_weight: Annotated[
+        float,
+        typer.Option(
+            help="Its music_anchor_weight, 0 to 1: how far prompts move towards music without vocals.",
+            rich_help_panel=_LEGACY,
+        ),
+    ] = 0.0,
+    legacy_gate_margin: Annotated[
+        float,
+        typer.Option(
+            help="Its style_gate_margin, 0 to 1: a style that is no nearer to the prompt is left out.",
+            rich_help_panel=_LEGACY,
+        ),
+    ] = 0.0,
+    legacy_speech_push: Annotated[
+        float,
+        typer.Option(
+            help="Its speech_push, 0 and more: how far to move away from speech.", rich_help_panel=_LEGACY
+        ),
+    ] = 0.0,
+    legacy_centre: Annotated[
+        bool,
+        typer.Option(
+            "--legacy-centre",
+            help="Its center_style_bank: take the mean of the bank off its rows.",
+            rich_help_panel=_LEGACY,
+        ),
+    ] = False,
+    legacy_normalise: Annotated[
+        bool,
+        typer.Option(
+            "--legacy-normalise",
+            help="Its normalize_after_blend: bring the blended vector to norm 1.",
+            rich_help_panel=_LEGACY,
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make clips from prompts, and from the nearest clips of a bank or a reference; the same command goes on.
@@ -206,6 +255,8 @@ def generate_command(
     check_output_folder(out)
     if not prompts and prompts_file is None:
         raise UsageError("there is nothing to make; give a prompt, or --prompts FILE")
+    if adapter is not None and mode != "adapter":
+        raise UsageError("--adapter is heard in the mode adapter alone; add --mode adapter")
     from rc_audioldm.convert import DTYPES
     from rc_audioldm.denoising.guidance import Guidance
     from rc_audioldm.denoising.loop import PAPER, Denoising
@@ -225,6 +276,16 @@ def generate_command(
         steps=how.steps if steps is None else steps,
         guidance=Guidance(guidance, 1.0 if style_guidance is None else style_guidance),
     )
+    legacy = LegacyOptions(
+        *(legacy_alpha, legacy_beta, legacy_blend, legacy_select),
+        prior=legacy_prior,
+        prior_weight=legacy_prior_weight,
+        anchor_weight=legacy_anchor_weight,
+        gate_margin=legacy_gate_margin,
+        speech_push=legacy_speech_push,
+        centre=legacy_centre,
+        normalise=legacy_normalise,
+    )
     place = pick_device(device)
     licence = licence_of_weights(model, revision)
     loaded = from_pretrained(model, revision, place, DTYPES[dtype], offload=offload)
@@ -237,7 +298,7 @@ def generate_command(
         blend=blend,
         second_guidance=style_guidance is not None,
         retrieval=Retrieval(neighbours, temperature, terms, fallback_below),
-        legacy=LegacyOptions(legacy_alpha, legacy_beta, legacy_blend, legacy_select),
+        legacy=legacy,
         knob=knob,
         causal=causal,
     )
@@ -250,6 +311,8 @@ def generate_command(
     encoder = None
     if needs_style or settings.ranks or clap is not None:
         encoder = load_clap(clap, clap_revision, bank, place, random_weights=random_weights)
+    if not needs_style and projector is not None:
+        raise UsageError("--projector maps styles, and there are none; give --bank or --reference")
     finder: StyleFinder | None = None
     if needs_style:
         assert encoder is not None

@@ -18,7 +18,7 @@ from pentatonic.errors import MissingExtra, PentatonicError
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.sampling import Sampling
 from rc_audioldm.denoising.windows import windows_of
-from rc_audioldm.generation.generate import Result
+from rc_audioldm.generation.result import Result
 from rc_audioldm.knob.copies import Searchable, find_copies
 from rc_audioldm.knob.dose_response import dose_response
 from rc_audioldm.knob.joints import joint_times, measure_joints

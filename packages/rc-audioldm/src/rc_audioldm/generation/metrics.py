@@ -17,7 +17,7 @@ from pentatonic.checkpoint import atomic_file
 from pentatonic.folder_run import write_json
 from rc_audioldm.evaluation.diversity import diversity
 from rc_audioldm.evaluation.signal import signal_metrics
-from rc_audioldm.generation.generate import Result
+from rc_audioldm.generation.result import Result
 
 _NO_NUMBERS = ("id", "index", "variant", "file", "prompt")
 

@@ -25,10 +25,12 @@ from pentatonic.folder_run import OutputError, claim_folder, fingerprint, write_
 from pentatonic.processes.run_lock import locked_run_folder
 from rc_audioldm.clap.encoder import ClapEncoder
 from rc_audioldm.denoising.noise import clip_seed
+from rc_audioldm.generation.checks import agreement, check_settings, disagreement
 from rc_audioldm.generation.finish import Finisher, ModelNote, finish_run, joints_of
-from rc_audioldm.generation.generate import Result, agreement, check_settings, disagreement, generate
+from rc_audioldm.generation.generate import generate
 from rc_audioldm.generation.metrics import row_of, write_metrics
 from rc_audioldm.generation.requests import Request
+from rc_audioldm.generation.result import Result
 from rc_audioldm.generation.run_folder import (
     COPIES,
     HARDWARE,
@@ -50,6 +52,7 @@ from rc_audioldm.generation.run_folder import (
 )
 from rc_audioldm.generation.settings import Settings
 from rc_audioldm.generation.styles import StyleFinder
+from rc_audioldm.level import gain_texts
 from rc_audioldm.model import AudioLDM
 
 _ADVICE = "choose another folder, or --overwrite"
@@ -188,6 +191,7 @@ def _write(run: Run, result: Result, config: str, finisher: Finisher) -> tuple[F
         (run.out / KNOB).mkdir(exist_ok=True)
         audio_files.save(run.out / knob_file(result.id, strength), audio, result.sample_rate)
     copies, flags = finisher.copies(result)
+    flags = [*gain_texts(result.gain, result.knob_gains), *flags]
     joints = joints_of(run.model, run.settings.sampling, result.audio)
     clip = Finished(
         config=config,
@@ -218,6 +222,8 @@ def _record(result: Result, file: str) -> dict[str, Any]:
         "reference": None if request.reference is None else request.reference.name,
         "seed": result.seed,
         "draw": result.draw,
+        "gain": result.gain,
+        "knob_gains": {f"{strength:g}": gain for strength, gain in result.knob_gains.items()},
         "scores": list(result.scores),
         "cos_text": result.cos_text,
         "cos_style": result.cos_style,

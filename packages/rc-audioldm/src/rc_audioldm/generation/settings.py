@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -43,19 +44,55 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class LegacyOptions:
-    """Options of the original, for its modes alone.
+    """Options of the original, for its modes alone; those that a mode does not have must be left at their defaults.
 
     Args:
         alpha: Its ``alpha_style``; None: the default of each of its programs.
-        beta: Its ``cond_mix_beta``.
-        blend: Its ``blend_mode``.
-        selection: Its ``style_select``.
+        beta: Its ``cond_mix_beta``, of the modes ``legacy-cond-*``.
+        blend: Its ``blend_mode``: ``plain`` or ``orth`` of ``legacy-embed``, all but ``plain`` of the others.
+        selection: Its ``style_select``, of all but ``legacy-embed``.
+        prior: Its ``text_prior``, of ``legacy-embed`` as all that follow: a text that prompts move towards.
+        prior_weight: Its ``prior_weight``, 0 to 1; above 0 exactly with a prior.
+        anchor_weight: Its ``music_anchor_weight``, 0 to 1: how far prompts move towards music without vocals.
+        gate_margin: Its ``style_gate_margin``, 0 to 1: styles that are no nearer to the prompt are left out.
+        speech_push: Its ``speech_push``, 0 and more: how far to move away from speech.
+        centre: Its ``center_style_bank``: take the mean of the bank off its rows, which clips are then compared with.
+        normalise: Its ``normalize_after_blend``: bring the blended vector to norm 1.
+
+    Raises:
+        UsageError: A value is out of its range, or there is a prior without its weight or the other way round.
     """
 
     alpha: float | None = None
     beta: float = 0.18
-    blend: LegacyBlend = "orth"
+    blend: LegacyBlend | Literal["plain"] = "orth"
     selection: Selection = "roundrobin"
+    prior: str = ""
+    prior_weight: float = 0.0
+    anchor_weight: float = 0.0
+    gate_margin: float = 0.0
+    speech_push: float = 0.0
+    centre: bool = False
+    normalise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "speech_push"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{legacy_option(name)} is {value}; allowed: 0 and more")
+        for name in ("prior_weight", "anchor_weight", "gate_margin"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise UsageError(f"{legacy_option(name)} is {value}; allowed: 0 to 1")
+        if bool(self.prior.strip()) != (self.prior_weight > 0):
+            raise UsageError(
+                f"legacy-prior is {self.prior!r} and legacy-prior-weight {self.prior_weight}; allowed: a text with a "
+                "weight above 0, or neither"
+            )
+
+
+def legacy_option(name: str) -> str:
+    """Return a field of :class:`LegacyOptions` as the command line calls it, without the dashes before it."""
+    return "legacy-select" if name == "selection" else f"legacy-{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,11 @@ class StyleFinder:
         """D."""
         return self.encoder.dimension
 
+    @property
+    def has_projector(self) -> bool:
+        """Whether style vectors are mapped."""
+        return self._projector is not None
+
     def identity(self) -> list[dict[str, str]]:
         """Return the hashes of the banks' files, which decide what is found."""
         names = (VECTORS, MAPPING)

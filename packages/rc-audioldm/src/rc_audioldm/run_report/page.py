@@ -18,6 +18,7 @@ from pentatonic.report import Report, is_embeddable
 from rc_audioldm.evaluation.sounds import Sound, read_sound
 from rc_audioldm.knob.dose_response import Curve, curves
 from rc_audioldm.knob.log_mel import log_mel
+from rc_audioldm.level import gain_text
 from rc_audioldm.run_report.run_files import RunFiles, RunItem, finite, knob_sound, read_run
 
 if TYPE_CHECKING:
@@ -297,7 +298,11 @@ def _add_item(page: Report, run: RunFiles, item: RunItem, sound: Sound | None, p
         if path is not None:
             _add_player(page, path, f"{item.id} at strength {dose.strength:g}", problems)
     values = {name.replace("_", " "): text for name, text in item.texts.items() if text and name != "prompt"}
-    values |= {name.replace("_", " "): _number(number) for name, number in item.numbers.items()}
+    numbers = dict(item.numbers)
+    gain = numbers.pop("gain", 1.0)
+    values |= {name.replace("_", " "): _number(number) for name, number in numbers.items()}
+    if 0 < gain < 1:
+        values["level"] = gain_text(gain)
     if item.ledger is not None:
         values["verdict"] = f"{item.ledger.ledger.verdict}: {item.ledger.ledger.judgement.reason}"
     page.table([{"what": name, "value": value} for name, value in values.items()], "How it was made")

@@ -23,7 +23,7 @@ SUMMARY, PER_ITEM, KNOB, COPIES = "metrics/summary.json", "metrics/per_item.json
 
 _MAX_BYTES = 64 << 20
 _LONGEST_TEXT = 2000
-_NUMBERS = ("clap_text", "clap_style", "cos_text", "cos_style", "seconds_taken")
+_NUMBERS = ("clap_text", "clap_style", "cos_text", "cos_style", "seconds_taken", "gain")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunItem:
         id: Unique in the run.
         path: Of its sound.
         texts: Prompt, prompt as used, negative prompt, mode; empty where nobody says.
-        numbers: Cosines, strength, seed and seconds, where they are known.
+        numbers: Cosines, strength, seed, gain and seconds, where they are known.
         metrics: Its row of the metrics.
         ledger: What shaped it; None where it cannot be read.
         joints: Of a long clip: one mapping for each.

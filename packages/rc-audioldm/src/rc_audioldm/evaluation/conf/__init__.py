@@ -1,0 +1,1 @@
+"""Configurations of ``rc-audioldm evaluate``, one for each of its commands."""
