@@ -131,6 +131,19 @@ def test_the_clap_model_gets_the_windows_of_the_bank(
     assert encoder.header == header
 
 
+def test_without_a_bank_a_model_is_heard_by_the_clap_model_in_its_folder(
+    clap_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "rc_audioldm.generation.loading.from_pretrained", lambda name, *_, **__: asked.append(name)
+    )
+    shutil.copytree(clap_folder, tmp_path / "model" / "clap")
+    for model in ("rc-audioldm-tiny", str(tmp_path / "model"), "cvssp/audioldm", str(clap_folder)):
+        load_clap(None, None, None, "cpu", model=model)
+    assert asked == ["rc-audioldm-tiny", str(tmp_path / "model"), *["laion/clap-htsat-unfused"] * 2]
+
+
 def test_options_out_of_range() -> None:
     with pytest.raises(UsageError, match="neighbours is 0"):
         Retrieval(0)

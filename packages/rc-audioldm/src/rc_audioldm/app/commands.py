@@ -72,13 +72,11 @@ def app_command(
     from rc_audioldm.generation.finish import ModelNote
     from rc_audioldm.generation.loading import load_adapter
     from rc_audioldm.generation.settings import Retrieval
-    from rc_audioldm.weights import BUNDLED, from_pretrained, licence_of_weights
+    from rc_audioldm.weights import from_pretrained, licence_of_weights
 
     place = pick_device(device)
     licence = licence_of_weights(model, revision)
-    if clap is None and bank is None and model in BUNDLED:
-        clap = model
-    encoder = _hearing(clap, clap_revision, bank, place, random_weights)
+    encoder = _hearing(clap, clap_revision, bank, place, model, random_weights)
     note = ModelNote(model if not Path(model).is_dir() else Path(model).name, revision or "", licence)
     loaded = from_pretrained(model, revision, place, DTYPES[dtype])
     studio = Studio(
@@ -96,14 +94,14 @@ def app_command(
 
 
 def _hearing(
-    name: str | None, revision: str | None, bank: Path | None, device: str, random_weights: bool
+    name: str | None, revision: str | None, bank: Path | None, device: str, model: str, random_weights: bool
 ) -> ClapEncoder | None:
     """Load the CLAP model; None where nobody asked for one and the published one cannot be had."""
     from pentatonic.errors import HubError
     from rc_audioldm.generation.loading import load_clap
 
     try:
-        return load_clap(name, revision, bank, device, random_weights=random_weights)
+        return load_clap(name, revision, bank, device, model=model, random_weights=random_weights)
     except HubError as error:
         if name is not None or bank is not None:
             raise

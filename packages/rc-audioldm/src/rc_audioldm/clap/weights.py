@@ -83,6 +83,11 @@ def from_pretrained(
     return encoder
 
 
+def has_own_clap(model: str | Path) -> bool:
+    """Whether an AudioLDM, a bundled name or a directory, has a CLAP model as its ``clap``."""
+    return str(model) in BUNDLED or (Path(model) / "clap" / "config.json").is_file()
+
+
 def _load_model(folder: Path, dtype: torch.dtype) -> Any:
     config = read_json(folder / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None

@@ -95,7 +95,7 @@ def generate_command(
         str | None,
         typer.Option(
             help="CLAP model that made the bank: a directory or a hub id.",
-            show_default="the one that the bank names",
+            show_default="the one that the bank names, that of a small model, or the published one",
             rich_help_panel=_STYLE,
         ),
     ] = None,
@@ -310,7 +310,7 @@ def generate_command(
     needs_style = bank is not None or any(each.reference is not None for each in requests)
     encoder = None
     if needs_style or settings.ranks or clap is not None:
-        encoder = load_clap(clap, clap_revision, bank, place, random_weights=random_weights)
+        encoder = load_clap(clap, clap_revision, bank, place, model=model, random_weights=random_weights)
     if not needs_style and projector is not None:
         raise UsageError("--projector maps styles, and there are none; give --bank or --reference")
     finder: StyleFinder | None = None

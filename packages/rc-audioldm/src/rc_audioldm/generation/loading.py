@@ -12,7 +12,7 @@ from rc_audioldm.adapters.projector_files import load_projector
 from rc_audioldm.adapters.state_files import load_state_adapter
 from rc_audioldm.bank.style_bank import StyleBank
 from rc_audioldm.clap.encoder import ClapEncoder
-from rc_audioldm.clap.weights import from_pretrained
+from rc_audioldm.clap.weights import from_pretrained, has_own_clap
 from rc_audioldm.clap.windows import WINDOWS
 from rc_audioldm.generation.settings import Retrieval
 from rc_audioldm.generation.styles import StyleFinder
@@ -22,15 +22,23 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def load_clap(
-    name: str | None, revision: str | None, bank: Path | None, device: str, *, random_weights: bool = False
+    name: str | None,
+    revision: str | None,
+    bank: Path | None,
+    device: str,
+    *,
+    model: str | None = None,
+    random_weights: bool = False,
 ) -> ClapEncoder:
     """Load a CLAP model with the windows and the number type of a bank.
 
     Args:
-        name: Directory or hub id; None: the model that the bank names, or without one the published CLAP.
+        name: Bundled name, directory or hub id; None: the one that the bank names. Without a bank, the one that the
+            AudioLDM brings along, or the published one.
         revision: On the hub; None: the bank's.
         bank: Folder of the bank, or None.
         device: Where to compute.
+        model: Name or directory of the AudioLDM that hears the vectors.
         random_weights: Do not test the text tower.
 
     Raises:
@@ -38,7 +46,8 @@ def load_clap(
         FormatError: The bank cannot be read.
     """
     header = None if bank is None else StyleBank.open(bank).header
-    named = header.model if header is not None else DEFAULT_CLAP
+    own = model if model is not None and has_own_clap(model) else DEFAULT_CLAP
+    named = own if header is None else header.model
     dtype = _DTYPES.get(header.dtype if header is not None else "fp32", torch.float32)
     if name is None and header is not None:
         revision = revision or header.revision or None
