@@ -279,7 +279,7 @@ def test_weights_and_biases_offline(
     assert messages == "Error: wandb_mode=offline needs the extra 'cm3p[wandb]': pip install 'cm3p[wandb]'\n"
     wandb = pytest.importorskip("wandb")
     assert cm3p_command(*arguments, *QUICK, "wandb_mode=offline", "training.do_eval=false")[0] == 0
-    wandb.finish()  # as at the end of a process
+    wandb.teardown()  # as at the end of a process: its service ends, and has written everything
     (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
     assert b"train/loss" in log.read_bytes()
 
