@@ -143,9 +143,13 @@ def test_options_reach_the_library(generate, monkeypatch, model):
     assert {request.bars for request in seen["requests"]} == {12}
 
 
-def test_limits_end_a_piece(generate):
+def test_limits_end_a_piece(generate, tmp_path):
     code, stdout, _ = generate("--composer", "Anon, A.", "--max-patches", 3)
-    assert code == 0 and "patches, 0 bars" in stdout
+    assert code == 0 and "stopped by --max-patches, 0 bars, not complete, " in stdout
+    other = ["--out", tmp_path / "other", "--constrained", "--seed", 1, "--bars", 200]
+    code, stdout, _ = generate("--composer", "Anon, A.", "--max-patches", 3, *other)
+    assert code == 0 and "/1: stopped by --max-patches, " in stdout
+    assert "bar, completed without the model: 1.abc" in stdout.replace("bars", "bar")
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
@@ -378,11 +382,19 @@ def test_export(command, model, monkeypatch, tmp_path):
     assert "| weights | float16 |" in (out / "README.md").read_text()
     index = tmp_path / "index.jsonl"
     index.write_text('{"path": "a/b", "key": "C", "prompt": ["Folk", "Anon", "Flute"]}\n')
+    code, _, stderr = command("export", model, "--out", out, "--index", index)
+    assert code == 1 and "b_C.abc" in stderr  # the pieces themselves are needed, for the vocabulary
+    (tmp_path / "a" / "C").mkdir(parents=True)
+    (tmp_path / "a" / "C" / "b_C.abc").write_text(
+        '%%score 1\nL:1/8\nM:2/4\nK:C\nV:1 treble\n[V:1]"_dolce"c3 z|]\n'
+    )
     code, stdout, _ = command(
         "export", model, "--out", out, "--index", index, "--format", "upstream", "--push", "me/it"
     )
     assert code == 0 and stdout.endswith("the address\n") and pushed == [(out, "me/it")]
     assert json.loads((out / "prompts.json").read_text()) == {"Folk": {"Anon": ["Flute"]}}
+    vocabulary = json.loads((out / "vocabulary.json").read_text())
+    assert (vocabulary["texts"], vocabulary["lengths"], vocabulary["rests"]) == (["_dolce"], ["3"], ["z"])
     assert (out / "model.pth").is_file() and not (out / "config.json").exists()
     code, _, stderr = command("export", tmp_path / "nowhere", "--out", out)
     assert code == 1 and "nowhere" in stderr

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from notagen.codec import EOS, decode, encode_generate, keep_newest, padded
+from notagen.generation import bar_drawing
 from notagen.generation import decoding as module
+from notagen.generation.bar_drawing import BarDrawer
 from notagen.generation.decoding import Limits, Request, generate, sample_patches, stream
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
@@ -90,26 +92,40 @@ def test_a_model_without_numbers(roomy):
 
 
 @torch.no_grad()
-def plain_patches(model, prompt, seed, sampling, count):
-    """Write constrained patches by the definition: every character from the whole context, nothing kept."""
-    rng, length, grammar = np.random.RandomState(seed), model.config.patch_length, Grammar(prompt)
+def plain_bars(model, prompt, seed, sampling, count):
+    """Write constrained bars by the definition: every character from the whole context and text, nothing kept."""
+    rng, length, accepted = np.random.RandomState(seed), model.config.patch_length, []
     context, known = encode_generate(prompt, length - 1), []
     if len(context[-1]) < 16:
         *context, known = context
     for _ in range(count):
-        if len(context) == length:
-            context = keep_newest(context, length // 2)
-        ids, uniforms = list(known), rng.random_sample(16 - len(known))
-        for uniform in uniforms:
-            vector = model.patch_decoder(torch.tensor([context]))[:, -1]
-            logits = model.char_decoder(vector, torch.tensor([ids], dtype=torch.int64))[0, -1]
-            allowed = torch.tensor([bool(grammar.allowed >> i & 1) for i in range(128)])
-            ids.append(int(draw(probabilities(logits, sampling, allowed), torch.tensor(uniform))))
-            grammar.feed(ids[-1])
-            if ids[-1] == EOS:
+        for attempt in itertools.count():
+            grammar, forced = Grammar(prompt), attempt >= bar_drawing.FREE_TRIES
+            for each in accepted:
+                grammar.feed(each)
+            drawn, patches, valid = list(context), [], True
+            while valid and not (patches and (EOS in patches[-1] or grammar.begins_line)):
+                if len(drawn) == length:
+                    drawn = keep_newest(drawn, length // 2)
+                ids = [*(known if not patches else []), *grammar.determined()]
+                for uniform in rng.random_sample(16 - len(ids)):
+                    if ids[-1:] == [EOS]:
+                        break
+                    vector = model.patch_decoder(torch.tensor([drawn]))[:, -1]
+                    logits = model.char_decoder(vector, torch.tensor([ids], dtype=torch.int64))[0, -1]
+                    allowed = torch.tensor([bool(grammar.allowed >> i & 1) for i in range(128)])
+                    p = probabilities(logits, sampling, allowed if forced else None)
+                    ids.append(int(draw(p, torch.tensor(uniform))))
+                    valid = valid and bool(grammar.allowed >> ids[-1] & 1)
+                    if valid:
+                        grammar.feed(ids[-1])
+                patches, drawn = [*patches, ids], [*drawn, padded(ids)]
+            if valid:
                 break
-        yield decode([ids[len(known) :]])
-        context, known = [*context, padded(ids)], []
+        text = decode(patches)[len(known) :]
+        accepted += [each for ids in patches for each in ids][len(known) :]
+        yield text
+        context, known = drawn, []
 
 
 @pytest.mark.parametrize("prompt", [UNTAGGED, UNTAGGED + "[V:1]c2 (d"])
@@ -117,12 +133,15 @@ def test_cached_equals_plain_also_across_slides(model, prompt, monkeypatch):
     slides = []
     monkeypatch.setattr(module, "keep_newest", lambda *args: slides.append(1) or keep_newest(*args))
     monkeypatch.setattr(Grammar, "patches_to_close", 0)
+    monkeypatch.setattr(bar_drawing, "FREE_TRIES", 2)
+    monkeypatch.setattr(BarDrawer, "_is_implausible", lambda *_: False)
     sampling = Sampling(top_k=0, top_p=1.0)
     updates = list(
         stream(model, [Request(prompt, 4)], sampling=sampling, limits=Limits(patches=50), constrained=True)
     )
-    written = [update.text.removesuffix(update.closing) for update in updates]
-    assert written == list(plain_patches(model, prompt, 4, sampling, len(written)))
+    written = [text for update in updates if (text := update.text.removesuffix(update.closing))]
+    plain = (text for text in plain_bars(model, prompt, 4, sampling, len(updates)) if text)
+    assert written == list(itertools.islice(plain, len(written)))
     assert slides
     check(decode(encode_generate(prompt)) + "".join(update.text for update in updates))
 

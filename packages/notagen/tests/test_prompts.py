@@ -99,3 +99,29 @@ def test_a_wrong_table_is_named(tmp_path, text):
     (tmp_path / "prompts.json").write_text(text)
     with pytest.raises(ConfigError, match=r"prompts\.json: not (an object|JSON)"):
         model_prompts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("composer", "instrumentation", "found"),
+    [
+        ("Bach", "Choral", "Bach, Johann Sebastian"),
+        ("clara schumann", None, None),
+        ("Schumann, Cl", "Art Song", "Schumann, Clara"),
+        ("Tchai", "Keyboard", "Tchaikovsky, Pyotr"),
+        ("louise", "art", "Reichardt, Louise"),
+    ],
+)
+def test_a_part_of_one_name_is_enough(composer, instrumentation, found):
+    if found is None:
+        with pytest.raises(UsageError, match="unknown composer"):
+            find_prompt(composer=composer)
+    else:
+        assert find_prompt(composer=composer, instrumentation=instrumentation).composer == found
+
+
+def test_a_part_of_several_names_is_refused_with_all_of_them():
+    with pytest.raises(
+        UsageError,
+        match="'schumann' is a part of several names; did you mean 'Schumann, Clara' or 'Schumann, Robert'",
+    ):
+        find_prompt(composer="schumann", instrumentation="Art Song")

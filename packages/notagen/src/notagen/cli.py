@@ -43,6 +43,12 @@ app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked a
 
 DEFAULT_MODEL = "notagen-tiny"
 LARGEST_SEED = 2**32 - 1
+_ENDINGS = {
+    "patches": "stopped by --max-patches",
+    "seconds": "stopped by --max-seconds",
+    "characters": "stopped at the longest text",
+    "context": "stopped: a bar does not fit into the context",
+}
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="Bundled name, directory, run folder, weights file or hub id.")
@@ -69,7 +75,9 @@ def generate(
     period: Annotated[
         str | None, typer.Option(help="With --composer and --instrumentation: what to write.")
     ] = None,
-    composer: Annotated[str | None, typer.Option(help="Such as 'Bach, Johann Sebastian'.")] = None,
+    composer: Annotated[
+        str | None, typer.Option(help="Such as 'Bach, Johann Sebastian', or Bach where there is one.")
+    ] = None,
     instrumentation: Annotated[str | None, typer.Option(help="Such as Choral.")] = None,
     prompt_file: Annotated[
         Path | None, typer.Option(help="Text to start from as it is, such as header lines.")
@@ -304,7 +312,7 @@ def export(
     index: Annotated[
         Path | None,
         typer.Option(
-            help="Training index (.jsonl): its prompts become those of the model; none: as in the source."
+            help="Training index (.jsonl): its prompts and words become those of the model; none: as in the source."
         ),
     ] = None,
     format: Annotated[
@@ -461,11 +469,14 @@ def _show_text(update: Update) -> None:
 def _piece_line(out: Path, piece: dict[str, Any]) -> str:
     report = piece["report"]
     errors = sum(not issue["warning"] for issue in report["issues"])
-    state = "valid" if report["valid"] else _counted(errors, "error")
+    # A piece that a limit has ended is no piece of the model, however well it was completed.
+    ending = "completed without the model" if piece["closing"] else "not complete"
+    state = "valid" if piece["status"] == "finished" else ending
+    if not report["valid"]:
+        state = f"{ending}, " * (piece["status"] != "finished") + _counted(errors, "error")
     names = " ".join(name for names in piece["files"].values() for name in names)
-    return (
-        f"{out / str(piece['seed'])}: {piece['status']}, {_counted(report['bars'], 'bar')}, {state}: {names}"
-    )
+    ended = _ENDINGS.get(piece["status"], piece["status"])
+    return f"{out / str(piece['seed'])}: {ended}, {_counted(report['bars'], 'bar')}, {state}: {names}"
 
 
 def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:

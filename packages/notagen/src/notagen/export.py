@@ -2,18 +2,21 @@
 
 Two formats: ours (``config.json`` and ``model.safetensors``) and the original's (``model.pth`` with the original's
 tensor names). Both get a model card, and ``prompts.json`` where the model knows other prompts than the released models.
+With the index of the training pieces both also get ``vocabulary.json``, to which constrained generation keeps.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from notagen.card import model_card
 from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table, prompts
-from notagen.training.index import Index, index_prompts
+from notagen.training.index import Index, index_prompts, index_texts
+from notagen.vocabulary import ANYTHING, VOCABULARY_FILE, collect_vocabulary
 from notagen.weights import from_pretrained, save_pretrained, to_upstream
 from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
@@ -38,8 +41,8 @@ def export(
         source: Whatever :func:`notagen.from_pretrained` loads: a run folder (its newest checkpoint is taken), its
             ``best``, a checkpoint, or any other model.
         out: Directory to write; replaced as a whole.
-        index: Training pieces; their prompts of three lines become the prompts of the model. ``None``: the prompts
-            of ``source``.
+        index: Training pieces; their prompts of three lines become the prompts of the model, and what they consist of
+            its vocabulary. ``None``: prompts and vocabulary of ``source``.
         format: ``safetensors`` or ``upstream``.
         dtype: Floating type of the stored tensors.
 
@@ -55,8 +58,10 @@ def export(
         raise UsageError(f"format is {format!r}; allowed: {', '.join(MODEL_FORMATS)}")
     out = Path(out)
     known = model_prompts(source) if index is None else index_prompts(Index(index))
-    notes = {} if known == prompts() else {PROMPTS_FILE: prompt_table(known)}
+    notes: dict[str, Any] = {} if known == prompts() else {PROMPTS_FILE: prompt_table(known)}
     model = from_pretrained(source)
+    if index is not None:
+        model.vocabulary = collect_vocabulary(index_texts(Index(index)))
     card = model_card(
         model, read_training(source), name=out.name, prompts=known if notes else (), dtype=dtype
     )
@@ -70,6 +75,8 @@ def export(
             )
         with atomic_directory(out) as folder:
             torch.save({"model": to_upstream(model.to(dtype))}, folder / "model.pth")
+            if model.vocabulary != ANYTHING:
+                notes[VOCABULARY_FILE] = model.vocabulary.to_dict()
             for name, note in notes.items():
                 (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card, encoding="utf-8")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
+from notagen.vocabulary import ANYTHING
 from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
 from pentatonic.untrusted.config import Range, check_fields, read_fields
@@ -319,11 +320,14 @@ class NotaGen(nn.Module):
 
     Args:
         config: Sizes.
+
+    Attributes:
+        vocabulary: What the bars of its training data consist of, to which constrained generation keeps.
     """
 
     def __init__(self, config: NotaGenConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.vocabulary = config, ANYTHING
         self.patch_decoder = PatchDecoder(config)
         self.char_decoder = CharDecoder(config)
         if self.device.type == "meta":  # there is nothing to initialise, and doing so would take a second

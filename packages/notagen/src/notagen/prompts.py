@@ -89,17 +89,17 @@ def find_prompt(
     """Return the one combination that has the given names.
 
     Args:
-        period: A period, in any case; None: any.
-        composer: A composer, in any case; None: any.
-        instrumentation: An instrumentation, in any case; None: any.
+        period: A period, or a part of its name that no other one has, in any case; None: any.
+        composer: A composer, likewise: ``Bach`` where there is only one of that name; None: any.
+        instrumentation: An instrumentation, likewise; None: any.
         known: Combinations to choose from, see :func:`model_prompts`; None: those of the released models.
 
     Returns:
         The combination, in the spelling that the models know.
 
     Raises:
-        UsageError: A name is unknown (the message names the closest ones), no combination has all the names, or several
-            have them (the message names the allowed combinations).
+        UsageError: A name is unknown or a part of several (the message names the closest ones), no combination has all
+            the names, or several have them (the message names the allowed combinations).
     """
     known = prompts() if known is None else known
     if not known:
@@ -164,8 +164,14 @@ def _known(kind: str, name: str, names: Sequence[str]) -> str:
     wanted = name.strip().lower()
     if wanted in known:
         return known[wanted]
-    # A family name alone is not similar to a whole name, so it is also searched as a part.
-    parts = [key for key in known if len(wanted) > 2 and wanted in key]
-    close = parts or difflib.get_close_matches(wanted[:100], known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(known[key]) for key in close[:3])}?" if close else ""
+    # Whole words of a name come before other parts of it.
+    words = [key for key in known if wanted in key.replace(",", "").split()]
+    parts = words or [key for key in known if len(wanted) > 2 and wanted in key]
+    if len(parts) == 1:
+        return known[parts[0]]
+    if parts:
+        names = " or ".join(repr(known[key]) for key in sorted(parts))
+        raise UsageError(f"{kind} {name!r} is a part of several names; did you mean {names}?")
+    close = difflib.get_close_matches(wanted[:100], known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(known[key]) for key in close)}?" if close else ""
     raise UsageError(f"unknown {kind} {name!r}; {hint or 'known: ' + '; '.join(known.values())}")

@@ -3,7 +3,7 @@
 Our format is ``config.json`` with ``model.safetensors``. A released file is a ``.pth`` that holds the tensors
 under ``model`` (beside a training state, which is ignored) or at the top level; or a ``.safetensors`` of the same
 names. Its configuration follows from the shapes of its tensors. A folder of a training run loads as its newest
-checkpoint.
+checkpoint. A directory may have a ``vocabulary.json`` (:mod:`notagen.vocabulary`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.model import NotaGen, NotaGenConfig
+from notagen.vocabulary import ANYTHING, VOCABULARY_FILE, Vocabulary
 from pentatonic.checkpoint import (
     atomic_directory,
     load_tensors,
@@ -51,7 +52,7 @@ RELEASED: Mapping[str, Released] = {
     for name, file in RELEASED_FILES.items()
 }
 
-_MAX_BYTES = 16 * 2**30
+_MAX_BYTES, _MAX_VOCABULARY_BYTES = 16 * 2**30, 64 * 2**20
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # Small trained models that come with the package.
 BUNDLED: Mapping[str, Path] = {"notagen-tiny": Path(__file__).parent / "checkpoints" / "notagen-tiny"}
@@ -206,7 +207,7 @@ def from_pretrained(
     path = local_path(name_or_path)
     if path is None or not path.is_file():
         wanted = RELEASED_FILES.get(str(name_or_path))
-        patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS]
+        patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS, VOCABULARY_FILE]
         path = resolve(
             name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=patterns, revision=revision
         )
@@ -224,7 +225,7 @@ def save_pretrained(
     notes: Mapping[str, object] = MappingProxyType({}),
     card: str | None = None,
 ) -> None:
-    """Write ``config.json`` and ``model.safetensors``; on an error neither is written.
+    """Write ``config.json``, ``model.safetensors``, and ``vocabulary.json`` if the model has one; on an error none.
 
     Args:
         model: The model; it stays as it is.
@@ -240,7 +241,8 @@ def save_pretrained(
         write_config(model.config, partial)
         tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
         save_tensors(partial / _WEIGHTS, tensors)
-        for name, note in notes.items():
+        known = {} if model.vocabulary == ANYTHING else {VOCABULARY_FILE: model.vocabulary.to_dict()}
+        for name, note in {**known, **notes}.items():
             (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
@@ -254,6 +256,16 @@ def write_config(config: NotaGenConfig, directory: Path) -> None:
 
 def _load_directory(directory: Path) -> NotaGen:
     directory = model_directory(directory)
+    model = _load_weights(directory)
+    if (path := directory / VOCABULARY_FILE).is_file():
+        try:
+            model.vocabulary = Vocabulary.from_dict(read_json(path, max_bytes=_MAX_VOCABULARY_BYTES))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return model
+
+
+def _load_weights(directory: Path) -> NotaGen:
     if (directory / _CONFIG).is_file():
         path = directory / _WEIGHTS
         return _loaded(_read_config(directory / _CONFIG), load_tensors(path), path)

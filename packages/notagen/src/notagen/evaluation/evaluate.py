@@ -3,7 +3,9 @@
     notagen evaluate model=notagen-tiny data.index=data/notagen/augmented_eval.jsonl \
         data.train=data/notagen/augmented_train.jsonl pieces=64 out=out/evaluation.json
 
-Prompts are those of the held-out pieces, in turn. Baselines are the same network without training, and a character
+Prompts are those of the held-out pieces, in turn. Each kind of pieces has the measures of
+:mod:`notagen.evaluation.measures`, beside those of the held-out pieces; and constrained pieces say which share of their
+bars was drawn freely. Baselines are the same network without training, and a character
 bigram of the training pieces. The held-out pieces are measured too, so that generated pieces can be compared with
 human-written music. Results are deterministic for a seed.
 """
@@ -15,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,16 @@ import torch
 
 from notagen.codec import PAD, PATCH_SIZE
 from notagen.evaluation.bigram import Bigram
+from notagen.evaluation.measures import PieceMeasures, measure, pooled
 from notagen.evaluation.novelty import KnownMusic
+from notagen.generation.bar_drawing import Draws
 from notagen.generation.decoding import Limits, Request, generate
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.validation import validate
 from notagen.training.data import PieceDataset, collate
 from notagen.training.index import Index
+from notagen.vocabulary import Vocabulary
 from notagen.weights import from_pretrained
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import json_text, make_output_place, progress, run_manifest
@@ -194,8 +200,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
         The content of the output file. ``loss`` has for each of ``model``, ``untrained`` and ``bigram`` the values of
-        :class:`Loss`, and ``bits``; ``pieces`` has for each kind the values of :class:`Rates`. Without ``data.train``
-        the bigram and the values for known music are missing.
+        :class:`Loss`, and ``bits``; ``pieces`` has for each kind the values of :class:`Rates`. ``draws`` has the values
+        of :class:`notagen.generation.bar_drawing.Draws` of the constrained pieces; ``measures`` has for all prompts
+        together, and for each of several prompts, the values of :class:`notagen.evaluation.measures.PieceMeasures` of
+        each kind. Without ``data.train`` the bigram and the values for known music are missing.
 
     Raises:
         ConfigError: An option is out of range.
@@ -219,8 +227,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "loss": {name: asdict(loss) | {"bits": loss.bits} for name, loss in losses.items()}
     }
     if config.pieces:
-        kinds = _write_pieces(config, model, untrained, bigram, held_out.index)
+        kinds, draws = _write_pieces(config, model, untrained, bigram, held_out.index)
         result["pieces"] = {kind: asdict(rates(written, known)) for kind, written in kinds.items()}
+        result["draws"] = asdict(draws)
+        result["measures"] = {
+            group: {kind: _measures(texts, model.vocabulary) for kind, texts in of.items()}
+            for group, of in _by_prompt(kinds).items()
+        }
     result |= {"config": asdict(config), "run": run_manifest()}
     if config.out is not None:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
@@ -231,14 +244,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def _write_pieces(
     config: EvaluateConfig, model: NotaGen, untrained: NotaGen, bigram: Bigram | None, held_out: Index
-) -> dict[str, list[tuple[str, bool]]]:
-    """Return the pieces of each kind, including held-out ones: the text of each, and whether it is finished."""
+) -> tuple[dict[str, list[tuple[str, bool]]], Draws]:
+    """Return the pieces of each kind, including held-out ones: the text of each, and whether it is finished.
+
+    The draws are those of the constrained pieces together.
+    """
     chosen = [i % len(held_out) for i in range(config.pieces)]
     prompts = [held_out.entries[i].prompt_text for i in chosen]
     requests = [Request(prompt, seed=config.seed + i) for i, prompt in enumerate(prompts)]
     sampling = Sampling(**asdict(config.sampling))
     limits = Limits(patches=config.max_patches)
-    kinds = {}
+    kinds: dict[str, list[tuple[str, bool]]] = {}
+    draws = Draws()
     for kind, writer, constrained in (
         ("constrained", model, True),
         ("free", model, False),
@@ -253,6 +270,7 @@ def _write_pieces(
             constrained=constrained,
         )
         kinds[kind] = [(piece.text, piece.status == "finished") for piece in written]
+        draws = sum((piece.draws for piece in written if piece.draws is not None), start=draws)
     if bigram is not None:
         most = config.max_patches * PATCH_SIZE
         kinds["bigram"] = [
@@ -260,11 +278,37 @@ def _write_pieces(
             for request in requests
         ]
     kinds["held-out"] = [(held_out.read(i), True) for i in dict.fromkeys(chosen)]
-    return kinds
+    return kinds, draws
+
+
+def _measures(texts: Sequence[str], vocabulary: Vocabulary) -> dict[str, Any]:
+    return pooled([measure(text, vocabulary) for text in texts]).to_dict()
+
+
+def _by_prompt(kinds: Mapping[str, Sequence[tuple[str, bool]]]) -> dict[str, dict[str, list[str]]]:
+    """Sort the texts of each kind by their prompts: all together, and those of each prompt if there are several.
+
+    Returns:
+        Name of the group -> kind -> texts.
+    """
+    groups: dict[str, dict[str, list[str]]] = {"all": {}}
+    for kind, pieces in kinds.items():
+        for text, _ in pieces:
+            lines = takewhile(
+                lambda line: line.startswith("%") and not line.startswith("%%"), text.split("\n")
+            )
+            name = " / ".join(line[1:] for line in lines) or "no prompt"
+            for group in ("all", name):
+                groups.setdefault(group, {}).setdefault(kind, []).append(text)
+    return groups if len(groups) > 2 else {"all": groups["all"]}
+
+
+def _is_prompt(line: str) -> bool:
+    return line.startswith("%") and not line.startswith("%%")
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Return the result of :func:`evaluate` as two Markdown tables."""
+    """Return the result of :func:`evaluate` as Markdown tables: losses, pieces, and the measures of each prompt."""
     lines = ["| predicts held-out characters | bits each |", "|---|---|"]
     lines += [f"| {name} | {loss['bits']:.3f} |" for name, loss in result["loss"].items()]
     if "pieces" in result:
@@ -274,6 +318,16 @@ def table(result: Mapping[str, Any]) -> str:
             f"| {kind} | {' | '.join(_shown(name, values[name]) for name in names)} |"
             for kind, values in result["pieces"].items()
         ]
+        total = max(1, sum(result["draws"].values()))
+        shares = (f"{100 * count / total:.1f} % {name}" for name, count in result["draws"].items())
+        lines += ["", f"Bars of constrained pieces: {', '.join(shares)}."]
+        names = [item.name for item in fields(PieceMeasures)]
+        for group, kinds in result["measures"].items():
+            lines += ["", f"| {group} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+            lines += [
+                f"| {kind} | {' | '.join(_shown_share(name, values[name]) for name in names)} |"
+                for kind, values in kinds.items()
+            ]
     return "\n".join(lines)
 
 
@@ -281,6 +335,13 @@ def _shown(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3g}" if name in ("pieces", "longest_known") else f"{100 * value:.1f} %"
+
+
+def _shown_share(name: str, share: Mapping[str, Any] | None) -> str:
+    value = None if share is None else share["value"]
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if name == "voice_range" else f"{100 * value:.1f} %"
 
 
 def main(overrides: Sequence[str]) -> None:

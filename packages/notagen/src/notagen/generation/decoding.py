@@ -2,7 +2,8 @@
 
 Both decoders cache their keys and values, so a patch costs one step of the patch decoder and at most 16 steps of the
 character decoder, regardless of the length of the piece. Each piece has its own random stream and does not depend on
-the other pieces of the batch.
+the other pieces of the batch. Constrained pieces are drawn bar by bar, which
+:mod:`notagen.generation.bar_drawing` describes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from notagen.codec import (
     line_starts,
     padded,
 )
+from notagen.generation.bar_drawing import BarDrawer, Draws
 from notagen.generation.compiled_step import CharStep
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
@@ -99,12 +101,14 @@ class Update:
         status: ``None`` while the piece is unfinished, else why it ended: ``"finished"`` by the model, one of the
             limits, ``"context"`` (header and unfinished line fill the context), or ``"cancelled"``.
         closing: The last part of ``text``, with which a constrained piece was completed without the model at a limit.
+        draws: How the bars of a constrained piece came about; None while it is unfinished.
     """
 
     index: int
     text: str
     status: Status | None
     closing: str = ""
+    draws: Draws | None = None
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,14 @@ class Piece:
         status: As in :class:`Update`.
         seed: Seed of the request.
         closing: As in :class:`Update`.
+        draws: How the bars came about; None for pieces that are not constrained.
     """
 
     text: str
     status: Status
     seed: int
     closing: str = ""
+    draws: Draws | None = None
 
 
 def generate(
@@ -144,15 +150,16 @@ def generate(
         FormatError, UsageError, BackendUnavailable: As :func:`stream`.
     """
     texts = [[decode(encode_generate(request.prompt))] for request in requests]
-    ends: dict[int, tuple[Status, str]] = {}
+    ends: dict[int, Update] = {}
     options = {"sampling": sampling, "limits": limits, "batch_size": batch_size, "cancel": cancel}
     for update in stream(model, requests, constrained=constrained, compiled=compiled, **options):
         texts[update.index].append(update.text)
         if update.status is not None:
-            ends[update.index] = (update.status, update.closing)
+            ends[update.index] = update
     return [
-        Piece("".join(texts[i]), status, requests[i].seed, closing)
-        for i, (status, closing) in sorted(ends.items())
+        Piece("".join(texts[i]), end.status, requests[i].seed, end.closing, end.draws)
+        for i, end in sorted(ends.items())
+        if end.status is not None
     ]
 
 
@@ -167,7 +174,7 @@ def stream(
     constrained: bool = False,
     compiled: bool = False,
 ) -> Iterator[Update]:
-    """Generate pieces, and report each patch as soon as it is written.
+    """Generate pieces, and report each patch as soon as it is written, of constrained pieces each bar of a voice.
 
     A full context is shortened to half its length: header, newest complete lines and unfinished line. With
     ``sampling.compat`` it is shortened as in the original: to half the number of lines that the first full context had.
@@ -179,8 +186,9 @@ def stream(
         limits: Limits at which pieces end.
         batch_size: Greatest number of pieces generated at the same time, at least 1; affects memory and speed only.
         cancel: Called before each patch; when it returns true, all unfinished pieces end.
-        constrained: Draw only characters after which the piece can still become well-formed by the rules of
-            :func:`notagen.notation.validation.validate`, and complete pieces that a limit ends.
+        constrained: Take only bars after which the piece can still become well-formed by the rules of
+            :func:`notagen.notation.validation.validate` and which consist of what is in ``model.vocabulary``; complete
+            pieces that a limit ends.
         compiled: Use a compiled function for the character decoder (:mod:`notagen.generation.compiled_step`). It is
             compiled before the first patch, which takes up to a minute the first time.
 
@@ -197,7 +205,10 @@ def stream(
         raise UsageError(
             "the original has no constrained generation, so it has no compat mode; leave out compat or constrained"
         )
-    grammars = [Grammar(request.prompt, bars=request.bars) if constrained else None for request in requests]
+    grammars = [
+        Grammar(request.prompt, bars=request.bars, vocabulary=model.vocabulary) if constrained else None
+        for request in requests
+    ]
     yield from run(
         model,
         requests,
@@ -244,7 +255,7 @@ def run(
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
     waiting = [
-        _Job(i, request, model.config.patch_length, grammar)
+        _Job(i, request, model.config.patch_length, grammar and BarDrawer(grammar, sampling))
         for i, (request, grammar) in enumerate(zip(requests, grammars, strict=True))
     ][::-1]
     jobs = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
@@ -272,9 +283,10 @@ class _Job:
     """A piece that is being generated.
 
     Attributes:
-        grammar: Grammar of the piece; ``None``: any character may follow.
+        drawer: Draws the bars of a constrained piece; ``None``: any character may follow.
         context: Patches that the model sees, all complete.
-        known: Ids at the start of the next patch that are already fixed.
+        accepted: The context without the bar that is being drawn: patches that may have grown, and their number.
+        known: Ids at the start of the next patch that the prompt has.
         cached: Whether the context except its last patch is in the cache.
         text: Prompt and generated text.
         tagged: Whether the tune body has started.
@@ -285,8 +297,9 @@ class _Job:
     index: int
     request: Request
     patch_length: int
-    grammar: Grammar | None
+    drawer: BarDrawer | None
     context: list[Patch] = field(init=False)
+    accepted: tuple[list[Patch], int] = field(init=False)
     known: list[int] = field(init=False, default_factory=list)
     cached: bool = False
     text: str = field(init=False)
@@ -316,19 +329,67 @@ class _Job:
         self.written += 1
         self.context.append(padded(patch))
         self.known = []
-        if self.grammar is not None and self.grammar.ended:
-            return Update(self.index, added, "finished")
         status = self._exceeded(limits) or self._slide(compat)
         return self.end(added, status) if status else Update(self.index, added, None)
 
+    def next_ids(self) -> list[int]:
+        """Return the ids at the start of the next patch that are not drawn."""
+        if self.drawer is None:
+            return self.known
+        of_prompt = [] if self.drawer.pending else self.known
+        return of_prompt + self.drawer.begin_patch()
+
+    def draw(self, patch: Patch, given: int, log_probability: float, limits: Limits) -> Update:
+        """Add a patch to the bar that is being drawn, and return the progress: the bar if it is accepted."""
+        assert self.drawer is not None
+        taken = self.drawer.take(patch, given, log_probability)
+        if taken is None:
+            self._keep_accepted()
+            status = self._exceeded(limits)
+        elif taken:
+            return self._add_bar(taken, patch, limits)
+        else:
+            self.context.append(padded(patch))
+            status = self._exceeded(limits) or self._slide(compat=False)
+        return self.end("", status) if status else Update(self.index, "", None)
+
+    def _add_bar(self, patches: list[Patch], newest: Patch, limits: Limits) -> Update:
+        """Add the patches of a bar, the last of which is usually the newest one."""
+        assert self.drawer is not None
+        added = decode(patches)[len(decode([self.known])) :]
+        if patches[-1] is newest:
+            self.context.append(padded(newest))
+        else:  # an earlier draw of this bar, whose keys and values are no longer in the cache
+            self._keep_accepted()
+            self.context += map(padded, patches)
+            self.cached = False
+        self.text += added
+        self.written += len(patches)
+        self.known, self.accepted = [], (self.context, len(self.context))
+        if self.drawer.grammar.ended:
+            return Update(self.index, added, "finished", draws=self.drawer.draws)
+        status = self._exceeded(limits) or self._slide(compat=False)
+        return self.end(added, status) if status else Update(self.index, added, None)
+
+    def _keep_accepted(self) -> None:
+        """Drop the patches of a failed bar; what the cache has of them is overwritten."""
+        patches, count = self.accepted
+        self.cached &= patches is self.context
+        self.context = patches
+        del patches[count:]
+
     def end(self, added: str, status: Status) -> Update:
-        """End the piece after the text that was added last; complete it if the model has written any of it."""
-        closing = self.grammar.close() if self.grammar is not None and self.written else ""
-        return Update(self.index, added + closing, status, closing)
+        """End the piece after the text that was added last; complete it if the model has begun it."""
+        if self.drawer is None:
+            return Update(self.index, added, status)
+        closing = "" if self.started is None else self.drawer.grammar.close()
+        return Update(self.index, added + closing, status, closing, self.drawer.draws)
 
     def _exceeded(self, limits: Limits) -> Status | None:
         assert self.started is not None
-        reserve = 0 if self.grammar is None else self.grammar.patches_to_close
+        reserve = 0
+        if self.drawer is not None:
+            reserve = self.drawer.grammar.patches_to_close + len(self.drawer.pending)
         if len(self.text) + PATCH_SIZE * reserve > limits.characters:
             return "characters"
         if limits.patches is not None and self.written + reserve >= limits.patches:
@@ -348,9 +409,13 @@ class _Job:
             self._restart(shorter[: self.patch_length])
             return None
         try:
-            self._restart(keep_newest(self.context, self.patch_length // 2))
+            shorter = keep_newest(self.context, self.patch_length // 2)
         except UsageError:
             return "context"
+        whole = self.accepted[1] == len(self.context)
+        self.context, self.cached = shorter, False
+        if whole:  # otherwise a bar that fails needs the context before it
+            self.accepted = shorter, len(shorter)
         return None
 
     def _upstream_context(self) -> list[Patch] | None:
@@ -367,7 +432,7 @@ class _Job:
     def _restart(self, patches: list[Patch]) -> None:
         """Replace the context; its last patch may be open."""
         self.known = patches.pop() if len(patches[-1]) < PATCH_SIZE else []
-        self.context, self.cached = patches, False
+        self.context, self.cached, self.accepted = patches, False, (patches, len(patches))
 
 
 def _advance(
@@ -380,22 +445,30 @@ def _advance(
 ) -> list[Update]:
     """Generate one patch for each job; row i of the cache belongs to job i."""
     vectors = _next_vectors(model, cache, jobs)
-    grammars = [job.grammar for job in jobs]
     sample = sample_patches if step is None else partial(sample_patches, step=step)
-    patches = sample(
-        model, vectors, [job.known for job in jobs], [job.rng for job in jobs], sampling, grammars
-    )
+    known = [job.next_ids() for job in jobs]
+    masks = [job.drawer and job.drawer.mask for job in jobs]
+    patches = sample(model, vectors, known, [job.rng for job in jobs], sampling, masks)
     begun = [
         i
         for i, job in enumerate(jobs)
-        if not job.tagged and job.grammar is None and decode([patches[i]]).startswith(COUNTDOWN)
+        if not job.tagged and job.drawer is None and decode([patches[i]]).startswith(COUNTDOWN)
     ]
     if begun:  # generate these again, starting with a well-formed countdown tag
         again = [jobs[i] for i in begun]
-        known, rngs = [job.first_tag for job in again], [job.rng for job in again]
-        for i, patch in zip(begun, sample(model, vectors[begun], known, rngs, sampling), strict=True):
+        tags, rngs = [job.first_tag for job in again], [job.rng for job in again]
+        for i, patch in zip(begun, sample(model, vectors[begun], tags, rngs, sampling), strict=True):
             patches[i], jobs[i].tagged = patch, True
-    return [job.accept(patch, limits, sampling.compat) for job, patch in zip(jobs, patches, strict=True)]
+    if all(job.drawer is None for job in jobs):
+        return [job.accept(patch, limits, sampling.compat) for job, patch in zip(jobs, patches, strict=True)]
+    given = [len(ids) for ids in known]
+    scores = log_probabilities(model, vectors, patches, given)
+    return [
+        job.accept(patch, limits, sampling.compat)
+        if job.drawer is None
+        else job.draw(patch, count, score, limits)
+        for job, patch, count, score in zip(jobs, patches, given, scores, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -404,9 +477,9 @@ def _next_vectors(model: NotaGen, cache: DecoderCache, jobs: Sequence[_Job]) -> 
     for row, job in enumerate(jobs):
         if job.started is None:
             job.started = time.monotonic()
+        cache.lengths[row] = len(job.context) - 1  # less than before where a bar has failed
         if not job.cached:
-            cache.lengths[row], earlier = len(job.context) - 1, job.context[:-1]
-            if earlier:
+            if earlier := job.context[:-1]:
                 model.patch_decoder(
                     torch.tensor([earlier], device=model.device), cache.row(row, len(earlier))
                 )
@@ -430,7 +503,7 @@ def sample_patches(
     Args:
         model: The model.
         vectors: ``(B, C)`` from the patch decoder, one for each patch to write.
-        known: Ids that the patches start with, fewer than 16 each.
+        known: Ids that the patches start with, at most 16 each.
         rngs: Random stream of each piece. One number is drawn for each of the 16 positions that is not known, also
             after the end of the patch, so that the stream does not depend on where patches end.
         sampling: How characters are chosen.
@@ -451,7 +524,11 @@ def sample_patches(
     )
     chosen = torch.zeros_like(given)
     inputs, ended = vectors, torch.zeros(len(vectors), dtype=torch.bool, device=device)
-    constrained = [(row, grammar) for row, grammar in enumerate(grammars) if grammar is not None]
+    constrained = [
+        (row, grammar)
+        for row, grammar in enumerate(grammars)
+        if grammar is not None and EOS not in known[row]
+    ]
     for place in range(PATCH_SIZE):
         followed = [(row, grammar) for row, grammar in constrained if place >= len(known[row])]
         allowed = _allowed(followed, len(vectors)).to(drawing) if followed else None
@@ -470,6 +547,26 @@ def sample_patches(
             break
         inputs = decoder.embed(chosen[:, place])
     return [ids[: ids.index(EOS) + 1] if EOS in ids else ids for ids in chosen.tolist()]
+
+
+@torch.no_grad()
+def log_probabilities(
+    model: NotaGen, vectors: Tensor, patches: Sequence[Patch], given: Sequence[int]
+) -> list[float]:
+    """Return the natural logarithm of the probability that the model itself, without filters, gives to patches.
+
+    Args:
+        model: The model.
+        vectors: ``(B, C)`` from the patch decoder.
+        patches: Ids of each patch, up to its first end character.
+        given: Number of ids at the start of each patch that do not count.
+    """
+    ids = torch.tensor([padded(patch) for patch in patches], device=vectors.device)
+    each = model.char_decoder(vectors, ids[:, :-1]).float().log_softmax(-1).gather(-1, ids[..., None])
+    places = torch.arange(PATCH_SIZE, device=vectors.device)
+    lengths = torch.tensor([[count, len(patch)] for count, patch in zip(given, patches, strict=True)])
+    counts = (places >= lengths[:, :1].to(places)) & (places < lengths[:, 1:].to(places))
+    return each[..., 0].masked_fill(~counts, 0.0).sum(-1).tolist()
 
 
 def _allowed(followed: Sequence[tuple[int, Grammar]], rows: int) -> Tensor:

@@ -7,6 +7,7 @@ how they were made; it is built from those files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from notagen.codec import decode, encode_generate
+from notagen.evaluation.measures import measure
 from notagen.files.writing import write_piece
 from notagen.generation.decoding import Limits, Request, Update, stream
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.rests import complete_rests
 from notagen.notation.validation import validate
+from notagen.vocabulary import ANYTHING, Vocabulary
 from pentatonic import folder_run
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, Interrupted, progress, run_manifest
@@ -66,9 +69,10 @@ def write_pieces(
 
     Returns:
         The pieces, in the order of the requests, and what became of each in this run. A piece has ``seed``,
-        ``prompt``, ``bars``, ``status``, ``text``, ``closing`` (as :class:`notagen.generation.decoding.Piece`),
-        ``duration_s`` of its making, ``report`` (of :func:`notagen.notation.validation.validate`), ``files`` (format
-        -> names) and ``errors`` (format -> reason).
+        ``prompt``, ``bars``, ``status``, ``text``, ``closing``, ``draws`` (as
+        :class:`notagen.generation.decoding.Piece`), ``measures`` (of
+        :func:`notagen.evaluation.measures.measure`), ``duration_s`` of its making, ``report`` (of
+        :func:`notagen.notation.validation.validate`), ``files`` (format -> names) and ``errors`` (format -> reason).
 
     Raises:
         UsageError: Two requests have one seed, or ``out`` or a piece in it was made with other settings, or
@@ -84,10 +88,12 @@ def write_pieces(
         "limits": asdict(limits),
         "constrained": constrained,
     }
+    if model.vocabulary != ANYTHING:
+        words = json.dumps(model.vocabulary.to_dict(), sort_keys=True)
+        settings["vocabulary"] = hashlib.sha256(words.encode()).hexdigest()
     about = {"model": model_name, "settings": settings, **run_manifest()}
-    folder = _PieceFolder(
-        out, about, formats, _upstream_name(model_name, sampling) if upstream_layout else None
-    )
+    upstream_name = _upstream_name(model_name, sampling) if upstream_layout else None
+    folder = _PieceFolder(out, about, formats, upstream_name, model.vocabulary)
     folder.claim(requests)
     try:
         with progress(len(requests), "writing pieces") if watch is None else nullcontext() as bar:
@@ -131,6 +137,7 @@ class _PieceFolder:
 
     Attributes:
         about: Model, settings, versions and hardware of the run, for the manifest.
+        vocabulary: That of the model, for the measures.
         records: Seed -> what ``<seed>.json`` has.
         written: Seeds of pieces that this run has written or exported.
     """
@@ -139,6 +146,7 @@ class _PieceFolder:
     about: Mapping[str, Any]
     formats: Sequence[str]
     upstream_name: str | None
+    vocabulary: Vocabulary
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
 
@@ -174,6 +182,8 @@ class _PieceFolder:
             "status": last.status,
             "text": text,
             "closing": last.closing,
+            "draws": None if last.draws is None else asdict(last.draws),
+            "measures": measure(text, self.vocabulary).to_dict(),
             "duration_s": round(duration_s, 3),
             "report": validate(text).to_dict(),
             "files": files,

@@ -7,6 +7,7 @@ open at its end.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -120,6 +121,12 @@ class InterleavedReader:
     def bar_length(self) -> Fraction | None:
         """Length of a full bar in units of ``L:``; None in free meter."""
         return self.meter.length / self.unit if self.meter else None
+
+    def copy(self) -> InterleavedReader:
+        """Return a copy that can read other lines."""
+        other = copy.copy(self)
+        other.slurs, other._next = dict(self.slurs), dict(self._next)
+        return other
 
     def read(self, line: str) -> list[VoiceOnLine]:
         """Read a whole line.

@@ -9,15 +9,18 @@ and evaluation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from notagen.notation.keys import major_key
+from notagen.notation.keys import MAJOR_KEYS, major_key
 from notagen.prompts import Prompt
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import FormatError, InputError
+
+_CHORD_SYMBOL = re.compile('"[A-G]')
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,21 @@ def _text(value: Any) -> str:
 def index_prompts(index: Index) -> tuple[Prompt, ...]:
     """Return the prompts of three lines that the pieces of an index have, sorted."""
     return tuple(Prompt(*lines) for lines in sorted({e.prompt for e in index.entries if len(e.prompt) == 3}))
+
+
+def index_texts(index: Index) -> Iterator[str]:
+    """Yield the pieces of an index; those with chord symbols, which differ between keys, in each key that there is.
+
+    Raises:
+        InputError: The file of a piece in its own key is missing, or is not text.
+    """
+    for number, entry in enumerate(index.entries):
+        text = index.read(number)
+        yield text
+        own = major_key(entry.key)
+        for key in MAJOR_KEYS if _CHORD_SYMBOL.search(text) else ():
+            if key != own and (index.path.parent / entry.file(key)).is_file():
+                yield index.read(number, key)
 
 
 def _lines(value: Any) -> tuple[str, ...]:

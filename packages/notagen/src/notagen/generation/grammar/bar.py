@@ -7,20 +7,26 @@ than 1/32 of the unit length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from notagen.generation.grammar.durations import (
     TICKS,
     BarState,
     OpenTuplet,
-    continued,
-    fillable,
-    shortest_length,
-    spend,
-    ticks_of,
 )
-from notagen.generation.grammar.rules import DIGITS, MUSIC_TEXT, NextIds, Rule, bits, free_text, spell
+from notagen.generation.grammar.lengths import Lengths, lengths_of
+from notagen.generation.grammar.rules import (
+    DIGITS,
+    MUSIC_TEXT,
+    NextIds,
+    Rule,
+    bits,
+    first_bit,
+    free_text,
+    spell_in,
+)
+from notagen.generation.grammar.words import Words
 
 MAX_TUPLET = 15
 MAX_SLURS = 4
@@ -28,63 +34,18 @@ MAX_BLANKS = 8
 MAX_BROKEN = 3
 MAX_CHORD_NOTES = 10
 MAX_GRACE_NOTES = 12
+MAX_MARKS = 8  # texts, decorations and grace notes before one note
 MAX_TEXT = 37  # with quotes and placement sign the 40 characters that cleaning keeps
 
 #: First characters of a note, also inside chords and grace notes.
 PITCHES = bits("ABCDEFGabcdefg^_=")
 _LETTERS = bits("ABCDEFGabcdefg")
 _BLANK = bits(" ")
-_MARKS = bits('"!{')  # text, decorations and grace notes; like blanks, they may also end a bar
-_SIGNS = bits(".~HLMOPSTuv")
+_GRACE = bits("{")  # like text, decorations and blanks, it may also end a bar
 _LENGTHS = bits(DIGITS + "/")
 _C, _Z, _COLON, _TIE = map(ord, "Cz:-")
 _TUPLET_TIMES = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 _OCTAVE_MARKS = {"'": 3, ",": 4}  # c''' is the highest C of a piano, A,,,, its lowest A
-_DYNAMICS = ("p", "pp", "ppp", "pppp", "mp", "mf", "f", "ff", "fff", "ffff", "sf", "sfz", "fp", "fz")
-_SPANS = (
-    "<(",
-    "<)",
-    ">(",
-    ">)",
-    "crescendo(",
-    "crescendo)",
-    "diminuendo(",
-    "diminuendo)",
-    "trill(",
-    "trill)",
-)
-_ORNAMENTS = (
-    "trill",
-    "turn",
-    "invertedturn",
-    "mordent",
-    "lowermordent",
-    "uppermordent",
-    "pralltriller",
-    "roll",
-)
-_ARTICULATIONS = ("wedge", "tenuto", "accent", "emphasis", ">", "^", "fermata", "breath", "slide", "arpeggio")
-_TECHNIQUES = (
-    "upbow",
-    "downbow",
-    "open",
-    "plus",
-    "snap",
-    "thumb",
-    "ped",
-    "ped-up",
-    "0",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-)
-_JUMPS = ("segno", "coda", "fine", "D.C.", "D.S.", "dacapo", "dacoda", "D.C.alfine", "D.C.alcoda", "D.S.alfine",
-    "D.S.alcoda")  # fmt: skip
-_DECORATIONS = tuple(
-    f"{name}!" for name in (*_DYNAMICS, *_SPANS, *_ORNAMENTS, *_ARTICULATIONS, *_TECHNIQUES, *_JUMPS)
-)
 _NOTHING = NextIds(0, 0)
 
 
@@ -97,6 +58,7 @@ class BarRules:
         compound: Whether the meter is 6/8, 9/8 or 12/8, which decides the default time of a tuplet such as ``(5``.
         slurs: Number of open slurs of the voice.
         slurs_after: Number of slurs that must be open at the end; ``None``: any number.
+        words: What the vocabulary allows.
         ends: Whether the bar is full -> the ids that may end it; ``None`` where it must not end.
     """
 
@@ -108,11 +70,16 @@ class BarRules:
         compound: bool,
         slurs: int,
         slurs_after: int | None,
+        words: Words,
         ends: Callable[[bool], NextIds | None],
     ) -> None:
         self.ticks, self.rate, self.coarse, self.compound = ticks, rate, rate // TICKS, compound
         self.slurs_after, self.ends = slurs_after, ends
+        self.words = words
+        self.lengths, self.rests = lengths_of(words.lengths, words.rests, rate, ticks)
+        self._marks = _GRACE | words.marks
         self.state = BarState(ticks, slurs=slurs)
+        self._tuplets: dict[int, dict[str, OpenTuplet]] = {}
         self._rules: dict[int, Callable[[int], Rule[int]]] = {}
         for characters, rule in (
             ("ABCDEFGabcdefg^_=", self._note),
@@ -123,7 +90,7 @@ class BarRules:
             ("{", self._grace),
             ('"', self._text),
             ("!", self._decoration),
-            (".~HLMOPSTuv", self._sign),
+            (words.sign_letters, self._sign),
             (" ", self._space),
         ):
             self._rules |= dict.fromkeys(map(ord, characters), rule)
@@ -153,11 +120,13 @@ class BarRules:
         must_close = self.slurs_after is not None and state.slurs > floor
         # A slur that must end has to end directly after the last note.
         blank = 0 if state.spaces == MAX_BLANKS or state.note_waits else _BLANK
-        allowed, close = 0 if must_close else _MARKS | blank, 0
+        marked = state.marks == MAX_MARKS
+        allowed, close = 0 if must_close else (0 if marked else self._marks) | blank, 0
         if state.room:
-            allowed = PITCHES | _MARKS | _SIGNS | blank | bits("[")
-            close = _C if state.note_waits or state.slurs > floor else _Z
-            allowed |= 0 if state.note_waits or must_close else bits("zx")
+            allowed = PITCHES | blank | bits("[") | (0 if marked else self._marks | self.words.signs)
+            rests = "" if state.note_waits or must_close else self._starting_rests(state)
+            close = _Z if "z" in rests and state.slurs <= floor else _C
+            allowed |= bits(rests)
             allowed |= bits("(") if self._takes_slur(state) or self._takes_tuplet(state) else 0
         if state.slurs > floor and state.sounding:
             allowed |= bits(")")
@@ -175,17 +144,26 @@ class BarRules:
         return state.room > 0 and state.slurs < MAX_SLURS + (self.slurs_after or 0)
 
     def _takes_tuplet(self, state: BarState) -> bool:
-        return state.tuplet is None and state.room >= self.coarse
+        if state.tuplet is not None or state.room < self.coarse:
+            return False
+        return self.words.tuplets is None or bool(self._fitting_tuplets(state.room))
+
+    def _starting_rests(self, state: BarState) -> str:
+        """Return the letters of the rests that may come next."""
+        return "".join(
+            letter for letter, lengths in self.rests.items() if lengths.starts(state.room, state.tuplet)
+        )
 
     # Each rule below is given the first id of its element, and writes the ids after it.
 
     def _note(self, chosen: int) -> Rule[int]:
-        chosen = yield from _pitch(chosen, lambda: self._after_length("", True))
-        return (yield from self._timed(chosen, True))
+        chosen = yield from _pitch(chosen, lambda: self._after_length("", self.lengths, True))
+        return (yield from self._timed(chosen, self.lengths, True))
 
-    def _rest(self, _: int) -> Rule[int]:
-        chosen = yield self._after_length("", False)
-        return (yield from self._timed(chosen, False))
+    def _rest(self, letter: int) -> Rule[int]:
+        lengths = self.rests[chr(letter)]
+        chosen = yield self._after_length("", lengths, False)
+        return (yield from self._timed(chosen, lengths, False))
 
     def _bracket(self, _: int) -> Rule[int]:
         return (yield from self.chord((yield NextIds(PITCHES, _C))))
@@ -201,16 +179,16 @@ class BarRules:
                 chosen = yield after
             if chosen == end:
                 break
-        chosen = yield self._after_length("", True)
-        return (yield from self._timed(chosen, True))
+        chosen = yield self._after_length("", self.lengths, True)
+        return (yield from self._timed(chosen, self.lengths, True))
 
-    def _timed(self, chosen: int, sounding: bool) -> Rule[int]:
+    def _timed(self, chosen: int, lengths: Lengths, sounding: bool) -> Rule[int]:
         """Write length, tie and broken rhythm; ``chosen`` is the first id after the pitch."""
         text = ""
         while _LENGTHS >> chosen & 1:
             text += chr(chosen)
-            chosen = yield self._after_length(text, sounding)
-        after = self._after(text, sounding)
+            chosen = yield self._after_length(text, lengths, sounding)
+        after = self._after(text, lengths, sounding)
         assert after is not None, "a length may only end where the bar has room for it"
         self.state = after
         if chosen == _TIE:
@@ -233,19 +211,24 @@ class BarRules:
         return (yield self.between())
 
     def _sign(self, _: int) -> Rule[int]:
-        self.state = replace(self.state, waits=True, sounding=False, spaces=0)
+        marks = self.state.marks + 1
+        self.state = replace(self.state, waits=True, sounding=False, spaces=0, marks=marks)
         return (yield self.between())
 
     def _after_mark(self) -> NextIds:
         """Return the ids that may follow text, a decoration or grace notes, which need no note after them."""
-        self.state = replace(self.state, sounding=False, spaces=0)
+        self.state = replace(self.state, sounding=False, spaces=0, marks=self.state.marks + 1)
         return self.between()
 
     def _decoration(self, _: int) -> Rule[int]:
-        yield from spell(_DECORATIONS)
+        assert self.words.decorations is not None, "a ! is allowed only where there are decorations"
+        yield from spell_in(self.words.decorations)
         return (yield self._after_mark())
 
     def _text(self, _: int) -> Rule[int]:
+        if self.words.texts is not None:
+            yield from spell_in(self.words.texts)
+            return (yield self._after_mark())
         chosen = chr((yield NextIds(MUSIC_TEXT & ~bits(" "), _C)))
         yield from free_text(MUSIC_TEXT, MAX_TEXT, '"', start=chosen)
         return (yield self._after_mark())
@@ -277,9 +260,14 @@ class BarRules:
         slur = replace(state, slurs=state.slurs + 1, waits=True, note_waits=True, spaces=0, sounding=False)
         inside = self.between(slur) if self._takes_slur(state) else _NOTHING
         digits = bits("123456789") if self._takes_tuplet(state) else 0
-        chosen = yield NextIds(inside.allowed | digits, inside.close or ord("3"))
+        listed = self._fitting_tuplets(state.room) if digits and self.words.tuplets is not None else {}
+        if listed:
+            digits = bits("".join(mark[0] for mark in listed))
+        chosen = yield NextIds(
+            inside.allowed | digits, inside.close or (first_bit(digits) if listed else ord("3"))
+        )
         if digits >> chosen & 1:
-            return (yield from self._tuplet(chosen))
+            return (yield from self._listed_tuplet(chosen, listed) if listed else self._tuplet(chosen))
         self.state = slur
         return chosen
 
@@ -288,7 +276,7 @@ class BarRules:
         p = int(chr(chosen))
         if p == 1:
             p = 10 + int(chr((yield NextIds(bits("012345"), ord("2")))))
-        q, r = _TUPLET_TIMES.get(p) or (3 if self.compound else 2), p
+        q, r = self._default_time(p), p
         chosen = yield self._after_tuplet(OpenTuplet(p, q, r), NextIds(1 << _COLON, _COLON))
         if chosen == _COLON:
             room = self.state.room // self.coarse
@@ -298,27 +286,56 @@ class BarRules:
         self.state = self._opened(OpenTuplet(p, q, r))
         return chosen
 
+    def _listed_tuplet(self, chosen: int, fitting: Mapping[str, OpenTuplet]) -> Rule[int]:
+        """Write one of the tuplet marks of the vocabulary, given the first character after its parenthesis."""
+        written = chr(chosen)
+        while True:
+            more = bits("".join(m[len(written)] for m in fitting if m.startswith(written) and m != written))
+            others = NextIds(more, first_bit(more))
+            tuplet = fitting.get(written)
+            chosen = yield others if tuplet is None else self._after_tuplet(tuplet, others)
+            if not more >> chosen & 1:
+                assert tuplet is not None, "a mark may only end where it is one of the list"
+                self.state = self._opened(tuplet)
+                return chosen
+            written += chr(chosen)
+
+    def _fitting_tuplets(self, room: int) -> dict[str, OpenTuplet]:
+        """Return the tuplet marks of the vocabulary for which there is room, without their parenthesis."""
+        if room not in self._tuplets:
+            opened = {mark: self._tuplet_of(mark) for mark in self.words.tuplets or ()}
+            self._tuplets[room] = {
+                mark: tuplet for mark, tuplet in opened.items() if self.lengths.fillable(room, tuplet)
+            }
+        return self._tuplets[room]
+
+    def _tuplet_of(self, mark: str) -> OpenTuplet:
+        p, q, r = (int(part or 0) for part in (*mark.split(":"), "", "")[:3])
+        return OpenTuplet(p, q or self._default_time(p), r or p)
+
+    def _default_time(self, p: int) -> int:
+        return _TUPLET_TIMES.get(p) or (3 if self.compound else 2)
+
     def _opened(self, tuplet: OpenTuplet) -> BarState:
         return replace(self.state, tuplet=tuplet, waits=True, spaces=0, sounding=False)
 
     def _after_tuplet(self, tuplet: OpenTuplet, others: NextIds) -> NextIds:
         """Return the ids that may follow a tuplet mark: ``others`` and, where there is room, its first note."""
-        if not fillable(self.state.room, tuplet, self.coarse):
+        if not self.lengths.fillable(self.state.room, tuplet):
             return others
         next_ids = self.between(self._opened(tuplet))
         return NextIds(next_ids.allowed | others.allowed, next_ids.close)
 
-    def _after(self, text: str, sounding: bool) -> BarState | None:
+    def _after(self, text: str, lengths: Lengths, sounding: bool) -> BarState | None:
         """Return the state after a note or rest of this length; None where the length is unfinished or does not fit."""
-        ticks = ticks_of(text, self.rate)
-        spent = ticks and spend(self.state.room, self.state.tuplet, ticks, self.coarse)
+        spent = lengths.spend(self.state.room, self.state.tuplet, text)
         return BarState(spent[0], spent[1], self.state.slurs, sounding) if spent else None
 
-    def _after_length(self, text: str, sounding: bool) -> NextIds:
+    def _after_length(self, text: str, lengths: Lengths, sounding: bool) -> NextIds:
         """Return the ids that may follow the length so far: more of the length, or what may follow the note."""
         room, tuplet = self.state.room, self.state.tuplet
-        more = continued(text, room, tuplet, self.rate)
-        after = self._after(text, sounding)
+        more = lengths.continued(text, room, tuplet)
+        after = self._after(text, lengths, sounding)
         if after is None:
             next_ids = more
         else:
@@ -326,7 +343,7 @@ class BarRules:
             next_ids = NextIds(
                 next_ids.allowed | more.allowed | (1 << _TIE if sounding else 0), next_ids.close
             )
-        target = shortest_length(room, tuplet, self.rate)
+        target = lengths.closing(room, tuplet)
         if target.startswith(text) and target != text:
             return NextIds(next_ids.allowed, ord(target[len(text)]))
         return next_ids

@@ -8,6 +8,7 @@ next line, so that all slurs are closed when the piece ends.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -29,6 +30,7 @@ from notagen.generation.grammar.rules import (
     number,
     spell,
 )
+from notagen.generation.grammar.words import Words
 from notagen.notation.countdown import read_countdown
 from notagen.notation.lines import InterleavedReader
 from pentatonic.errors import FormatError
@@ -52,6 +54,7 @@ class BodyRules:
     Args:
         header: The complete header.
         cursor: Position of the next id in its patch.
+        words: What the vocabulary allows.
         bars: Bars that the first countdown tag announces; ``None``: any number.
         plans: What the next lines must be like; after them nothing may follow.
 
@@ -61,9 +64,14 @@ class BodyRules:
     """
 
     def __init__(
-        self, header: HeaderRules, cursor: PatchCursor, bars: int | None, plans: Sequence[BarPlan]
+        self,
+        header: HeaderRules,
+        cursor: PatchCursor,
+        words: Words,
+        bars: int | None,
+        plans: Sequence[BarPlan],
     ) -> None:
-        self.header, self.cursor, self.plans = header, cursor, list(plans)
+        self.header, self.cursor, self.words, self.plans = header, cursor, words, list(plans)
         self._planned = bool(plans)
         self.barlines = BarlineRules()
         self.reader = InterleavedReader()
@@ -73,6 +81,18 @@ class BodyRules:
         self._pickup = Fraction(
             0
         )  # length of the pick-up that the next line starts a section with; 0 for none
+
+    def copy(self, header: HeaderRules, cursor: PatchCursor) -> BodyRules:
+        """Return a copy between two lines, for another header and cursor."""
+        other = copy.copy(self)
+        other.header, other.cursor, other.plans = header, cursor, list(self.plans)
+        other.barlines, other.reader = copy.copy(self.barlines), self.reader.copy()
+        return other
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a complete line."""
+        return self._lines > 0
 
     # -- given music ---------------------------------------------------------------------------------------------------
 
@@ -299,6 +319,7 @@ class BodyRules:
             compound=compound,
             slurs=self.reader.slurs.get(name, 0),
             slurs_after=slurs_after,
+            words=self.words,
             ends=lambda full: self._end(line, name, after, full),
         )
 

@@ -7,15 +7,18 @@ is within 1/64 of an integer.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import lcm
+from math import gcd, lcm
 
 from notagen.generation.grammar.rules import DIGITS, NextIds, bits
 
 #: Least number of ticks in a unit length.
 TICKS = 32
+#: Forms in which lengths are written.
+LENGTH_FORM = re.compile(r"[1-9][0-9]{0,3}(/[1-9][0-9]{0,3}|/)?|/[1-9][0-9]{0,3}|//?|")
 _MAX_NUMERATOR = 9999
 
 
@@ -48,6 +51,7 @@ class BarState:
         waits: Whether an element so far needs a note or rest after it.
         note_waits: Whether an element so far needs a note after it.
         spaces: Number of blanks since the last element.
+        marks: Number of texts, decorations and grace notes since the last element that lasts.
     """
 
     room: int
@@ -57,6 +61,7 @@ class BarState:
     waits: bool = False
     note_waits: bool = False
     spaces: int = 0
+    marks: int = 0
 
 
 def tick_rate(length: Fraction) -> int:
@@ -142,7 +147,12 @@ def continued(text: str, room: int, tuplet: OpenTuplet | None, rate: int) -> Nex
         ticks = ticks_of(length, rate)
         return bool(ticks and spend(room, tuplet, ticks, rate // TICKS))
 
-    parts = [str(part) for part in _divisors(rate) if part > 1 and fits(f"{over}/{part}")]
+    numerator = int(over or 1)  # in lowest terms: 11/16, not 22/32
+    parts = [
+        str(part)
+        for part in _divisors(rate)
+        if part > 1 and gcd(numerator, part) == 1 and fits(f"{over}/{part}")
+    ]
     if slash:
         digits = {part[len(under)] for part in parts if part.startswith(under) and part != under}
         more = "".join(sorted(digits)) if under != "/" else ""
@@ -164,8 +174,10 @@ def _reachable(text: str, room: int, tuplet: OpenTuplet | None, rate: int) -> bo
         low = int(text) * 10**power
         for part in _divisors(rate):
             ticks = rate // part
-            high = min(low + 10**power - 1, most // ticks, low + period)
-            if any(spend(room, tuplet, n * ticks, coarse) for n in range(low, high + 1)):
+            high = min(low + 10**power - 1, most // ticks, low + 2 * period)
+            if any(
+                gcd(n, part) == 1 and spend(room, tuplet, n * ticks, coarse) for n in range(low, high + 1)
+            ):
                 return True
     return False
 

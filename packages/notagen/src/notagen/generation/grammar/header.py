@@ -7,11 +7,23 @@ have a clef, a transposition, a number of staff lines, names and a key.
 
 from __future__ import annotations
 
+import copy
 import re
 from fractions import Fraction
 
 from notagen.abc.duration import Meter, default_unit_length, parse_key, parse_meter, parse_unit_length
-from notagen.generation.grammar.rules import TEXT, NextIds, PatchCursor, Rule, bits, free_text, literal, spell
+from notagen.generation.grammar.rules import (
+    TEXT,
+    NextIds,
+    PatchCursor,
+    Rule,
+    bits,
+    free_text,
+    literal,
+    spell,
+    spell_in,
+)
+from notagen.generation.grammar.words import Words
 from notagen.notation.bars import declared_voice
 from notagen.notation.lines import keyless_voices
 from pentatonic.errors import FormatError
@@ -71,6 +83,7 @@ class HeaderRules:
     Args:
         lines: Header lines of the prompt, without line ends.
         cursor: Position of the next id in its patch.
+        words: What the vocabulary allows.
 
     Attributes:
         voices: Names of the declared voices, in order.
@@ -82,8 +95,8 @@ class HeaderRules:
         FormatError: A field cannot be parsed.
     """
 
-    def __init__(self, lines: list[str], cursor: PatchCursor) -> None:
-        self.cursor = cursor
+    def __init__(self, lines: list[str], cursor: PatchCursor, words: Words) -> None:
+        self.cursor, self.words = cursor, words
         self.voices: list[str] = []
         self.meter: Meter | None = None
         self.unit: Fraction | None = None
@@ -94,6 +107,13 @@ class HeaderRules:
         for number, line in enumerate(lines, 1):
             self._read(line, number)
         self.keyless = keyless_voices(lines)
+
+    def copy(self, cursor: PatchCursor) -> HeaderRules:
+        """Return a copy between two lines, for another cursor."""
+        other = copy.copy(self)
+        other.cursor = cursor
+        other.voices, other.keyless, other._score = list(self.voices), set(self.keyless), list(self._score)
+        return other
 
     @property
     def complete(self) -> bool:
@@ -250,7 +270,10 @@ class HeaderRules:
             values = _TRANSPOSITIONS if word == "transpose=" else tuple("123456")
             if word.endswith("nm="):
                 yield from literal('"')
-                yield from free_text(TEXT, MAX_TEXT, '"')
+                if self.words.names is not None:
+                    yield from spell_in(self.words.names)
+                else:
+                    yield from free_text(TEXT, MAX_TEXT, '"')
                 values = ("",)
             word = yield from spell(lines_of(values, " \n"))
         self.voices.append(name)

@@ -8,10 +8,14 @@ from notagen.codec import BODY_STARTS, BOS, EOS, PATCH_SIZE, bar_units, decode, 
 from notagen.generation.grammar.body import BodyRules
 from notagen.generation.grammar.header import HeaderRules
 from notagen.generation.grammar.plan import BarPlan
-from notagen.generation.grammar.rules import EOS_BIT, NextIds, PatchCursor, Rule
+from notagen.generation.grammar.rules import EOS_BIT, NextIds, PatchCursor, Rule, first_bit
+from notagen.generation.grammar.words import words_of_vocabulary
 from notagen.notation.countdown import COUNTDOWN
 from notagen.notation.validation import validate
+from notagen.vocabulary import ANYTHING, Vocabulary
 from pentatonic.errors import FormatError
+
+_NEWLINE = ord("\n")
 
 
 class Grammar:
@@ -22,6 +26,7 @@ class Grammar:
         bars: Number of bars that the first countdown tag announces; ``None``: any number. Ignored where the prompt has
             music.
         plans: Requirements for the next lines; the grammar ends after them.
+        vocabulary: What bars may consist of; lines of the prompt may have other words.
 
     Attributes:
         ended: Whether the piece has ended, so that nothing may follow.
@@ -30,12 +35,18 @@ class Grammar:
         FormatError: No well-formed piece starts with the prompt; with the line and, in an unfinished line, the column.
     """
 
-    def __init__(self, prompt: str, *, bars: int | None = None, plans: Sequence[BarPlan] = ()) -> None:
+    def __init__(
+        self,
+        prompt: str,
+        *,
+        bars: int | None = None,
+        plans: Sequence[BarPlan] = (),
+        vocabulary: Vocabulary = ANYTHING,
+    ) -> None:
+        self._words = words_of_vocabulary(vocabulary)
         self._follow(prompt, bars, plans)
         if not plans:
-            probe = Grammar.__new__(Grammar)
-            probe._follow(prompt, bars, ())
-            _check(decode(encode_generate(prompt)) + probe.close())
+            _check(decode(encode_generate(prompt)) + self.fork().close())
 
     def _follow(self, prompt: str, bars: int | None, plans: Sequence[BarPlan]) -> None:
         lines = decode(encode_generate(prompt)).split("\n")
@@ -43,8 +54,8 @@ class Grammar:
         *body, unfinished = lines[start:]
         self.ended = False
         self._cursor = PatchCursor()
-        self._header = HeaderRules(lines[:start], self._cursor)
-        self._body = BodyRules(self._header, self._cursor, bars, plans)
+        self._header = HeaderRules(lines[:start], self._cursor, self._words)
+        self._body = BodyRules(self._header, self._cursor, self._words, bars, plans)
         if (body or unfinished) and not self._header.complete:
             raise FormatError("music starts here, but the header lacks a field or a voice", line=start + 1)
         for number, line in enumerate(body, start + 1):
@@ -53,17 +64,47 @@ class Grammar:
             self._body.take_tags(tagged=unfinished.startswith(COUNTDOWN))
         if body and not unfinished:
             self._cursor.position = len(bar_units(body[-1] + "\n")[-1]) % PATCH_SIZE
-        self._rule = self._piece(bool(body))
+        self._rule = self._piece()
         self._next: NextIds = next(self._rule)
+        self._mark()
         if unfinished:
             self._read_unfinished(unfinished, start + len(body) + 1)
 
-    def _piece(self, begun: bool) -> Rule[None]:
+    def _piece(self) -> Rule[None]:
+        """Write the piece from the start of a line on."""
+        begun = self._body.begun
         if begun:
             yield from self._cursor.cut()
         else:
             yield from self._header.rule()
         yield from self._body.rule(opened=not begun)
+
+    def _mark(self) -> None:
+        """Keep the state at the start of a line, from which :meth:`fork` starts."""
+        self._start = self._state()
+        self._since: list[tuple[int, int]] = []  # position in its patch, and id
+
+    def _state(self) -> tuple[HeaderRules, BodyRules, PatchCursor]:
+        cursor = PatchCursor(self._cursor.position)
+        header = self._header.copy(cursor)
+        return header, self._body.copy(header, cursor), cursor
+
+    def fork(self) -> Grammar:
+        """Return a grammar that has followed the same text, and can follow another continuation.
+
+        A running rule cannot be copied. So the copy starts at the last line and follows the ids since.
+        """
+        other = Grammar.__new__(Grammar)
+        other._words, other.ended = self._words, False
+        other._header, other._body, other._cursor = self._start
+        other._header, other._body, other._cursor = other._state()  # the kept state stays as it is
+        other._rule = other._piece()
+        other._next = next(other._rule)
+        other._start, other._since = self._start, []
+        for position, chosen in self._since:
+            other._cursor.position = position
+            other.feed(chosen)
+        return other
 
     def _read_unfinished(self, line: str, number: int) -> None:
         """Follow the unfinished last line of a prompt, cut as the codec cuts it."""
@@ -96,6 +137,31 @@ class Grammar:
         return 0 if self.ended else self._next.allowed
 
     @property
+    def in_music(self) -> bool:
+        """Whether the music has started."""
+        return self._body.begun or (bool(self._since) and chr(self._since[0][1]) == "[")
+
+    @property
+    def begins_line(self) -> bool:
+        """Whether the next id is the first one of a line."""
+        return not self._since
+
+    def determined(self) -> list[int]:
+        """Follow the ids that have no alternative, up to the end of the patch, and return them."""
+        ids: list[int] = []
+        position = self._cursor.position
+        while not self.ended and (allowed := self.allowed) & (allowed - 1) == 0:
+            ids.append(first_bit(allowed))
+            self.feed(ids[-1])
+            if ids[-1] == EOS or position + len(ids) == PATCH_SIZE:
+                break
+        return ids
+
+    @property
+    def _newest(self) -> int:
+        return self._since[-1][1] if self._since else 0
+
+    @property
     def patches_to_close(self) -> int:
         """Upper bound for the patches that :meth:`close` writes, now and after one more patch."""
         more = 0 if self._header.complete else self._header.patches_to_close
@@ -103,11 +169,16 @@ class Grammar:
 
     def feed(self, chosen: int) -> None:
         """Move on by one allowed id."""
+        ends_line = chosen == _NEWLINE or (chosen == EOS and self._newest == _NEWLINE)
+        before = self._cursor.position
         self._cursor.advance(chosen)
+        self._since.append((before, chosen))
         try:
             self._next = self._rule.send(chosen)
         except StopIteration:
             self.ended = True
+        if ends_line and self._cursor.position == 0 and not self.ended:
+            self._mark()
 
     def close(self) -> str:
         """Complete the piece on the short path, and return the text that was missing."""

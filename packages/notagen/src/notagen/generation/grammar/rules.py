@@ -37,6 +37,11 @@ def bits(characters: str) -> int:
     return sum(1 << ord(character) for character in set(characters))
 
 
+def first_bit(allowed: int) -> int:
+    """Return the lowest id of a bit set; 0 for the empty set."""
+    return (allowed & -allowed).bit_length() - 1 if allowed else 0
+
+
 EOS_BIT = 1 << EOS
 DIGITS = "0123456789"
 #: Characters of free text: without quotes, backslashes and ``%``, which would make its end ambiguous.
@@ -65,28 +70,37 @@ class PatchCursor:
             yield NextIds(EOS_BIT, EOS)
 
 
-class _TrieNode:
-    """Node of a trie of words.
+class Trie:
+    """Node of a trie of words, none of which is the start of another; nodes are made when they are reached.
+
+    Args:
+        words: At least one.
+        depth: Length of the start that they share.
 
     Attributes:
         word: The word that ends here; None inside a word.
-        children: Id of the next character -> node after it.
         next_ids: The next characters, and the next character of the shortest word.
     """
 
-    def __init__(self, words: Sequence[str], depth: int) -> None:
+    def __init__(self, words: Sequence[str], depth: int = 0) -> None:
         self.word = words[0] if len(words[0]) == depth else None
-        shortest = min(words, key=len)
-        branches: dict[str, list[str]] = {}
+        self._depth, self._branches = depth, {}
         for word in words if self.word is None else ():
-            branches.setdefault(word[depth], []).append(word)
-        self.children = {ord(key): _TrieNode(group, depth + 1) for key, group in branches.items()}
-        self.next_ids = NextIds(bits("".join(branches)), ord(shortest[depth]) if self.word is None else EOS)
+            self._branches.setdefault(ord(word[depth]), []).append(word)
+        self._children: dict[int, Trie] = {}
+        close = ord(min(words, key=len)[depth]) if self.word is None else EOS
+        self.next_ids = NextIds(sum(1 << each for each in self._branches), close)
+
+    def child(self, chosen: int) -> Trie:
+        """Return the node after this character."""
+        if chosen not in self._children:
+            self._children[chosen] = Trie(self._branches[chosen], self._depth + 1)
+        return self._children[chosen]
 
 
 @lru_cache(maxsize=1024)
-def _trie(words: tuple[str, ...]) -> _TrieNode:
-    return _TrieNode(words, 0)
+def _trie(words: tuple[str, ...]) -> Trie:
+    return Trie(words)
 
 
 def spell(words: tuple[str, ...], start: str = "", close: str = "") -> Rule[str]:
@@ -100,16 +114,21 @@ def spell(words: tuple[str, ...], start: str = "", close: str = "") -> Rule[str]
     Returns:
         The word that was written.
     """
-    node, written = _trie(words), start
+    return (yield from spell_in(_trie(words), start, close))
+
+
+def spell_in(node: Trie, start: str = "", close: str = "") -> Rule[str]:
+    """Write one of the words of a trie; the arguments are those of :func:`spell`."""
+    written = start
     for character in start:
-        node = node.children[ord(character)]
+        node = node.child(ord(character))
     while node.word is None:
         is_closing = close.startswith(written) and len(close) > len(written)
         chosen = (
             yield NextIds(node.next_ids.allowed, ord(close[len(written)])) if is_closing else node.next_ids
         )
         written += chr(chosen)
-        node = node.children[chosen]
+        node = node.child(chosen)
     return node.word
 
 

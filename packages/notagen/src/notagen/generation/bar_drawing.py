@@ -1,0 +1,184 @@
+"""Drawing a piece bar by bar: freely where that gives a valid bar, character by character only where it does not.
+
+Removing at each character those that the grammar forbids pushes a model into bars that it would never write, because
+it does not know that what it has begun will not fit (arXiv 2405.21047). So a unit of the codec, which is a line of the
+header or the bar of one voice, is drawn without the grammar first, and taken if the grammar accepts it as a whole. If
+not, the caches of the decoders go back to the start of the unit, and it is drawn again with fresh random numbers. Each
+unit therefore has the model's own distribution (with its ``Sampling``), given the text before it and that the unit is
+valid there: this is rejection sampling. Characters without an alternative, such as those of a countdown tag, are given.
+
+The whole piece does not have the distribution of the model given that the whole piece is valid: that would also weigh
+each unit by the probability that the model goes on validly after it, for which sequential Monte Carlo (arXiv
+2306.03081, 2504.13139) or rejection of whole pieces would be needed. Where a model writes most bars validly, these
+weights are nearly equal.
+
+After :data:`FREE_TRIES` failures a unit is drawn with the grammar at each character, :data:`FORCED_TRIES` times at
+most. That distribution is the locally constrained one (arXiv 2305.13971), not the model's; so its share is reported. A
+unit whose mean log-probability per character is far below that of the model's free units counts as failed, too, which
+cuts off the tail of the distribution; of the constrained ones the likeliest is taken in the end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from notagen.codec import BOS, EOS, Patch
+from notagen.generation.grammar import Grammar
+from notagen.generation.sampling import Sampling
+
+#: Most free draws of a unit.
+FREE_TRIES = 8
+#: Most constrained draws of a unit after that.
+FORCED_TRIES = 4
+#: Most patches of a free draw; a longer one counts as failed.
+MOST_PATCHES = 64
+
+# A unit is implausible if its mean log-probability per character is this many standard deviations, and at least this
+# many nats, below the mean of the free units of the piece; before there are enough of these, below a fixed limit.
+_DEVIATIONS, _LEAST_GAP, _ENOUGH_UNITS, _FIRST_LIMIT = 4.0, 1.0, 8, -2.5
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How the bars of a piece came about; the bar of each voice counts.
+
+    Attributes:
+        free: Drawn freely, and valid at once.
+        redrawn: Drawn freely, and valid after failures.
+        forced: Drawn with the grammar at each character.
+    """
+
+    free: int = 0
+    redrawn: int = 0
+    forced: int = 0
+
+    def __add__(self, other: Draws) -> Draws:
+        """Return the counts of both together."""
+        return Draws(self.free + other.free, self.redrawn + other.redrawn, self.forced + other.forced)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A complete constrained draw: its patches, the grammar after it, and its mean log-probability."""
+
+    patches: list[Patch]
+    grammar: Grammar
+    plausibility: float
+
+
+class BarDrawer:
+    """Draws the units of one piece one after another.
+
+    Args:
+        grammar: Has followed the prompt.
+        sampling: How characters are chosen; if that is the likeliest one, a unit is drawn freely only once.
+
+    Attributes:
+        grammar: Has followed the text that is accepted.
+        free: Draws of the bars so far that were valid at once, and likewise the next two.
+        redrawn: As in :class:`Draws`.
+        forced: As in :class:`Draws`.
+        pending: Patches of the current draw.
+    """
+
+    def __init__(self, grammar: Grammar, sampling: Sampling) -> None:
+        self.grammar = grammar
+        self.free = self.redrawn = self.forced = 0
+        self.pending: list[Patch] = []
+        self._trial: Grammar | None = None
+        self._free_tries = 1 if sampling.top_k == 1 else FREE_TRIES
+        self._failures = 0
+        self._sum, self._count = 0.0, 0  # log-probability and number of the characters drawn for this unit
+        self._best: _Draft | None = None
+        self._units, self._mean, self._squares = 0, 0.0, 0.0  # of the mean log-probabilities of free units
+
+    @property
+    def draws(self) -> Draws:
+        """The counts so far."""
+        return Draws(self.free, self.redrawn, self.forced)
+
+    @property
+    def mask(self) -> Grammar | None:
+        """The grammar that must follow the next characters one by one; None where they are drawn freely."""
+        return self._trial if self._is_forced else None
+
+    @property
+    def _is_forced(self) -> bool:
+        return self._failures >= self._free_tries
+
+    def begin_patch(self) -> list[int]:
+        """Begin the next patch, and return its first ids where they have no alternative."""
+        if self._trial is None:
+            self._trial = self.grammar.fork()
+        return self._trial.determined()
+
+    def take(self, patch: Patch, given: int, log_probability: float) -> list[Patch] | None:
+        """Take the next patch.
+
+        Args:
+            patch: Its ids, up to its first end character.
+            given: Number of its first ids that were not drawn.
+            log_probability: Natural logarithm of the probability of the others.
+
+        Returns:
+            The patches of the unit if it is accepted; an empty list if the draw goes on; None if it has failed.
+        """
+        trial = self._trial
+        assert trial is not None, "a patch begins with begin_patch"
+        if not self._is_forced and not _follow(trial, patch[given:]):
+            return self._fail()
+        self.pending.append(patch)
+        self._sum, self._count = self._sum + log_probability, self._count + len(patch) - given
+        if not (trial.ended or trial.begins_line or EOS in patch):
+            return self._fail() if not self._is_forced and len(self.pending) >= MOST_PATCHES else []
+        plausibility = self._sum / max(self._count, 1)
+        draft = _Draft(self.pending, trial, plausibility)
+        if self._is_forced and (self._best is None or plausibility > self._best.plausibility):
+            self._best = draft
+        if self._is_implausible(plausibility):
+            return self._fail()
+        return self._accept(draft)
+
+    def _fail(self) -> list[Patch] | None:
+        self._failures += 1
+        if self._best is not None and self._failures >= self._free_tries + FORCED_TRIES:
+            return self._accept(self._best)
+        self._trial, self.pending, self._sum, self._count = None, [], 0.0, 0
+        return None
+
+    def _accept(self, draft: _Draft) -> list[Patch]:
+        if self._count and draft.grammar.in_music and draft.patches[-1][:2] != [BOS, EOS]:
+            if self._is_forced:
+                self.forced += 1
+            elif self._failures:
+                self.redrawn += 1
+            else:
+                self.free += 1
+        if not self._is_forced and self._count:
+            self._learn(draft.plausibility)
+        self.grammar, self._best = draft.grammar, None
+        self._trial, self.pending, self._sum, self._count, self._failures = None, [], 0.0, 0, 0
+        return draft.patches
+
+    def _learn(self, plausibility: float) -> None:
+        """Add a free unit to mean and variance, by Welford's method."""
+        self._units += 1
+        step = plausibility - self._mean
+        self._mean += step / self._units
+        self._squares += step * (plausibility - self._mean)
+
+    def _is_implausible(self, plausibility: float) -> bool:
+        if self._units < _ENOUGH_UNITS:
+            return plausibility < _FIRST_LIMIT
+        deviation = math.sqrt(self._squares / (self._units - 1))
+        return plausibility < self._mean - max(_DEVIATIONS * deviation, _LEAST_GAP)
+
+
+def _follow(grammar: Grammar, ids: Patch) -> bool:
+    """Feed ids to a grammar; return whether all are allowed."""
+    for each in ids:
+        if not grammar.allowed >> each & 1:
+            return False
+        grammar.feed(each)
+    return True
