@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
+from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import InputError, UsageError
 from rc_audioldm.legacy.augmentation import augmented_prompt, path_words
 from rc_audioldm.prompts import tokens
@@ -241,6 +242,17 @@ def test_the_states_of_a_cache_in_float32() -> None:
     torch.testing.assert_close(states, plain, atol=1e-5, rtol=0)
     with pytest.raises(InputError, match="takes 12 positions of the language model and its states 13"):
         language_states(model, sequence, mask, 13)
+
+
+def test_a_model_that_made_states_is_saved_with_the_same_weights(tmp_path: Path) -> None:
+    model = language_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for cached in (True, True, False):
+        language_states(model, torch.randn(2, 3, 24), torch.ones(2, 3, dtype=torch.int64), 2, cached=cached)
+    save_tensors(tmp_path / "model.safetensors", model.state_dict())
+    after = load_tensors(tmp_path / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def language_model(**changes: Any) -> Any:

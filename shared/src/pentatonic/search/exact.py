@@ -23,7 +23,7 @@ from pentatonic.search.header import Metric
 
 _QUERIES = 1024  # queries of one matrix product
 _BLOCK_BYTES = 40 * 2**20  # a matrix product of smaller blocks is slower
-_PAIR_BYTES = 2**23  # of the pairs that are scored at a time; they stay in the caches of a CPU
+_PAIR_BYTES = 2**20  # of the pairs that are scored at a time; they stay in the cache of a core
 _BYTES_PER_SCORE = 6  # of a block's queries x rows with cosine: float32, and whether it reaches the k-th best
 _BYTES_PER_BOUND = 96  # the same with the other metrics, whose bounds are float64
 _BYTES_PER_CANDIDATE = 96  # of a pair that is scored in float64 and sorted
@@ -95,7 +95,7 @@ def top_k(
         k = min(k, max(1, len(rows)))
     parts = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
     asked = [_Vectors.of(queries[part], metric, name="query", first=part.start) for part in parts]
-    best = _Best(np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf))
+    best = [_Best(len(vectors.values), k) for vectors in asked]
     width, n_rows, n_allowed = queries.shape[1], 0, 0
     row_bytes = _row_bytes(min(len(queries), _QUERIES), width, metric)
     most_pairs = max(1, block_bytes // _BYTES_PER_CANDIDATE)
@@ -107,14 +107,17 @@ def top_k(
             kept = np.flatnonzero(allowed[n_rows : n_rows + len(block)])
             stored, numbers = stored.take(kept), numbers[kept]
         n_rows, n_allowed = n_rows + len(block), n_allowed + len(numbers)
-        for part, vectors in zip(parts, asked, strict=True):
+        for vectors, their_best in zip(asked, best, strict=True):
             bounds = _bounds(vectors, stored, metric, room)
-            _merge(best.part(part), vectors, stored, numbers, bounds, metric, most_pairs)
+            _merge(their_best, vectors, stored, numbers, bounds, metric, most_pairs)
     if allowed is not None and len(allowed) != n_rows:
         raise UsageError(f"allowed has {len(allowed)} entries for {n_rows} rows")
     count = min(k, n_allowed)
-    scores = best.similarities[:, :count]
-    return Neighbours(best.rows[:, :count], -scores if metric == "euclidean" else scores)
+    found, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count))
+    for part, their_best in zip(parts, best, strict=True):
+        their_best.sort()
+        found[part], scores[part] = their_best.rows[:, :count], their_best.similarities[:, :count]
+    return Neighbours(found, -scores if metric == "euclidean" else scores)
 
 
 def check_vectors(values: np.ndarray, metric: Metric, *, name: str, first: int = 0) -> None:
@@ -193,15 +196,45 @@ def _norms(values: np.ndarray) -> np.ndarray:
     return np.sqrt((values * values).sum(axis=1))
 
 
-@dataclass
 class _Best:
-    """The best rows so far. Similarities are larger for nearer rows, whatever the metric."""
+    """The best rows of Q queries so far. Similarities are larger for nearer rows, whatever the metric.
 
-    rows: np.ndarray  # (Q, k) int64, -1 where none is known yet
-    similarities: np.ndarray  # (Q, k) float64, falling; -inf where none is known yet
+    New pairs wait until they are a quarter as many as the best ones: sorting after each block would take a fifth of a
+    search's time, and until then :attr:`floor` is only a little lower than it could be.
+    """
 
-    def part(self, which: slice) -> _Best:
-        return _Best(self.rows[which], self.similarities[which])
+    def __init__(self, n_queries: int, k: int) -> None:
+        self.rows = np.full((n_queries, k), -1)
+        self.similarities = np.full((n_queries, k), -np.inf)  # falling
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    @property
+    def floor(self) -> np.ndarray:
+        """(Q,): what the k-th largest similarity of each query is at least; -inf where none is known yet."""
+        return self.similarities[:, -1]
+
+    def add(self, query: np.ndarray, rows: np.ndarray, similarities: np.ndarray) -> None:
+        """Take scored pairs (P,)."""
+        self._waiting.append((query, rows, similarities))
+        if 4 * sum(len(each) for each, *_ in self._waiting) >= self.rows.size:
+            self.sort()
+
+    def sort(self) -> None:
+        """Sort the waiting pairs into the best of their queries."""
+        if not self._waiting:
+            return
+        query, rows, similarities = (np.concatenate(each) for each in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        k = self.rows.shape[1]
+        changed, place = np.unique(query, return_inverse=True)
+        similarities = np.concatenate([self.similarities[changed].ravel(), similarities])
+        rows = np.concatenate([self.rows[changed].ravel(), rows])
+        place = np.concatenate([np.repeat(np.arange(len(changed)), k), place])
+        order = np.lexsort((rows, -similarities, place))
+        # Each query has k entries from before, so at least k; its own start behind those of the queries before it.
+        counts = np.bincount(place)
+        chosen = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
+        self.rows[changed], self.similarities[changed] = rows[chosen], similarities[chosen]
 
 
 def _row_bytes(n_queries: int, width: int, metric: Metric) -> int:
@@ -256,10 +289,9 @@ def _merge(
 ) -> None:
     """Put those rows of a block that are among the k best of a query in their place, in ``best``."""
     k, n_rows = best.rows.shape[1], len(numbers)
-    floor = best.similarities[:, -1]
-    candidates = _places(bounds.reaching(floor), most_pairs)
+    candidates = _places(bounds.reaching(best.floor), most_pairs)
     if candidates is None and n_rows >= k:
-        candidates = _places(bounds.reaching(np.maximum(floor, bounds.at_least(k))), most_pairs)
+        candidates = _places(bounds.reaching(np.maximum(best.floor, bounds.at_least(k))), most_pairs)
     if candidates is None and n_rows > 1:
         for half in (slice(n_rows // 2), slice(n_rows // 2, n_rows)):
             part = _Vectors(stored.values[half], stored.norms[half], stored.units[half])
@@ -270,7 +302,7 @@ def _merge(
     if len(candidates):
         query, row = np.divmod(candidates, n_rows)
         similarities = _pair_similarities(queries, stored, query, row, metric)
-        _insert(best, query, numbers[row], similarities)
+        best.add(query, numbers[row], similarities)
 
 
 def _places(marks: np.ndarray, most: int) -> np.ndarray | None:
@@ -280,25 +312,11 @@ def _places(marks: np.ndarray, most: int) -> np.ndarray | None:
     """
     flat = marks.ravel()
     whole = len(flat) // 8 * 8
-    eights = np.flatnonzero(flat[:whole].view(np.uint64))
+    eights = np.flatnonzero(flat[:whole].view(np.uint64) != 0)
     if len(eights) * 8 > most and np.count_nonzero(flat) > most:
         return None
     part, bit = np.nonzero(flat[:whole].reshape(-1, 8)[eights])
     return np.concatenate([eights[part] * 8 + bit, whole + np.flatnonzero(flat[whole:])])
-
-
-def _insert(best: _Best, query: np.ndarray, rows: np.ndarray, similarities: np.ndarray) -> None:
-    """Sort scored pairs (P,) into the best of their queries."""
-    k = best.rows.shape[1]
-    changed, place = np.unique(query, return_inverse=True)
-    similarities = np.concatenate([best.similarities[changed].ravel(), similarities])
-    rows = np.concatenate([best.rows[changed].ravel(), rows])
-    place = np.concatenate([np.repeat(np.arange(len(changed)), k), place])
-    order = np.lexsort((rows, -similarities, place))
-    # Each query has k entries from before, so at least k; its own start behind those of the queries before it.
-    counts = np.bincount(place)
-    chosen = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
-    best.rows[changed], best.similarities[changed] = rows[chosen], similarities[chosen]
 
 
 def _bounds(queries: _Vectors, stored: _Vectors, metric: Metric, room: _Room) -> _Bounds:

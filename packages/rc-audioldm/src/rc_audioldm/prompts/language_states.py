@@ -57,6 +57,7 @@ def _recomputed_states(model: Any, sequence: Tensor, mask: Tensor, count: int) -
 
 def _cached_states(model: Any, sequence: Tensor, mask: Tensor, count: int) -> list[Tensor]:
     """As :func:`_recomputed_states`; each position passes through the blocks once."""
+    _store_by_output(model)
     (batch, length, width), heads = sequence.shape, int(model.config.n_head)
     positions = length + count - 1
     cache = sequence.new_empty(len(model.h), batch, positions, 3, heads, width // heads)
@@ -66,6 +67,17 @@ def _cached_states(model: Any, sequence: Tensor, mask: Tensor, count: int) -> li
     for start in range(length, positions):
         states.append(_last_state(model, states[-1], cache, start, real[..., : start + 1]))
     return states
+
+
+def _store_by_output(model: Any) -> None:
+    """Store the weights of a model on the CPU in the order of outputs, once; shapes and values stay.
+
+    GPT-2 stores ``(in, out)``. The products of few rows, of which nearly all states are made, read all weights each
+    time, and two rows are a third faster where those of one output lie side by side.
+    """
+    for name, weight in model.h.named_parameters():
+        if weight.ndim == 2 and weight.device.type == "cpu" and weight.is_contiguous():
+            model.h.get_parameter(name).data = weight.data.t().contiguous().t()
 
 
 def _last_state(model: Any, new: Tensor, cache: Tensor, start: int, allowed: Tensor) -> Tensor:
@@ -93,9 +105,10 @@ def _last_state(model: Any, new: Tensor, cache: Tensor, start: int, allowed: Ten
         attention, mlp = block.attn, block.mlp
         layer[:, start:end] = attention.c_attn(block.ln_1(hidden)).unflatten(-1, layer.shape[2:])
         query, key, value = layer[:, :end].permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(
-            query[:, :, start:], key, value, attn_mask=allowed, scale=attention.scaling
-        )
+        query = query[:, :, start:]
+        if block is model.h[-1]:  # nothing attends to what the others would become
+            hidden, query, allowed = hidden[:, -1:], query[:, :, -1:], allowed[:, :, -1:]
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=attention.scaling)
         hidden = hidden + attention.c_proj(heard.transpose(1, 2).flatten(2))
         hidden = hidden + mlp.c_proj(activation(mlp.c_fc(block.ln_2(hidden))))
     return model.ln_f(hidden[:, -1:])
