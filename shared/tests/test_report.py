@@ -31,7 +31,7 @@ from pentatonic.errors import (
     UnsupportedFormat,
     UsageError,
 )
-from pentatonic.report import Dot, Report, SoundMap, is_embeddable
+from pentatonic.report import Dot, Report, SoundMap, check_page, is_embeddable
 
 Until = Callable[[Any, str], None]
 
@@ -503,7 +503,19 @@ def test_files_that_no_report_wrote_are_left_alone(harm: str, tmp_path: Path) ->
     path.write_bytes(harmed)
     with pytest.raises(FormatError, match=r"index\.html: is not a report"):
         section("b").add_to(path)
+    with pytest.raises(FormatError, match=r"index\.html: is not a report"):
+        check_page(path)
     assert path.read_bytes() == harmed
+
+
+def test_pages_that_can_get_a_section(tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    check_page(path)
+    assert not path.exists()
+    section("a").add_to(path)
+    page = path.read_bytes()
+    check_page(path)
+    assert path.read_bytes() == page
 
 
 def test_section_names_are_plain(tmp_path: Path) -> None:

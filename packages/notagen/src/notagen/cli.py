@@ -133,6 +133,9 @@ def generate(
     make_output_folder(out)
     if page is not None:
         make_output_place(page, "--page")
+        from pentatonic.report import check_page
+
+        check_page(page)
     from notagen.generation.decoding import Limits, Request
     from notagen.generation.piece_folder import write_pieces
     from notagen.generation.sampling import Sampling

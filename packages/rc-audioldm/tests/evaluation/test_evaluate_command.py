@@ -106,6 +106,27 @@ def test_similarity_to_prompts_and_styles(tmp_path: Path) -> None:
         evaluate_systems([read_system("run", run)], Stub(), Preparation(RATE), BatchReport())
 
 
+def test_style_vectors_of_another_model_are_noted_and_not_compared(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 200)
+    np.save(run / "style_vectors.npy", np.ones((4, 2)))
+    for clap, compared in (({"model": "small", "weights": "ab"}, False), (None, True)):
+        (run / "run_config.json").write_text(json.dumps({"settings": {"clap": clap}}), encoding="utf-8")
+        system = read_system("run", run)
+        found = evaluate_systems([system], Stub(), Preparation(RATE), BatchReport(), few="shrink")
+        assert all((STYLE in row) == compared for row in found.items)
+        assert any("model=small compares with them" in note for note in found.notes) != compared
+
+
+def test_a_run_with_a_bank_is_evaluated_by_the_plain_command(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 200)
+    np.save(run / "style_vectors.npy", np.ones((4, 64)))
+    config = {"settings": {"clap": {"model": "rc-audioldm-tiny", "weights": "ab"}}}
+    (run / "run_config.json").write_text(json.dumps(config), encoding="utf-8")
+    result = CliRunner().invoke(app, ["runs", f"systems=[{run}]", f"out={tmp_path}/out", "few=shrink"])
+    assert result.exit_code == 0, result.exception
+    assert "model=rc-audioldm-tiny compares with them" in result.stdout
+
+
 def test_a_test_is_made_and_its_answers_analysed(tmp_path: Path) -> None:
     one, two = write_run(tmp_path / "one", 200), write_run(tmp_path / "two", 400)
     out = tmp_path / "test"

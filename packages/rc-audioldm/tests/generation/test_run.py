@@ -213,6 +213,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     ("arguments", "status", "named"),
     [
         ((), 2, "there is nothing to make"),
+        ((__file__,), 2, "test_run.py: is a file, which is no prompt"),
         (("--prompts", "none.txt"), 2, "no such file or folder: none.txt"),
         (("drum", "--bank", "none"), 2, "no such file or folder: none"),
         (("drum", "--scheduler", "plms"), 2, "scheduler is 'plms'; allowed: checkpoint, ddim"),
@@ -285,3 +286,9 @@ def test_a_model_is_converted(
     assert licence_of_weights(out) == "CC BY-NC-SA 4.0"
     assert command("convert", source, "--out", source) == 2
     assert "which is the source itself" in capsys.readouterr().err
+
+
+def test_a_prompt_longer_than_any_path_is_a_prompt(model_folder: Any, command: Any, tmp_path: Path) -> None:
+    start = ("generate", "--model", model_folder("audioldm"), "--out", tmp_path / "run", *FAST)
+    assert command(*start, "drum " * 1000) == 0
+    assert len(lines(tmp_path / "run/items.jsonl")) == 1

@@ -211,3 +211,9 @@ def test_the_command_shows_verdict_and_credits_and_names_what_has_no_ledger(
     assert status == 3 and "other.wav" in err
     assert document["verdict"] == "unknown" and document["samples_unchanged"] is True
     assert ledger(capsys, wav.with_name("none.wav"))[0] == 2
+
+
+def test_a_folder_without_recordings_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
+    status, out, err = ledger(capsys, tmp_path)
+    assert status == 2 and out == "" and f"no WAV files in {tmp_path}" in err

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-__all__ = ["MAX_AUDIO_BYTES", "Dot", "Report", "SoundMap", "is_embeddable"]
+__all__ = ["MAX_AUDIO_BYTES", "Dot", "Report", "SoundMap", "check_page", "is_embeddable"]
 
 MAX_AUDIO_BYTES = 64 * 2**20
 """Largest sound that one player may embed; browsers fail on much longer ``data:`` addresses."""
@@ -293,6 +293,21 @@ class Report:
         )
         sections = {section.name: section for section in others} | {own.name: own}
         return self._templates.page(list(sections.values()))
+
+
+def check_page(path: str | Path) -> None:
+    """Refuse a page that :meth:`Report.add_to` could not be used with; to be called before the work.
+
+    Args:
+        path: An HTML file, which may be missing.
+
+    Raises:
+        FormatError: The file exists, but was not written by a report, or was edited.
+        MissingExtra: ``pentatonic[report]`` is not installed.
+    """
+    templates = PageTemplates()
+    if Path(path).exists():
+        templates.sections_of(Path(path))
 
 
 def is_embeddable(path: Path) -> bool:

@@ -50,7 +50,9 @@ def demo_command(
     make_output_place(page, "--page")
     from cm3p.demo import write_demo
     from cm3p.inference.maps import WindowOptions
+    from pentatonic.report import check_page
 
+    check_page(page)
     report = write_demo(
         load_model(model, device, dtype, revision),
         paths,

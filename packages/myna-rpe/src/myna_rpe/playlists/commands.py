@@ -325,7 +325,9 @@ def page(
     check_inputs([file])
     make_output_place(out, inputs=[file])
     from myna_rpe.playlists.page import write_page
+    from pentatonic.report import check_page
 
+    check_page(out)
     opened, playlist = _open(file, index, library)
     write_page(opened, playlist, out, neighbours=neighbours, embed_audio=embed_audio)
     print(out)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pentatonic.cli import Device, check_inputs, make_output_place, pick_device
+from pentatonic.errors import UsageError
 
 PROMPTS = ("a slow low cello phrase", "a high flute note", "a fast drum beat")
 """Prompts of the demo, written before any of their sounds was heard."""
@@ -36,6 +37,7 @@ def demo_command(
     """Write a page with sounds of prompts, the clips retrieved for each, and what they do to the sound."""
     check_inputs([clips])
     make_output_place(page, "--page", inputs=[clips])
+    from pentatonic.report import check_page
     from rc_audioldm.bank.build import build_bank
     from rc_audioldm.bank.sources import find_clips
     from rc_audioldm.bank.style_bank import StyleBank
@@ -47,6 +49,9 @@ def demo_command(
     from rc_audioldm.generation.styles import StyleFinder
     from rc_audioldm.weights import from_pretrained, licence_of_weights
 
+    check_page(page)
+    if any(not prompt.strip() for prompt in prompts or ()):
+        raise UsageError("a prompt is empty; allowed: words for a sound")
     place = pick_device(device)
     note = ModelNote(model, "", licence_of_weights(model))
     loaded, clap = from_pretrained(model, device=place), load_clap(model, device=place)

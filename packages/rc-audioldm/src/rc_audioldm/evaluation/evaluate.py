@@ -216,7 +216,7 @@ def _rows(
         for row in rows:
             if row["prompt"] in texts:
                 row[TEXT] = float(vectors[place[row["id"]]] @ texts[row["prompt"]])
-    if system.styles is not None:
+    if system.styles is not None and _are_comparable(system, embedder, notes):
         if system.styles.shape[1] != embedded.dimension:
             raise IncompatibleVectors(
                 f"{system.name}: style vectors of {system.styles.shape[1]} dimensions; allowed: "
@@ -237,6 +237,18 @@ def _rows(
             for row in rows:
                 row[TO_REFERENCE] = alone[row["id"]]
     return rows
+
+
+def _are_comparable(system: System, embedder: Embedder, notes: list[str]) -> bool:
+    """Whether the style vectors are of the embedder's model, as far as is known; a note says that they are not."""
+    made_by = system.style_model
+    if made_by is None or made_by.weights == embedder.describe().get("weights"):
+        return True
+    notes.append(
+        f"{system.name}: no similarity to its style, whose vectors are of another model; "
+        f"model={made_by.name} compares with them"
+    )
+    return False
 
 
 def _metric_names(rows: Sequence[Row]) -> list[str]:

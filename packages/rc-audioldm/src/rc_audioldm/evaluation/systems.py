@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from pentatonic.audio import AUDIO_SUFFIXES
 from pentatonic.errors import FormatError, InputError
 from pentatonic.folder_run import find_files
-from pentatonic.untrusted.files import file_inside, regular_file_size, shortened
+from pentatonic.untrusted.files import file_inside, read_json, regular_file_size, shortened
 from rc_audioldm.json_lines import read_json_lines
 
-ITEMS, STYLES, WAV = "items.jsonl", "style_vectors.npy", "wav"
+ITEMS, STYLES, WAV, RUN_CONFIG = "items.jsonl", "style_vectors.npy", "wav", "run_config.json"
 _LONGEST_ID = 200
 _NAMES_OF_FILE = ("file", "path", "wav")
 
@@ -42,6 +43,19 @@ class Item:
 
 
 @dataclass(frozen=True)
+class StyleModel:
+    """The CLAP model that made style vectors.
+
+    Args:
+        name: Its name.
+        weights: SHA-256 of its weights.
+    """
+
+    name: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class System:
     """A folder of recordings.
 
@@ -51,6 +65,7 @@ class System:
         items: Its recordings, in order.
         listed: Whether they are those of ``items.jsonl``.
         styles: (N, D) the style vectors that were used, in the order of the items; None if there are none.
+        style_model: The CLAP model of these vectors, where a run says it.
     """
 
     name: str
@@ -58,6 +73,7 @@ class System:
     items: tuple[Item, ...]
     listed: bool
     styles: NDArray[np.floating] | None = None
+    style_model: StyleModel | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +117,11 @@ def read_system(
         if len(prompts) != len(items):
             raise InputError(f"{folder}: has {len(items)} recordings, and there are {len(prompts)} prompts")
         items = [replace(item, prompt=prompt) for item, prompt in zip(items, prompts, strict=True)]
+    made_by = None
     if styles is None and (folder / STYLES).is_file():
-        styles = folder / STYLES
+        styles, made_by = folder / STYLES, _style_model(folder / RUN_CONFIG)
     vectors = None if styles is None else _read_styles(styles, len(items))
-    return System(name, folder, tuple(items), listed, vectors)
+    return System(name, folder, tuple(items), listed, vectors, made_by)
 
 
 def pair_items(systems: Sequence[System]) -> Pairing:
@@ -196,6 +213,18 @@ def _found_items(folder: Path) -> list[Item]:
     root = folder / WAV if (folder / WAV).is_dir() else folder
     files = {path.relative_to(root).as_posix(): path for path in find_files([root], AUDIO_SUFFIXES)}
     return [Item(name, files[name]) for name in natural_order(files)]
+
+
+def _style_model(run_config: Path) -> StyleModel | None:
+    """Return what a run says of the CLAP model of its style vectors; None where it says nothing."""
+    if not run_config.is_file():
+        return None
+    values: Any = read_json(run_config)
+    for key in ("settings", "clap"):
+        values = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return None
+    return StyleModel(str(values.get("model", "")), str(values.get("weights", "")))
 
 
 def _read_styles(path: Path, count: int) -> NDArray[np.floating]:

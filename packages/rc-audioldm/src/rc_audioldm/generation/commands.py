@@ -255,6 +255,9 @@ def generate_command(
     check_output_folder(out)
     if not prompts and prompts_file is None:
         raise UsageError("there is nothing to make; give a prompt, or --prompts FILE")
+    for prompt in prompts or ():
+        if _is_file(prompt):
+            raise UsageError(f"{prompt}: is a file, which is no prompt; give a file of prompts by --prompts")
     if adapter is not None and mode != "adapter":
         raise UsageError("--adapter is heard in the mode adapter alone; add --mode adapter")
     from rc_audioldm.convert import DTYPES
@@ -339,3 +342,10 @@ def _named(settings: Settings, *files: Path | None) -> str:
     from rc_audioldm.generation.loading import file_hash
 
     return " ".join("none" if file is None else file_hash(adapter_path(file)) for file in files)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than a path can be
+        return False

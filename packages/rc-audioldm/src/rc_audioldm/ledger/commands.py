@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pentatonic.cli import BatchReport, JsonFlag, check_inputs, show
-from pentatonic.errors import PentatonicError
+from pentatonic.errors import PentatonicError, UsageError
 
 if TYPE_CHECKING:
     from rc_audioldm.ledger.files import FoundLedger
@@ -36,7 +36,10 @@ def ledger_command(
     from rc_audioldm.ledger.files import find_ledger
 
     report, found = BatchReport(), []
-    for path in find_files(files, _WAV_SUFFIXES):
+    paths = find_files(files, _WAV_SUFFIXES)
+    if not paths:
+        raise UsageError(f"no WAV files in {', '.join(map(str, files))}")
+    for path in paths:
         try:
             found.append((path, find_ledger(path)))
             report.done(path)
