@@ -149,3 +149,16 @@ def test_wrong_command_lines_end_with_status_2(
     code, _, err = command(*args)
     assert code == 2
     assert re.search(named, err)
+
+
+def test_the_table_in_a_folder_of_clips_is_found(tmp_path: Path, command: Any) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "m.jsonl"
+    clips.mkdir()
+    for name in "ab":
+        soundfile.write(clips / f"{name}.wav", np.zeros(RATE), RATE)
+    (clips / "licences.csv").write_text("path,licence,source\na.wav,CC0 1.0,Ann\n", encoding="utf-8")
+    assert command("manifest", clips, "--out", out)[0] == 0
+    assert [row.licence for row in read_manifest(out)] == ["CC0 1.0", "unknown"]
+    (tmp_path / "other.csv").write_text("path,licence\nb.wav,MIT\n", encoding="utf-8")
+    assert command("manifest", clips, "--out", out, "--licences", tmp_path / "other.csv")[0] == 0
+    assert [row.licence for row in read_manifest(out)] == ["unknown", "MIT"]

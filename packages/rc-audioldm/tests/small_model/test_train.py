@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from pentatonic.errors import ConfigError, FormatError
+from pentatonic.errors import AudioError, ConfigError, FormatError
 from rc_audioldm.clap import from_pretrained as load_clap
 from rc_audioldm.cli import main
 from rc_audioldm.denoising.loop import Denoising
@@ -131,6 +131,16 @@ def test_a_run_that_stopped_ends_with_the_same_weights(
         shutil.rmtree(parts / later)
     assert run("experiment=debug", f"data.manifest={manifest}", f"run_dir={parts}") == 0
     assert (parts / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
+
+
+def test_a_manifest_in_another_folder_than_its_clips(manifest: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "m.jsonl"
+    moved.write_bytes(manifest.read_bytes())
+    clips = read_clips(moved, "train", seconds=SECONDS, sample_rate=RATE, root=manifest.parent)
+    beside = read_clips(manifest, "train", seconds=SECONDS, sample_rate=RATE)
+    assert torch.equal(clips.samples, beside.samples)
+    with pytest.raises(AudioError, match="no such file"):
+        read_clips(moved, "train", seconds=SECONDS, sample_rate=RATE)
 
 
 def test_captions_that_hold_for_other_clips_are_no_negatives(manifest: Path, trained: Path) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rc_audioldm.data.layouts.pairs import DataSet
     from rc_audioldm.data.manifest import Manifest
 
+_TABLES = ("licences.csv", "licenses.csv")  # looked for in a folder of clips
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -40,7 +42,9 @@ def manifest(
     licences: Annotated[
         Path | None,
         typer.Option(
-            metavar="CSV", help="Table with a column path, and any of licence, source, caption and labels."
+            metavar="CSV",
+            help="Table with a column path, and any of licence, source, caption and labels.",
+            show_default=f"{' or '.join(_TABLES)} in the folder",
         ),
     ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the clips that say nothing.")] = "unknown",
@@ -59,6 +63,8 @@ def manifest(
     check_inputs([folder, *([licences] if licences else [])])
     make_output_place(out, inputs=[licences])
     root = root_for(out, [folder])
+    if licences is None:
+        licences = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
     rows, report = manifest_of_folder(
         folder, root, table=licences, licence=licence, source=source, tags=tags, workers=workers
     )

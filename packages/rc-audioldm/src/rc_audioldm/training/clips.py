@@ -76,7 +76,9 @@ def joined(sets: Sequence[ClipSet]) -> ClipSet:
     )
 
 
-def read_clips(path: str | Path, split: str, *, seconds: float, sample_rate: int) -> ClipSet:
+def read_clips(
+    path: str | Path, split: str, *, seconds: float, sample_rate: int, root: str | Path | None = None
+) -> ClipSet:
     """Read the clips of a split.
 
     Args:
@@ -84,6 +86,7 @@ def read_clips(path: str | Path, split: str, *, seconds: float, sample_rate: int
         split: Which rows; those that state no split belong to ``train``.
         seconds: Length; longer files are cut at the end, shorter ones are filled up with silence.
         sample_rate: In Hz; other rates are resampled.
+        root: Folder that the paths of the manifest are relative to; None: its own.
 
     Raises:
         InputError: There is no manifest.
@@ -91,10 +94,10 @@ def read_clips(path: str | Path, split: str, *, seconds: float, sample_rate: int
         FormatError: A row has no caption, or its captions are malformed.
         AudioError: A file cannot be read; the message names it.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, root)
     rows = [row for row in manifest if row.more.get("split", TRAIN) == split]
     if not rows:
-        raise ConfigError(f"{path}: has no clips of the split {split!r}")
+        raise ConfigError(f"{path}: has no clips of the split {split!r}; a row says it by the key split")
     size = round(seconds * sample_rate)
     samples = torch.zeros(len(rows), size, dtype=torch.int16)
     for index, row in enumerate(rows):

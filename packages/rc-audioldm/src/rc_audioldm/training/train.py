@@ -71,12 +71,14 @@ class DataConfig:
 
     Args:
         manifest: Captioned clips; see :mod:`rc_audioldm.training.clips`.
+        root: Folder that the paths of ``manifest`` are relative to; None: its own.
         clap_manifests: Further ones, which CLAP alone learns from.
         seconds: Length of the clips.
         mel: Preset of :mod:`pentatonic.mel` for the VAE; it gives the sample rate, too.
     """
 
     manifest: str = MISSING
+    root: str | None = None
     clap_manifests: list[str] = field(default_factory=list)
     seconds: float = 1.28
     mel: str = "audioldm"
@@ -191,7 +193,9 @@ def stage_model(config: SmallModelConfig, stage: str) -> Path:
 
 def _clips(config: SmallModelConfig, split: str) -> ClipSet:
     data = config.data
-    return read_clips(data.manifest, split, seconds=data.seconds, sample_rate=data.sample_rate)
+    return read_clips(
+        data.manifest, split, seconds=data.seconds, sample_rate=data.sample_rate, root=data.root
+    )
 
 
 def _train_clap(config: SmallModelConfig, clips: dict[str, ClipSet]) -> TrainResult:
