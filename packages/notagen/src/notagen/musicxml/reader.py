@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -16,7 +15,7 @@ from notagen.musicxml.bar_text import BarWriter
 from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
 from notagen.musicxml.measures import XmlPart, read_part
-from notagen.musicxml.values import XmlKey, XmlMeter
+from notagen.musicxml.values import Time, XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure, XmlVoice, build_voices
 from notagen.score.lyrics import written_verse
 from notagen.score.model import Transposition
@@ -107,7 +106,7 @@ def _music(
     key: XmlKey,
     meter: XmlMeter,
     barlines: Sequence[str],
-    tempos: dict[int, list[tuple[Fraction, str]]],
+    tempos: dict[int, list[tuple[Time, str]]],
 ) -> Iterator[str]:
     """Yield the lines of a voice: its bars with the number of the last one as a comment, and the lyrics below them."""
     own = _initial_key(voice)
@@ -185,15 +184,15 @@ def _stronger(one: str, other: str) -> str:
     return max(one, other, key=order.index)
 
 
-def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
+def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Time, str]]]]:
     """Return the tempo at the start, and the changes by measure; a change in several parts counts once."""
-    found: dict[tuple[int, Fraction], str] = {}
+    found: dict[tuple[int, Time], str] = {}
     for part in parts:
         for index, measure in enumerate(part.measures):
             for onset, beats in measure.tempos:
                 found.setdefault((index, onset), beats)
-    initial = current = found.pop((0, Fraction(0)), None)
-    changes: dict[int, list[tuple[Fraction, str]]] = {}
+    initial = current = found.pop((0, 0), None)
+    changes: dict[int, list[tuple[Time, str]]] = {}
     for (index, onset), beats in sorted(found.items()):
         if beats != current:
             changes.setdefault(index, []).append((onset, beats))
