@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import XML, Element, ParseError, TreeBuilder
@@ -82,21 +80,8 @@ def parse_xml(data: bytes) -> Element:
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"{len(data)} bytes of XML; at most {MAX_BYTES} are allowed")
-    with _without_collections():
-        root = _parse_ordinary(data)
-        return _parse_counting(data) if root is None else root
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Pause the collection of reference cycles: trees have none, and looking for them takes longer than to parse."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
+    root = _parse_ordinary(data)
+    return _parse_counting(data) if root is None else root
 
 
 class _FirstElement(Exception):
