@@ -58,7 +58,9 @@ AbcDialect = Annotated[
     Literal["notagen", "yue2"],
     typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
 ]
-Scores = Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")]
+Scores = Annotated[
+    list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
+]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]

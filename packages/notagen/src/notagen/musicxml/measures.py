@@ -280,7 +280,7 @@ class _PartReader:
     def sound(self, sound: Element) -> None:
         self._tempo(sound, self.at)
 
-    def _tempo(self, element: Element, onset: Fraction) -> None:
+    def _tempo(self, element: Element, onset: Time) -> None:
         if beats := tempo(element):
             self.current.tempos.append((onset, beats))
 

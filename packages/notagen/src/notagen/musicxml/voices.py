@@ -282,8 +282,8 @@ def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Time]) -> None:
                 for tone in event.tones:
                     starts.add((index, event.onset, tone.letter, tone.alteration, tone.octave))
                     if tone.tied:
-                        at = (index, event.end) if event.end < lengths[index] else (index + 1, 0)
-                        tied.append((*at, tone))
+                        inside = event.end < lengths[index]
+                        tied.append((index, event.end, tone) if inside else (index + 1, 0, tone))
     for index, onset, tone in tied:
         tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
         if not tone.tied:
