@@ -118,4 +118,6 @@ def test_a_file_header_holds_for_all_tunes() -> None:
 
 def test_a_file_header_holds_for_an_only_tune() -> None:
     (tune,) = tunes_of(b"M:3/4\nL:1/4\n\nX:1\nK:C\nCDE|\n", ".abc")
-    assert read_score(tune.text).voices[0].measures[0].layers[0].events[0].duration == Fraction(1, 4)
+    assert next(iter(read_score(tune.text).voices.values())).measures[0].layers[0].events[
+        0
+    ].duration == Fraction(1, 4)

@@ -58,7 +58,7 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
 
 
 def place_file_header(text: str) -> str:
-    """Return the text of a file of one tune with its file header behind the ``X:`` line, as :func:`split_tunes` does it.
+    """Return the text of a file of one tune with its file header behind the ``X:`` line, as in :func:`split_tunes`.
 
     Comments before the tune, such as prompts, stay where they are. Any other text comes back unchanged.
     """
