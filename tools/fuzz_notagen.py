@@ -29,6 +29,7 @@ from damages import MOST_DAMAGES, damaged
 
 from notagen.abc import parse_tune, print_tune
 from notagen.codec import encode_generate, encode_train
+from notagen.files.reading import tunes_of
 from notagen.generation.continuation import continuation
 from notagen.musicxml import abc_to_musicxml
 from notagen.musicxml.reader import musicxml_to_abc
@@ -38,10 +39,15 @@ from notagen.notation.layout import deinterleave, interleave
 from notagen.notation.repair import repair
 from notagen.notation.rests import complete_rests, final_text, omit_rests
 from notagen.notation.transpose import transpose
+from notagen.notation.transposed_text import Interval, transpose_text
 from notagen.notation.tunebook import split_tunes, standard_tune
 from notagen.notation.validation import validate
 from notagen.score import read_score
+from notagen.score.losses import losses
 from notagen.sound.performance import perform
+from notagen.yue2 import check as check_yue2
+from notagen.yue2.conversion import convert_to_yue2
+from notagen.yue2.repairing import repair_yue2
 from pentatonic.errors import InputError
 from pentatonic.processes.time_limit import time_limit
 
@@ -90,6 +96,14 @@ def _set_keys(text: str) -> None:
         transpose(tune, key)
 
 
+def _counting(reader: Callable[[Any], Any], data: Any) -> None:
+    """Read, and check that what is lost is counted in words that fit on a line."""
+    with losses() as found:
+        reader(data)
+    if any(count < 1 or not kind.isprintable() or len(kind) > 100 for kind, count in found.items()):
+        raise AssertionError(f"losses {dict(found)}")
+
+
 TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
     "parse_tune": lambda text: print_tune(parse_tune(text)),
     "read_tune": read_tune,
@@ -102,6 +116,11 @@ TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
     "split_tunes": split_tunes,
     "standard_tune": standard_tune,
     "transpose": _set_keys,
+    "transpose_text": lambda text: transpose_text(text, Interval(semitones=-3)),
+    "tunes_of": lambda text: tunes_of(text.encode(), ".abc"),
+    "yue2 check": check_yue2,
+    "yue2 repair": repair_yue2,
+    "yue2 convert": convert_to_yue2,
     "encode_train": lambda text: encode_train(text, 64),
     "encode_generate": encode_generate,
     "validate": lambda text: json.dumps(validate(text).to_dict()),
@@ -110,8 +129,12 @@ TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
     "read_score": read_score,
     "abc_to_musicxml": abc_to_musicxml,
     "perform": perform,
+    "losses": lambda text: _counting(abc_to_musicxml, text),
 }
-XML_READERS: Mapping[str, Callable[[bytes], Any]] = {"musicxml_to_abc": musicxml_to_abc}
+XML_READERS: Mapping[str, Callable[[bytes], Any]] = {
+    "musicxml_to_abc": musicxml_to_abc,
+    "losses of MusicXML": lambda data: _counting(musicxml_to_abc, data),
+}
 
 
 @cache

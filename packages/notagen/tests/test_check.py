@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from notagen.files.check import check, check_files
 from notagen.notation.validation import validate
+from pentatonic.errors import UsageError
 
 TUNE = "X:1\nT:Café\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c4|d8|]\n"
 
@@ -65,3 +67,28 @@ def test_repair_keeps_rests_of_several_bars(tmp_path: Path) -> None:
     (result,), _ = check_files([path], tmp_path / "out")
     text = Path(result["output"]).read_text()
     assert "[V:1]CDEF|[V:2]Z|\n[V:1]c4|][V:2]Z|]\n" in text and check(text).valid
+
+
+def test_folders_are_searched_and_a_bad_file_stops_nothing(tmp_path: Path) -> None:
+    scores = tmp_path / "scores"
+    (scores / "deep").mkdir(parents=True)
+    (scores / "a.abc").write_text("no tune")
+    (scores / "b.musicxml").write_bytes(b"<score")
+    (scores / "deep" / "a.ABC").write_text(TUNE, encoding="utf-8")
+    os.mkfifo(scores / "pipe.abc")
+    (scores / "notes.txt").write_text("not a score")
+    results, outcome = check_files([scores], level="abc")
+    states = {Path(entry["path"]).name: entry["status"] for entry in outcome.entries}
+    assert states == {"a.abc": "failed", "b.musicxml": "failed", "pipe.abc": "failed", "a.ABC": "done"}
+    assert [Path(result["path"]).name for result in results] == ["a.abc", "a.ABC"]
+    assert outcome.passed_over == {".txt": 1}
+    _, outcome = check_files([scores], tmp_path / "out")
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.glob("out/**/*.abc")] == [
+        "deep/a.abc"
+    ]
+    (scores / "deep" / "a.xml").write_bytes(b"<score")
+    with pytest.raises(UsageError, match=r"more than one file would be .*deep/a\.abc"):
+        check_files([scores], tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no \.abc, .* files in"):
+        check_files([tmp_path / "empty"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import random
@@ -1014,6 +1015,48 @@ def test_a_meter_of_one_part_holds_for_all() -> None:
 )
 def test_values_out_of_the_ordinary_are_read(content: str, bar: str) -> None:
     assert bars(score(measure("{A}", content))) == [f"{bar}|]"]
+
+
+@pytest.mark.parametrize("divisions", ["12", "7.5", "17", "0.3"])
+def test_times_that_are_no_whole_ticks_are_exact(divisions: str) -> None:
+    """Divisions by 17, and notes of a 17-tuplet, are fractions of a tick."""
+    ratio = "<time-modification><actual-notes>17</actual-notes><normal-notes>16</normal-notes></time-modification>"
+    length = float(divisions) / 4 * 16 / 17  # rounded, as programs do
+    runs = "".join(
+        note("D4").replace("<duration>12", f"<duration>{length:.6f}").replace("</note>", f"{more}</note>")
+        for more in [f"<type>16th</type>{ratio}"] * 17
+    )
+    attributes = ATTRIBUTES.replace("<divisions>12", f"<divisions>{divisions}")
+    assert bars(score(measure(attributes, runs))) == [f"(17:16:17{' '.join(['D/'] * 17)}|]"]
+
+
+def test_both_ways_to_parse_give_the_same_text_and_losses() -> None:
+    shown = "<credit><credit-words>by</credit-words></credit><defaults><staff-size>80</staff-size></defaults>"
+    cued = note().replace("<note>", "<note><cue/>")
+    plain = score(measure("{A}", cued, note(), "<figured-bass><figure/></figured-bass>"), head=shown)
+    converted = {}
+    for encoding in ("UTF-8", "windows-1252"):  # only of the first is it known how many elements there may be
+        with losses() as found:
+            text = musicxml_to_abc(f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + plain)
+        converted[encoding] = text, found
+    assert converted["UTF-8"] == converted["windows-1252"]
+    assert converted["UTF-8"][1] == {"cue note": 1, "figured bass": 1, "size of a staff": 1}
+
+
+def test_converting_leaves_no_cycles_and_collections_running() -> None:
+    source = score(measure("{A}", note("C4", 24, "<dot/>"), note("D4", 24)))
+    musicxml_to_abc(source)
+    gc.collect()
+    gc.disable()
+    try:
+        musicxml_to_abc(source)
+        assert not gc.isenabled()
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
+    with pytest.raises(FormatError):
+        musicxml_to_abc(b"<score/>")
+    assert gc.isenabled()
 
 
 def test_what_is_left_out_is_counted() -> None:

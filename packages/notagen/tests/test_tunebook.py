@@ -2,19 +2,21 @@
 
 import json
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notagen.files.reading import read_tunes
+from notagen.files.reading import read_tunes, tunes_of
 from notagen.notation.keys import MAJOR_KEYS
 from notagen.notation.layout import interleaved
 from notagen.notation.rests import omit_rests
 from notagen.notation.transpose import transpose
 from notagen.notation.tunebook import prepare_tune, split_tunes, standard_tune
 from notagen.notation.validation import validate
+from notagen.score import read_score
 from pentatonic.errors import FormatError, InputError
 
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "preprocess.json").read_text())["cases"]
@@ -98,3 +100,24 @@ def test_any_text_gives_a_tune_or_a_typed_error(text):
     for _, tune in split_tunes(text):
         with suppress(FormatError):
             assert prepare_tune(tune).bar_count > 0
+
+
+def test_a_file_header_holds_for_all_tunes() -> None:
+    book = "%abc-2.1\nM:3/4\nL:1/4\nC:Anon\n%%MIDI program 40\n\nSome prose.\n\n"
+    tunes = "X:1\nT:One\nK:C\nCDE|\n\nX:2\nM:2/4\nK:G\nGA|\n"
+    first, second = split_tunes(book + tunes)
+    shared = "L:1/4\nC:Anon\n%%MIDI program 40\n"
+    assert first == ("1", f"X:1\nM:3/4\n{shared}T:One\nK:C\nCDE|\n")
+    assert second == ("2", f"X:2\n{shared}M:2/4\nK:G\nGA|\n")
+    assert "\nM:2/4\n" in standard_tune(second[1]) and "\nL:1/4\n" in standard_tune(second[1])
+    assert split_tunes("M:3/4\nL:1/4\n\nX:7\nK:C\nCDE|\n") == [("7", "X:7\nM:3/4\nL:1/4\nK:C\nCDE|\n")]
+    # Prose is no header, and a key, a title or a voice is not one of all tunes.
+    assert split_tunes(f"M:3/4\nTunes of mine:\n\n{tunes}") == split_tunes(tunes)
+    assert split_tunes(f"K:D\nT:Book\nV:1\n\n{tunes}") == split_tunes(tunes)
+
+
+def test_a_file_header_holds_for_an_only_tune() -> None:
+    (tune,) = tunes_of(b"M:3/4\nL:1/4\n\nX:1\nK:C\nCDE|\n", ".abc")
+    assert next(iter(read_score(tune.text).voices.values())).measures[0].layers[0].events[
+        0
+    ].duration == Fraction(1, 4)

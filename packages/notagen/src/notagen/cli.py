@@ -58,7 +58,9 @@ AbcDialect = Annotated[
     Literal["notagen", "yue2"],
     typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
 ]
-Scores = Annotated[list[Path], typer.Argument(metavar="FILES...", help="ABC or MusicXML.")]
+Scores = Annotated[
+    list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
+]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
@@ -243,9 +245,7 @@ def convert(
     done = [entry for entry in report.entries if entry["status"] == "done"]
     outputs = [path for entry in done for path in entry["output"]]
     lossy = [entry for entry in done if entry["losses"]]
-    for entry in lossy:
-        counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(entry["losses"].items()))
-        print(printable(f"{entry['path']}: not kept: {counts}"), file=sys.stderr)
+    _show_losses(lossy)
     show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
     report.raise_for_failures()
     if strict and lossy:
@@ -288,6 +288,35 @@ def repair(
     """
     check_inputs(inputs)
     _check(inputs, out, "dialect", dialect, as_json)
+
+
+@app.command()
+def transpose(
+    sources: Scores,
+    out: OutFolder,
+    by: Annotated[int | None, typer.Option(min=-36, max=36, help="Semitones up; below 0: down.")] = None,
+    to: Annotated[str | None, typer.Option(help="Tonic of the first key, such as Bb; modes stay.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Transpose scores, ABC and MusicXML, each in its own format; give --by or --to. Percussion stays as it is.
+
+    Of ABC nothing but notes, keys and chord symbols changes. MusicXML goes through ABC, and what it loses is counted
+    by kind for each file. Exit status 3: some files could not be transposed; each one is named.
+    """
+    check_inputs(sources)
+    if (by is None) == (to is None):
+        raise UsageError("give either --by or --to")
+    from notagen.files.transposing import transpose_files
+    from notagen.notation.transposed_text import Interval
+
+    interval = Interval(semitones=by, tonic=to)
+    make_output_folder(out)
+    report = transpose_files(sources, out, interval)
+    report.print_summary()
+    done = [entry for entry in report.entries if entry["status"] == "done"]
+    _show_losses(done)
+    show({"inputs": report.entries}, as_json, lambda: [path for entry in done for path in entry["output"]])
+    report.raise_for_failures()
 
 
 @app.command()
@@ -499,6 +528,14 @@ def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect,
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
+
+
+def _show_losses(done: Sequence[dict[str, Any]]) -> None:
+    """Say by kind what files have lost."""
+    for entry in done:
+        if entry["losses"]:
+            counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(entry["losses"].items()))
+            print(printable(f"{entry['path']}: not kept: {counts}"), file=sys.stderr)
 
 
 def _findings(result: dict[str, Any]) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from notagen.files.reading import Tune, read_pieces
+from notagen.files.reading import SCORE_SUFFIXES, Tune, read_pieces
 from notagen.notation.bars import UnequalVoicesError
 from notagen.notation.layout import is_interleaved, one_bar_per_line
 from notagen.notation.repair import repair
@@ -18,6 +19,7 @@ from notagen.score.measures import bar_issues
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import BatchReport, keep_inputs
 from pentatonic.errors import FormatError, PentatonicError, UsageError
+from pentatonic.folder_run import mirrored, search_files
 
 Dialect = Literal["notagen", "yue2"]
 
@@ -28,9 +30,11 @@ def check_files(
     """Check files; with an output folder, also write repaired copies.
 
     Args:
-        paths: ABC in any layout, as generated or not, also tune books; or MusicXML.
+        paths: ABC in any layout, as generated or not, also tune books; or MusicXML; or folders, which are searched
+            for both, see :func:`pentatonic.folder_run.search_files`.
         out: Folder for repaired copies, in interleaved layout, ``<name>.abc``; the tunes of a book become
-            ``<name>-<number>.abc``.
+            ``<name>-<number>.abc``. If one of ``paths`` is a folder, the folders below what they have in common are
+            mirrored.
         level: What a file must be: legal ``abc``, ABC whose ``bars`` add up, or in the ``dialect`` of the models.
         dialect: With ``yue2`` files are judged and repaired in that dialect (:mod:`notagen.yue2`), whatever ``level``.
 
@@ -42,19 +46,22 @@ def check_files(
         without ``out``, has a tune that does not reach ``level``.
 
     Raises:
-        UsageError: Two files would have the same name in ``out``, or a copy would replace a file.
+        UsageError: Two files would have the same name in ``out``, a copy would replace a file, or a folder has no
+            files to check.
         CheckpointError: ``out`` cannot be written.
     """
+    files, passed_over = _files(paths)
+    stems: dict[Path, Path | None] = dict.fromkeys(files)
     if out is not None:
-        if repeated := {path.stem for path in paths if [each.stem for each in paths].count(path.stem) > 1}:
-            raise UsageError(f"more than one file would be {out / min(repeated)}.abc; repair them one by one")
-        for path in paths:
-            keep_inputs(out / f"{path.stem}.abc", paths)
-        out.mkdir(parents=True, exist_ok=True)
+        stems |= _stems(paths, files, out)
     results: list[dict[str, Any]] = []
     outcome = BatchReport()
-    with outcome.interruptible(paths):
-        for path in paths:
+    outcome.passed_over = passed_over
+    with outcome.interruptible(files):
+        for path in files:
+            if path not in paths and path.is_fifo():  # reading it would wait forever
+                outcome.failed(path, "this is a named pipe; allowed are files")
+                continue
             try:
                 tunes = read_pieces(path)
             except (PentatonicError, OSError) as error:
@@ -63,9 +70,9 @@ def check_files(
             before, failures = len(results), []
             for tune in tunes:
                 if dialect == "yue2":
-                    result, failure = _judge_yue2(path, tune, out, paths)
+                    result, failure = _judge_yue2(path, tune, stems[path], files)
                 else:
-                    result, failure = _judge(path, tune, out, level, paths)
+                    result, failure = _judge(path, tune, stems[path], level, files)
                 results += [result] if result else []
                 failures += [failure] if failure else []
             if failures:
@@ -76,8 +83,34 @@ def check_files(
     return results, outcome
 
 
+def _files(paths: Sequence[Path]) -> tuple[list[Path], Mapping[str, int]]:
+    """Return the files to check, and how many others the folders have, by suffix."""
+    if not any(path.is_dir() for path in paths):
+        return list(paths), {}
+    found = search_files(paths, SCORE_SUFFIXES)
+    if not found.files:
+        raise UsageError(f"no {', '.join(SCORE_SUFFIXES)} files in {', '.join(map(str, paths))}")
+    return found.files, found.passed_over
+
+
+def _stems(paths: Sequence[Path], files: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Return the path of each repaired copy without what comes after the name, and make its folder."""
+    if any(path.is_dir() for path in paths):
+        stems = {file: out / place.with_suffix("") for file, place in mirrored(paths, files).items()}
+    else:
+        stems = {file: out / file.stem for file in files}
+    uses = Counter(stems[file] for file in files)
+    if repeated := [stem for stem in stems.values() if uses[stem] > 1]:
+        raise UsageError(f"more than one file would be {min(repeated)}.abc; repair them one by one")
+    for stem in stems.values():
+        keep_inputs(stem.with_name(f"{stem.name}.abc"), files)
+    for stem in stems.values():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+    return stems
+
+
 def _judge(
-    path: Path, tune: Tune, out: Path | None, level: Level, inputs: Sequence[Path]
+    path: Path, tune: Tune, stem: Path | None, level: Level, inputs: Sequence[Path]
 ) -> tuple[dict[str, Any] | None, str | Exception | None]:
     """Judge one tune and write its repaired copy; return the result (None where it cannot be read) and the failure."""
     result: dict[str, Any] | None = None
@@ -86,9 +119,9 @@ def _judge(
         report = check(tune.text)
         result = {"path": str(path), **({"tune": tune.name} if tune.name else {}), **report.to_dict()}
         result |= {"valid": report.reaches(level), "notes": [*tune.notes, *reading_notes(tune.text)]}
-        if out is not None:
+        if stem is not None:
             repaired = repair(tune.text)
-            target = out / f"{path.stem}{tune.suffix}.abc"
+            target = stem.with_name(f"{stem.name}{tune.suffix}.abc")
             keep_inputs(target, inputs)
             with atomic_file(target) as file:
                 file.write(repaired.text.encode())
@@ -101,15 +134,15 @@ def _judge(
 
 
 def _judge_yue2(
-    path: Path, tune: Tune, out: Path | None, inputs: Sequence[Path]
+    path: Path, tune: Tune, stem: Path | None, inputs: Sequence[Path]
 ) -> tuple[dict[str, Any] | None, str | Exception | None]:
     """Do what ``_judge`` does, in the dialect of YuE2."""
     from notagen.files.yue2_files import judge_yue2, write_repaired_yue2
 
     result = judge_yue2(path, tune)
     try:
-        if out is not None:
-            target = out / f"{path.stem}{tune.suffix}.abc"
+        if stem is not None:
+            target = stem.with_name(f"{stem.name}{tune.suffix}.abc")
             keep_inputs(target, inputs)
             result |= {"changes": write_repaired_yue2(path, tune, target), "output": str(target)}
         elif issues := result["issues"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from notagen.abc.parser import MAX_TUNE_CHARACTERS
 from notagen.musicxml.document import MAX_BYTES
-from notagen.notation.tunebook import split_tunes
+from notagen.notation.tunebook import place_file_header, split_tunes
 from pentatonic.errors import FormatError, InputError
 
 ABC_SUFFIXES = (".abc",)
@@ -129,7 +129,7 @@ def _text_of(data: bytes, suffix: str) -> tuple[str, tuple[str, ...]]:
         raise InputError(f"more than {MAX_TUNE_CHARACTERS} characters, the most of a piece")
     if not text.strip():
         raise FormatError("the file is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+    return place_file_header(text.replace("\r\n", "\n").replace("\r", "\n")), notes
 
 
 def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:

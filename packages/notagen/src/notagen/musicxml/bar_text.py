@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from notagen.abc.clefs import clef_octaves
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
-from notagen.musicxml.values import XmlKey, XmlMeter
+from notagen.musicxml.values import TICKS, Time, XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure
 from notagen.score.model import Transposition
 from pentatonic.errors import FormatError
@@ -16,7 +16,7 @@ from pentatonic.errors import FormatError
 MAX_BAR_CHARACTERS = 60_000
 MAX_LENGTH_NUMBER = 9999  # largest numerator or denominator of a length
 
-_EIGHTHS_PER_QUARTER = 2  # the unit of all lengths is L:1/8
+_EIGHTH = TICKS // 2  # the unit of all lengths is L:1/8
 _SHARPS = "FCGDAEB"
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _TUPLET_TIMES = {
@@ -66,7 +66,7 @@ class BarWriter:
         self._written = {}  # a new key cancels the accidentals of the bar
         return f"[K:{value.name}]"
 
-    def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Fraction, str]] = ()) -> str:
+    def bar(self, measure: VoiceMeasure, tempos: Sequence[tuple[Time, str]] = ()) -> str:
         """Return the text of one bar, without barlines.
 
         Args:
@@ -77,7 +77,7 @@ class BarWriter:
             FormatError: The bar is too long, or has a length that ABC cannot express.
         """
         self._written = {}
-        pending: list[tuple[Fraction, int, XmlChange | XmlMark | str]] = [
+        pending: list[tuple[Time, int, XmlChange | XmlMark | str]] = [
             *((change.onset, 0, change) for change in measure.changes),
             *((onset, 0, f"[Q:{beats}]") for onset, beats in tempos),
             *((mark.onset, 1 if mark.text.startswith('"') else 2, mark) for mark in measure.marks),
@@ -160,23 +160,30 @@ def _tuplet_marks(events: Sequence[XmlEvent]) -> dict[int, str]:
     A tuplet ends where the source says so; without that, as soon as the denominator of its length is a power of two.
     """
     marks: dict[int, str] = {}
-    start, total = 0, Fraction(0)
+    start = 0
+    total: Time = 0
     ratio: tuple[int, int] | None = None
     for index, event in enumerate(events):
         if ratio and (event.ratio != ratio or event.tuplet_starts or index - start == _MAX_TUPLET_NOTES):
             marks[start] = _tuplet_mark(ratio, index - start)
             ratio = None
         if event.ratio and not ratio:
-            start, total, ratio = index, Fraction(0), event.ratio
+            start, total, ratio = index, 0, event.ratio
         if ratio:
             total += event.length
             marked = events[start].tuplet_starts
-            if event.tuplet_stops or (not marked and total.denominator & (total.denominator - 1) == 0):
+            if event.tuplet_stops or (not marked and _binary(total)):
                 marks[start] = _tuplet_mark(ratio, index + 1 - start)
                 ratio = None
     if ratio:
         marks[start] = _tuplet_mark(ratio, len(events) - start)
     return marks
+
+
+def _binary(length: Time) -> bool:
+    """Whether a length is a sum of undotted notes outside tuplets."""
+    denominator = Fraction(length, TICKS).denominator
+    return denominator & (denominator - 1) == 0
 
 
 def _tuplet_mark(ratio: tuple[int, int], notes: int) -> str:
@@ -185,9 +192,9 @@ def _tuplet_mark(ratio: tuple[int, int], notes: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _length(quarters: Fraction, ratio: tuple[int, int] | None) -> str:
+def _length(ticks: Time, ratio: tuple[int, int] | None) -> str:
     """Return the length of a note as ABC writes it: ``""``, ``2``, ``/``, ``3/2``."""
-    length = quarters * _EIGHTHS_PER_QUARTER
+    length = Fraction(ticks, _EIGHTH)
     if ratio:
         length *= Fraction(*ratio)
     over, under = length.as_integer_ratio()

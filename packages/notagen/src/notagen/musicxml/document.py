@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, TreeBuilder
+from xml.etree.ElementTree import XML, Element, ParseError, TreeBuilder
 from xml.parsers import expat
 
 from notagen.score.losses import lost
@@ -21,6 +22,8 @@ MAX_BARS = 200_000  # measures of all parts, or of all voices
 
 _ZIP_START = b"PK\x03\x04"
 _CONTAINER = "META-INF/container.xml"
+# Encodings in which each element has a byte "<" of its own.
+_COUNTABLE = frozenset({"utf-8", "us-ascii", "iso-8859-1"})
 # Layout, lyrics and playback details are a large part of many files, and are not converted to ABC.
 _SKIPPED = frozenset({
     "credit", "defaults", "figured-bass", "frame", "listen", "listening", "midi-device", "midi-instrument", "play",
@@ -77,6 +80,59 @@ def parse_xml(data: bytes) -> Element:
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"{len(data)} bytes of XML; at most {MAX_BYTES} are allowed")
+    root = _parse_ordinary(data)
+    return _parse_counting(data) if root is None else root
+
+
+class _FirstElement(Exception):
+    """The head of a document has been read."""
+
+
+def _is_ordinary(data: bytes) -> bool:
+    """Whether XML has no declarations of its own, and its encoding and length show that it is within the limits."""
+    encodings: list[str] = []
+    subsets: list[int] = []
+
+    def stop(name: str, attributes: dict[str, str]) -> None:
+        raise _FirstElement
+
+    parser = expat.ParserCreate()
+    parser.XmlDeclHandler = lambda version, encoding, standalone: encodings.append(encoding or "utf-8")
+    parser.StartDoctypeDeclHandler = lambda name, system, public, internal: subsets.append(internal)
+    parser.StartElementHandler = stop
+    try:
+        parser.Parse(data, True)
+    except _FirstElement:
+        known = all(encoding.lower() in _COUNTABLE for encoding in encodings)
+        return known and not any(subsets) and data.count(b"<") <= MAX_ELEMENTS
+    except (expat.ExpatError, LookupError, ValueError):
+        pass
+    return False
+
+
+def _parse_ordinary(data: bytes) -> Element | None:
+    """Parse XML in the usual way, which is the fastest; None where it must be parsed by :func:`_parse_counting`."""
+    if not _is_ordinary(data):
+        return None
+    try:
+        root = XML(data)
+    except (ParseError, LookupError, ValueError):
+        return None
+    level, depth = [root], 0
+    names: Counter[str] = Counter()
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return None
+        names.update([element.tag for element in level])
+        level = [child for element in level for child in element]
+    for name, kind in _LOST.items():
+        lost(kind, names[name])
+    return root
+
+
+def _parse_counting(data: bytes) -> Element:
+    """Parse XML, and stop at the first element beyond a limit; errors as of :func:`parse_xml`."""
     builder = _Builder()
     try:
         builder.parser.Parse(data, True)

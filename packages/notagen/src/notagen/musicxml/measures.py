@@ -1,4 +1,4 @@
-"""Reads the measures of one MusicXML part into timed events. All times are exact, in quarter notes."""
+"""Reads the measures of one MusicXML part into timed events. All times are exact, in ticks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from xml.etree.ElementTree import Element
 
 from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
 from notagen.musicxml.values import (
+    TICKS,
+    Time,
     XmlKey,
     XmlMeter,
     decimal,
@@ -18,6 +20,7 @@ from notagen.musicxml.values import (
     read_clef,
     read_key,
     read_meter,
+    whole,
 )
 from notagen.score.losses import lost
 from notagen.score.lyrics import MAX_VERSES
@@ -55,8 +58,8 @@ class GraceChord:
 class XmlEvent:
     """A note, a chord, or a rest, which has no tones."""
 
-    onset: Fraction
-    length: Fraction
+    onset: Time
+    length: Time
     tones: list[Tone] = field(default_factory=list)
     hidden: bool = False
     fills_measure: bool = False
@@ -79,7 +82,7 @@ class XmlEvent:
         return bool(self.tones) and all(tone.unpitched for tone in self.tones)
 
     @property
-    def end(self) -> Fraction:
+    def end(self) -> Time:
         """Time at which the event ends."""
         return self.onset + self.length
 
@@ -88,7 +91,7 @@ class XmlEvent:
 class XmlChange:
     """A new key, meter, clef (its ABC word) or transposition on one staff, or on all where ``staff`` is None."""
 
-    onset: Fraction
+    onset: Time
     staff: int | None
     value: XmlKey | XmlMeter | Transposition | str
 
@@ -97,7 +100,7 @@ class XmlChange:
 class XmlMark:
     """A decoration or quoted text at a point in time, not attached to a note."""
 
-    onset: Fraction
+    onset: Time
     staff: int
     voice: str | None
     text: str
@@ -111,11 +114,11 @@ class XmlMeasure:
     late_grace: list[tuple[str, int, list[GraceChord]]] = field(default_factory=list)
     marks: list[XmlMark] = field(default_factory=list)
     changes: list[XmlChange] = field(default_factory=list)
-    tempos: list[tuple[Fraction, str]] = field(default_factory=list)
+    tempos: list[tuple[Time, str]] = field(default_factory=list)
     left: str = ""
     right: str = ""
     volta: str = ""
-    filled_to: Fraction = Fraction(0)  # end of the time that forward elements and cue notes skip
+    filled_to: Time = 0  # end of the time that forward elements and cue notes skip
     continues: bool = False  # its number marks it as the rest of the measure before
 
     @property
@@ -155,15 +158,16 @@ def read_part(name: str, measures: list[Element]) -> XmlPart:
 class _PartReader:
     def __init__(self, part: XmlPart) -> None:
         self.part = part
-        self.divisions = Fraction(1)
+        self.division: Time = TICKS  # length of one of the divisions of a quarter note
         self.directions = Directions()
 
     def measure(self, element: Element) -> None:
         numbered = element.get("number", "0").strip().isdecimal() and element.get("implicit") != "yes"
         self.current = XmlMeasure(continues=not numbered)
         self.part.measures.append(self.current)
-        self.at = self.counted = Fraction(0)
-        self.exact: dict[Fraction, Fraction] = {}
+        self.at: Time = 0
+        self.counted: Time = 0
+        self.exact: dict[Time, Time] = {}
         self.last: XmlEvent | None = None
         self.cued = False  # whether it is a cue note
         self.grace: dict[tuple[str, int], list[GraceChord]] = {}
@@ -193,7 +197,7 @@ class _PartReader:
                 _add_notations(self.last, note)
             return
         onset, counted = self.at, self._time(note, "duration")
-        length = _exact(note, counted, 1 / self.divisions)
+        length = _exact(note, counted, self.division)
         self._advance(counted, length)
         self.last = _event(note, onset, length, tone)
         self.cued = cue
@@ -221,25 +225,24 @@ class _PartReader:
         self._move(self._time(element, "duration"))
         self.current.filled_to = max(self.current.filled_to, self.at)
 
-    def _advance(self, counted: Fraction, length: Fraction) -> None:
+    def _advance(self, counted: Time, length: Time) -> None:
         """Move past a note; ``counted`` is its length in the file, which may be rounded inside a tuplet."""
         self.counted += counted
         self.at += length
         self.exact.setdefault(self.counted, self.at)
 
-    def _move(self, counted: Fraction) -> None:
-        self.counted = max(Fraction(0), self.counted + counted)
-        self.at = (
-            self.exact.get(self.counted, max(Fraction(0), self.at + counted)) if self.counted else Fraction(0)
-        )
+    def _move(self, counted: Time) -> None:
+        self.counted = max(0, self.counted + counted)
+        self.at = self.exact.get(self.counted, max(0, self.at + counted)) if self.counted else 0
         self.last = None
 
     def attributes(self, attributes: Element) -> None:
         divisions = attributes.find("divisions")
         if divisions is not None:
-            self.divisions = decimal(divisions, "divisions")
-            if self.divisions <= 0:
+            per_quarter = decimal(divisions, "divisions")
+            if per_quarter <= 0:
                 raise FormatError("divisions must be positive")
+            self.division = whole(Fraction(TICKS) / per_quarter)
         if (staves := attributes.find("staves")) is not None:
             self.part.staves = max(self.part.staves, integer(staves, "staves", 0, MAX_STAVES))
         for key in attributes.findall("key"):
@@ -268,7 +271,7 @@ class _PartReader:
         self.current.changes.append(XmlChange(self.at, _number_attribute(element, staff), value))
 
     def direction(self, direction: Element) -> None:
-        onset = max(Fraction(0), self.at + self._offset(direction))
+        onset = max(0, self.at + self._offset(direction))
         staff, voice = self.staff(direction), direction.findtext("voice")
         for text in self.directions.marks(direction):
             self.current.marks.append(XmlMark(onset, staff, voice.strip() if voice else None, text))
@@ -277,12 +280,12 @@ class _PartReader:
     def sound(self, sound: Element) -> None:
         self._tempo(sound, self.at)
 
-    def _tempo(self, element: Element, onset: Fraction) -> None:
+    def _tempo(self, element: Element, onset: Time) -> None:
         if beats := tempo(element):
             self.current.tempos.append((onset, beats))
 
     def harmony(self, harmony: Element) -> None:
-        onset = max(Fraction(0), self.at + self._offset(harmony))
+        onset = max(0, self.at + self._offset(harmony))
         if symbol := chord_symbol(harmony):
             self.current.marks.append(XmlMark(onset, self.staff(harmony), None, f'"{symbol}"'))
 
@@ -308,18 +311,18 @@ class _PartReader:
         self.part.staves = max(self.part.staves, staff)
         return staff
 
-    def _time(self, element: Element, name: str) -> Fraction:
+    def _time(self, element: Element, name: str) -> Time:
         child = element.find(name)
         if child is None:
             raise FormatError(f"{element.tag} without {name}")
         length = decimal(child, name)
         if length < 0:
             raise FormatError(f"{name} must not be negative")
-        return _quarters(length, self.divisions)
+        return length * self.division
 
-    def _offset(self, element: Element) -> Fraction:
+    def _offset(self, element: Element) -> Time:
         offset = element.find("offset")
-        return Fraction(0) if offset is None else decimal(offset, "offset") / self.divisions
+        return 0 if offset is None else decimal(offset, "offset") * self.division
 
 
 _HANDLERS = {
@@ -334,7 +337,7 @@ _HANDLERS = {
 }
 
 
-def _event(note: Element, onset: Fraction, length: Fraction, tone: Tone | None) -> XmlEvent:
+def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEvent:
     event = XmlEvent(onset, length, [tone] if tone else [])
     rest = note.find("rest")
     if tone is None and rest is not None:
@@ -372,15 +375,19 @@ def _add_syllable(event: XmlEvent, lyric: Element) -> None:
     )
 
 
-def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
+def _exact(note: Element, counted: Time, division: Time) -> Time:
     """Return the length by type, dots and tuplet, if the length in the file is that length rounded; else the latter."""
-    value = NOTE_VALUES.get(note.findtext("type", "").strip())
-    if value is None:
-        return counted
-    dots = min(len(note.findall("dot")), 4)
-    actual, normal = _ratio(note) or (1, 1)
-    stated = value * 4 * (2 - Fraction(1, 2**dots)) * Fraction(normal, actual)
-    return stated if abs(stated - counted) < division else counted
+    stated = _stated(note.findtext("type", "").strip(), len(note.findall("dot")), _ratio(note))
+    return counted if stated is None or abs(stated - counted) >= division else stated
+
+
+@lru_cache(maxsize=4096)
+def _stated(name: str, dots: int, ratio: tuple[int, int] | None) -> Time | None:
+    """Return the length of a note by the name of its value, dots and tuplet; None without such a value."""
+    if (value := NOTE_VALUES.get(name)) is None:
+        return None
+    actual, normal = ratio or (1, 1)
+    return whole(value * 4 * TICKS * (2 - Fraction(1, 2 ** min(dots, 4))) * Fraction(normal, actual))
 
 
 def _add_notations(event: XmlEvent, note: Element) -> None:
@@ -406,7 +413,7 @@ def _tone(note: Element) -> Tone | None:
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
         # Quarter tones are rounded towards the natural, because the training data have none.
-        exact = Fraction(0) if alter is None else decimal(alter, "alter")
+        exact = 0 if alter is None else decimal(alter, "alter")
         alteration = int(exact)
         if exact != alteration:
             lost("quarter tone")
@@ -431,8 +438,3 @@ def _ratio(note: Element) -> tuple[int, int] | None:
 def _number_attribute(element: Element, default: int | None) -> int | None:
     text = element.get("number", "").strip()
     return int(text) if re.fullmatch("[0-9]{1,2}", text) else default
-
-
-@lru_cache(maxsize=4096)
-def _quarters(length: Fraction, divisions: Fraction) -> Fraction:
-    return length / divisions

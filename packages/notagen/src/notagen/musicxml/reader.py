@@ -6,9 +6,10 @@ sounding octave); what music loses by it is counted, see :mod:`notagen.score.los
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -16,7 +17,7 @@ from notagen.musicxml.bar_text import BarWriter
 from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
 from notagen.musicxml.measures import XmlPart, read_part
-from notagen.musicxml.values import XmlKey, XmlMeter
+from notagen.musicxml.values import Time, XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure, XmlVoice, build_voices
 from notagen.score.lyrics import written_verse
 from notagen.score.model import Transposition
@@ -71,11 +72,24 @@ def musicxml_to_abc(source: Path | bytes) -> str:
             with the path if ``source`` is one.
     """
     try:
-        return _abc(read_document(source))
+        with _without_collections():
+            return _abc(read_document(source))
     except FormatError as error:
         if error.path is not None or not isinstance(source, Path):
             raise
         raise FormatError(error.reason, path=source, line=error.line, column=error.column) from None
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pause the search for reference cycles: a score has none, and to search its many objects takes half the time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _abc(document: Document) -> str:
@@ -107,7 +121,7 @@ def _music(
     key: XmlKey,
     meter: XmlMeter,
     barlines: Sequence[str],
-    tempos: dict[int, list[tuple[Fraction, str]]],
+    tempos: dict[int, list[tuple[Time, str]]],
 ) -> Iterator[str]:
     """Yield the lines of a voice: its bars with the number of the last one as a comment, and the lyrics below them."""
     own = _initial_key(voice)
@@ -185,15 +199,15 @@ def _stronger(one: str, other: str) -> str:
     return max(one, other, key=order.index)
 
 
-def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Fraction, str]]]]:
+def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Time, str]]]]:
     """Return the tempo at the start, and the changes by measure; a change in several parts counts once."""
-    found: dict[tuple[int, Fraction], str] = {}
+    found: dict[tuple[int, Time], str] = {}
     for part in parts:
         for index, measure in enumerate(part.measures):
             for onset, beats in measure.tempos:
                 found.setdefault((index, onset), beats)
-    initial = current = found.pop((0, Fraction(0)), None)
-    changes: dict[int, list[tuple[Fraction, str]]] = {}
+    initial = current = found.pop((0, 0), None)
+    changes: dict[int, list[tuple[Time, str]]] = {}
     for (index, onset), beats in sorted(found.items()):
         if beats != current:
             changes.setdefault(index, []).append((onset, beats))

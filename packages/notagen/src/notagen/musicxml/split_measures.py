@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from notagen.musicxml.measures import XmlMeasure, XmlPart
+from notagen.musicxml.values import Time
 
 
-def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Fraction]) -> list[Fraction]:
+def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Time]) -> list[Time]:
     """Join each measure that continues the one before it, in all parts.
 
     A measure continues the one before it if its number says so (``4a``, or an implicit measure), if there is no repeat
@@ -22,9 +22,9 @@ def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Fraction]) -
     Returns:
         The lengths of the remaining measures.
     """
-    joined: list[Fraction] = []
+    joined: list[Time] = []
     kept: list[list[XmlMeasure]] = [[] for _ in parts]
-    nominal: Fraction | None = None
+    nominal: Time | None = None
     for index, length in enumerate(lengths):
         measures = [part.measures[index] for part in parts]
         meter = next((meter for measure in measures if (meter := measure.new_meter)), None)
@@ -45,7 +45,7 @@ def join_split_measures(parts: Sequence[XmlPart], lengths: Sequence[Fraction]) -
     return joined
 
 
-def _append(first: XmlMeasure, second: XmlMeasure, start: Fraction) -> None:
+def _append(first: XmlMeasure, second: XmlMeasure, start: Time) -> None:
     """Append the contents of the second measure to the first one, which ends at ``start``."""
     for voice, staff, event in second.events:
         event.onset += start

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
 from notagen.musicxml.split_measures import join_split_measures
+from notagen.musicxml.values import TICKS, Time
 from notagen.score.losses import lost
 from pentatonic.errors import FormatError
 
 MAX_LAYERS = 8
 MAX_VOICES = 256
 
-_ORDINARY_MEASURE = Fraction(4)
-_ZERO = Fraction(0)
+_ORDINARY_MEASURE = 4 * TICKS
 
 
 @dataclass(slots=True)
@@ -80,21 +79,21 @@ def _share_meters(parts: Sequence[XmlPart]) -> None:
         meter = next((meter for measure in row if (meter := measure.new_meter)), None)
         for measure in row:
             if meter and measure.new_meter is None:
-                measure.changes.insert(0, XmlChange(_ZERO, None, meter))
+                measure.changes.insert(0, XmlChange(0, None, meter))
 
 
-def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
+def _measure_lengths(parts: Sequence[XmlPart]) -> list[Time]:
     """Return the length of each measure: the end of its last note in any part, or else the length by the meter.
 
     Rests that fill a measure are given that length.
     """
-    lengths: list[Fraction] = []
-    nominal: Fraction | None = None
+    lengths: list[Time] = []
+    nominal: Time | None = None
     count = len(parts[0].measures)
     for index in range(count):
         measures = [part.measures[index] for part in parts]
         nominal = next((meter.length for measure in measures if (meter := measure.new_meter)), nominal)
-        played, rests = _ZERO, _ZERO
+        played, rests = 0, 0
         for measure in measures:
             alone = Counter(voice for voice, _, _ in measure.events)
             for voice, _, event in measure.events:
@@ -103,7 +102,7 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
                     rests = max(rests, event.end)
                 else:
                     played = max(played, event.end)
-        filled = max((measure.filled_to for measure in measures), default=_ZERO)
+        filled = max((measure.filled_to for measure in measures), default=0)
         if played:
             # Empty time at the end belongs to the measure, except in the last one, which may complete a pick-up.
             if nominal is not None and index < count - 1:
@@ -115,17 +114,17 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
         for measure in measures:
             for _, _, event in measure.events:
                 if event.fills_measure:
-                    event.onset, event.length = _ZERO, lengths[-1]
+                    event.onset, event.length = 0, lengths[-1]
     return lengths
 
 
-def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room: int) -> list[XmlVoice]:
+def _part_voices(index: int, part: XmlPart, lengths: Sequence[Time], *, room: int) -> list[XmlVoice]:
     split = _voices_on_two_staves(part.measures)
     home = _home_staves(part.measures)
     drums, mixed = _percussion(part.measures, split, home)
     streams: dict[_Stream, dict[int, list[XmlEvent]]] = {}
     for at, measure in enumerate(part.measures):
-        ends: dict[_Stream, Fraction] = {}
+        ends: dict[_Stream, Time] = {}
         for voice, staff, event in sorted(measure.events, key=lambda item: item[2].onset):
             place = staff if voice in split else home[voice]
             drum = (place, voice) in drums or (event.unpitched and (place, voice) in mixed)
@@ -133,7 +132,7 @@ def _part_voices(index: int, part: XmlPart, lengths: Sequence[Fraction], *, room
                 _drop_drums(event)
             for layer in range(MAX_LAYERS):
                 stream = (place, _voice_order(voice), layer, drum)
-                if ends.get(stream, _ZERO) <= event.onset:
+                if ends.get(stream, 0) <= event.onset:
                     break
             else:
                 raise FormatError(f"measure {at + 1}: more than {MAX_LAYERS} notes of one voice overlap")
@@ -192,9 +191,9 @@ def _voices_on_two_staves(measures: Iterable[XmlMeasure]) -> set[str]:
     """Return the voices that sound on several staves at once, where one number stands for a voice of each staff."""
     found: set[str] = set()
     for measure in measures:
-        last: dict[str, tuple[int, Fraction]] = {}
+        last: dict[str, tuple[int, Time]] = {}
         for voice, staff, event in sorted(measure.events, key=lambda item: item[2].onset):
-            before, end = last.get(voice, (staff, _ZERO))
+            before, end = last.get(voice, (staff, 0))
             if staff != before and event.onset < end:
                 found.add(voice)
             last[voice] = (staff, max(end, event.end))
@@ -236,12 +235,12 @@ def _voice_order(voice: str) -> tuple[bool, int, str]:
     return (not number, int(voice) if number else 0, voice)
 
 
-def _filled(events: Sequence[XmlEvent], length: Fraction, *, visible: bool) -> list[XmlEvent]:
+def _filled(events: Sequence[XmlEvent], length: Time, *, visible: bool) -> list[XmlEvent]:
     """Return the events with invisible rests in the gaps; a bar without events becomes one rest."""
     if not events:
-        return [XmlEvent(_ZERO, length, hidden=not visible)]
+        return [XmlEvent(0, length, hidden=not visible)]
     filled: list[XmlEvent] = []
-    at = _ZERO
+    at = 0
     for event in events:
         if event.onset > at:
             filled.append(XmlEvent(at, event.onset - at, hidden=True))
@@ -273,18 +272,18 @@ def _add_marks_and_changes(
                 voice.measures[at].changes.append(change)
 
 
-def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Fraction]) -> None:
+def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Time]) -> None:
     """Drop the ties of a part that are not followed by a note of the same pitch, in their own voice or in another."""
-    starts: set[tuple[int, Fraction, str, int, int]] = set()
-    tied: list[tuple[int, Fraction, Tone]] = []
+    starts: set[tuple[int, Time, str, int, int]] = set()
+    tied: list[tuple[int, Time, Tone]] = []
     for voice in voices:
         for index, measure in enumerate(voice.measures):
             for event in measure.events:
                 for tone in event.tones:
                     starts.add((index, event.onset, tone.letter, tone.alteration, tone.octave))
                     if tone.tied:
-                        at = (index, event.end) if event.end < lengths[index] else (index + 1, _ZERO)
-                        tied.append((*at, tone))
+                        inside = event.end < lengths[index]
+                        tied.append((index, event.end, tone) if inside else (index + 1, 0, tone))
     for index, onset, tone in tied:
         tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
         if not tone.tied:

@@ -29,6 +29,7 @@ _HIGHEST_INTERVAL = 6
 _NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
 _TOKEN = re.compile(rf'("[^"\n]*"|![^!\n]*!|\[[A-Za-z]:[^\[\]\n]*\]|\|)|{_NOTE.pattern}')
 _ROOT = re.compile("[A-G][#b]?")
+_CHORD_OR_TEXT = re.compile('"[A-G]')
 _QUOTED = re.compile(r'"[^"\n]*"')
 
 
@@ -116,7 +117,7 @@ class Movable:
         self._parts: dict[str, tuple[list[_Fragment], list[list[_Fragment]]]] = {}
         for name, voice in tune.voices.items():
             if name not in self._fixed:
-                reader = _BarSplitter(self._sources.get(name, self._own), self._octaves.get(name, 0))
+                reader = BarSplitter(self._sources.get(name, self._own), self._octaves.get(name, 0))
                 self._parts[name] = reader.parts(voice.prefix), [reader.parts(bar) for bar in voice.bars]
 
     def to(self, key: str) -> BarTable:
@@ -140,7 +141,7 @@ class Movable:
         return replace(self._tune, header=tuple(header), voices=voices)
 
     def _moved(self, name: str, voice: VoiceBars, steps: int) -> VoiceBars:
-        writer = _BarJoiner(self._sources.get(name, self._own), steps, self._octaves.get(name, 0))
+        writer = BarJoiner(self._sources.get(name, self._own), steps, self._octaves.get(name, 0))
         prefix, bars = self._parts[name]
         return replace(voice, prefix=writer.text(prefix), bars=tuple(writer.text(bar) for bar in bars))
 
@@ -188,21 +189,26 @@ _BARLINE = _BarlineSign()
 _Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
 
 
-class _BarSplitter:
+class BarSplitter:
     """Splits the bars of one voice into fragments, and keeps track of the key and of the octave of the clef."""
 
-    def __init__(self, key: str, octaves: int) -> None:
-        self._octaves = octaves
+    def __init__(self, key: str, octaves: int, chord_symbol: re.Pattern[str] = _CHORD_OR_TEXT) -> None:
+        self._octaves, self._chord_symbol = octaves, chord_symbol
         self._set_key(key)
 
     def _set_key(self, key: str) -> None:
         # Without a key, nothing is transposed.
         self._signature = _signature_of(key) if parse_key(key).tonic else None
 
-    def parts(self, text: str) -> list[_Fragment]:
-        """Return the fragments of the next bar; all notes have the alterations in force."""
+    def parts(self, text: str, written: dict[tuple[int, int], int] | None = None) -> list[_Fragment]:
+        """Return the fragments of the next bar; all notes have the alterations in force.
+
+        Args:
+            text: The bar, or some bars.
+            written: The accidentals before the text, if that starts inside a bar; changed to those after it.
+        """
         parts: list[_Fragment] = []
-        written: dict[tuple[int, int], int] = {}
+        written = {} if written is None else written
         position = 0
         for match in _TOKEN.finditer(text):
             opaque, part = match[1], None
@@ -217,12 +223,12 @@ class _BarSplitter:
                 self._octaves = _octaves_after(opaque[3:-1], self._octaves)
                 if changes_key(opaque[3:-1]):  # a clef alone cancels no accidentals
                     self._set_key(opaque[3:-1])
-                    written = {}
+                    written.clear()
                 part = _KeyField(opaque[3:-1])
             elif opaque == "|":
-                written = {}
+                written.clear()
                 part = _BARLINE
-            elif opaque and self._signature and opaque[0] == '"' and opaque[1] in "ABCDEFG":
+            elif opaque and self._signature and self._chord_symbol.match(opaque):
                 part = _ChordSymbol(opaque)
             if part is not None:
                 parts += (text[position : match.start()], part)
@@ -230,11 +236,11 @@ class _BarSplitter:
         return [part for part in (*parts, text[position:]) if part != ""]
 
 
-class _BarJoiner:
+class BarJoiner:
     """Joins the fragments of the bars of one voice in another key, and keeps track of the key and the clef's octave."""
 
-    def __init__(self, key: str, steps: int, octaves: int) -> None:
-        self._steps, self._octaves = steps, octaves
+    def __init__(self, key: str, steps: int, octaves: int, *, shift: int = 0) -> None:
+        self._steps, self._octaves, self._shift = steps, octaves, shift
         self._set_key(key)
 
     def _set_key(self, key: str) -> str:
@@ -246,10 +252,10 @@ class _BarJoiner:
         self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
         return moved
 
-    def text(self, parts: list[_Fragment]) -> str:
-        """Return the text of the next bar."""
+    def text(self, parts: list[_Fragment], written: dict[tuple[int, int], int] | None = None) -> str:
+        """Return the text of the next bar; ``written`` is as for the splitter, after the move."""
         out: list[str] = []
-        written: dict[tuple[int, int], int] = {}
+        written = {} if written is None else written
         for part in parts:
             if isinstance(part, str):
                 out.append(part)
@@ -261,12 +267,12 @@ class _BarJoiner:
                 written[sounding] = alteration
                 out.append(name if alteration == in_force else _SIGNS[alteration] + name)
             elif isinstance(part, _BarlineSign):
-                written = {}
+                written.clear()
                 out.append("|")
             elif isinstance(part, _KeyField):
                 self._octaves = _octaves_after(part.value, self._octaves)
                 if changes_key(part.value):
-                    written = {}
+                    written.clear()
                     out.append(f"[K:{self._set_key(part.value)}]")
                 else:
                     out.append(f"[K:{part.value}]")
@@ -277,7 +283,7 @@ class _BarJoiner:
     def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
         letter, octave, alteration = note
         moved = self._move.pitch(WrittenPitch(letter, alteration, octave))
-        place = moved.letter, moved.octave
+        place = moved.letter, moved.octave + self._shift
         self._notes[note] = result = place, moved.alteration, _note_name(*place)
         return result
 

@@ -17,6 +17,8 @@ from pentatonic.errors import FormatError
 
 _ABOUT = re.compile("[XTC]:|%(?!%)")
 _TUNE = re.compile(r"^X:(?![|:])", re.MULTILINE)  # `X:|` is a rest before a repeat sign
+# Name of a field that may be in a file header, or of a directive.
+_FILE_HEADER = re.compile(r"([ABCDFGHILMmNOQRSUZ]:|%%\w+)")
 _NUMBER = re.compile(r"X:\s*(\d*)")
 _TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
 _BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
@@ -30,7 +32,8 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
     """Cut a tune book at its ``X:`` lines.
 
     In a book of several tunes a tune also ends at the first blank line after its key, so that prose between tunes is
-    not read as music.
+    not read as music. Fields and directives of a file header (ABC 2.1, section 2.2.3) come after the ``X:`` line of
+    each tune that has no such field or directive of its own.
 
     Args:
         text: A file of any number of tunes; without ``X:`` it is one tune.
@@ -39,17 +42,50 @@ def split_tunes(text: str) -> list[tuple[str, str]]:
         Pairs of the number after ``X:`` (empty where there is none) and the tune's text.
     """
     starts = [match.start() for match in _TUNE.finditer(text)]
+    shared = _file_header(text[: starts[0]]) if starts else []
     if len(starts) < 2:
         match = _NUMBER.search(text, starts[0]) if starts else None
-        return [(match[1] if match else "", text[starts[0] :] if starts else text)]
+        return [(match[1] if match else "", _with_defaults(text[starts[0] :], shared) if starts else text)]
     tunes = []
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         tune = text[start:end]
         key = re.search(r"^K:", tune, re.MULTILINE)
         blank = re.compile(r"\n[ \t]*\n").search(tune, key.end()) if key else None
         number = _NUMBER.match(tune)
-        tunes.append((number[1] if number else "", tune[: blank.start() + 1] if blank else tune))
+        tune = tune[: blank.start() + 1] if blank else tune
+        tunes.append((number[1] if number else "", _with_defaults(tune, shared)))
     return tunes
+
+
+def place_file_header(text: str) -> str:
+    """Return the text of a file of one tune with its file header behind the ``X:`` line, as in :func:`split_tunes`.
+
+    Comments before the tune, such as prompts, stay where they are. Any other text comes back unchanged.
+    """
+    starts = [match.start() for match in _TUNE.finditer(text)]
+    if len(starts) != 1 or not (shared := _file_header(text[: starts[0]])):
+        return text
+    comments = [line for line in text[: starts[0]].splitlines() if re.match("%(?!%)", line)]
+    return "".join(f"{line}\n" for line in comments) + _with_defaults(text[starts[0] :], shared)
+
+
+def _file_header(text: str) -> list[str]:
+    """Return the fields and directives of the block of lines that a file starts with; none of a block of prose."""
+    block = list(takewhile(str.strip, text.lstrip().splitlines()))
+    if not all(line.startswith("%") or is_field(line) for line in block):
+        return []
+    return [line for line in block if _FILE_HEADER.match(line)]
+
+
+def _with_defaults(tune: str, shared: list[str]) -> str:
+    """Return a tune with those lines of the file header that it does not set itself."""
+    if not shared:
+        return tune
+    first, newline, rest = tune.partition("\n")
+    header = [*takewhile(lambda line: not line.startswith("K:"), rest.splitlines()), "K:"]
+    own = {match[1] for line in header if (match := _FILE_HEADER.match(line))}
+    added = [line for line in shared if (match := _FILE_HEADER.match(line)) and match[1] not in own]
+    return "".join([first, newline or "\n", *(f"{line}\n" for line in added), rest])
 
 
 def standard_tune(text: str) -> str:
