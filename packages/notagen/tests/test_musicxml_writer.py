@@ -249,7 +249,7 @@ def test_slurs_of_voices_in_one_part_have_different_numbers():
     slurs = [
         (slur.get("type"), slur.get("number"), slur.get("line-type")) for slur in exported(text).iter("slur")
     ]
-    assert slurs == [("start", "1", None), ("stop", "1", None), ("start", "5", "dotted"), ("stop", "5", None)]
+    assert slurs == [("start", "1", None), ("stop", "1", None), ("start", "2", "dotted"), ("stop", "2", None)]
 
 
 def directions(music, **options):

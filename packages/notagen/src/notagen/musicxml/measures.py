@@ -45,10 +45,15 @@ class Tone:
 
 @dataclass(slots=True)
 class GraceChord:
-    """Grace notes that sound together."""
+    """Grace notes that sound together; slurs as of :class:`XmlEvent`."""
 
     tones: list[Tone]
     slash: bool
+    slur_starts: list[tuple[str, bool]] = field(default_factory=list)
+    slur_stops: list[str] = field(default_factory=list)
+    opened: str = ""  # of the first: before the group
+    opened_inside: str = ""
+    closed: str = ""
 
 
 @dataclass(slots=True)
@@ -66,10 +71,12 @@ class XmlEvent:
     tuplet_stops: bool = False
     grace: list[GraceChord] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    slur_starts: list[str] = field(default_factory=list)
+    slur_starts: list[tuple[str, bool]] = field(
+        default_factory=list
+    )  # number; whether it is dotted or dashed
     slur_stops: list[str] = field(default_factory=list)
-    slurs_opened: int = 0  # slurs that start here and end in the same voice
-    slurs_closed: int = 0
+    opened: str = ""  # slur signs of ABC
+    closed: str = ""
     staff: int = 1
     lyrics: dict[int, Syllable] = field(default_factory=dict)  # verse, from 1 -> its syllable
 
@@ -180,7 +187,7 @@ class _PartReader:
         grace = note.find("grace")
         if grace is not None:
             if tone and not cue:
-                self._grace(self.grace.setdefault((voice, staff), []), tone, grace, follows)
+                self._grace(self.grace.setdefault((voice, staff), []), tone, note, follows)
             return
         if follows and self.last is not None and self.cued and not cue and tone:
             # A real note in a chord with a cue note: the chord starts where the cue note did.
@@ -207,12 +214,15 @@ class _PartReader:
         event.grace = self.grace.pop((voice, staff), [])
         self.current.events.append((voice, staff, event))
 
-    def _grace(self, group: list[GraceChord], tone: Tone, grace: Element, follows: bool) -> None:
+    def _grace(self, group: list[GraceChord], tone: Tone, note: Element, follows: bool) -> None:
         tone.tied = False
         if follows and group:
             group[-1].tones.append(tone)
         else:
-            group.append(GraceChord([tone], grace.get("slash") == "yes"))
+            grace = note.find("grace")
+            group.append(GraceChord([tone], grace is not None and grace.get("slash") == "yes"))
+        for notations in note.findall("notations"):
+            _add_slurs(group[-1], notations)
 
     def backup(self, element: Element) -> None:
         self._move(-self._time(element, "duration"))
@@ -386,15 +396,19 @@ def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
 def _add_notations(event: XmlEvent, note: Element) -> None:
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
-        for slur in notations.findall("slur"):
-            number = slur.get("number", "1")
-            if slur.get("type") == "start":
-                event.slur_starts.append(number)
-            elif slur.get("type") == "stop":
-                event.slur_stops.append(number)
+        _add_slurs(event, notations)
         for tuplet in notations.findall("tuplet"):
             event.tuplet_starts |= tuplet.get("type") == "start"
             event.tuplet_stops |= tuplet.get("type") == "stop"
+
+
+def _add_slurs(note: XmlEvent | GraceChord, notations: Element) -> None:
+    for slur in notations.findall("slur"):
+        number = slur.get("number", "1")
+        if slur.get("type") == "start":
+            note.slur_starts.append((number, slur.get("line-type") in ("dotted", "dashed")))
+        elif slur.get("type") == "stop":
+            note.slur_stops.append(number)
 
 
 def _tone(note: Element) -> Tone | None:

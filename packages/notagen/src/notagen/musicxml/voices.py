@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
+from notagen.musicxml.slurs import mark_slurs, match_slurs
 from notagen.musicxml.split_measures import join_split_measures
 from notagen.score.losses import lost
 from pentatonic.errors import FormatError
@@ -65,12 +66,13 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     _share_meters(parts)
     lengths = join_split_measures(parts, _measure_lengths(parts))
     voices: list[XmlVoice] = []
+    slurs = [match_slurs(part.measures) for part in parts]
     for index, part in enumerate(parts):
         voices += _part_voices(index, part, lengths, room=MAX_VOICES - len(voices))
     for index in range(len(parts)):
-        _resolve_ties([voice for voice in voices if voice.part == index], lengths)
-    for voice in voices:
-        _resolve_slurs(voice)
+        of_part = [voice for voice in voices if voice.part == index]
+        _resolve_ties(of_part, lengths)
+        mark_slurs(slurs[index], of_part)
     return voices
 
 
@@ -289,20 +291,3 @@ def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Fraction]) -> No
         tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
         if not tone.tied:
             lost("tie without an end")
-
-
-def _resolve_slurs(voice: XmlVoice) -> None:
-    """Count the slurs whose start and end are both in this voice."""
-    opened: dict[str, tuple[XmlEvent, int]] = {}
-    index = 0
-    for measure in voice.measures:
-        for event in measure.events:
-            index += 1
-            for number in event.slur_stops:
-                if number in opened and opened[number][1] < index:
-                    opened.pop(number)[0].slurs_opened += 1
-                    event.slurs_closed += 1
-                else:
-                    lost("slur from one voice to another, or without an end")
-            for number in event.slur_starts:
-                opened[number] = (event, index)

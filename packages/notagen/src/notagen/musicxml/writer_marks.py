@@ -99,7 +99,7 @@ class Place:
     percussion: bool = False
 
     def number(self, index: int) -> str:
-        """Return a value of ``number``, 1 to 16, that tells slurs and wedges of this voice from those of others."""
+        """Return a value of ``number``, 1 to 16, that tells the wedges of this voice from those of others."""
         return str((4 * (self.voice - 1) + index - 1) % 16 + 1)
 
 

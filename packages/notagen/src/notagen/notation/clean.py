@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from notagen.notation.bars import is_field
 
@@ -14,6 +15,10 @@ _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
 # Dynamics and tremolos that the original's MusicXML converter never wrote.
 _FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4})!")
+# Slur signs, and before them what may contain such characters without meaning them.
+_SLUR_SIGN = re.compile(
+    r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\]]*\]|%.*|(?P<grace>\{[^}]*\})|(?P<start>\.?\((?!\d))|(?P<end>\))'
+)
 _BAR_NUMBER = re.compile(r"%\d+\s*\Z")
 _REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
 # Characters that do not decompose into an ASCII letter and marks. The flat and natural signs are dropped: they have
@@ -35,8 +40,8 @@ def clean(text: str) -> str:
     """Clean a tune in standard layout.
 
     Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, dynamics and tremolos that
-    the training data lack, and quoted strings that are empty, contain a barline, or are longer than
-    ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
+    the training data lack, slurs inside grace notes or without an end in their voice, and quoted strings that are
+    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
 
     Args:
         text: The tune, with any Unicode text.
@@ -48,6 +53,7 @@ def clean(text: str) -> str:
     lines = [line for line in lines if line.strip() and not _is_dropped(line)]
     start = max((i for i, line in enumerate(lines) if line.strip() == "V:1"), default=len(lines))
     lines[start:] = [_BAR_NUMBER.sub("", line).rstrip() for line in lines[start:]]
+    lines[start:] = _with_paired_slurs(lines[start:])
     cleaned = (
         line
         if is_field(line) or line.startswith("%")
@@ -55,6 +61,36 @@ def clean(text: str) -> str:
         for line in lines
     )
     return "".join(f"{line}\n" for line in cleaned if line.strip())
+
+
+def _with_paired_slurs(lines: Sequence[str]) -> list[str]:
+    """Remove the slur signs that have no counterpart in their voice, and those inside grace notes."""
+    opened: list[tuple[int, int, int]] = []  # line, first and last character of a sign
+    removed: list[tuple[int, int, int]] = []
+    for number, line in enumerate(lines):
+        if line.startswith("V:"):
+            removed += opened
+            opened = []
+        if is_field(line) or line.startswith("%"):
+            continue
+        for match in _SLUR_SIGN.finditer(line):
+            place = (number, *match.span())
+            if match["start"]:
+                opened.append(place)
+            elif match["end"]:
+                if opened:
+                    opened.pop()
+                else:
+                    removed.append(place)
+            elif match["grace"]:
+                inside = re.finditer(r"\.?\((?!\d)|\)", match["grace"])
+                removed += [
+                    (number, match.start() + sign.start(), match.start() + sign.end()) for sign in inside
+                ]
+    result = list(lines)
+    for number, first, last in sorted(removed + opened, reverse=True):
+        result[number] = result[number][:first] + result[number][last:]
+    return result
 
 
 def to_ascii(text: str) -> str:

@@ -54,12 +54,25 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class SlurEnd:
+    """The start or the end of a slur; ``number`` distinguishes slurs of a part that are open at the same time.
+
+    A slur may start in one voice of a part and end in another.
+    """
+
+    number: int
+    starts: bool
+    dotted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GraceNote:
-    """A grace note or chord, which takes no time; ``duration`` is its written length."""
+    """A grace note or chord, which takes no time; ``duration`` is its written length, ``slurs`` as of an event."""
 
     heads: tuple[Head, ...]
     duration: Fraction
     slash: bool
+    slurs: tuple[SlurEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +114,6 @@ class TupletMark:
     normal: int
     starts: bool
     stops: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SlurEnd:
-    """The start or the end of a slur; ``number`` distinguishes slurs of a layer that are open at the same time."""
-
-    number: int
-    starts: bool
-    dotted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

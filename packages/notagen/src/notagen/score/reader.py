@@ -36,6 +36,7 @@ from notagen.score.model import (
     parts_of,
 )
 from notagen.score.passages import Passage, collect
+from notagen.score.slurs import connect_slurs
 from notagen.score.ties import connect_ties
 from pentatonic.errors import FormatError
 
@@ -56,8 +57,8 @@ def read_score(text: str) -> Score:
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
     tied notes; ``%%propagate-accidentals`` is obeyed. Where it is missing, and the default of other programs, the same
-    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. A tie goes on in another voice of
-    the part where its own has no such note. Ties and slurs without a start or end are left out.
+    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. A tie or slur goes on in another
+    voice of the part where its own has no such note or no end. Ties and slurs without a start or end are left out.
 
     Args:
         text: One tune in ABC.
@@ -79,7 +80,9 @@ def read_score(text: str) -> Score:
     readers = {name: header.reader(name, declarations[name], staves[name]) for name in passages}
     rows = _open_measures(passages, readers, later)
     for part in parts_of(layout):
-        connect_ties([rows[name] for name in part.voices], [readers[name].lines for name in part.voices])
+        of_part = [rows[name] for name in part.voices], [readers[name].lines for name in part.voices]
+        connect_ties(*of_part)
+        connect_slurs(*of_part)
     titles, credits = header.texts("T"), header.credits()
     return Score(
         {name: header.voice(name, passages[name], declarations[name], rows[name]) for name in passages},
