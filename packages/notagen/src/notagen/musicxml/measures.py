@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
-from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
+from notagen.musicxml.marks import (
+    NOTE_VALUES,
+    Directions,
+    StaffMark,
+    chord_symbol,
+    note_marks,
+    notehead,
+    tempo,
+)
 from notagen.musicxml.values import (
     XmlKey,
     XmlMeter,
@@ -156,6 +164,7 @@ def read_part(name: str, measures: list[Element]) -> XmlPart:
             reader.measure(measure)
         except FormatError as error:
             raise FormatError(f"part {name[:40]!r}, measure {number}: {error.reason}") from None
+    reader.directions.finish()
     return reader.part
 
 
@@ -177,6 +186,7 @@ class _PartReader:
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
                 handler(self, child)
+        self.directions.end_measure()
         self.current.late_grace += [(voice, staff, grace) for (voice, staff), grace in self.grace.items()]
 
     def note(self, note: Element) -> None:
@@ -279,10 +289,28 @@ class _PartReader:
 
     def direction(self, direction: Element) -> None:
         onset = max(Fraction(0), self.at + self._offset(direction))
-        staff, voice = self.staff(direction), direction.findtext("voice")
-        for text in self.directions.marks(direction):
-            self.current.marks.append(XmlMark(onset, staff, voice.strip() if voice else None, text))
+        named = direction.findtext("voice")
+        place = StaffMark(onset, self.staff(direction), named.strip() if named else None, "")
+        for mark in self.directions.marks(direction, place):
+            xml_mark = XmlMark(mark.onset, mark.staff, mark.voice, mark.text)
+            if mark.closing:
+                self._at_last_note(xml_mark)
+            else:
+                self.current.marks.append(xml_mark)
         self._tempo(direction, onset)
+
+    def _at_last_note(self, mark: XmlMark) -> None:
+        """Add a mark to the last note before its time, in this measure or in the one before."""
+        for measure, end in zip(self.part.measures[:-3:-1], (mark.onset, None), strict=False):
+            onsets = [
+                event.onset
+                for voice, staff, event in measure.events
+                if staff == mark.staff and mark.voice in (None, voice) and (end is None or event.onset < end)
+            ]
+            if onsets:
+                measure.marks.append(replace(mark, onset=max(onsets)))
+                return
+        self.current.marks.append(mark)
 
     def sound(self, sound: Element) -> None:
         self._tempo(sound, self.at)
@@ -394,6 +422,8 @@ def _exact(note: Element, counted: Fraction, division: Fraction) -> Fraction:
 
 
 def _add_notations(event: XmlEvent, note: Element) -> None:
+    if (style := notehead(note)) and style not in event.marks:
+        event.marks.append(style)
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
         _add_slurs(event, notations)

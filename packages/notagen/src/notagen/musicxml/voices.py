@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -11,7 +11,9 @@ from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
 from notagen.musicxml.slurs import mark_slurs, match_slurs
 from notagen.musicxml.split_measures import join_split_measures
+from notagen.musicxml.values import XmlMeter
 from notagen.score.losses import lost
+from notagen.score.model import Pitch
 from pentatonic.errors import FormatError
 
 MAX_LAYERS = 8
@@ -63,8 +65,7 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     Raises:
         FormatError: There are too many voices or bars, or too many notes overlap.
     """
-    _share_meters(parts)
-    lengths = join_split_measures(parts, _measure_lengths(parts))
+    lengths = join_split_measures(parts, _measure_lengths(parts, _share_meters(parts)))
     voices: list[XmlVoice] = []
     slurs = [match_slurs(part.measures) for part in parts]
     for index, part in enumerate(parts):
@@ -76,19 +77,30 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     return voices
 
 
-def _share_meters(parts: Sequence[XmlPart]) -> None:
-    """Give a new meter to all parts where only some declare it, because bars have one meter in ABC."""
-    for row in zip(*(part.measures for part in parts), strict=True):
+def _share_meters(parts: Sequence[XmlPart]) -> set[int]:
+    """Give a new meter to all parts where only some declare it, because bars have one meter in ABC.
+
+    Returns:
+        Indices of the measures in which parts have meters of different lengths.
+    """
+    own: list[XmlMeter | None] = [None] * len(parts)
+    local: set[int] = set()
+    for index, row in enumerate(zip(*(part.measures for part in parts), strict=True)):
+        own = [measure.new_meter or before for measure, before in zip(row, own, strict=True)]
+        if len({meter.length for meter in own if meter}) > 1:
+            local.add(index)
         meter = next((meter for measure in row if (meter := measure.new_meter)), None)
         for measure in row:
             if meter and measure.new_meter is None:
                 measure.changes.insert(0, XmlChange(_ZERO, None, meter))
+    return local
 
 
-def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
+def _measure_lengths(parts: Sequence[XmlPart], local: Collection[int]) -> list[Fraction]:
     """Return the length of each measure: the end of its last note in any part, or else the length by the meter.
 
-    Rests that fill a measure are given that length.
+    Rests that fill a measure are given that length, but for the measures ``local``: there they count as notes, because
+    they are as long as the meter of their part says.
     """
     lengths: list[Fraction] = []
     nominal: Fraction | None = None
@@ -100,7 +112,7 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Fraction]:
         for measure in measures:
             alone = Counter(voice for voice, _, _ in measure.events)
             for voice, _, event in measure.events:
-                event.fills_measure &= alone[voice] == 1
+                event.fills_measure &= alone[voice] == 1 and index not in local
                 if event.fills_measure:
                     rests = max(rests, event.end)
                 else:
@@ -276,18 +288,22 @@ def _add_marks_and_changes(
 
 
 def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Fraction]) -> None:
-    """Drop the ties of a part that are not followed by a note of the same pitch, in their own voice or in another."""
-    starts: set[tuple[int, Fraction, str, int, int]] = set()
+    """Drop the ties of a part that are not followed by a note of the same pitch, in any voice and spelling."""
+    starts: set[tuple[int, Fraction, int]] = set()
     tied: list[tuple[int, Fraction, Tone]] = []
     for voice in voices:
         for index, measure in enumerate(voice.measures):
             for event in measure.events:
                 for tone in event.tones:
-                    starts.add((index, event.onset, tone.letter, tone.alteration, tone.octave))
+                    starts.add((index, event.onset, _midi(tone)))
                     if tone.tied:
                         at = (index, event.end) if event.end < lengths[index] else (index + 1, _ZERO)
                         tied.append((*at, tone))
     for index, onset, tone in tied:
-        tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
+        tone.tied = (index, onset, _midi(tone)) in starts
         if not tone.tied:
             lost("tie without an end")
+
+
+def _midi(tone: Tone) -> int:
+    return Pitch(tone.letter, tone.alteration, tone.octave).midi

@@ -13,12 +13,15 @@ ANNOTATION_CHARACTERS = 40
 
 _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
-# Dynamics and tremolos that the original's MusicXML converter never wrote.
-_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4})!")
+# Dynamics, tremolos, fingerings, note heads and octave lines that the original's MusicXML converter never wrote.
+_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4}|trem[1-4]|[0-5]|style=[^!]*|(?:8v|15m)[ab][()])!")
 # Slur signs, and before them what may contain such characters without meaning them.
 _SLUR_SIGN = re.compile(
     r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\]]*\]|%.*|(?P<grace>\{[^}]*\})|(?P<start>\.?\((?!\d))|(?P<end>\))'
 )
+# The training data have the numbers of common and cut time, and not their signs.
+_TIME_SIGN = re.compile(r"(?:^|(?<=\[))M:[ ]*(C\|?)(?=[ ]*(?:\]|$))")
+_TIME_NUMBERS = {"C": "M:4/4", "C|": "M:2/2"}
 _BAR_NUMBER = re.compile(r"%\d+\s*\Z")
 _REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
 # Characters that do not decompose into an ASCII letter and marks. The flat and natural signs are dropped: they have
@@ -39,9 +42,10 @@ _TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.f
 def clean(text: str) -> str:
     """Clean a tune in standard layout.
 
-    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, dynamics and tremolos that
-    the training data lack, slurs inside grace notes or without an end in their voice, and quoted strings that are
-    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
+    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, decorations that the
+    training data lack, slurs inside grace notes or without an end in their voice, and quoted strings that are
+    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. Common and cut time get their numbers. The
+    result is printable ASCII.
 
     Args:
         text: The tune, with any Unicode text.
@@ -49,7 +53,9 @@ def clean(text: str) -> str:
     Returns:
         The cleaned tune; every line ends with a newline.
     """
-    lines = [to_ascii(line) for line in text.splitlines()]
+    lines = [
+        _TIME_SIGN.sub(lambda sign: _TIME_NUMBERS[sign[1]], to_ascii(line)) for line in text.splitlines()
+    ]
     lines = [line for line in lines if line.strip() and not _is_dropped(line)]
     start = max((i for i, line in enumerate(lines) if line.strip() == "V:1"), default=len(lines))
     lines[start:] = [_BAR_NUMBER.sub("", line).rstrip() for line in lines[start:]]

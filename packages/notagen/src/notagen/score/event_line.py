@@ -39,10 +39,12 @@ class EventLine:
 
     def add(self, event: Event) -> None:
         """Append an event, connect open ties to it, and start slurs at it."""
+        stops = self._stopped([head.pitch for head in event.heads])
         heads = tuple(
-            replace(head, tie_stop=True) if self._ties(head.pitch) else head for head in event.heads
+            replace(head, tie_stop=True) if stop else head
+            for head, stop in zip(event.heads, stops, strict=True)
         )
-        stopped = {(head.pitch.step, head.pitch.octave) for head in heads if head.tie_stop}
+        stopped = {stop for stop in stops if stop}
         if stopped and self.last:
             events, index = self.last
             before = events[index]
@@ -76,8 +78,25 @@ class EventLine:
             ]
         self.tied = {}
 
-    def _ties(self, pitch: Pitch) -> bool:
-        return self.tied.get((pitch.step, pitch.octave)) == pitch.alter
+    def _stopped(self, pitches: Sequence[Pitch]) -> list[tuple[str, int] | None]:
+        """Return for each pitch step and octave of the note that is tied to it; None where there is none.
+
+        A note may be spelled otherwise after the tie, unless the next event has it in the same spelling too.
+        """
+        exact = {
+            (pitch.step, pitch.octave)
+            for pitch in pitches
+            if self.tied.get((pitch.step, pitch.octave)) == pitch.alter
+        }
+        others = {
+            Pitch(place[0], alter, place[1]).midi: place
+            for place, alter in self.tied.items()
+            if place not in exact
+        }
+        return [
+            place if (place := (pitch.step, pitch.octave)) in exact else others.get(pitch.midi)
+            for pitch in pitches
+        ]
 
     def tie(self, tied: Sequence[bool] | None = None) -> None:
         """Tie the newest event to the next one: the notes for which ``tied`` is true; None: all."""

@@ -345,6 +345,8 @@ class VoiceReader:
             change = read_tempo(value, self.unit)
         elif element.name == "P":
             change = value
+        elif element.name not in "rV":
+            lost(f"field {element.name}: in the music")
         if change and (self.onset or element.name in "QP"):
             self.changes.append(Change(self.onset, change))
 
@@ -364,6 +366,7 @@ class VoiceReader:
         """Read ``staff +1`` or ``staff -1``, relative to the staff so far, or ``staff 2``, the number of a staff."""
         match = _STAFF.fullmatch(value)
         if match is None:
+            lost(f"instruction [I:{value.partition(' ')[0][:20]}]")
             return
         first, last = self.staves
         number = int(match[2])

@@ -312,6 +312,7 @@ class Voice:
         transpose: Semitones from written to sounding pitch at the start; measures have their own.
         staff_lines: Number of staff lines; None where the source does not say.
         percussion: Whether its notes are positions on the staff without pitch.
+        programme: General MIDI programme, 0..127; None where the source does not say.
     """
 
     name: str
@@ -321,6 +322,7 @@ class Voice:
     transpose: int = 0
     staff_lines: int | None = None
     percussion: bool = False
+    programme: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

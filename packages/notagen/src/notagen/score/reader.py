@@ -24,6 +24,7 @@ from notagen.score.layout import (
     read_tempo,
     read_time,
 )
+from notagen.score.losses import lost
 from notagen.score.model import (
     Clef,
     Group,
@@ -41,8 +42,10 @@ from notagen.score.ties import connect_ties
 from pentatonic.errors import FormatError
 
 _PROPAGATION = re.compile(r"%%propagate-accidentals\s+(not|octave|pitch)\b")
+_PROGRAMME = re.compile(r"%%MIDI\s+program\s+(?:\d{1,2}\s+)?(\d{1,3})\s*(?:%.*)?$")
 _VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _ENDS_ENDING = frozenset(("||", "|]", "[|"))
+_READ_FIELDS = frozenset("XTCZPVKMLQ")
 _NO_KEY = Key("", "", 0)
 #: Roles that a ``Z:`` field may start with; ABC has no fields for them.
 _CREDIT = re.compile(r"(lyricist|poet|arranger|translator|transcriber|rights): *(.+)")
@@ -125,6 +128,7 @@ class _HeaderReader:
         self.header = header
         self.score = ""
         self.keys: dict[str, Key] = {}
+        self.programmes: dict[str, int] = {}
         self.clef = ""
         self.octave = 0
         self.part_order: tuple[str, ...] = ()
@@ -137,6 +141,10 @@ class _HeaderReader:
                     self.score = line.text[8:]
                 elif match := _PROPAGATION.match(line.text):
                     self.propagation = cast(Propagation, match[1])
+                elif (match := _PROGRAMME.match(line.text)) and int(match[1]) < 128:
+                    self.programmes[voice] = int(match[1])
+                elif line.text.startswith("%%") and line.text[2:].strip():
+                    lost(f"instruction %%{line.text[2:].split()[0][:20]}")
             elif line.name == "P" and key is None:
                 self.part_order = read_part_order(line.value.partition("%")[0])
             elif line.name == "V":
@@ -147,6 +155,9 @@ class _HeaderReader:
                 self.octave = read_octave(line.value) or 0
             elif line.name == "K" and changes_key(line.value):
                 self.keys[voice] = parse_key(line.value, line=line.line, column=3)
+            elif line.name not in _READ_FIELDS:
+                lost(f"field {line.name}: of the header")
+        lost("title beyond the second", max(len(self.texts("T")) - 2, 0))
         self.key = key or _NO_KEY
         meter = self.field("M")
         self.time = read_time(meter.value, line=meter.line, column=3) if meter else TimeSignature(None)
@@ -199,6 +210,7 @@ class _HeaderReader:
             declaration.transpose,
             declaration.staff_lines,
             self.percussion(name, declaration),
+            self.programmes.get(name, self.programmes.get("")),
         )
 
 
