@@ -13,8 +13,8 @@ ANNOTATION_CHARACTERS = 40
 
 _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
-# Dynamics, tremolos, fingerings, note heads and octave lines that the original's MusicXML converter never wrote.
-_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4}|trem[1-4]|[0-5]|style=[^!]*|(?:8v|15m)[ab][()])!")
+# Dynamics, tremolos, fingerings and octave lines that the original's MusicXML converter never wrote.
+_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4}|trem[1-4]|[0-5]|(?:8v|15m)[ab][()])!")
 # Slur signs, and before them what may contain such characters without meaning them.
 _SLUR_SIGN = re.compile(
     r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\]]*\]|%.*|(?P<grace>\{[^}]*\})|(?P<start>\.?\((?!\d))|(?P<end>\))'
