@@ -57,11 +57,22 @@ def test_music_that_looks_like_a_field_is_kept():
         ('"_aa--  b" C4 |', '"_aa- b" C4 |'),
         ('"^' + "a" * 37 + '" C4 |', '"^' + "a" * 37 + '" C4 |'),
         ('"^' + "a" * 38 + '" C4 |', " C4 |"),
+        ("(C2 (D2) |", "C2 (D2) |"),
+        (".(C2 D2)) |", ".(C2 D2) |"),
+        ("{(ga)}C4 ({/g}C2 D2) |", "{ga}C4 ({/g}C2 D2) |"),
+        ('"^a (b" !<(! (3CCC [I:a)] C !<)! |', '"^a (b" !<(! (3CCC [I:a)] C !<)! |'),
         ('"C' + "a" * 60 + '" C4 |', '"C' + "a" * 60 + '" C4 |'),
     ],
 )
 def test_music(music, cleaned):
     assert clean(f"{HEADER}{music}\n") == HEADER + cleaned + "\n"
+
+
+def test_a_slur_from_one_voice_to_another_is_dropped_and_one_over_a_line_end_kept():
+    music = "V:1\n(C4 |\nD4) (E4 |\nV:2\nC4) |\n"
+    assert clean("L:1/8\nK:C\nV:1\nV:2\n" + music) == (
+        "L:1/8\nK:C\nV:1\nV:2\nV:1\n(C4 |\nD4) E4 |\nV:2\nC4 |\n"
+    )
 
 
 def test_header_strings_are_left_alone():

@@ -512,8 +512,8 @@ def test_losses_are_printed_and_strict_ends_with_status_3(command, tmp_path):
         "--json",
     )
     code, stdout, stderr = command(*words)
-    assert code == 0 and "line.xml: not kept: octave line: 1" in stderr
-    assert json.loads(stdout)["inputs"][0]["losses"] == {"octave line": 1}
+    assert code == 0 and "line.xml: not kept: octave line without a start or end: 1" in stderr
+    assert json.loads(stdout)["inputs"][0]["losses"] == {"octave line without a start or end": 1}
     code, _, stderr = command(*words, "--strict")
     assert code == 3 and "1 of 1 inputs lost something" in stderr
     assert (tmp_path / "abc" / "line.abc").is_file()

@@ -751,7 +751,7 @@ def sounding(text: str) -> list[tuple]:
             for head in event.heads
         )
         first = measures[0]
-        found.append((first.left, first.right, first.ending, first.key.fifths, first.time.text, notes))
+        found.append((first.left, first.right, first.ending, first.key.fifths, first.time.meter, notes))
     return found
 
 
@@ -1040,7 +1040,8 @@ def test_both_ways_to_parse_give_the_same_text_and_losses() -> None:
             text = musicxml_to_abc(f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + plain)
         converted[encoding] = text, found
     assert converted["UTF-8"] == converted["windows-1252"]
-    assert converted["UTF-8"][1] == {"cue note": 1, "figured bass": 1, "size of a staff": 1}
+    expected = {"cue note": 1, "figured bass": 1, "size of a staff": 1, "text on the page": 1}
+    assert converted["UTF-8"][1] == expected
 
 
 def test_converting_leaves_no_cycles_and_collections_running() -> None:
@@ -1066,17 +1067,140 @@ def test_what_is_left_out_is_counted() -> None:
     quarter_tone = note("C4", 12).replace("<alter>0", "<alter>0.5")
     glissando = marked("D4", '<glissando type="start"/>') + marked("E4", '<glissando type="stop"/>')
     with losses() as found:
-        musicxml_to_abc(
-            score(
-                measure(
-                    "{A}", cut, shift, shift.replace("down", "stop"), quarter_tone, glissando, note(), repeat
-                )
-            )
-        )
+        musicxml_to_abc(score(measure("{A}", cut, shift, quarter_tone, glissando, note(), repeat)))
     assert found == {
-        "sign of common or cut time": 1, "octave line": 1, "quarter tone": 1, "mark of a note: glissando": 1,
+        "octave line without a start or end": 1, "quarter tone": 1, "mark of a note: glissando": 1,
         "number of times of a repeat": 1,
     }  # fmt: skip
     with losses() as found:
         read_score("L:1/8\nK:C\nC4- D4|]")
     assert found == {"tie without an end": 1}
+
+
+def shift(kind: str, size: str = "8", tag: str = "octave-shift") -> str:
+    return f'<direction><direction-type><{tag} type="{kind}" size="{size}"/></direction-type></direction>'
+
+
+def wedge(kind: str) -> str:
+    return shift(kind, tag="wedge")
+
+
+@pytest.mark.parametrize(
+    ("content", "bar"),
+    [
+        (
+            (note("C4"), shift("down"), note("C6"), note("D6"), shift("stop"), note("E4")),
+            "C2 !8va(!c'2 !8va)!d'2 E2",
+        ),
+        ((shift("up", "15"), note("C2", 48), shift("stop", "15")), "!15mb(!!15mb)!C,,8"),
+        ((wedge("crescendo"), note("C4", 24), wedge("stop"), note("D4", 24)), "!<(!C4 !<)!D4"),
+        (
+            (marked("C4", '<ornaments><tremolo type="start">3</tremolo></ornaments>', 24),
+             marked("D4", '<ornaments><tremolo type="stop">3</tremolo></ornaments>', 24)),
+            "!trem3!C4 D4",
+        ),
+        ((marked("C4", "<technical><fingering>3</fingering></technical>", 48),), "!3!C8"),
+        ((note("C4", 48, "<notehead>x</notehead>"),), "!style=x!C8"),
+        (
+            ("<direction><direction-type><dynamics><other-dynamics>sempre</other-dynamics><p/></dynamics>"
+             "</direction-type></direction>", note("C4", 48)),
+            '"_sempre"!p!C8',
+        ),
+    ],
+)  # fmt: skip
+def test_lines_and_marks_survive(content: tuple[str, ...], bar: str) -> None:
+    with losses() as found:
+        text = there_and_back(score(measure("{A}", *content)))
+    assert f" {bar} |]" in text and not found
+    assert not re.search("8va|15mb|trem|!3!", clean(text))
+
+
+def test_a_line_whose_end_comes_first_in_the_file() -> None:
+    end = wedge("stop").replace("</direction>", "<voice>1</voice></direction>")
+    start = wedge("diminuendo").replace("</direction>", "<voice>2</voice></direction>")
+    back = "<backup><duration>48</duration></backup>"
+    upper = note("C5", 36, voice="1") + end + note("D5", 12, voice="1")
+    lower = note("C4", 12, voice="2") + start + note("D4", 24, voice="2") + note("E4", 12, voice="2")
+    with losses() as found:
+        text = musicxml_to_abc(score(measure("{A}", upper, back, lower)))
+    assert "C2 !>(!D4 !>)!E2" in text and not found
+
+
+def test_ends_of_lines_that_are_missing_are_counted() -> None:
+    content = wedge("stop") + note("C4", 24) + shift("down") + note("D4", 24) + wedge("crescendo")
+    with losses() as found:
+        musicxml_to_abc(score(measure("{A}", content)))
+    assert found == {"hairpin without a start or end": 2, "octave line without a start or end": 1}
+
+
+def test_long_texts_and_names_that_are_left_out_are_counted() -> None:
+    words = f"<direction><direction-type><words>{'a' * 300}</words></direction-type></direction>"
+    head = (
+        "<work><work-title>Song</work-title></work><identification><creator>Anna</creator>"
+        '<creator type="printer">Ben</creator></identification>'
+        "<credit><credit-words>Song</credit-words></credit><credit><credit-words>Dedicated to C</credit-words></credit>"
+    )
+    with losses() as found:
+        text = musicxml_to_abc(score(measure("{A}", words, note("C4", 48)), head=head))
+    assert found == {"end of a text beyond 200 characters": 1, "name of an author": 1, "text on the page": 1}
+    assert "T:Song\nC:Anna\n" in text
+
+
+def test_a_title_that_stands_only_on_the_page() -> None:
+    head = "<credit><credit-type>title</credit-type><credit-words>Song</credit-words></credit>"
+    assert "T:Song\n" in musicxml_to_abc(score(measure("{A}", note("C4", 48)), head=head))
+
+
+def test_fields_and_instructions_of_abc_that_are_left_out_are_counted() -> None:
+    text = "X:1\nT:a\nN:note\n%%pagewidth 3\nL:1/8\nK:C\nC4 [I:papersize A4]C4|\n%%MIDI program 3\nW:words\n"
+    with losses() as found:
+        read_score(text)
+    assert found == {
+        "field N: of the header": 1, "instruction %%pagewidth": 1, "instruction [I:papersize]": 1,
+        "instruction %%MIDI": 1, "field W: between lines of music": 1,
+    }  # fmt: skip
+
+
+def test_signs_of_common_and_cut_time() -> None:
+    cut = '<attributes><time symbol="cut"><beats>2</beats><beat-type>2</beat-type></time></attributes>'
+    text = there_and_back(score(measure("{A}", note("C4", 48)) + measure(cut, note("C4", 48))))
+    assert "[M:C|]" in text and "[M:2/2]" in clean(text)
+
+
+def test_midi_programs_of_parts() -> None:
+    listed = (
+        '<score-part id="P1"><part-name>Solo</part-name><score-instrument id="I"><instrument-name/></score-instrument>'
+        '<midi-instrument id="I"><midi-program>41</midi-program></midi-instrument></score-part>'
+    )
+    text = there_and_back(score(measure("{A}", note("C4", 48)), listed=listed))
+    assert 'V:1 treble nm="Solo"\n%%MIDI program 40\n' in text
+    assert perform(text).tracks[0].programme == 40
+    assert "MIDI" not in clean(text)
+
+
+def test_a_bar_longer_than_its_time_signature_gets_one_of_its_own() -> None:
+    bars_ = [note("C4", 48), note("C4", 66), note("C4", 48), note("C4", 48)]
+    with losses() as found:
+        text = musicxml_to_abc(score("".join(measure("{A}" * (not i), bar) for i, bar in enumerate(bars_))))
+    assert "C8 | [M:11/8]C11 | [M:4/4]C8 | C8 |]" in text
+    assert sum(found.values()) == 1
+    assert validate(interleave(standard_tune(text))).issues == ()
+
+
+def test_a_tie_to_the_same_pitch_in_another_spelling() -> None:
+    tie = '<tie type="start"/>'
+    text = there_and_back(
+        score(measure("{A}", note("G#4", 48, tie)) + measure(note("Ab4", 24), note("A4", 24)))
+    )
+    assert "^G8- | _A4 =A4 |]" in text
+    assert [(start, length, pitch) for start, length, pitch in played(text)[0][1]] == [(0, 6, 68), (6, 2, 69)]
+
+
+def test_parts_with_meters_of_their_own() -> None:
+    six = "<attributes><divisions>12</divisions><time><beats>6</beats><beat-type>8</beat-type></time></attributes>"
+    rest = "<note><rest measure='yes'/><duration>48</duration></note>"
+    upper = measure(six, note("C5", 36)) + measure(note("D5", 36)) + measure(note("E5", 36))
+    lower = measure("{A}", rest) + measure(rest) + measure(note("C4", 48))
+    text = musicxml_to_abc(score(upper, lower))
+    assert [measure_.duration for measure_ in read_score(text).voices["1"].measures] == [1, 1, 1]
+    assert "[M:4/4]" in text

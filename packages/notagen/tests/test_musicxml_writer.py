@@ -18,6 +18,7 @@ from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.musicxml.writer_notes import pieces
 from notagen.notation.validation import validate
 from notagen.score import read_score
+from notagen.score.losses import losses
 from pentatonic.errors import FormatError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -249,7 +250,70 @@ def test_slurs_of_voices_in_one_part_have_different_numbers():
     slurs = [
         (slur.get("type"), slur.get("number"), slur.get("line-type")) for slur in exported(text).iter("slur")
     ]
-    assert slurs == [("start", "1", None), ("stop", "1", None), ("start", "5", "dotted"), ("stop", "5", None)]
+    assert slurs == [("start", "1", None), ("stop", "1", None), ("start", "2", "dotted"), ("stop", "2", None)]
+
+
+def test_titles_and_authors_stand_on_the_page():
+    head = "X:1\nT:Cycle\nT:Song\nC:Anna\nZ:lyricist: Ben\nZ:arranger: Cleo\nZ:rights: CC0\n"
+    document = exported(f"{head}L:1/8\nM:4/4\nK:C\nc8|]\n")
+    found = [
+        (
+            credit.findtext("credit-type"),
+            credit.findtext("credit-words"),
+            credit.find("credit-words").get("halign"),
+        )
+        for credit in document.findall("credit")
+    ]
+    assert found == [
+        ("title", "Cycle", "center"), ("subtitle", "Song", "center"), ("composer", "Anna", "right"),
+        ("lyricist", "Ben", "left"), ("arranger", "Cleo", "right"), ("rights", "CC0", "center"),
+    ]  # fmt: skip
+    assert [element.tag for element in document][:5] == [
+        "work",
+        "movement-title",
+        "identification",
+        "credit",
+        "credit",
+    ]
+
+
+def test_tremolo_of_two_notes():
+    first, second = notes("!trem3!(2:1:2A8c8|")
+    signs = [each.find("notations/ornaments/tremolo") for each in (first, second)]
+    assert [(sign.get("type"), sign.text) for sign in signs] == [("start", "3"), ("stop", "3")]
+    with losses() as found:
+        assert all(each.find("notations/ornaments") is None for each in notes("!trem3!A4 z4|"))
+    assert found == {"tremolo of two notes without the second": 1}
+
+
+def test_octave_lines_print_what_sounds_an_octave_off():
+    bar = measures(tune("c2 !8va(!c'2 !8va)!d'2 e2|"))[0]
+    order = [
+        (
+            each.find("direction-type/octave-shift").attrib
+            if each.tag == "direction"
+            else each.findtext("pitch/octave")
+        )
+        for each in bar
+        if each.tag in ("direction", "note")
+    ]
+    start, stop = ({"type": kind, "size": "8", "number": "3"} for kind in ("down", "stop"))
+    assert order == ["5", start, "6", "6", stop, "5"]
+
+
+def test_lines_without_an_end_are_counted():
+    with losses() as found:
+        document = exported(tune("!<(!c2 !8va)!d2 !ped!e2 f2|"))
+    assert not [*document.iter("wedge"), *document.iter("octave-shift"), *document.iter("pedal")]
+    assert found == {f"{kind} without a start or end": 1 for kind in ("hairpin", "octave line", "pedal line")}
+
+
+def test_midi_programs():
+    document = exported(tune("c8|", voices='V:1 treble nm="Oboe"\n%%MIDI program 68\nV:2\n') + "V:2\nC8|\n")
+    programs = [
+        part.findtext("midi-instrument/midi-program") for part in document.findall("part-list/score-part")
+    ]
+    assert programs == ["69", None]
 
 
 def directions(music, **options):

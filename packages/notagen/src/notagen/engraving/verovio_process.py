@@ -17,6 +17,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _MUSIC_FONT = "Leipzig"
 _UNKNOWN_WIDTH = 0.5
+_TITLE_SCALE = 1.6
 # Kinds of text that the style sheet of a page sets in bold or italic.
 _BOLD = frozenset({"ending", "fing", "reh", "tempo"})
 _ITALIC = frozenset({"dir", "dynam", "mNum"})
@@ -92,9 +93,23 @@ def _standalone(page: str, number: int, resources: Path) -> str:
         for text in group.findall(f"{{{_SVG}}}text"):
             if any(run.get("font-family") == _MUSIC_FONT for run in text.iter()):
                 group.extend(_outlines(text, group.get("class", ""), resources))
+    _enlarge_title(root)
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     return ET.tostring(root, encoding="unicode")
+
+
+def _enlarge_title(root: ET.Element) -> None:
+    """Print the first centred line of the page head larger; verovio ignores the sizes that MusicXML states.
+
+    There is room for it in the margin above.
+    """
+    head = root.find(f".//{{{_SVG}}}g[@class='pgHead']")
+    lines = [] if head is None else head.findall(f"{{{_SVG}}}text")
+    titles = (line for line in lines if any(run.get("text-anchor") == "middle" for run in line.iter()))
+    for run in next(titles, ET.Element("text")).iter(f"{{{_SVG}}}tspan"):
+        if size := run.get("font-size", "").removesuffix("px"):
+            run.set("font-size", f"{_TITLE_SCALE * float(size):g}px")
 
 
 def _outlines(text: ET.Element, kind: str, resources: Path) -> list[ET.Element]:

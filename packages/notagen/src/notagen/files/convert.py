@@ -244,5 +244,7 @@ def _tune_files(tune: Tune, to: str) -> Iterator[Message]:
         raise FormatError(error.reason + notes, line=error.line, column=error.column) from error
     for end, content in files.items():
         yield Message(tune.suffix + end, content)
-    for note in (*tune.notes, *reading_notes(tune.text)):
+    with losses():  # reading the piece once more loses nothing more
+        notes = (*tune.notes, *reading_notes(tune.text))
+    for note in notes:
         yield Message({"note": f"tune {tune.name}: {note}" if tune.name else note})

@@ -116,7 +116,6 @@ class BarWriter:
 
     def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)
-        opening = "(" * event.slurs_opened
         grace = self._grace(event.grace)
         marks = "".join(event.marks)
         if not event.tones:
@@ -125,7 +124,7 @@ class BarWriter:
             body = f"{self._tone(event.tones[0])}{length}{'-' if event.tones[0].tied else ''}"
         else:
             body = self._chord(event.tones, length)
-        return f"{opening}{grace}{marks}{body}{')' * event.slurs_closed}"
+        return f"{grace}{event.opened}{marks}{body}{event.closed}"
 
     def _chord(self, tones: Sequence[Tone], length: str) -> str:
         if all(tone.tied for tone in tones):
@@ -137,10 +136,12 @@ class BarWriter:
         if not chords:
             return ""
         inner = "".join(
-            self._tone(chord.tones[0]) if len(chord.tones) == 1 else self._chord(chord.tones, "")
-            for chord in chords
+            f"{chord.opened_inside}{self._chord_or_tone(chord.tones)}{chord.closed}" for chord in chords
         )
-        return f"{{{'/' if chords[0].slash else ''}{inner}}}"
+        return f"{chords[0].opened}{{{'/' if chords[0].slash else ''}{inner}}}"
+
+    def _chord_or_tone(self, tones: Sequence[Tone]) -> str:
+        return self._tone(tones[0]) if len(tones) == 1 else self._chord(tones, "")
 
     def _tone(self, tone: Tone) -> str:
         place = (tone.letter, tone.octave)

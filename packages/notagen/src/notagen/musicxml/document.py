@@ -24,15 +24,14 @@ _ZIP_START = b"PK\x03\x04"
 _CONTAINER = "META-INF/container.xml"
 # Encodings in which each element has a byte "<" of its own.
 _COUNTABLE = frozenset({"utf-8", "us-ascii", "iso-8859-1"})
-# Layout, lyrics and playback details are a large part of many files, and are not converted to ABC.
+# Layout and playback details are a large part of many files, and are not converted to ABC.
 _SKIPPED = frozenset({
-    "credit", "defaults", "figured-bass", "frame", "listen", "listening", "midi-device", "midi-instrument", "play",
-    "print",
+    "defaults", "figured-bass", "frame", "listen", "listening", "midi-device", "play", "print",
 })  # fmt: skip
 #: Elements that ABC has nothing for, and what they are called in the counts of losses.
 _LOST = {
-    "figured-bass": "figured bass", "frame": "chord diagram", "midi-program": "MIDI program",
-    "cue": "cue note", "notehead": "note head", "swing": "swing", "staff-size": "size of a staff",
+    "figured-bass": "figured bass", "frame": "chord diagram", "cue": "cue note",
+    "swing": "swing", "staff-size": "size of a staff",
 }  # fmt: skip
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from xml.etree.ElementTree import Element
 
+from notagen.musicxml.values import Time
 from notagen.score.losses import lost
 
 MAX_TEXT_CHARACTERS = 200
@@ -19,6 +21,10 @@ _NOTATIONS = {
     "stopped": "!plus!", "snap-pizzicato": "!snap!", "thumb-position": "!thumb!",
     "fermata": "!fermata!", "arpeggiate": "!arpeggio!",
 }  # fmt: skip
+_NOTEHEADS = {
+    "x": "!style=x!", "diamond": "!style=harmonic!", "slash": "!style=rhythm!", "triangle": "!style=triangle!",
+}  # fmt: skip
+_FINGERS = frozenset("012345")
 _UNSEEN = frozenset({"accidental-mark", "wavy-line"})  # the middle of a line
 _READ_ELSEWHERE = frozenset({"tied", "slur", "tuplet", "accidental-mark"})
 _GROUPS = ("articulations", "ornaments", "technical")
@@ -26,8 +32,14 @@ _DYNAMICS = frozenset({
     "pppp", "ppp", "pp", "p", "mp", "mf", "f", "ff", "fff", "ffff", "sfz",
     "sf", "sfp", "sfpp", "fp", "fz", "rf", "rfz", "sffz",
 })  # fmt: skip
-_WEDGES = {"crescendo": "<", "diminuendo": ">"}
-_DIRECTIONS = {"octave-shift": "octave line", "dashes": "dashed line", "bracket": "bracket over notes"}
+#: Element and type at the start of a line, and for octave lines the size -> the decoration of ABC.
+_LINES = {
+    ("wedge", "crescendo", ""): "!<(!", ("wedge", "diminuendo", ""): "!>(!", ("pedal", "start", ""): "!ped!",
+    ("octave-shift", "down", "8"): "!8va(!", ("octave-shift", "up", "8"): "!8vb(!",
+    ("octave-shift", "down", "15"): "!15ma(!", ("octave-shift", "up", "15"): "!15mb(!",
+}  # fmt: skip
+_LINE_NAMES = {"wedge": "hairpin", "pedal": "pedal line", "octave-shift": "octave line"}
+_DIRECTIONS = {"dashes": "dashed line", "bracket": "bracket over notes"}
 _JUMPS = {"dacapo": "!D.C.!", "dalsegno": "!D.S.!", "fine": "!fine!", "tocoda": "!dacoda!"}
 _CHORD_KINDS = {
     "major": "", "minor": "m", "augmented": "+", "diminished": "dim", "dominant": "7", "major-seventh": "maj7",
@@ -55,9 +67,13 @@ def note_marks(notations: Element) -> list[str]:
                     found.append(_NOTATIONS[mark.tag])
                 elif mark.tag == "wavy-line" and mark.get("type") in ("start", "stop"):
                     found.append("!trill(!" if mark.get("type") == "start" else "!trill)!")
-                elif mark.tag == "tremolo" and mark.get("type", "single") == "single":
-                    found.append(f"!{'/' * _tremolo(mark)}!")
-                elif mark.tag not in _UNSEEN:
+                elif mark.tag == "tremolo" and mark.get("type", "single") in ("single", "start"):
+                    strokes = _tremolo(mark)
+                    single = mark.get("type", "single") == "single"
+                    found.append(f"!{'/' * strokes}!" if single else f"!trem{strokes}!")
+                elif mark.tag == "fingering" and (mark.text or "").strip() in _FINGERS:
+                    found.append(f"!{(mark.text or '').strip()}!")
+                elif mark.tag not in _UNSEEN and (mark.tag, mark.get("type")) != ("tremolo", "stop"):
                     lost(f"mark of a note: {_plain(mark)}")
         elif element.tag in _NOTATIONS:
             found.append(_NOTATIONS[element.tag])
@@ -66,6 +82,15 @@ def note_marks(notations: Element) -> list[str]:
         elif element.tag not in _READ_ELSEWHERE and element.get("type") != "stop":
             lost(f"mark of a note: {_plain(element)}")
     return found
+
+
+def notehead(note: Element) -> str | None:
+    """Return the decoration for the shape of a note head; None for the usual one."""
+    head = note.find("notehead")
+    shape = "normal" if head is None else (head.text or "").strip()
+    if shape not in _NOTEHEADS and shape != "normal":
+        lost("note head that ABC does not have")
+    return _NOTEHEADS.get(shape)
 
 
 def _tremolo(mark: Element) -> int:
@@ -79,39 +104,121 @@ def _plain(element: Element) -> str:
     return element.tag[:40].replace("-", " ")
 
 
+@dataclass(frozen=True, slots=True)
+class StaffMark:
+    """A decoration or quoted text of a direction, with its time, staff and voice (None where the file names none).
+
+    ``closing`` says that it ends an octave line, which in ABC stands at the last note under the line.
+    """
+
+    onset: Time
+    staff: int
+    voice: str | None
+    text: str
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _LineEnd:
+    """The start or end of a line, and the element that it is made of."""
+
+    element: str
+    number: str
+    mark: StaffMark
+
+
 class Directions:
-    """Reads the ``<direction>`` elements of one part, and keeps track of open hairpins."""
+    """Reads the ``<direction>`` elements of one part, and keeps track of open lines: hairpins, pedals, octave lines."""
 
     def __init__(self) -> None:
-        self._wedges: dict[str, str] = {}
+        self._open: list[_LineEnd] = []
+        self._ends: list[_LineEnd] = []  # whose starts may come later in the measure
 
-    def marks(self, direction: Element) -> Iterator[str]:
-        """Yield quoted text and decorations, in the order of the file."""
+    def marks(self, direction: Element, place: StaffMark) -> Iterator[StaffMark]:
+        """Yield quoted text and decorations, in the order of the file; the end of a line is where its start was.
+
+        Args:
+            direction: The element.
+            place: A mark with its time, staff and voice.
+        """
         jumps = [mark for name, mark in _JUMPS.items() if _says(direction.find("sound"), name)]
-        place = "_" if direction.get("placement") == "below" else "^"
         for kind in direction.findall("direction-type/*"):
-            if kind.tag == "dynamics":
-                yield from _dynamics(kind)
-            elif kind.tag == "wedge":
-                yield from self._wedge(kind)
-            elif kind.tag in ("segno", "coda"):
-                yield f"!{kind.tag}!"
-            elif kind.tag == "pedal" and kind.get("type") in ("start", "stop"):
-                yield "!ped!" if kind.get("type") == "start" else "!ped-up!"
-            elif kind.tag in ("words", "rehearsal"):
-                if not jumps and (text := plain_text(kind.text)):
-                    yield f'"{place}{text}"'
-            elif kind.tag not in ("metronome", "pedal") and kind.get("type") not in ("stop", "continue"):
-                lost(_DIRECTIONS.get(kind.tag, f"direction: {_plain(kind)}"))
-        yield from jumps
+            if kind.tag in _LINE_NAMES:
+                yield from self._line(kind, place)
+            else:
+                for text in _direction_texts(kind, direction.get("placement", ""), bool(jumps)):
+                    yield replace(place, text=text)
+        yield from (replace(place, text=jump) for jump in jumps)
 
-    def _wedge(self, wedge: Element) -> Iterator[str]:
-        number, kind = wedge.get("number", "1"), wedge.get("type", "")
-        if kind in _WEDGES:
-            self._wedges[number] = _WEDGES[kind]
-            yield f"!{_WEDGES[kind]}(!"
-        elif kind == "stop" and number in self._wedges:
-            yield f"!{self._wedges.pop(number)})!"
+    def end_measure(self) -> None:
+        """Count the ends whose start has not come."""
+        self._count_lost(self._ends)
+        self._ends = []
+
+    def finish(self) -> None:
+        """Count the lines that have no end."""
+        self._count_lost(self._open)
+
+    def _count_lost(self, ends: Iterable[_LineEnd]) -> None:
+        for end in ends:
+            lost(f"{_LINE_NAMES[end.element]} without a start or end")
+
+    def _line(self, element: Element, place: StaffMark) -> Iterator[StaffMark]:
+        tag, kind, number = element.tag, element.get("type", ""), element.get("number", "1")
+        size = element.get("size", "8") if tag == "octave-shift" else ""
+        if kind == "stop":
+            end = _LineEnd(tag, number, replace(place, closing=tag == "octave-shift"))
+            if start := _counterpart(self._open, end):
+                self._open.remove(start)
+                yield _ended(start, end)
+            else:
+                self._ends.append(end)
+        elif sign := _LINES.get((tag, kind, size)):
+            start = _LineEnd(tag, number, replace(place, text=sign))
+            yield start.mark
+            again = [line for line in self._open if _same(line, start)]
+            self._count_lost(again)  # a second start with their number
+            self._open = [line for line in self._open if line not in again]
+            if end := _counterpart([end for end in self._ends if end.mark.onset > place.onset], start):
+                self._ends.remove(end)
+                yield _ended(start, end)
+            else:
+                self._open.append(start)
+        elif kind != "continue":
+            lost(f"{_LINE_NAMES[tag]}: {kind[:20]}" if kind else _LINE_NAMES[tag])
+
+
+def _same(one: _LineEnd, other: _LineEnd) -> bool:
+    return replace(one, mark=other.mark) == other and (
+        (one.mark.staff, one.mark.voice) == (other.mark.staff, other.mark.voice)
+    )
+
+
+def _counterpart(lines: Sequence[_LineEnd], sign: _LineEnd) -> _LineEnd | None:
+    """Return the newest of some lines with the number of a sign; best one of its staff and voice."""
+    same = [line for line in lines if (line.element, line.number) == (sign.element, sign.number)]
+    on_staff = [line for line in same if line.mark.staff == sign.mark.staff]
+    in_voice = [line for line in on_staff if line.mark.voice == sign.mark.voice]
+    return next(reversed(in_voice or on_staff or same), None)
+
+
+def _ended(start: _LineEnd, end: _LineEnd) -> StaffMark:
+    """Return the decoration at the end of a line, in the voice of its start."""
+    text = "!ped-up!" if start.mark.text == "!ped!" else start.mark.text.replace("(", ")")
+    return replace(start.mark, onset=end.mark.onset, text=text, closing=end.mark.closing)
+
+
+def _direction_texts(kind: Element, placement: str, jump: bool) -> Iterator[str]:
+    """Yield what one ``<direction-type>`` says that is no line; the words of a jump are part of its decoration."""
+    if kind.tag == "dynamics":
+        yield from _dynamics(kind)
+    elif kind.tag in ("segno", "coda"):
+        yield f"!{kind.tag}!"
+    elif kind.tag in ("words", "rehearsal"):
+        if not jump and (text := plain_text(kind.text)):
+            yield f'"{"_" if placement == "below" else "^"}{text}"'
+    elif kind.tag != "metronome" and kind.get("type") not in ("stop", "continue"):
+        lost(_DIRECTIONS.get(kind.tag, f"direction: {_plain(kind)}"))
 
 
 def tempo(element: Element) -> str | None:
@@ -145,14 +252,23 @@ def chord_symbol(harmony: Element) -> str | None:
 
 def plain_text(text: str | None) -> str:
     """Return text that fits between quotes on one line: with single blanks and quotes, and of limited length."""
-    return " ".join((text or "").replace('"', "'").replace("\\", "/").split())[:MAX_TEXT_CHARACTERS].strip()
+    plain = " ".join((text or "").replace('"', "'").replace("\\", "/").split())
+    if len(plain) > MAX_TEXT_CHARACTERS:
+        lost(f"end of a text beyond {MAX_TEXT_CHARACTERS} characters")
+    return plain[:MAX_TEXT_CHARACTERS].strip()
 
 
 def _dynamics(dynamics: Element) -> list[str]:
+    """Return dynamic marks as decorations, and words among them as text below the staff."""
+    found: list[str] = []
     for mark in dynamics:
-        if mark.tag not in _DYNAMICS:
+        if mark.tag in _DYNAMICS:
+            found.append(f"!{mark.tag}!")
+        elif mark.tag == "other-dynamics" and (text := plain_text(mark.text)):
+            found.append(f'"_{text}"')
+        else:
             lost("dynamic mark that ABC does not have")
-    return [f"!{mark.tag}!" for mark in dynamics if mark.tag in _DYNAMICS]
+    return found
 
 
 def _says(sound: Element | None, name: str) -> bool:

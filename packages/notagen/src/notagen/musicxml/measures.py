@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
-from notagen.musicxml.marks import NOTE_VALUES, Directions, chord_symbol, note_marks, tempo
+from notagen.musicxml.marks import (
+    NOTE_VALUES,
+    Directions,
+    StaffMark,
+    chord_symbol,
+    note_marks,
+    notehead,
+    tempo,
+)
 from notagen.musicxml.values import (
     TICKS,
     Time,
@@ -48,10 +56,15 @@ class Tone:
 
 @dataclass(slots=True)
 class GraceChord:
-    """Grace notes that sound together."""
+    """Grace notes that sound together; slurs as of :class:`XmlEvent`."""
 
     tones: list[Tone]
     slash: bool
+    slur_starts: list[tuple[str, bool]] = field(default_factory=list)
+    slur_stops: list[str] = field(default_factory=list)
+    opened: str = ""  # of the first: before the group
+    opened_inside: str = ""
+    closed: str = ""
 
 
 @dataclass(slots=True)
@@ -69,10 +82,12 @@ class XmlEvent:
     tuplet_stops: bool = False
     grace: list[GraceChord] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    slur_starts: list[str] = field(default_factory=list)
+    slur_starts: list[tuple[str, bool]] = field(
+        default_factory=list
+    )  # number; whether it is dotted or dashed
     slur_stops: list[str] = field(default_factory=list)
-    slurs_opened: int = 0  # slurs that start here and end in the same voice
-    slurs_closed: int = 0
+    opened: str = ""  # slur signs of ABC
+    closed: str = ""
     staff: int = 1
     lyrics: dict[int, Syllable] = field(default_factory=dict)  # verse, from 1 -> its syllable
 
@@ -152,6 +167,7 @@ def read_part(name: str, measures: list[Element]) -> XmlPart:
             reader.measure(measure)
         except FormatError as error:
             raise FormatError(f"part {name[:40]!r}, measure {number}: {error.reason}") from None
+    reader.directions.finish()
     return reader.part
 
 
@@ -174,6 +190,7 @@ class _PartReader:
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
                 handler(self, child)
+        self.directions.end_measure()
         self.current.late_grace += [(voice, staff, grace) for (voice, staff), grace in self.grace.items()]
 
     def note(self, note: Element) -> None:
@@ -184,7 +201,7 @@ class _PartReader:
         grace = note.find("grace")
         if grace is not None:
             if tone and not cue:
-                self._grace(self.grace.setdefault((voice, staff), []), tone, grace, follows)
+                self._grace(self.grace.setdefault((voice, staff), []), tone, note, follows)
             return
         if follows and self.last is not None and self.cued and not cue and tone:
             # A real note in a chord with a cue note: the chord starts where the cue note did.
@@ -211,12 +228,15 @@ class _PartReader:
         event.grace = self.grace.pop((voice, staff), [])
         self.current.events.append((voice, staff, event))
 
-    def _grace(self, group: list[GraceChord], tone: Tone, grace: Element, follows: bool) -> None:
+    def _grace(self, group: list[GraceChord], tone: Tone, note: Element, follows: bool) -> None:
         tone.tied = False
         if follows and group:
             group[-1].tones.append(tone)
         else:
-            group.append(GraceChord([tone], grace.get("slash") == "yes"))
+            grace = note.find("grace")
+            group.append(GraceChord([tone], grace is not None and grace.get("slash") == "yes"))
+        for notations in note.findall("notations"):
+            _add_slurs(group[-1], notations)
 
     def backup(self, element: Element) -> None:
         self._move(-self._time(element, "duration"))
@@ -272,10 +292,28 @@ class _PartReader:
 
     def direction(self, direction: Element) -> None:
         onset = max(0, self.at + self._offset(direction))
-        staff, voice = self.staff(direction), direction.findtext("voice")
-        for text in self.directions.marks(direction):
-            self.current.marks.append(XmlMark(onset, staff, voice.strip() if voice else None, text))
+        named = direction.findtext("voice")
+        place = StaffMark(onset, self.staff(direction), named.strip() if named else None, "")
+        for mark in self.directions.marks(direction, place):
+            xml_mark = XmlMark(mark.onset, mark.staff, mark.voice, mark.text)
+            if mark.closing:
+                self._at_last_note(xml_mark)
+            else:
+                self.current.marks.append(xml_mark)
         self._tempo(direction, onset)
+
+    def _at_last_note(self, mark: XmlMark) -> None:
+        """Add a mark to the last note before its time, in this measure or in the one before."""
+        for measure, end in zip(self.part.measures[:-3:-1], (mark.onset, None), strict=False):
+            onsets = [
+                event.onset
+                for voice, staff, event in measure.events
+                if staff == mark.staff and mark.voice in (None, voice) and (end is None or event.onset < end)
+            ]
+            if onsets:
+                measure.marks.append(replace(mark, onset=max(onsets)))
+                return
+        self.current.marks.append(mark)
 
     def sound(self, sound: Element) -> None:
         self._tempo(sound, self.at)
@@ -391,17 +429,23 @@ def _stated(name: str, dots: int, ratio: tuple[int, int] | None) -> Time | None:
 
 
 def _add_notations(event: XmlEvent, note: Element) -> None:
+    if (style := notehead(note)) and style not in event.marks:
+        event.marks.append(style)
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
-        for slur in notations.findall("slur"):
-            number = slur.get("number", "1")
-            if slur.get("type") == "start":
-                event.slur_starts.append(number)
-            elif slur.get("type") == "stop":
-                event.slur_stops.append(number)
+        _add_slurs(event, notations)
         for tuplet in notations.findall("tuplet"):
             event.tuplet_starts |= tuplet.get("type") == "start"
             event.tuplet_stops |= tuplet.get("type") == "stop"
+
+
+def _add_slurs(note: XmlEvent | GraceChord, notations: Element) -> None:
+    for slur in notations.findall("slur"):
+        number = slur.get("number", "1")
+        if slur.get("type") == "start":
+            note.slur_starts.append((number, slur.get("line-type") in ("dotted", "dashed")))
+        elif slur.get("type") == "stop":
+            note.slur_stops.append(number)
 
 
 def _tone(note: Element) -> Tone | None:

@@ -1,12 +1,13 @@
 """Converts MusicXML to ABC in standard layout, the form of the training data before cleaning.
 
-Not converted are layout, playback details, fingering, cue notes and ottava lines (notes under them are written in their
-sounding octave); what music loses by it is counted, see :mod:`notagen.score.losses`.
+Notes under an octave line (``!8va(!``) are written in their sounding octave, as MusicXML has them. Not converted are
+layout, playback details and cue notes; what music loses by it is counted, see :mod:`notagen.score.losses`.
 """
 
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from notagen.musicxml.bar_text import BarWriter
 from notagen.musicxml.document import Document, read_document
 from notagen.musicxml.marks import plain_text
 from notagen.musicxml.measures import XmlPart, read_part
+from notagen.musicxml.meters import fit_meters
 from notagen.musicxml.values import Time, XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure, XmlVoice, build_voices
+from notagen.score.losses import lost
 from notagen.score.lyrics import written_verse
 from notagen.score.model import Transposition
 from pentatonic.errors import FormatError
@@ -98,6 +101,7 @@ def _abc(document: Document) -> str:
     parts = [read_part(name, document.parts[name]) for name in names]
     voices = build_voices(parts)
     barlines = _barlines(parts)
+    fit_meters(voices, barlines)
     tempo, tempos = _tempos(parts)
     key, meter = _initial_key(voices[0]), _initial_meter(voices[0])
     lines = ["X:1", *_titles(document.root)]
@@ -216,19 +220,40 @@ def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[
 
 
 def _titles(root: Element) -> Iterator[str]:
-    for path in ("work/work-title", "movement-title"):
-        if title := plain_text(root.findtext(path)):
-            yield f"T:{title}"
-    creators = root.findall("identification/creator")
-    for creator in [each for each in creators if each.get("type") == "composer"][:MAX_COMPOSERS]:
-        if name := plain_text(creator.text):
-            yield f"C:{name}"
-    for creator in [each for each in creators if each.get("type") in _ROLES][:MAX_COMPOSERS]:
-        if name := plain_text(creator.text):
-            yield f"Z:{creator.get('type')}: {name}"
-    for rights in root.findall("identification/rights")[:MAX_COMPOSERS]:
-        if name := plain_text(rights.text):
-            yield f"Z:rights: {name}"
+    """Yield the fields for titles and names; texts of the page that are none of them are counted as lost."""
+    titles = [plain_text(root.findtext(path)) for path in ("work/work-title", "movement-title")]
+    credits = [
+        (credit.findtext("credit-type", "").strip(), _credit_text(credit))
+        for credit in root.findall("credit")
+    ]
+    if not any(titles):
+        titles = [text for kind, text in credits if kind == "title"][:1]
+    names = list(_names_by_role(root))
+    yield from (f"T:{title}" for title in titles if title)
+    yield from (f"C:{name}" for role, name in names if role == "composer")
+    yield from (f"Z:{role}: {name}" for role, name in names if role != "composer")
+    shown = {*titles, *(name for _, name in names), ""}
+    lost("text on the page", sum(text not in shown and kind != "page number" for kind, text in credits))
+
+
+def _credit_text(credit: Element) -> str:
+    return plain_text(" ".join(words.text or "" for words in credit.findall("credit-words")))
+
+
+def _names_by_role(root: Element) -> Iterator[tuple[str, str]]:
+    """Yield the role and name of the authors of a score, the composers first."""
+    creators = [
+        (each.get("type", "composer"), plain_text(each.text))
+        for each in root.findall("identification/creator")
+    ]
+    named = [(role, name) for role, name in creators if name]
+    composers = [creator for creator in named if creator[0] == "composer"]
+    others = [creator for creator in named if creator[0] in _ROLES]
+    rights = [("rights", plain_text(each.text)) for each in root.findall("identification/rights")]
+    rights = [owner for owner in rights if owner[1]]
+    kept = [*composers[:MAX_COMPOSERS], *others[:MAX_COMPOSERS], *rights[:MAX_COMPOSERS]]
+    lost("name of an author", len(named) + len(rights) - len(kept))
+    yield from kept
 
 
 def _listed_parts(root: Element) -> dict[str, Element]:
@@ -242,6 +267,9 @@ def _declarations(
     """Yield the ``V:`` lines; the first voice of a part has the name and abbreviation of the part."""
     listed = _listed_parts(root)
     named: set[int] = set()
+    for name in names:
+        instruments = listed[name].findall("midi-instrument/midi-program") if name in listed else ()
+        lost("MIDI program of a further instrument of a part", max(len(instruments) - 1, 0))
     for number, voice in enumerate(voices, 1):
         part = parts[voice.part]
         line = f"V:{number} {_initial_clef(voice)}"
@@ -257,6 +285,14 @@ def _declarations(
         yield line
         if voice.percussion:
             yield "K:none"
+        elif entry is not None and (programme := _programme(entry)) is not None:
+            yield f"%%MIDI program {programme}"
+
+
+def _programme(entry: Element) -> int | None:
+    """Return the MIDI program of a part, from 0."""
+    text = entry.findtext("midi-instrument/midi-program", "").strip()
+    return int(text) - 1 if re.fullmatch("[0-9]{1,3}", text) and 0 < int(text) <= 128 else None
 
 
 def _names(entry: Element) -> str:

@@ -25,6 +25,8 @@ _CLEFS = {
     ("G", 1): "treble1", ("F", 3): "bass3", ("F", 5): "bass5",
     ("C", 1): "alto1", ("C", 2): "alto2", ("C", 5): "alto5",
 }  # fmt: skip
+#: Symbol of a time signature -> the meter that ABC takes it for, and its name there.
+_TIME_SIGNS = {"common": ("4/4", "C"), "cut": ("2/2", "C|")}
 _MAX_FIFTHS = 7
 _OCTAVES = {-2: "-15", -1: "-8", 1: "+8", 2: "+15"}
 _TONICS = (  # by fifths, from -8
@@ -91,9 +93,11 @@ def read_meter(time: Element) -> XmlMeter:
         parts.append((count, integer(unit, "beat-type", 1, 999)))
     length = sum((Fraction(sum(map(int, count.split("+"))), unit) for count, unit in parts), Fraction(0))
     if len(parts) == 1:
-        if time.get("symbol") in ("common", "cut"):
-            lost("sign of common or cut time")  # the training data have its numbers
-        return XmlMeter(f"{parts[0][0]}/{parts[0][1]}", whole(length * 4 * TICKS))
+        name = f"{parts[0][0]}/{parts[0][1]}"
+        sign = _TIME_SIGNS.get(time.get("symbol", ""))
+        if sign and sign[0] != name:
+            lost("sign of common or cut time for another meter")
+        return XmlMeter(sign[1] if sign and sign[0] == name else name, whole(length * 4 * TICKS))
     lost("time signature of several meters, added up")
     unit = max(unit for _, unit in parts)
     total = length * unit

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
+from notagen.musicxml.slurs import mark_slurs, match_slurs
 from notagen.musicxml.split_measures import join_split_measures
-from notagen.musicxml.values import TICKS, Time
+from notagen.musicxml.values import TICKS, Time, XmlMeter
 from notagen.score.losses import lost
+from notagen.score.model import Pitch
 from pentatonic.errors import FormatError
 
 MAX_LAYERS = 8
@@ -61,31 +63,42 @@ def build_voices(parts: Sequence[XmlPart]) -> list[XmlVoice]:
     Raises:
         FormatError: There are too many voices or bars, or too many notes overlap.
     """
-    _share_meters(parts)
-    lengths = join_split_measures(parts, _measure_lengths(parts))
+    lengths = join_split_measures(parts, _measure_lengths(parts, _share_meters(parts)))
     voices: list[XmlVoice] = []
+    slurs = [match_slurs(part.measures) for part in parts]
     for index, part in enumerate(parts):
         voices += _part_voices(index, part, lengths, room=MAX_VOICES - len(voices))
     for index in range(len(parts)):
-        _resolve_ties([voice for voice in voices if voice.part == index], lengths)
-    for voice in voices:
-        _resolve_slurs(voice)
+        of_part = [voice for voice in voices if voice.part == index]
+        _resolve_ties(of_part, lengths)
+        mark_slurs(slurs[index], of_part)
     return voices
 
 
-def _share_meters(parts: Sequence[XmlPart]) -> None:
-    """Give a new meter to all parts where only some declare it, because bars have one meter in ABC."""
-    for row in zip(*(part.measures for part in parts), strict=True):
+def _share_meters(parts: Sequence[XmlPart]) -> set[int]:
+    """Give a new meter to all parts where only some declare it, because bars have one meter in ABC.
+
+    Returns:
+        Indices of the measures in which parts have meters of different lengths.
+    """
+    own: list[XmlMeter | None] = [None] * len(parts)
+    local: set[int] = set()
+    for index, row in enumerate(zip(*(part.measures for part in parts), strict=True)):
+        own = [measure.new_meter or before for measure, before in zip(row, own, strict=True)]
+        if len({meter.length for meter in own if meter}) > 1:
+            local.add(index)
         meter = next((meter for measure in row if (meter := measure.new_meter)), None)
         for measure in row:
             if meter and measure.new_meter is None:
                 measure.changes.insert(0, XmlChange(0, None, meter))
+    return local
 
 
-def _measure_lengths(parts: Sequence[XmlPart]) -> list[Time]:
+def _measure_lengths(parts: Sequence[XmlPart], local: Collection[int]) -> list[Time]:
     """Return the length of each measure: the end of its last note in any part, or else the length by the meter.
 
-    Rests that fill a measure are given that length.
+    Rests that fill a measure are given that length, but for the measures ``local``: there they count as notes, because
+    they are as long as the meter of their part says.
     """
     lengths: list[Time] = []
     nominal: Time | None = None
@@ -97,7 +110,7 @@ def _measure_lengths(parts: Sequence[XmlPart]) -> list[Time]:
         for measure in measures:
             alone = Counter(voice for voice, _, _ in measure.events)
             for voice, _, event in measure.events:
-                event.fills_measure &= alone[voice] == 1
+                event.fills_measure &= alone[voice] == 1 and index not in local
                 if event.fills_measure:
                     rests = max(rests, event.end)
                 else:
@@ -273,35 +286,22 @@ def _add_marks_and_changes(
 
 
 def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Time]) -> None:
-    """Drop the ties of a part that are not followed by a note of the same pitch, in their own voice or in another."""
-    starts: set[tuple[int, Time, str, int, int]] = set()
+    """Drop the ties of a part that are not followed by a note of the same pitch, in any voice and spelling."""
+    starts: set[tuple[int, Time, int]] = set()
     tied: list[tuple[int, Time, Tone]] = []
     for voice in voices:
         for index, measure in enumerate(voice.measures):
             for event in measure.events:
                 for tone in event.tones:
-                    starts.add((index, event.onset, tone.letter, tone.alteration, tone.octave))
+                    starts.add((index, event.onset, _midi(tone)))
                     if tone.tied:
                         inside = event.end < lengths[index]
                         tied.append((index, event.end, tone) if inside else (index + 1, 0, tone))
     for index, onset, tone in tied:
-        tone.tied = (index, onset, tone.letter, tone.alteration, tone.octave) in starts
+        tone.tied = (index, onset, _midi(tone)) in starts
         if not tone.tied:
             lost("tie without an end")
 
 
-def _resolve_slurs(voice: XmlVoice) -> None:
-    """Count the slurs whose start and end are both in this voice."""
-    opened: dict[str, tuple[XmlEvent, int]] = {}
-    index = 0
-    for measure in voice.measures:
-        for event in measure.events:
-            index += 1
-            for number in event.slur_stops:
-                if number in opened and opened[number][1] < index:
-                    opened.pop(number)[0].slurs_opened += 1
-                    event.slurs_closed += 1
-                else:
-                    lost("slur from one voice to another, or without an end")
-            for number in event.slur_starts:
-                opened[number] = (event, index)
+def _midi(tone: Tone) -> int:
+    return Pitch(tone.letter, tone.alteration, tone.octave).midi

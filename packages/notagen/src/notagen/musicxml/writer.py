@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from notagen.musicxml.writer_elements import add
 from notagen.musicxml.writer_notes import pieces
 from notagen.musicxml.writer_part import PartWriter
-from notagen.score import Group, Part, Score, read_score
+from notagen.score import Group, Part, Score, Voice, read_score
 from pentatonic.errors import FormatError
 
 #: Largest number of divisions of a quarter note.
@@ -50,6 +50,7 @@ def abc_to_musicxml(text: str, *, title: str | None = None) -> bytes:
         if role == "rights":
             add(identification, "rights", name)
     add(add(identification, "encoding"), "software", "notagen")
+    _credits(document, title, score)
     parts = score.parts
     names = {part: f"P{number}" for number, part in enumerate(parts, 1)}
     _part_list(SubElement(document, "part-list"), score, score.layout, names, count(1))
@@ -59,6 +60,27 @@ def abc_to_musicxml(text: str, *, title: str | None = None) -> bytes:
         PartWriter(score, part, divisions, leads=part is parts[0]).write(element)
     indent(document, " ")
     return tostring(document, encoding="UTF-8", xml_declaration=True) + b"\n"
+
+
+def _credits(document: Element, title: str, score: Score) -> None:
+    """Write the head of the first page: titles in the middle, authors of words left, of music right, then rights."""
+    _credit(document, "title", title, "center", "top", 24)
+    _credit(document, "subtitle", score.subtitle, "center", "top", 14)
+    for role, name in score.credits:
+        if role in ("lyricist", "poet", "translator"):
+            _credit(document, "lyricist", name, "left", "bottom", 10)
+        elif role in ("composer", "arranger"):
+            _credit(document, role, name, "right", "bottom", 10)
+        elif role == "rights":
+            _credit(document, role, name, "center", "bottom", 8)
+
+
+def _credit(document: Element, kind: str, text: str, side: str, height: str, size: int) -> None:
+    if text:
+        credit = add(document, "credit", None, {"page": "1"})
+        add(credit, "credit-type", kind)
+        place = {"justify": side, "halign": side, "valign": height, "font-size": str(size)}
+        add(credit, "credit-words", text, place)
 
 
 def _part_list(
@@ -71,6 +93,7 @@ def _part_list(
             add(part, "part-name", voice.full_name)
             if voice.abbreviation:
                 add(part, "part-abbreviation", voice.abbreviation)
+            _programme(part, names[node], voice)
             continue
         number = str(next(numbers))
         group = add(parent, "part-group", None, {"type": "start", "number": number})
@@ -78,6 +101,14 @@ def _part_list(
         add(group, "group-barline", "yes" if node.joined else "no")
         _part_list(parent, score, node.members, names, numbers)
         add(parent, "part-group", None, {"type": "stop", "number": number})
+
+
+def _programme(parent: Element, part: str, voice: Voice) -> None:
+    if voice.programme is None:
+        return
+    name = {"id": f"{part}-I1"}
+    add(add(parent, "score-instrument", None, name), "instrument-name", voice.full_name)
+    add(add(parent, "midi-instrument", None, name), "midi-program", voice.programme + 1)
 
 
 def _divisions(score: Score) -> int:

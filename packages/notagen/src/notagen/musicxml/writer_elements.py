@@ -7,6 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element, SubElement
 
+from notagen.score.losses import lost
+
 #: Longest note or rest that can be written, in whole notes.
 MAX_DURATION = Fraction(64)
 
@@ -37,7 +39,9 @@ def add(parent: Element, tag: str, text: object = None, attributes: dict[str, st
 
 def xml_text(text: str) -> str:
     """Return text without the characters that are not allowed in XML."""
-    return _NOT_XML.sub("", text)
+    kept = _NOT_XML.sub("", text)
+    lost("character that XML does not have", len(text) - len(kept))
+    return kept
 
 
 @lru_cache(maxsize=1024)

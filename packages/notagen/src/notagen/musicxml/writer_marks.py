@@ -1,6 +1,7 @@
 """Writes decorations, texts, chord symbols and tempos as MusicXML.
 
-Decorations without a MusicXML element, and hairpins, pedals and trill lines without a start or end, are left out.
+Decorations without a MusicXML element, and hairpins, pedals, trill lines and octave lines without a start or end, are
+left out and counted.
 Jumps such as ``D.C.alfine`` become words and a ``<sound>`` for playback.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
@@ -36,6 +37,8 @@ _NOTATIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
         "upbow": "up-bow", "downbow": "down-bow", "open": "open-string", "plus": "stopped", "+": "stopped",
         "snap": "snap-pizzicato", "thumb": "thumb-position",
     }.items()},
+    **{f"trem{n}": ("ornaments", "tremolo", {"type": "start"}, str(n)) for n in (1, 2, 3, 4)},
+    **{f"trem{n})": ("ornaments", "tremolo", {"type": "stop"}, str(n)) for n in (1, 2, 3, 4)},
     **{str(finger): ("technical", "fingering", {}, str(finger)) for finger in range(6)},
     "fermata": ("", "fermata", {"type": "upright"}, ""),
     "invertedfermata": ("", "fermata", {"type": "inverted"}, ""),
@@ -55,13 +58,18 @@ _JUMPS = {
     "D.S.alcoda": ("D.S. al Coda", "dalsegno", "segno"), "dacoda": ("To Coda", "tocoda", "coda"),
     "fine": ("Fine", "fine", "yes"),
 }  # fmt: skip
+#: Octave line -> where its notes are printed; the pitches are those that sound.
+_OCTAVE_LINES = {"8va": "down", "8vb": "up", "15ma": "down", "15mb": "up"}
 #: Decoration at the start or end of a line -> kind of line, and the value of ``type``.
 _LINES = {
     "<(": ("crescendo", "crescendo"), "<)": ("crescendo", "stop"),
     ">(": ("diminuendo", "diminuendo"), ">)": ("diminuendo", "stop"),
     "ped": ("pedal", "start"), "ped-up": ("pedal", "stop"),
     "trill(": ("trill", "start"), "trill)": ("trill", "stop"),
+    **{f"{name}(": (name, kind) for name, kind in _OCTAVE_LINES.items()},
+    **{f"{name})": (name, "stop") for name in _OCTAVE_LINES},
 }  # fmt: skip
+_TWO_NOTES = re.compile("trem[1-4]")
 _SYNONYMS = {"crescendo(": "<(", "crescendo)": "<)", "diminuendo(": ">(", "diminuendo)": ">)"}
 
 _CHORD = re.compile(
@@ -99,7 +107,7 @@ class Place:
     percussion: bool = False
 
     def number(self, index: int) -> str:
-        """Return a value of ``number``, 1 to 16, that tells slurs and wedges of this voice from those of others."""
+        """Return a value of ``number``, 1 to 16, that tells the wedges of this voice from those of others."""
         return str((4 * (self.voice - 1) + index - 1) % 16 + 1)
 
 
@@ -132,9 +140,29 @@ def _all_marks(layer: Layer) -> Iterator[Marks]:
     yield layer.trailing
 
 
+def with_tremolos(layer: Layer) -> Iterator[Marks]:
+    """Yield the marks of each event, with ``trem3)`` where a tremolo of two notes, ``trem3`` at the first, ends."""
+    end = ""
+    for index, event in enumerate(layer.events):
+        marks = event.marks if not end else replace(event.marks, decorations=(*event.marks.decorations, end))
+        end = next((f"{name})" for name in event.marks.decorations if _TWO_NOTES.fullmatch(name)), "")
+        if end and (index + 1 == len(layer.events) or layer.events[index + 1].rest):
+            lost("tremolo of two notes without the second")
+            kept = (name for name in marks.decorations if name != end[:-1])
+            marks, end = replace(marks, decorations=tuple(kept)), ""
+        yield marks
+
+
 def is_line_end(decoration: str) -> bool:
-    """Whether a decoration starts or ends a hairpin, a pedal or a trill line."""
+    """Whether a decoration starts or ends a hairpin, a pedal, a trill line or an octave line."""
     return _SYNONYMS.get(decoration, decoration) in _LINES
+
+
+def count_lost_end(decoration: str) -> None:
+    """Count the start or end of a line that has no counterpart."""
+    kind = _LINES[_SYNONYMS.get(decoration, decoration)][0]
+    named = {"crescendo": "hairpin", "diminuendo": "hairpin", "pedal": "pedal line", "trill": "trill line"}
+    lost(f"{named.get(kind, 'octave line')} without a start or end")
 
 
 def write_notations(notations: Element, decorations: Sequence[str]) -> None:
@@ -189,6 +217,11 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
             sound = {name: name}
         elif kind == "pedal":
             add(_direction(measure, "below"), "pedal", None, {"type": end, "line": "no", "sign": "yes"})
+        elif kind in _OCTAVE_LINES:
+            if end == "stop":
+                continue  # it comes after the note
+            write_octave_line(measure, kind, end, place)
+            continue
         elif kind in ("crescendo", "diminuendo"):
             number = place.number(1 if kind == "crescendo" else 2)
             add(_direction(measure, "below"), "wedge", None, {"type": end, "number": number})
@@ -197,6 +230,23 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
                 lost("decoration that MusicXML does not have")
             continue  # it belongs to the notations of the note, or MusicXML has no element for it
         _finish(measure[-1], place, sound)
+
+
+def write_octave_ends(measure: Element, marks: Marks, place: Place) -> None:
+    """Write the ends of octave lines, after the last note under them."""
+    for name in marks.decorations:
+        kind, end = _LINES.get(name, ("", ""))
+        if kind in _OCTAVE_LINES and end == "stop":
+            write_octave_line(measure, kind, end, place)
+
+
+def write_octave_line(measure: Element, name: str, end: str, place: Place) -> None:
+    """Write the start or end of an octave line such as ``8va``."""
+    above = _OCTAVE_LINES[name] == "down"
+    size, number = "8" if name.startswith("8") else "15", place.number(3 if above else 4)
+    element = _direction(measure, "above" if above else "below")
+    add(element, "octave-shift", None, {"type": end, "size": size, "number": number})
+    _finish(measure[-1], place)
 
 
 def write_tempo(measure: Element, tempo: Tempo, place: Place) -> None:

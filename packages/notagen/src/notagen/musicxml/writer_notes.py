@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from notagen.musicxml.writer_elements import MAX_DURATION, add, note_values
 from notagen.musicxml.writer_marks import Place, notehead, write_notations
-from notagen.score import Event, GraceNote, Head, Layer, Syllable
+from notagen.score import Event, GraceNote, Head, Layer, SlurEnd, Syllable
 from pentatonic.errors import FormatError
 
 #: Octaves that MusicXML allows.
@@ -143,6 +143,8 @@ class NoteWriter:
             name, dots = values[0][1:] if len(values) == 1 else (_GRACE_TYPE, 0)
             self._value(note, (grace.duration, name, dots), head.accidental)
             self._staff(note)
+            if number == 0:
+                self._notations(note, (), _slurs(grace.slurs, True, True), ())
 
     def _note(self, event: Event) -> Element:
         return SubElement(self.measure, "note", {"print-object": "no"} if event.invisible else {})
@@ -187,15 +189,7 @@ class NoteWriter:
 
     def _ends(self, event: Event, first: bool, last: bool) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield starts of slurs and tuplets for the first of the tied notes, and stops for the last."""
-        for slur in event.slurs:
-            number = self.place.number(slur.number)
-            if slur.starts and first:
-                yield (
-                    "slur",
-                    {"type": "start", "number": number} | ({"line-type": "dotted"} if slur.dotted else {}),
-                )
-            elif not slur.starts and last:
-                yield "slur", {"type": "stop", "number": number}
+        yield from _slurs(event.slurs, first, last)
         for number, tuplet in enumerate(event.tuplets, 1):
             if tuplet.starts and first:
                 yield "tuplet", {"type": "start", "number": str(number)}
@@ -235,3 +229,12 @@ def _ties(head: Head | None, first: bool, last: bool) -> list[str]:
     stops = head.tie_stop if first else True
     starts = head.tie_start if last else True
     return ["stop"] * stops + ["start"] * starts
+
+
+def _slurs(slurs: Iterable[SlurEnd], first: bool, last: bool) -> Iterator[tuple[str, dict[str, str]]]:
+    for slur in slurs:
+        number = {"number": str(slur.number)}
+        if slur.starts and first:
+            yield "slur", {"type": "start"} | number | ({"line-type": "dotted"} if slur.dotted else {})
+        elif not slur.starts and last:
+            yield "slur", {"type": "stop"} | number

@@ -14,10 +14,13 @@ from notagen.musicxml.writer_elements import add
 from notagen.musicxml.writer_marks import (
     Place,
     Position,
+    count_lost_end,
     is_line_end,
     line_ends,
+    with_tremolos,
     write_directions,
     write_label,
+    write_octave_ends,
     write_tempo,
 )
 from notagen.musicxml.writer_notes import NoteWriter, beams
@@ -215,17 +218,21 @@ class PartWriter:
         rests = is_measure_rest(layer, slot.measure)
         waiting = list(reversed(changes))
         home = slot.place.staff
-        for event_index, (event, kinds) in enumerate(zip(layer.events, beams(layer), strict=True)):
+        signs = with_tremolos(layer)
+        for event_index, (event, own, kinds) in enumerate(
+            zip(layer.events, signs, beams(layer), strict=True)
+        ):
             while waiting and waiting[-1].onset <= event.onset:
                 self._change(writer.measure, waiting.pop().value, slot.place)
             if home is not None:
                 writer.place = replace(slot.place, staff=home + event.staff)
-            marks = self._kept(event.marks, slot, event_index)
+            marks = self._kept(own, slot, event_index)
             self._before(writer, marks)
             if rests:
                 writer.measure_rest(event, marks.decorations)
             else:
                 writer.event(event, marks.decorations, kinds)
+            write_octave_ends(writer.measure, marks, writer.place)
         for change in reversed(waiting):
             if isinstance(change.value, (Tempo, str)):  # others are attributes of the next measure
                 self._change(writer.measure, change.value, slot.place)
@@ -240,12 +247,13 @@ class PartWriter:
     def _kept(self, marks: Marks, slot: LayerSlot, event: int) -> Marks:
         """Return the marks without hairpins and other lines of which the other end is missing."""
         ends = self.ends[slot.voice.name]
-        decorations = tuple(
-            name
-            for place, name in enumerate(marks.decorations)
-            if not is_line_end(name) or (slot.index, slot.layer_index, event, place) in ends
-        )
-        return replace(marks, decorations=decorations)
+        kept: list[str] = []
+        for place, name in enumerate(marks.decorations):
+            if not is_line_end(name) or (slot.index, slot.layer_index, event, place) in ends:
+                kept.append(name)
+            else:
+                count_lost_end(name)
+        return replace(marks, decorations=tuple(kept))
 
     def _changes(self, index: int) -> list[Change]:
         """Return the changes inside a measure: keys, meters and transpositions of the part, and tempos and labels."""

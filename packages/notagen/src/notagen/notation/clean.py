@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from notagen.notation.bars import is_field
 
@@ -12,8 +13,15 @@ ANNOTATION_CHARACTERS = 40
 
 _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
-# Dynamics and tremolos that the original's MusicXML converter never wrote.
-_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4})!")
+# Dynamics, tremolos, fingerings and octave lines that the original's MusicXML converter never wrote.
+_FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4}|trem[1-4]|[0-5]|(?:8v|15m)[ab][()])!")
+# Slur signs, and before them what may contain such characters without meaning them.
+_SLUR_SIGN = re.compile(
+    r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\]]*\]|%.*|(?P<grace>\{[^}]*\})|(?P<start>\.?\((?!\d))|(?P<end>\))'
+)
+# The training data have the numbers of common and cut time, and not their signs.
+_TIME_SIGN = re.compile(r"(?:^|(?<=\[))M:[ ]*(C\|?)(?=[ ]*(?:\]|$))")
+_TIME_NUMBERS = {"C": "M:4/4", "C|": "M:2/2"}
 _BAR_NUMBER = re.compile(r"%\d+\s*\Z")
 _REPEATED_SIGN = re.compile(r"([^A-Za-z0-9])\1+")
 # Characters that do not decompose into an ASCII letter and marks. The flat and natural signs are dropped: they have
@@ -34,9 +42,10 @@ _TRANSLITERATION = str.maketrans(_LETTERS | dict.fromkeys(_DASHES, "-") | dict.f
 def clean(text: str) -> str:
     """Clean a tune in standard layout.
 
-    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, dynamics and tremolos that
-    the training data lack, and quoted strings that are empty, contain a barline, or are longer than
-    ``ANNOTATION_CHARACTERS``. The result is printable ASCII.
+    Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, decorations that the
+    training data lack, slurs inside grace notes or without an end in their voice, and quoted strings that are
+    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. Common and cut time get their numbers. The
+    result is printable ASCII.
 
     Args:
         text: The tune, with any Unicode text.
@@ -44,10 +53,13 @@ def clean(text: str) -> str:
     Returns:
         The cleaned tune; every line ends with a newline.
     """
-    lines = [to_ascii(line) for line in text.splitlines()]
+    lines = [
+        _TIME_SIGN.sub(lambda sign: _TIME_NUMBERS[sign[1]], to_ascii(line)) for line in text.splitlines()
+    ]
     lines = [line for line in lines if line.strip() and not _is_dropped(line)]
     start = max((i for i, line in enumerate(lines) if line.strip() == "V:1"), default=len(lines))
     lines[start:] = [_BAR_NUMBER.sub("", line).rstrip() for line in lines[start:]]
+    lines[start:] = _with_paired_slurs(lines[start:])
     cleaned = (
         line
         if is_field(line) or line.startswith("%")
@@ -55,6 +67,36 @@ def clean(text: str) -> str:
         for line in lines
     )
     return "".join(f"{line}\n" for line in cleaned if line.strip())
+
+
+def _with_paired_slurs(lines: Sequence[str]) -> list[str]:
+    """Remove the slur signs that have no counterpart in their voice, and those inside grace notes."""
+    opened: list[tuple[int, int, int]] = []  # line, first and last character of a sign
+    removed: list[tuple[int, int, int]] = []
+    for number, line in enumerate(lines):
+        if line.startswith("V:"):
+            removed += opened
+            opened = []
+        if is_field(line) or line.startswith("%"):
+            continue
+        for match in _SLUR_SIGN.finditer(line):
+            place = (number, *match.span())
+            if match["start"]:
+                opened.append(place)
+            elif match["end"]:
+                if opened:
+                    opened.pop()
+                else:
+                    removed.append(place)
+            elif match["grace"]:
+                inside = re.finditer(r"\.?\((?!\d)|\)", match["grace"])
+                removed += [
+                    (number, match.start() + sign.start(), match.start() + sign.end()) for sign in inside
+                ]
+    result = list(lines)
+    for number, first, last in sorted(removed + opened, reverse=True):
+        result[number] = result[number][:first] + result[number][last:]
+    return result
 
 
 def to_ascii(text: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
-from notagen.score.model import Event, Pitch, SlurEnd
-
-MAX_SLURS = 16  # slurs of a layer that are open at the same time; MusicXML has no more numbers
+from notagen.score.model import Event, Pitch
+from notagen.score.slurs import NOTE, SlurPlace, SlurStack
 
 
 @dataclass
@@ -18,24 +17,34 @@ class EventLine:
         events: Events of the current measure.
         last: The list with the newest event, and its index; None before the first.
         tied: Step and octave of each tied note of the newest event -> its alteration.
-        slurs: Open slurs: list with the first event, its index, number, and whether it is dotted.
-        opening: Slurs that start at the next event: whether each is dotted.
+        measure: Index of the current measure.
+        slurs: The slurs so far.
+        opening: Slurs that start at the next note or grace note: whether each is dotted.
+        newest: Place of the newest note or grace note; None before the first.
         loose: Ties of which the next event of the layer lacks the note: list with the event, its index, and the pitch.
     """
 
     events: list[Event] = field(default_factory=list)
     last: tuple[list[Event], int] | None = None
     tied: dict[tuple[str, int], int] = field(default_factory=dict)
-    slurs: list[tuple[list[Event], int, int, bool]] = field(default_factory=list)
+    measure: int = 0
+    slurs: SlurStack = field(default_factory=SlurStack)
     opening: list[bool] = field(default_factory=list)
+    newest: SlurPlace | None = None
     loose: list[tuple[list[Event], int, Pitch]] = field(default_factory=list)
+
+    def start_measure(self, measure: int) -> None:
+        """Begin a measure."""
+        self.events, self.measure = [], measure
 
     def add(self, event: Event) -> None:
         """Append an event, connect open ties to it, and start slurs at it."""
+        stops = self._stopped([head.pitch for head in event.heads])
         heads = tuple(
-            replace(head, tie_stop=True) if self._ties(head.pitch) else head for head in event.heads
+            replace(head, tie_stop=True) if stop else head
+            for head, stop in zip(event.heads, stops, strict=True)
         )
-        stopped = {(head.pitch.step, head.pitch.octave) for head in heads if head.tie_stop}
+        stopped = {stop for stop in stops if stop}
         if stopped and self.last:
             events, index = self.last
             before = events[index]
@@ -47,11 +56,15 @@ class EventLine:
         self.loosen(stopped)
         self.events.append(replace(event, heads=heads))
         self.last = (self.events, len(self.events) - 1)
-        for dotted in self.opening:
-            used = {number for _, _, number, _ in self.slurs}
-            number = next(number for number in range(1, MAX_SLURS + 2) if number not in used)
-            if number <= MAX_SLURS:
-                self.slurs.append((*self.last, number, dotted))
+        self._reach((self.measure, len(self.events) - 1, NOTE))
+
+    def grace(self, index: int) -> None:
+        """Start slurs at a grace note before the next event; ``index`` is its position among them."""
+        self._reach((self.measure, len(self.events), index))
+
+    def _reach(self, place: SlurPlace) -> None:
+        self.newest = place
+        self.slurs.opened += [(place, dotted) for dotted in self.opening]
         self.opening = []
 
     def loosen(self, stopped: Container[tuple[str, int]] = ()) -> None:
@@ -65,8 +78,25 @@ class EventLine:
             ]
         self.tied = {}
 
-    def _ties(self, pitch: Pitch) -> bool:
-        return self.tied.get((pitch.step, pitch.octave)) == pitch.alter
+    def _stopped(self, pitches: Sequence[Pitch]) -> list[tuple[str, int] | None]:
+        """Return for each pitch step and octave of the note that is tied to it; None where there is none.
+
+        A note may be spelled otherwise after the tie, unless the next event has it in the same spelling too.
+        """
+        exact = {
+            (pitch.step, pitch.octave)
+            for pitch in pitches
+            if self.tied.get((pitch.step, pitch.octave)) == pitch.alter
+        }
+        others = {
+            Pitch(place[0], alter, place[1]).midi: place
+            for place, alter in self.tied.items()
+            if place not in exact
+        }
+        return [
+            place if (place := (pitch.step, pitch.octave)) in exact else others.get(pitch.midi)
+            for pitch in pitches
+        ]
 
     def tie(self, tied: Sequence[bool] | None = None) -> None:
         """Tie the newest event to the next one: the notes for which ``tied`` is true; None: all."""
@@ -77,17 +107,8 @@ class EventLine:
                     self.tied[head.pitch.step, head.pitch.octave] = head.pitch.alter
 
     def close_slur(self) -> None:
-        """End the newest slur that did not start at the newest event."""
+        """End the newest slur that did not start at the newest note."""
         if self.opening:
             self.opening.pop()
-            return
-        if not self.slurs or self.last is None:
-            return
-        events, index = self.last
-        open_before = [i for i, slur in enumerate(self.slurs) if slur[0] is not events or slur[1] != index]
-        if not open_before:
-            self.slurs.pop()
-            return
-        first, at, number, dotted = self.slurs.pop(open_before[-1])
-        first[at] = replace(first[at], slurs=(*first[at].slurs, SlurEnd(number, True, dotted)))
-        events[index] = replace(events[index], slurs=(*events[index].slurs, SlurEnd(number, False, dotted)))
+        elif self.newest:
+            self.slurs.close(self.newest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -151,6 +151,7 @@ class VoiceReader:
         self.octave, self.propagation = octave, propagation
         self.doubtful = 0
         self.lines = [EventLine()]
+        self.measures = 0
         self.pending = _Pending()
 
     def bar(self, bar: Bar, lyrics: Mapping[int, Sequence[Syllable | None]] | None = None) -> OpenMeasure:
@@ -174,8 +175,7 @@ class VoiceReader:
                 self._field(element)
         key, time, clef, transpose = self.key, self.time, self.clef, self.transpose
         self.lyrics, self.sung = lyrics or {}, 0
-        for line in self.lines:
-            line.events = []
+        self._start_measure()
         meter = self.time.meter
         lengths = durations(bar, meter=meter, bar_length=meter.length / self.unit if meter else None)
         lengths = stretched(elements, lengths)
@@ -199,10 +199,15 @@ class VoiceReader:
         """Return a measure of rest for a bar that the source leaves out."""
         for line in self.lines:
             line.loosen()
-            line.events = []
+        self._start_measure()
         self.lines[0].add(Event(Fraction(0), length, invisible=invisible))
         layers = ((self.lines[0].events, NO_MARKS),)
         return OpenMeasure(self.key, self.time, self.clef, layers, (), None, self.transpose)
+
+    def _start_measure(self) -> None:
+        for line in self.lines:
+            line.start_measure(self.measures)
+        self.measures += 1
 
     def _take(self) -> Marks:
         """Return the marks for the next event, and start an empty collection."""
@@ -214,7 +219,7 @@ class VoiceReader:
         if self.layer == MAX_LAYERS:
             raise FormatError(f"more than {MAX_LAYERS} layers in a bar", line=bar.line, column=bar.column)
         if self.layer == len(self.lines):
-            self.lines.append(EventLine())
+            self.lines.append(EventLine(measure=self.measures - 1))
         self.onset, self.joined = Fraction(0), False
 
     def _event(self, element: Note | Chord | Rest, length: Fraction, tuplets: tuple[TupletMark, ...]) -> None:
@@ -272,7 +277,7 @@ class VoiceReader:
         elif isinstance(element, QuotedText):
             self.pending.text(element.text)
         elif isinstance(element, Grace):
-            self.pending.grace += self._grace(element)
+            self._grace(element, line)
         elif isinstance(element, Slur) and element.text == ")":
             line.close_slur()
         elif isinstance(element, Slur):
@@ -307,12 +312,15 @@ class VoiceReader:
             self.accidentals[step, octave] = self.by_letter[step] = alter
         return alter
 
-    def _grace(self, grace: Grace) -> Iterable[GraceNote]:
+    def _grace(self, grace: Grace, line: EventLine) -> None:
         for element in grace.elements:
             if isinstance(element, (Note, Chord)):
                 notes = element.notes if isinstance(element, Chord) else (element,)
                 heads = tuple(self._head(note) for note in notes)
-                yield GraceNote(heads, element.length * self.unit, grace.slash)
+                line.grace(len(self.pending.grace))
+                self.pending.grace.append(GraceNote(heads, element.length * self.unit, grace.slash))
+            elif isinstance(element, Slur):
+                self._mark(element)
 
     def _field(self, element: InlineField) -> None:
         value = element.value.strip()
@@ -337,6 +345,8 @@ class VoiceReader:
             change = read_tempo(value, self.unit)
         elif element.name == "P":
             change = value
+        elif element.name not in "rV":
+            lost(f"field {element.name}: in the music")
         if change and (self.onset or element.name in "QP"):
             self.changes.append(Change(self.onset, change))
 
@@ -356,6 +366,7 @@ class VoiceReader:
         """Read ``staff +1`` or ``staff -1``, relative to the staff so far, or ``staff 2``, the number of a staff."""
         match = _STAFF.fullmatch(value)
         if match is None:
+            lost(f"instruction [I:{value.partition(' ')[0][:20]}]")
             return
         first, last = self.staves
         number = int(match[2])

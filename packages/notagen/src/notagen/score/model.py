@@ -54,12 +54,25 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class SlurEnd:
+    """The start or the end of a slur; ``number`` distinguishes slurs of a part that are open at the same time.
+
+    A slur may start in one voice of a part and end in another.
+    """
+
+    number: int
+    starts: bool
+    dotted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GraceNote:
-    """A grace note or chord, which takes no time; ``duration`` is its written length."""
+    """A grace note or chord, which takes no time; ``duration`` is its written length, ``slurs`` as of an event."""
 
     heads: tuple[Head, ...]
     duration: Fraction
     slash: bool
+    slurs: tuple[SlurEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +114,6 @@ class TupletMark:
     normal: int
     starts: bool
     stops: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SlurEnd:
-    """The start or the end of a slur; ``number`` distinguishes slurs of a layer that are open at the same time."""
-
-    number: int
-    starts: bool
-    dotted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +312,7 @@ class Voice:
         transpose: Semitones from written to sounding pitch at the start; measures have their own.
         staff_lines: Number of staff lines; None where the source does not say.
         percussion: Whether its notes are positions on the staff without pitch.
+        programme: General MIDI programme, 0..127; None where the source does not say.
     """
 
     name: str
@@ -317,6 +322,7 @@ class Voice:
     transpose: int = 0
     staff_lines: int | None = None
     percussion: bool = False
+    programme: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from notagen.abc.syntax import (
     Bar,
     Barline,
     Chord,
+    Comment,
     Element,
     Field,
     Header,
@@ -157,7 +158,10 @@ def collect(tune: Tune, *, interleaved: bool) -> dict[str, Passage]:
     for line in tune.body:
         if isinstance(line, Field):
             collector.field(line)
-        elif isinstance(line, MusicLine):
+        elif isinstance(line, Comment):
+            if line.text.startswith("%%") and line.text[2:].strip():
+                lost(f"instruction %%{line.text[2:].split()[0][:20]}")
+        else:
             (collector.interleaved if interleaved else collector.standard)(line)
     passages = collector.passages
     for passage in passages.values():
@@ -231,6 +235,8 @@ class _Collector:
         elif line.name in _INLINE_KINDS:
             field_ = InlineField(line.name, line.value.partition("%")[0].strip())
             self.voice(self.current, line.line).feed([field_], line.line, 1)
+        elif line.name not in "Xr":
+            lost(f"field {line.name}: between lines of music")
 
     def standard(self, line: MusicLine) -> None:
         for part in line.voices:

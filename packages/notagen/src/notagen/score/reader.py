@@ -24,6 +24,7 @@ from notagen.score.layout import (
     read_tempo,
     read_time,
 )
+from notagen.score.losses import lost
 from notagen.score.model import (
     Clef,
     Group,
@@ -36,12 +37,15 @@ from notagen.score.model import (
     parts_of,
 )
 from notagen.score.passages import Passage, collect
+from notagen.score.slurs import connect_slurs
 from notagen.score.ties import connect_ties
 from pentatonic.errors import FormatError
 
 _PROPAGATION = re.compile(r"%%propagate-accidentals\s+(not|octave|pitch)\b")
+_PROGRAMME = re.compile(r"%%MIDI\s+program\s+(?:\d{1,2}\s+)?(\d{1,3})\s*(?:%.*)?$")
 _VOLTA = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _ENDS_ENDING = frozenset(("||", "|]", "[|"))
+_READ_FIELDS = frozenset("XTCZPVKMLQ")
 _NO_KEY = Key("", "", 0)
 #: Roles that a ``Z:`` field may start with; ABC has no fields for them.
 _CREDIT = re.compile(r"(lyricist|poet|arranger|translator|transcriber|rights): *(.+)")
@@ -56,8 +60,8 @@ def read_score(text: str) -> Score:
 
     Accidentals hold for the same letter in the same octave up to the barline or a change of key, and beyond that on
     tied notes; ``%%propagate-accidentals`` is obeyed. Where it is missing, and the default of other programs, the same
-    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. A tie goes on in another voice of
-    the part where its own has no such note. Ties and slurs without a start or end are left out.
+    letter in all octaves, would alter notes otherwise, :attr:`Score.notes` says so. A tie or slur goes on in another
+    voice of the part where its own has no such note or no end. Ties and slurs without a start or end are left out.
 
     Args:
         text: One tune in ABC.
@@ -79,7 +83,9 @@ def read_score(text: str) -> Score:
     readers = {name: header.reader(name, declarations[name], staves[name]) for name in passages}
     rows = _open_measures(passages, readers, later)
     for part in parts_of(layout):
-        connect_ties([rows[name] for name in part.voices], [readers[name].lines for name in part.voices])
+        of_part = [rows[name] for name in part.voices], [readers[name].lines for name in part.voices]
+        connect_ties(*of_part)
+        connect_slurs(*of_part)
     titles, credits = header.texts("T"), header.credits()
     return Score(
         {name: header.voice(name, passages[name], declarations[name], rows[name]) for name in passages},
@@ -122,6 +128,7 @@ class _HeaderReader:
         self.header = header
         self.score = ""
         self.keys: dict[str, Key] = {}
+        self.programmes: dict[str, int] = {}
         self.clef = ""
         self.octave = 0
         self.part_order: tuple[str, ...] = ()
@@ -134,6 +141,10 @@ class _HeaderReader:
                     self.score = line.text[8:]
                 elif match := _PROPAGATION.match(line.text):
                     self.propagation = cast(Propagation, match[1])
+                elif (match := _PROGRAMME.match(line.text)) and int(match[1]) < 128:
+                    self.programmes[voice] = int(match[1])
+                elif line.text.startswith("%%") and line.text[2:].strip():
+                    lost(f"instruction %%{line.text[2:].split()[0][:20]}")
             elif line.name == "P" and key is None:
                 self.part_order = read_part_order(line.value.partition("%")[0])
             elif line.name == "V":
@@ -144,6 +155,9 @@ class _HeaderReader:
                 self.octave = read_octave(line.value) or 0
             elif line.name == "K" and changes_key(line.value):
                 self.keys[voice] = parse_key(line.value, line=line.line, column=3)
+            elif line.name not in _READ_FIELDS:
+                lost(f"field {line.name}: of the header")
+        lost("title beyond the second", max(len(self.texts("T")) - 2, 0))
         self.key = key or _NO_KEY
         meter = self.field("M")
         self.time = read_time(meter.value, line=meter.line, column=3) if meter else TimeSignature(None)
@@ -196,6 +210,7 @@ class _HeaderReader:
             declaration.transpose,
             declaration.staff_lines,
             self.percussion(name, declaration),
+            self.programmes.get(name, self.programmes.get("")),
         )
 
 

@@ -55,10 +55,10 @@ def connect_ties(rows: Sequence[Sequence[OpenMeasure]], lines: Sequence[Sequence
 
 
 def _stop(events: list[Event], number: int, pitch: Pitch) -> bool:
-    """End a tie at the note of this pitch that has none yet; return whether there is one."""
+    """End a tie at the note of this pitch, in any spelling, that has none yet; return whether there is one."""
     heads = list(events[number].heads)
     for index, head in enumerate(heads):
-        if head.pitch == pitch and not head.tie_stop:
+        if head.pitch.midi == pitch.midi and not head.tie_stop:
             heads[index] = replace(head, tie_stop=True)
             events[number] = replace(events[number], heads=tuple(heads))
             return True

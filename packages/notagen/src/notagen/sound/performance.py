@@ -16,17 +16,7 @@ from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from notagen.abc.duration import Key, Meter
-from notagen.score import (
-    Event,
-    Measure,
-    Part,
-    Score,
-    Tempo,
-    TimeSignature,
-    Transposition,
-    Voice,
-    read_score,
-)
+from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Transposition, Voice, read_score
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
@@ -363,7 +353,8 @@ def _tracks(score: Score, part: Part, order: Sequence[int], clock: _Clock) -> It
             transpose = _transposition(player.voice.measures[index], onset)
             player.play(event, start + onset, loudness.at(index, event), transpose)
     for player in players:
-        programme = programme_of(player.name)
+        said = player.voice.programme
+        programme = programme_of(player.name) if said is None else said
         notes = _timed(player.notes, clock)
         yield Track(player.voice.name, player.name, programme, player.voice.percussion, notes)
 
