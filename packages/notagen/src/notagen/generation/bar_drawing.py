@@ -58,13 +58,35 @@ class Draws:
         return Draws(self.free + other.free, self.redrawn + other.redrawn, self.forced + other.forced)
 
 
+@dataclass
+class Score:
+    """How likely the characters are that a model has drawn; given ones, such as those of a prompt, do not count.
+
+    Attributes:
+        total: Natural logarithm of their probability by the model itself, without filters and temperature.
+        characters: Their number.
+    """
+
+    total: float = 0.0
+    characters: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean log-probability of a character; 0 without characters."""
+        return self.total / max(self.characters, 1)
+
+    def add(self, total: float, characters: int) -> None:
+        """Add further characters."""
+        self.total, self.characters = self.total + total, self.characters + characters
+
+
 @dataclass(frozen=True)
 class _Draft:
-    """A complete constrained draw: its patches, the grammar after it, and its mean log-probability."""
+    """A complete constrained draw: its patches, the grammar after it, and how likely it is."""
 
     patches: list[Patch]
     grammar: Grammar
-    plausibility: float
+    score: Score
 
 
 class BarDrawer:
@@ -79,17 +101,19 @@ class BarDrawer:
         free: Draws of the bars so far that were valid at once, and likewise the next two.
         redrawn: As in :class:`Draws`.
         forced: As in :class:`Draws`.
+        score: Of the accepted units.
         pending: Patches of the current draw.
     """
 
     def __init__(self, grammar: Grammar, sampling: Sampling) -> None:
         self.grammar = grammar
         self.free = self.redrawn = self.forced = 0
+        self.score = Score()
         self.pending: list[Patch] = []
         self._trial: Grammar | None = None
         self._free_tries = 1 if sampling.top_k == 1 else FREE_TRIES
         self._failures = 0
-        self._sum, self._count = 0.0, 0  # log-probability and number of the characters drawn for this unit
+        self._drawn = Score()  # of the current draw
         self._best: _Draft | None = None
         self._units, self._mean, self._squares = 0, 0.0, 0.0  # of the mean log-probabilities of free units
 
@@ -129,14 +153,13 @@ class BarDrawer:
         if not self._is_forced and not _follow(trial, patch[given:]):
             return self._fail()
         self.pending.append(patch)
-        self._sum, self._count = self._sum + log_probability, self._count + len(patch) - given
+        self._drawn.add(log_probability, len(patch) - given)
         if not (trial.ended or trial.begins_line or EOS in patch):
             return self._fail() if not self._is_forced and len(self.pending) >= MOST_PATCHES else []
-        plausibility = self._sum / max(self._count, 1)
-        draft = _Draft(self.pending, trial, plausibility)
-        if self._is_forced and (self._best is None or plausibility > self._best.plausibility):
+        draft = _Draft(self.pending, trial, self._drawn)
+        if self._is_forced and (self._best is None or draft.score.mean > self._best.score.mean):
             self._best = draft
-        if self._is_implausible(plausibility):
+        if self._is_implausible(draft.score.mean):
             return self._fail()
         return self._accept(draft)
 
@@ -144,21 +167,23 @@ class BarDrawer:
         self._failures += 1
         if self._best is not None and self._failures >= self._free_tries + FORCED_TRIES:
             return self._accept(self._best)
-        self._trial, self.pending, self._sum, self._count = None, [], 0.0, 0
+        self._trial, self.pending, self._drawn = None, [], Score()
         return None
 
     def _accept(self, draft: _Draft) -> list[Patch]:
-        if self._count and draft.grammar.in_music and draft.patches[-1][:2] != [BOS, EOS]:
+        drawn = draft.score.characters > 0
+        if drawn and draft.grammar.in_music and draft.patches[-1][:2] != [BOS, EOS]:
             if self._is_forced:
                 self.forced += 1
             elif self._failures:
                 self.redrawn += 1
             else:
                 self.free += 1
-        if not self._is_forced and self._count:
-            self._learn(draft.plausibility)
+        if not self._is_forced and drawn:
+            self._learn(draft.score.mean)
+        self.score.add(draft.score.total, draft.score.characters)
         self.grammar, self._best = draft.grammar, None
-        self._trial, self.pending, self._sum, self._count, self._failures = None, [], 0.0, 0, 0
+        self._trial, self.pending, self._drawn, self._failures = None, [], Score(), 0
         return draft.patches
 
     def _learn(self, plausibility: float) -> None:
