@@ -330,6 +330,8 @@ class _Job:
         self.rng = np.random.RandomState(self.request.seed)
         self._restart(encode_generate(self.request.prompt, self.patch_length - 1))
         self.text = decode(encode_generate(self.request.prompt))
+        if self.drawer is not None:
+            self.drawer.text = self.text[: len(self.text) - len(decode([self.known]))]
         self.tagged = line_starts(self.context)[0] < len(self.context) or bool(self.known)
 
     @property
