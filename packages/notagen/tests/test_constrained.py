@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from notagen.codec import EOS, decode, encode_generate, keep_newest, padded
+from notagen.codec import BOS, EOS, decode, encode_generate, keep_newest, padded
 from notagen.generation import bar_drawing
 from notagen.generation import decoding as module
 from notagen.generation.bar_drawing import BarDrawer
@@ -103,11 +103,11 @@ def plain_bars(model, prompt, seed, sampling, count):
             grammar, forced = Grammar(prompt), attempt >= bar_drawing.FREE_TRIES
             for each in accepted:
                 grammar.feed(each)
-            drawn, patches, valid = list(context), [], True
-            while valid and not (patches and (EOS in patches[-1] or grammar.begins_line)):
+            drawn, patches, valid, other = list(context), [], True, False
+            while valid and not (patches and (EOS in patches[-1] or grammar.begins_line) and not other):
                 if len(drawn) == length:
                     drawn = keep_newest(drawn, length // 2)
-                ids = [*(known if not patches else []), *grammar.determined()]
+                ids = [*(known if not patches else []), *(grammar.determined() if not other else [])]
                 for uniform in rng.random_sample(16 - len(ids)):
                     if ids[-1:] == [EOS]:
                         break
@@ -116,10 +116,16 @@ def plain_bars(model, prompt, seed, sampling, count):
                     allowed = torch.tensor([bool(grammar.allowed >> i & 1) for i in range(128)])
                     p = probabilities(logits, sampling, allowed if forced else None)
                     ids.append(int(draw(p, torch.tensor(uniform))))
-                    valid = valid and bool(grammar.allowed >> ids[-1] & 1)
-                    if valid:
+                    valid = valid and (other or bool(grammar.allowed >> ids[-1] & 1))
+                    if valid and not other:
                         grammar.feed(ids[-1])
                 patches, drawn = [*patches, ids], [*drawn, padded(ids)]
+                if (
+                    not valid and not forced and grammar.in_music
+                ):  # a whole line with other notation is judged
+                    valid = other = bool(bar_drawing._OTHER_NOTATION.search(decode(patches)))
+                if other and (ord("\n") in ids or BOS in ids or len(patches) == bar_drawing.MOST_PATCHES):
+                    valid = False  # random text is not well-formed
             if valid:
                 break
         text = decode(patches)[len(known) :]
