@@ -124,7 +124,7 @@ class Piece:
         seed: Seed of the request.
         closing: As in :class:`Update`.
         draws: How the bars came about; None for pieces that are not constrained.
-        score: As in :class:`Update`.
+        score: As in :class:`Update`; its last digits depend on the batch, so equal pieces may have others.
     """
 
     text: str
@@ -132,7 +132,7 @@ class Piece:
     seed: int
     closing: str = ""
     draws: Draws | None = None
-    score: float | None = None
+    score: float | None = field(default=None, compare=False)
 
 
 def generate(
