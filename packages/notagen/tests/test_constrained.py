@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from notagen.codec import BOS, EOS, decode, encode_generate, keep_newest, padded
+from notagen.codec import EOS, decode, encode_generate, keep_newest, padded
 from notagen.generation import bar_drawing
 from notagen.generation import decoding as module
 from notagen.generation.bar_drawing import BarDrawer
@@ -98,6 +98,7 @@ def plain_bars(model, prompt, seed, sampling, count):
     context, known = encode_generate(prompt, length - 1), []
     if len(context[-1]) < 16:
         *context, known = context
+    before = decode(encode_generate(prompt)).removesuffix(decode([known]))
     for _ in range(count):
         for attempt in itertools.count():
             grammar, forced = Grammar(prompt), attempt >= bar_drawing.FREE_TRIES
@@ -124,11 +125,11 @@ def plain_bars(model, prompt, seed, sampling, count):
                     not valid and not forced and grammar.in_music
                 ):  # a whole line with other notation is judged
                     valid = other = bool(bar_drawing._OTHER_NOTATION.search(decode(patches)))
-                if other and (ord("\n") in ids or BOS in ids or len(patches) == bar_drawing.MOST_PATCHES):
+                if other and (ord("\n") in ids or bar_drawing._is_lost(before, patches)):
                     valid = False  # random text is not well-formed
             if valid:
                 break
-        text = decode(patches)[len(known) :]
+        text, before = decode(patches)[len(known) :], before + decode(patches)
         accepted += [each for ids in patches for each in ids][len(known) :]
         yield text
         context, known = drawn, []

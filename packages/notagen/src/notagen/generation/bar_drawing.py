@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from notagen.codec import BOS, EOS, Patch, bar_units, cut, decode, padded
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling
+from notagen.notation.lines import InterleavedReader
 from notagen.vocabulary import words_of
 from pentatonic.errors import FormatError
 
@@ -48,6 +49,7 @@ _DEVIATIONS, _LEAST_GAP, _ENOUGH_UNITS, _FIRST_LIMIT = 4.0, 1.0, 8, -2.5
 # Notation that the grammar refuses although it may be valid; a field may lie across the end of a patch.
 _OTHER_NOTATION = re.compile(r"[&ZXy]|\[[A-Z](?::|$)|\(\d[^()]*\(\d")
 _NEWLINE = ord("\n")
+_MOST_UNREAD = 8  # patches of a bar that has such notation
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class BarDrawer:
             if not self._unread:
                 return self._fail()
         if self._unread:
-            if _NEWLINE not in patch and BOS not in patch and len(self.pending) < MOST_PATCHES:
+            if _NEWLINE not in patch and not _is_lost(self.text, self.pending):
                 return []
             trial = _after_line(self.grammar, self.text, self.pending)
             if trial is None:
@@ -234,6 +236,19 @@ def _follow(grammar: Grammar, ids: Patch) -> bool:
             return False
         grammar.feed(each)
     return True
+
+
+def _is_lost(before: str, patches: list[Patch]) -> bool:
+    """Whether an unfinished line that the grammar cannot follow need not go on: its newest bar is too long or no ABC.
+
+    Args:
+        before: The text before the patches.
+        patches: Patches of the line so far.
+    """
+    if BOS in patches[-1] or not any(EOS in patch for patch in patches[-_MOST_UNREAD:]):
+        return BOS in patches[-1] or len(patches) >= _MOST_UNREAD
+    line = (before + decode(patches)).rpartition("\n")[2]
+    return EOS in patches[-1] and any(voice.bar is None for voice in InterleavedReader().read(line))
 
 
 def _after_line(grammar: Grammar, before: str, patches: list[Patch]) -> Grammar | None:
