@@ -259,7 +259,9 @@ def test_constrained_pieces_are_well_formed(command, model, tmp_path):
     ]
     code, stdout, stderr = command(*words, "--temperature", 3, "--max-patches", 150)
     assert code == 0, stderr
-    assert stdout.count("valid:") == 3
+    # Whether a bar fits into the small context of this model depends on the seed; whether it is valid does not.
+    records = [json.loads((tmp_path / f"{seed}.json").read_text()) for seed in range(3)]
+    assert all(record["report"]["valid"] for record in records) and "valid: 2.abc" in stdout
 
 
 def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):

@@ -190,6 +190,13 @@ class BarDrawer:
             return self._fail()
         return self._accept(draft)
 
+    def give_up(self) -> bool:
+        """Count the current draw as failed if the grammar does not follow it; return whether that is so."""
+        if not self._unread:
+            return False
+        self._fail()
+        return True
+
     def _fail(self) -> list[Patch] | None:
         self._failures += 1
         if self._best is not None and self._failures >= self._free_tries + FORCED_TRIES:

@@ -371,6 +371,9 @@ class _Job:
         else:
             self.context.append(padded(patch))
             status = self._exceeded(limits) or self._slide(compat=False)
+            if status == "context" and self.drawer.give_up():
+                self._keep_accepted()
+                status = None
         return self.end("", status) if status else Update(self.index, "", None)
 
     def _add_bar(self, patches: list[Patch], newest: Patch, limits: Limits) -> Update:
