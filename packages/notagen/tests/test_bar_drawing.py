@@ -2,11 +2,16 @@
 
 import pytest
 
-from notagen.codec import EOS, encode_generate
+from notagen.codec import BOS, EOS, bar_units, cut, encode_generate
 from notagen.generation import bar_drawing as module
+from notagen.generation import decoding
 from notagen.generation.bar_drawing import BarDrawer, Draws
+from notagen.generation.decoding import Request, generate
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling
+from notagen.model import NotaGen, NotaGenConfig
+from notagen.notation.validation import validate
+from notagen.vocabulary import ANYTHING, Vocabulary
 
 HEADER = "%%score 1\nL:1/8\nM:3/4\nK:C\nV:1 treble\n"
 TEXT = HEADER + "[r:0/2][V:1]c6|\n[r:1/1][V:1](3cde f2 z2|\n[r:2/0][V:1]c6|]\n"
@@ -112,3 +117,98 @@ def test_an_implausible_bar_fails():
     assert line(drawing, "[r:13/86][V:1]d4 e2|\n", -30.0) is None
     assert line(drawing, "[r:13/86][V:1]d4 e2|\n", LIKELY)
     assert drawing.draws == Draws(free=12, redrawn=1)
+
+
+PAIR = "%%score 1 2\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"
+
+
+def cut_line(text):
+    patches = [patch for unit in bar_units(text) for patch in cut(unit)]
+    return [patch[: patch.index(EOS) + 1] if EOS in patch else patch for patch in patches]
+
+
+def after_drawing(header, lines, vocabulary=ANYTHING):
+    """Draw lines after a header, each freely; return the drawer, and whether each line was taken."""
+    drawing = BarDrawer(Grammar(header, vocabulary=vocabulary), Sampling())
+    drawing.text, taken = header, []
+    for text in lines:
+        whole, answer = cut_line(text), []
+        while whole and answer is not None:
+            given = drawing.begin_patch()
+            assert whole[0][: len(given)] == given
+            answer = drawing.take(whole.pop(0), len(given), LIKELY)
+        taken.append(bool(answer))
+    return drawing, taken
+
+
+@pytest.mark.parametrize(
+    ("bar", "valid"),
+    [
+        ("(3c(3ded(3efg a2", True),  # nested tuplets
+        ("(3c(3ded(3efg a3", False),
+        ("c6&e6", True),
+        ("c2&e2 f4&g6", False),
+        ("Z", True),
+        ("Z2", False),
+        ("c2 [K:G] d2 e2", True),
+        ("c7 [K:G]", False),
+        ("c2 [L:1/4] d2", False),
+        ("c2 [Q:1/4=60] d4", True),
+        ("c3y d3", True),
+        ("c3(3 d3", False),
+        ("c5", False),
+    ],
+)
+def test_what_the_grammar_does_not_write_is_taken_where_validation_accepts_it(bar, valid):
+    lines = ["[r:0/3][V:1]c6|\n", f"[r:1/2][V:1]{bar}|\n", "[r:2/1][V:1]c6|\n", "[r:3/0][V:1]c6|]\n"]
+    assert validate(HEADER + "".join(lines)).valid == valid
+    drawing, taken = after_drawing(HEADER, lines if valid else lines[:2])
+    assert taken == ([True] * 4 if valid else [True, False])
+    assert drawing.draws == (Draws(free=4) if valid else Draws(free=1))
+    if valid:
+        assert drawing.text == HEADER + "".join(lines)
+        assert bytes(drawing.begin_patch()) == bytes([BOS, EOS])
+
+
+def test_a_line_with_other_notation_is_judged_with_all_its_voices():
+    first = "[r:0/9][V:1]c6|[V:2]C6|\n"
+    drawing, taken = after_drawing(PAIR, [first, "[r:1/8][V:1]c2 [K:G] d4|[V:2]C2 [K:G] D4|\n"])
+    assert taken == [True, True] and drawing.draws == Draws(free=4)
+    assert bytes(drawing.begin_patch()).decode() == "[r:2/7][V:"
+    drawing, taken = after_drawing(PAIR, [first, "[r:1/8][V:1]c6|[V:2]C6&E6|\n"])
+    assert taken == [True, True] and drawing.draws == Draws(free=4)  # the first voice by the grammar
+    drawing, taken = after_drawing(PAIR, [first, "[r:1/8][V:1]c2 [K:G] d4|[V:2]C6|\n"])
+    assert taken == [True, False] and drawing.draws == Draws(free=2)  # the key of one voice only
+
+
+def test_other_notation_keeps_to_the_vocabulary():
+    lines = ["[r:0/9][V:1]c6|\n", "[r:1/8][V:1]c6&e6|\n"]
+    assert after_drawing(HEADER, lines, Vocabulary(lengths=("6",), rests=(), tuplets=()))[1] == [True, True]
+    lines[1] = "[r:1/8][V:1]c6&e3e3|\n"
+    assert after_drawing(HEADER, lines, Vocabulary(lengths=("6",), rests=(), tuplets=()))[1] == [True, False]
+
+
+def test_a_line_whose_patches_are_not_those_of_the_codec_is_refused():
+    drawing, _ = after_drawing(HEADER, ["[r:0/9][V:1]c6|\n"])
+    given = drawing.begin_patch()
+    assert drawing.take([*given, *ids("c6&"), EOS], len(given), LIKELY) == []
+    drawing.begin_patch()
+    assert drawing.take([*ids("e6|\n"), EOS], 0, LIKELY) is None
+
+
+def test_a_piece_with_other_notation_is_generated(monkeypatch):
+    text = HEADER + "[r:0/2][V:1]c6|\n[r:1/1][V:1](3c(3ded(3efg a2|\n[r:2/0][V:1]c6|]\n"
+    planned = [patch for line in text.splitlines(keepends=True)[5:] for patch in cut_line(line)]
+    planned.append([BOS, EOS])
+
+    def sample(model, vectors, known, *_):
+        patch = planned.pop(0)
+        assert patch[: len(known[0])] == known[0]
+        return [patch]
+
+    monkeypatch.setattr(decoding, "sample_patches", sample)
+    monkeypatch.setattr(module, "_FIRST_LIMIT", -100.0)
+    model = NotaGen(NotaGenConfig(1, 1, 32, 2, 64)).eval()
+    [piece] = generate(model, [Request(HEADER, bars=3)], constrained=True)
+    assert (piece.text, piece.status, piece.draws) == (text, "finished", Draws(free=3))
+    assert planned == []

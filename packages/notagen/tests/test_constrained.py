@@ -98,16 +98,17 @@ def plain_bars(model, prompt, seed, sampling, count):
     context, known = encode_generate(prompt, length - 1), []
     if len(context[-1]) < 16:
         *context, known = context
+    before = decode(encode_generate(prompt)).removesuffix(decode([known]))
     for _ in range(count):
         for attempt in itertools.count():
             grammar, forced = Grammar(prompt), attempt >= bar_drawing.FREE_TRIES
             for each in accepted:
                 grammar.feed(each)
-            drawn, patches, valid = list(context), [], True
-            while valid and not (patches and (EOS in patches[-1] or grammar.begins_line)):
+            drawn, patches, valid, other = list(context), [], True, False
+            while valid and not (patches and (EOS in patches[-1] or grammar.begins_line) and not other):
                 if len(drawn) == length:
                     drawn = keep_newest(drawn, length // 2)
-                ids = [*(known if not patches else []), *grammar.determined()]
+                ids = [*(known if not patches else []), *(grammar.determined() if not other else [])]
                 for uniform in rng.random_sample(16 - len(ids)):
                     if ids[-1:] == [EOS]:
                         break
@@ -116,13 +117,19 @@ def plain_bars(model, prompt, seed, sampling, count):
                     allowed = torch.tensor([bool(grammar.allowed >> i & 1) for i in range(128)])
                     p = probabilities(logits, sampling, allowed if forced else None)
                     ids.append(int(draw(p, torch.tensor(uniform))))
-                    valid = valid and bool(grammar.allowed >> ids[-1] & 1)
-                    if valid:
+                    valid = valid and (other or bool(grammar.allowed >> ids[-1] & 1))
+                    if valid and not other:
                         grammar.feed(ids[-1])
                 patches, drawn = [*patches, ids], [*drawn, padded(ids)]
+                if (
+                    not valid and not forced and grammar.in_music
+                ):  # a whole line with other notation is judged
+                    valid = other = bool(bar_drawing._OTHER_NOTATION.search(decode(patches)))
+                if other and (ord("\n") in ids or bar_drawing._is_lost(before, patches)):
+                    valid = False  # random text is not well-formed
             if valid:
                 break
-        text = decode(patches)[len(known) :]
+        text, before = decode(patches)[len(known) :], before + decode(patches)
         accepted += [each for ids in patches for each in ids][len(known) :]
         yield text
         context, known = drawn, []

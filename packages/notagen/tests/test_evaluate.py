@@ -6,13 +6,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from notagen.evaluation import evaluate as module
 from notagen.evaluation.bigram import Bigram
-from notagen.evaluation.evaluate import EvaluateConfig, bigram_loss, evaluate, main, model_loss, rates, table
+from notagen.evaluation.evaluate import (
+    EvaluateConfig,
+    SamplingConfig,
+    bigram_loss,
+    evaluate,
+    main,
+    model_loss,
+    rates,
+    table,
+)
 from notagen.evaluation.novelty import KnownMusic
+from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.training.data import PieceDataset
 from notagen.training.index import Entry, Index, write_index
-from notagen.weights import save_pretrained
+from notagen.weights import from_pretrained, save_pretrained
 from pentatonic.errors import ConfigError
 from pentatonic.training import ItemKey
 
@@ -107,6 +118,30 @@ def test_without_training_pieces_and_generation(folder):
     assert "bigram" not in evaluate(options)["pieces"]
     with pytest.raises(ConfigError, match="pieces"):
         evaluate(config(folder, pieces=-1))
+
+
+def test_sampling_and_best_of(folder, monkeypatch):
+    def pieces(**options):
+        return evaluate(config(folder, **options))
+
+    model = from_pretrained(folder / "model")
+    model.sampling = Sampling(temperature=0.5)
+    save_pretrained(model, folder / "cool")
+    cool = pieces(model=str(folder / "cool"))
+    assert cool["sampling"] == {"top_k": 9, "top_p": 0.9, "temperature": 0.5}
+    assert cool["measures"] == pieces(sampling=SamplingConfig(temperature=0.5))["measures"]
+    asked = []
+
+    def best_pieces(model, requests, *, best_of, **options):
+        asked.append((best_of, options["sampling"]))
+        return inner(model, requests, best_of=best_of, **options)
+
+    inner = module.best_pieces
+    monkeypatch.setattr(module, "best_pieces", best_pieces)
+    pieces(best_of=3, pieces=1)
+    assert asked == [(3, Sampling()), (3, Sampling()), (1, Sampling())]
+    with pytest.raises(ConfigError, match="best_of"):
+        pieces(best_of=0)
 
 
 def test_the_command(folder, capsys):

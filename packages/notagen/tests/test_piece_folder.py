@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from notagen.generation import piece_folder
+from notagen.generation import best_of, piece_folder
 from notagen.generation.decoding import Limits, Request
 from notagen.generation.piece_folder import fingerprint, write_pieces
 from notagen.generation.sampling import Sampling
@@ -76,13 +76,13 @@ def test_finished_pieces_are_not_written_again(write, monkeypatch):
     write(0, 1)
     before = {path: path.stat().st_mtime_ns for path in write.out.glob("[01].*")}
     wanted = []
-    inner = piece_folder.stream
+    inner = best_of.stream
 
     def stream(model, requests, **options):
         wanted.extend(request.seed for request in requests)
         return inner(model, requests, **options)
 
-    monkeypatch.setattr(piece_folder, "stream", stream)
+    monkeypatch.setattr(best_of, "stream", stream)
     pieces, report = write(0, 1, 2, batch_size=1)
     assert statuses(report) == ["skipped", "skipped", "done"] and wanted == [2]
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -95,7 +95,7 @@ def test_finished_pieces_are_not_written_again(write, monkeypatch):
 def test_more_formats_and_lost_files_are_written_from_the_text(write, monkeypatch):
     write(0)
     (write.out / "0.abc").unlink()
-    monkeypatch.setattr(piece_folder, "stream", lambda model, requests, **options: iter(requests and 1 / 0))
+    monkeypatch.setattr(best_of, "stream", lambda model, requests, **options: iter(requests and 1 / 0))
     pieces, report = write(0, formats=["abc", "midi"])
     assert statuses(report) == ["done"] and pieces[0]["files"] == {"abc": ["0.abc"], "midi": ["0.mid"]}
     assert (write.out / "0.abc").is_file() and (write.out / "0.mid").is_file()
@@ -188,6 +188,25 @@ def test_pieces_do_not_depend_on_batches(write, tmp_path, monkeypatch):
     write.out.rename(tmp_path / "other")
     assert [piece["text"] for piece in write(0, 1, 2, batch_size=3, **options)[0]] == alone
     assert len(set(alone)) == 3
+
+
+def test_the_best_of_several_candidates(write, tmp_path):
+    options = {"sampling": Sampling(top_k=0, top_p=1.0, temperature=1.5), "limits": Limits(patches=12)}
+    pieces, _ = write(0, 1, best_of=3, **options)
+    record = json.loads((write.out / "1.json").read_text())
+    assert record["candidates"] == pieces[1]["candidates"] and record["made_by"]["best_of"] == 3
+    with pytest.raises(UsageError, match="best_of 3, not none"):
+        write(0, **options)
+    write.out.rename(tmp_path / "best")
+    for piece in pieces:
+        scores = [candidate["score"] for candidate in piece["candidates"]]
+        ends = [candidate["status"] == "finished" for candidate in piece["candidates"]]
+        best = max(range(3), key=lambda i: (ends[i], scores[i]))
+        assert piece["chosen"] == best and len(set(scores)) == 3
+        kept = piece["candidates"][piece["chosen"]]
+        again = write(kept["seed"], **options)[0][0]
+        assert (again["text"], again["status"]) == (piece["text"], kept["status"])
+        assert [(each["seed"], each["score"]) for each in again["candidates"]] == [(kept["seed"], None)]
 
 
 def test_the_layout_of_the_original(write):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from notagen.generation.sampling import Sampling, compat_probabilities, draw, probabilities
-from pentatonic.errors import UsageError
+from pentatonic.errors import ConfigError, UsageError
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "sampling.json").read_text())["cases"]
 
@@ -96,3 +96,25 @@ def test_broken_logits_still_give_a_distribution(compat):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_a_stored_sampling_is_read_back():
+    sampling = Sampling(3, 0.5, 0.8)
+    assert sampling.to_dict() == {"top_k": 3, "top_p": 0.5, "temperature": 0.8}
+    assert Sampling.from_dict(sampling.to_dict()) == sampling
+    assert Sampling.from_dict({"temperature": 1}) == Sampling(temperature=1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "allowed keys: top_k, top_p, temperature"),
+        ({"compat": True}, "allowed keys"),
+        ({"temperature": 0}, "temperature must be positive, got 0"),
+        ({"top_k": "9"}, "top_k"),
+        ({"top_p": None}, "top_p"),
+    ],
+)
+def test_a_wrong_stored_sampling_is_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        Sampling.from_dict(values)

@@ -6,10 +6,13 @@ import random
 import pytest
 
 from notagen.codec import EOS
+from notagen.generation.decoding import Limits, Request, generate
 from notagen.generation.grammar import Grammar
+from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.notation.lines import is_music
 from notagen.notation.validation import validate
+from notagen.quantize import quantize
 from notagen.vocabulary import ANYTHING, Vocabulary, collect_vocabulary, words_of
 from notagen.weights import from_pretrained, save_pretrained
 from pentatonic.errors import ConfigError
@@ -69,6 +72,20 @@ def test_a_model_keeps_its_vocabulary(tmp_path):
     (tmp_path / "with" / "vocabulary.json").write_text('{"words": []}')
     with pytest.raises(ConfigError, match=r"vocabulary\.json.*allowed: texts"):
         from_pretrained(tmp_path / "with")
+
+
+def test_a_model_keeps_its_sampling(tmp_path):
+    model = NotaGen(NotaGenConfig(1, 1, 64, 1, 64)).eval()
+    model.sampling = Sampling(top_k=0, temperature=0.8)
+    save_pretrained(model, tmp_path / "model")
+    assert from_pretrained(tmp_path / "model").sampling == model.sampling
+    assert quantize(model).sampling == model.sampling
+    (tmp_path / "model" / "generation_config.json").write_text('{"temperature": -1}')
+    with pytest.raises(ConfigError, match=r"generation_config\.json.*positive"):
+        from_pretrained(tmp_path / "model")
+    [stored] = generate(model, [Request(seed=1)], limits=Limits(patches=4))
+    assert stored == generate(model, [Request(seed=1)], limits=Limits(patches=4), sampling=model.sampling)[0]
+    assert stored != generate(model, [Request(seed=1)], limits=Limits(patches=4), sampling=Sampling())[0]
 
 
 @pytest.mark.parametrize("meter", ["3/4", "6/8", "C"])

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +37,7 @@ from pentatonic.progress import printable
 if TYPE_CHECKING:
     from notagen.files.check import Dialect
     from notagen.generation.decoding import Update
+    from notagen.generation.sampling import Sampling
     from notagen.model import NotaGen
     from notagen.notation.validation import Level
 
@@ -65,9 +67,34 @@ DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random choices.")]
-TopK = Annotated[int, typer.Option(min=0, help="Keep only the k likeliest characters; 0: all.")]
-TopP = Annotated[float, typer.Option(help="Keep the likeliest characters up to this probability; 1: all.")]
-Temperature = Annotated[float, typer.Option(help="Above 1 more surprising, below 1 less.")]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Keep only the k likeliest characters; 0: all; none: as the model says, usually 9."
+    ),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep the likeliest characters up to this probability; 1: all; none: as the model says, usually 0.9."
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Above 1 more surprising, below 1 less; none: as the model says, usually 1.2."),
+]
+
+ModelTopK = Annotated[
+    int | None,
+    typer.Option(min=0, help="Default of the model for --top-k of generate; none: as in the source."),
+]
+ModelTopP = Annotated[
+    float | None, typer.Option(help="Default of the model for --top-p of generate; none: as in the source.")
+]
+ModelTemperature = Annotated[
+    float | None,
+    typer.Option(help="Default of the model for --temperature of generate; none: as in the source."),
+]
 
 
 @app.command()
@@ -94,9 +121,15 @@ def generate(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the first piece, up to 2^32 - 1; each further one adds 1.")
     ] = 0,
-    top_k: TopK = 9,
-    top_p: TopP = 0.9,
-    temperature: Temperature = 1.2,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    best_of: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Write so many candidates of each piece, and keep the likeliest per character."
+        ),
+    ] = 1,
     constrained: Annotated[
         bool, typer.Option("--constrained/--free", help="Only what keeps the piece well-formed, or anything.")
     ] = True,
@@ -140,24 +173,26 @@ def generate(
         check_page(page)
     from notagen.generation.decoding import Limits, Request
     from notagen.generation.piece_folder import write_pieces
-    from notagen.generation.sampling import Sampling
 
     announced = None if continue_file else bars
     requests = [Request(starts[i % len(starts)], seed=i, bars=announced) for i in range(seed, seed + number)]
+    loaded = _load(model, device, dtype)
+    sampling = _sampling(loaded, top_k, top_p, temperature)
     with _in_file(continue_file or prompt_file):
         pieces, report = write_pieces(
-            _load(model, device, dtype),
+            loaded,
             requests,
             out,
             model_name=model,
             formats=wanted,
-            sampling=Sampling(top_k=top_k, top_p=top_p, temperature=temperature),
+            sampling=sampling,
             limits=Limits(patches=max_patches, seconds=max_seconds),
             constrained=constrained,
             batch_size=batch_size,
             upstream_layout=upstream_layout,
             compiled=compiled,
-            watch=_show_text if number == 1 and sys.stderr.isatty() else None,
+            best_of=best_of,
+            watch=_show_text if number == best_of == 1 and sys.stderr.isatty() else None,
         )
     if page is not None:
         _write_page(pieces, page, model)
@@ -176,9 +211,9 @@ def infill(
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     seed: Seed = 0,
-    top_k: TopK = 9,
-    top_p: TopP = 0.9,
-    temperature: Temperature = 1.2,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
@@ -189,16 +224,16 @@ def infill(
     make_output_place(out, inputs=[piece])
     from notagen.files.reading import read_piece
     from notagen.generation.infilling import infill as rewrite
-    from notagen.generation.sampling import Sampling
     from pentatonic.checkpoint import atomic_file
 
+    loaded = _load(model, device, dtype)
     text = rewrite(
-        _load(model, device, dtype),
+        loaded,
         read_piece(piece),
         bars=wanted,
         voices=None if voices is None else [name.strip() for name in voices.split(",")],
         seed=seed,
-        sampling=Sampling(top_k=top_k, top_p=top_p, temperature=temperature),
+        sampling=_sampling(loaded, top_k, top_p, temperature),
     )
     with atomic_file(out) as file:
         file.write(text.encode())
@@ -351,6 +386,9 @@ def export(
         Literal["safetensors", "upstream"], typer.Option(help="Our format, or the original's model.pth.")
     ] = "safetensors",
     dtype: WeightType = "fp32",
+    top_k: ModelTopK = None,
+    top_p: ModelTopP = None,
+    temperature: ModelTemperature = None,
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
@@ -361,7 +399,8 @@ def export(
     from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
-    print(write_export(source, out, index=index, format=format, dtype=number_type))
+    sampling = _given(top_k=top_k, top_p=top_p, temperature=temperature)
+    print(write_export(source, out, index=index, sampling=sampling, format=format, dtype=number_type))
     if push is not None:
         print(push_directory(out, push))
 
@@ -435,6 +474,15 @@ def _load(name: str, device: str, dtype: str) -> NotaGen:
     number_type = torch.bfloat16 if dtype == "bf16" else torch.float32
     model = from_pretrained(name, device=place, dtype=number_type)
     return quantize(model) if dtype == "int8" else model
+
+
+def _given(**values: float | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _sampling(model: NotaGen, top_k: int | None, top_p: float | None, temperature: float | None) -> Sampling:
+    """Return the sampling of the model, with the values that are given."""
+    return replace(model.sampling, **_given(top_k=top_k, top_p=top_p, temperature=temperature))
 
 
 def _prompts(

@@ -2,13 +2,17 @@
 
 Two formats: ours (``config.json`` and ``model.safetensors``) and the original's (``model.pth`` with the original's
 tensor names). Both get a model card, and ``prompts.json`` where the model knows other prompts than the released models.
-With the index of the training pieces both also get ``vocabulary.json``, to which constrained generation keeps.
+With the index of the training pieces both also get ``vocabulary.json``, to which constrained generation keeps; and
+``generation_config.json`` where characters are to be chosen otherwise than usual.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,8 +20,8 @@ import torch
 from notagen.card import model_card
 from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table, prompts
 from notagen.training.index import Index, index_prompts, index_texts
-from notagen.vocabulary import ANYTHING, VOCABULARY_FILE, collect_vocabulary
-from notagen.weights import from_pretrained, save_pretrained, to_upstream
+from notagen.vocabulary import collect_vocabulary
+from notagen.weights import from_pretrained, generation_notes, save_pretrained, to_upstream
 from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
 from pentatonic.model_card import read_training
@@ -32,6 +36,7 @@ def export(
     out: str | Path,
     *,
     index: str | Path | None = None,
+    sampling: Mapping[str, Any] = MappingProxyType({}),
     format: str = "safetensors",
     dtype: torch.dtype = torch.float32,
 ) -> Path:
@@ -43,6 +48,8 @@ def export(
         out: Directory to write; replaced as a whole.
         index: Training pieces; their prompts of three lines become the prompts of the model, and what they consist of
             its vocabulary. ``None``: prompts and vocabulary of ``source``.
+        sampling: Fields of :class:`notagen.generation.sampling.Sampling`: how the model is to choose characters where
+            nothing else is asked for. The others stay as in ``source``.
         format: ``safetensors`` or ``upstream``.
         dtype: Floating type of the stored tensors.
 
@@ -50,7 +57,8 @@ def export(
         ``out``.
 
     Raises:
-        UsageError: Unknown format, or a model that the original cannot represent.
+        UsageError: Unknown format, a value of ``sampling`` out of its range, or a model that the original cannot
+            represent.
         InputError: The index cannot be read.
         HubError, ConfigError, CheckpointError, WeightsError: There is no usable model at ``source``.
     """
@@ -62,6 +70,7 @@ def export(
     model = from_pretrained(source)
     if index is not None:
         model.vocabulary = collect_vocabulary(index_texts(Index(index)))
+    model.sampling = replace(model.sampling, **sampling)
     card = model_card(
         model, read_training(source), name=out.name, prompts=known if notes else (), dtype=dtype
     )
@@ -75,9 +84,7 @@ def export(
             )
         with atomic_directory(out) as folder:
             torch.save({"model": to_upstream(model.to(dtype))}, folder / "model.pth")
-            if model.vocabulary != ANYTHING:
-                notes[VOCABULARY_FILE] = model.vocabulary.to_dict()
-            for name, note in notes.items():
+            for name, note in {**generation_notes(model), **notes}.items():
                 (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card, encoding="utf-8")
     from_pretrained(out.resolve())  # not by its name, which a bundled model may have

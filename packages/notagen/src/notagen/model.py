@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notagen.codec import PAD, PATCH_SIZE, VOCABULARY_SIZE
+from notagen.generation.sampling import Sampling
 from notagen.vocabulary import ANYTHING
 from pentatonic.attention import Causal, KVCache, attention, decode_attention
 from pentatonic.errors import ConfigError, UsageError
@@ -323,11 +324,12 @@ class NotaGen(nn.Module):
 
     Attributes:
         vocabulary: What the bars of its training data consist of, to which constrained generation keeps.
+        sampling: How its characters are chosen where nothing else is asked for.
     """
 
     def __init__(self, config: NotaGenConfig) -> None:
         super().__init__()
-        self.config, self.vocabulary = config, ANYTHING
+        self.config, self.vocabulary, self.sampling = config, ANYTHING, Sampling()
         self.patch_decoder = PatchDecoder(config)
         self.char_decoder = CharDecoder(config)
         if self.device.type == "meta":  # there is nothing to initialise, and doing so would take a second

@@ -3,7 +3,8 @@
 Our format is ``config.json`` with ``model.safetensors``. A released file is a ``.pth`` that holds the tensors
 under ``model`` (beside a training state, which is ignored) or at the top level; or a ``.safetensors`` of the same
 names. Its configuration follows from the shapes of its tensors. A folder of a training run loads as its newest
-checkpoint. A directory may have a ``vocabulary.json`` (:mod:`notagen.vocabulary`).
+checkpoint. A directory may have a ``vocabulary.json`` (:mod:`notagen.vocabulary`), and a ``generation_config.json``
+with the model's own :class:`notagen.generation.sampling.Sampling`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
+from notagen.generation.sampling import GENERATION_FILE, Sampling
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.vocabulary import ANYTHING, VOCABULARY_FILE, Vocabulary
 from pentatonic.checkpoint import (
@@ -207,7 +209,7 @@ def from_pretrained(
     path = local_path(name_or_path)
     if path is None or not path.is_file():
         wanted = RELEASED_FILES.get(str(name_or_path))
-        patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS, VOCABULARY_FILE]
+        patterns = [wanted] if wanted else [_CONFIG, _WEIGHTS, VOCABULARY_FILE, GENERATION_FILE]
         path = resolve(
             name_or_path, bundled=BUNDLED, released=RELEASED, allow_patterns=patterns, revision=revision
         )
@@ -225,7 +227,10 @@ def save_pretrained(
     notes: Mapping[str, object] = MappingProxyType({}),
     card: str | None = None,
 ) -> None:
-    """Write ``config.json``, ``model.safetensors``, and ``vocabulary.json`` if the model has one; on an error none.
+    """Write ``config.json``, ``model.safetensors``, and what the model has of its own; on an error none.
+
+    That is its vocabulary (``vocabulary.json``) and its sampling (``generation_config.json``), where they are not the
+    usual ones.
 
     Args:
         model: The model; it stays as it is.
@@ -241,11 +246,20 @@ def save_pretrained(
         write_config(model.config, partial)
         tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
         save_tensors(partial / _WEIGHTS, tensors)
-        known = {} if model.vocabulary == ANYTHING else {VOCABULARY_FILE: model.vocabulary.to_dict()}
-        for name, note in {**known, **notes}.items():
+        for name, note in {**generation_notes(model), **notes}.items():
             (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def generation_notes(model: NotaGen) -> dict[str, object]:
+    """Return what a model has of its own for generation: name of a file to a value for JSON."""
+    notes: dict[str, object] = {}
+    if model.vocabulary != ANYTHING:
+        notes[VOCABULARY_FILE] = model.vocabulary.to_dict()
+    if model.sampling != Sampling():
+        notes[GENERATION_FILE] = model.sampling.to_dict()
+    return notes
 
 
 def write_config(config: NotaGenConfig, directory: Path) -> None:
@@ -257,11 +271,15 @@ def write_config(config: NotaGenConfig, directory: Path) -> None:
 def _load_directory(directory: Path) -> NotaGen:
     directory = model_directory(directory)
     model = _load_weights(directory)
-    if (path := directory / VOCABULARY_FILE).is_file():
-        try:
-            model.vocabulary = Vocabulary.from_dict(read_json(path, max_bytes=_MAX_VOCABULARY_BYTES))
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+    for name, attribute, kind in (
+        (VOCABULARY_FILE, "vocabulary", Vocabulary),
+        (GENERATION_FILE, "sampling", Sampling),
+    ):
+        if (path := directory / name).is_file():
+            try:
+                setattr(model, attribute, kind.from_dict(read_json(path, max_bytes=_MAX_VOCABULARY_BYTES)))
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from error
     return model
 
 

@@ -36,25 +36,6 @@ ALL = LegacyOptions(
 """Those of the original's recorded run with all options."""
 
 
-class Texts:
-    """Stands for encoders: vectors by text."""
-
-    def __init__(self, vectors: dict[str, torch.Tensor]) -> None:
-        self.vectors = vectors
-
-    def clap(self, text: str) -> torch.Tensor:
-        return self.vectors[text]
-
-    def embed_text(self, texts: list[str]) -> torch.Tensor:
-        return torch.stack([self.vectors[text] for text in texts])
-
-    def encode(self, text: str) -> str:
-        return text
-
-    def encode_negative(self, text: str, _prompt: str) -> str:
-        return text
-
-
 class Rows:
     """Stands for a bank whose rows are not of norm 1, as the original's may be."""
 
@@ -82,7 +63,7 @@ def settings(options: LegacyOptions, mode: str = "legacy-embed") -> Settings:
     )
 
 
-def test_all_options_give_the_conditions_of_the_original(golden: Any) -> None:
+def test_all_options_give_the_conditions_of_the_original(golden: Any, builders: Any) -> None:
     case = golden("aldm1_embed_mode")
     t = case.tensors
     names = [f"prompt{i}" for i in range(3)]
@@ -93,13 +74,13 @@ def test_all_options_give_the_conditions_of_the_original(golden: Any) -> None:
     requests = [Request(name, i, "speech") for i, name in enumerate(names)]
     how = settings(ALL)
     run = legacy_run(LEGACY_MODES["legacy-embed"], requests, how, finder)
-    finder.encoder = texts = Texts(vectors)
+    finder.encoder = texts = builders.StoredTexts(vectors)
     told: Any = Context(None, texts, how, finder, legacy=run)  # type: ignore[arg-type]
     for i, request in enumerate(requests):
         heard = LEGACY_MODES["legacy-embed"].hear(told, request, run.style(request))
         expected = t["all/prompt_embeds"][i]
         torch.testing.assert_close(heard.conditions.prompt.vector, expected, atol=case.tolerance, rtol=0)
-        assert heard.conditions.negative == "speech"
+        assert heard.conditions.negative == ("speech", names[i])
 
 
 @pytest.mark.parametrize(

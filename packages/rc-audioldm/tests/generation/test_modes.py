@@ -291,34 +291,13 @@ def test_no_legacy_mode_is_a_default() -> None:
     assert set(ALL_MODES) == set(MODES) | set(LEGACY_MODES)
 
 
-class Fixed:
-    """Stands for encoders: vectors by text."""
-
-    def __init__(self, vectors: dict[str, torch.Tensor]) -> None:
-        self.vectors = vectors
-
-    def clap(self, text: str) -> torch.Tensor:
-        return self.vectors[text]
-
-    def embed_text(self, texts: list[str]) -> torch.Tensor:
-        return torch.stack([self.vectors[text] for text in texts])
-
-    def encode(self, text: str) -> Any:
-        return text
-
-    def encode_negative(self, text: str, prompt: str) -> Any:
-        return text, prompt
-
-
-def context(
-    own: dict[str, torch.Tensor], clap: dict[str, torch.Tensor], options: LegacyOptions, model: Any = None
-) -> Context:
+def context(own: Any, clap: Any, options: LegacyOptions, model: Any = None) -> Context:
+    """What a mode is told; ``own`` and ``clap`` stand for the encoders of the model and of the bank."""
     settings = Settings(
         mode="prompt", sampling=Sampling(seed=1000, denoising=Denoising("ddim", 3)), legacy=options
     )
-    finder: Any = SimpleNamespace(encoder=Fixed(clap))
-    encoder: Any = Fixed(own)
-    return Context(model, encoder, settings, finder)
+    finder: Any = SimpleNamespace(encoder=clap)
+    return Context(model, own, settings, finder)
 
 
 def style(vector: torch.Tensor) -> Any:
@@ -328,14 +307,16 @@ def style(vector: torch.Tensor) -> Any:
 @pytest.mark.parametrize(
     ("mixing", "blend"), [("residual", "orth"), ("orth", "residual"), ("replace", "orth")]
 )
-def test_the_conditions_of_the_original_with_audioldm(golden: Any, mixing: str, blend: Any) -> None:
+def test_the_conditions_of_the_original_with_audioldm(
+    golden: Any, builders: Any, mixing: str, blend: Any
+) -> None:
     case = golden("aldm1_cond_mix")
     t = case.tensors
     pieces = [t[f"{mixing}/encode_prompt_batch{batch}"].chunk(2)[1] for batch in (0, 1)]
     wanted = [t[f"{mixing}/prompt_embeds_batch{batch}"].chunk(2)[1] for batch in (0, 1)]
     names = [f"p{i}" for i in range(3)]
-    own = dict(zip(names, torch.cat(pieces), strict=True))
-    clap = dict(zip(names, t["clap_text_unit"], strict=True))
+    own = builders.StoredTexts(dict(zip(names, torch.cat(pieces), strict=True)))
+    clap = builders.StoredTexts(dict(zip(names, t["clap_text_unit"], strict=True)))
     told = context(own, clap, LegacyOptions(alpha=0.09, beta=case.meta["beta"], blend=blend))
     for name, expected, vector in zip(names, torch.cat(wanted), t["projected_style"], strict=True):
         request = Request(name, negative="speech")
@@ -344,13 +325,15 @@ def test_the_conditions_of_the_original_with_audioldm(golden: Any, mixing: str, 
         assert heard.conditions.negative == ("", name)  # the negative prompt is lost
 
 
-def test_the_conditions_of_the_original_in_embed_mode(golden: Any) -> None:
+def test_the_conditions_of_the_original_in_embed_mode(golden: Any, builders: Any) -> None:
     case = golden("aldm1_embed_mode")
     t = case.tensors
     names = [f"prompt{i}" for i in range(3)]
-    raw = {name: torch.nn.functional.normalize(t[f"clap_text_raw/{name}"], dim=0) for name in names}
+    raw = builders.StoredTexts(
+        {name: torch.nn.functional.normalize(t[f"clap_text_raw/{name}"], dim=0) for name in names}
+    )
     for golden_name, blend in (("default", "orth"), ("plain_noop", "plain")):
-        told = context(raw, raw, LegacyOptions(blend=blend))  # type: ignore[arg-type]
+        told = context(raw, raw, LegacyOptions(blend=blend))
         for i, name in enumerate(names):
             heard = LEGACY_MODES["legacy-embed"].hear(told, Request(name), style(t["style_bank"][i]))
             expected = t[f"{golden_name}/prompt_embeds"][i]
@@ -366,7 +349,8 @@ def test_the_conditions_of_the_original_with_audioldm2(golden: Any, builders: An
         {"a": [5, 6, 1], "b": [7, 8, 9, 1], "c": [4, 1], "noise": [3, 1]}, 0
     )
     clap = dict(zip(names, t["clap_text_unit"], strict=True)) | {"": t["clap_empty_unit"][0]}
-    told = context(clap, clap, LegacyOptions(alpha=0.08), model)
+    texts = builders.StoredTexts(clap)
+    told = context(texts, texts, LegacyOptions(alpha=0.08), model)
     expected = torch.cat([t[f"{way}/batch{batch}/generated_prompt_embeds"] for batch in (0, 1)])
     negative = t[f"{way}/batch0/negative_generated_prompt_embeds"][0]
     for name, states, vector, length in zip(names, expected, t["projected_style"], (3, 4, 2), strict=True):

@@ -52,6 +52,25 @@ class StoredTokens:
         return {"input_ids": ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]]}
 
 
+@dataclass
+class StoredTexts:
+    """Stands for the encoders of a model or a bank: vectors by text. A negative text comes back with its prompt."""
+
+    vectors: Mapping[str, Tensor]
+
+    def clap(self, text: str) -> Tensor:
+        return self.vectors[text]
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        return torch.stack([self.vectors[text] for text in texts])
+
+    def encode(self, text: str) -> str:
+        return text
+
+    def encode_negative(self, text: str, prompt: str) -> tuple[str, str]:
+        return text, prompt
+
+
 def _filled(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, missing: str = "") -> Any:
     """A module with the weights of a component; those that start with ``missing`` keep random values."""
     own = {name[len(prefix) + 1 :]: value for name, value in weights.items() if name.startswith(prefix + ".")}

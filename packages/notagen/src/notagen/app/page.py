@@ -52,7 +52,6 @@ _ENDINGS = {
     "seconds": "Ended early (time limit reached)",
     "context": "Ended early (the model's context is full)",
 }
-_SAMPLING = Sampling()
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _AT_A_TIME, _MAX_WAITING = 2, 16
 _INTERVAL_S = 0.15  # between two updates of an unfinished piece
@@ -158,7 +157,7 @@ def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
     with gr.Blocks(title="NotaGen", analytics_enabled=False, delete_cache=(600, 600), fill_width=True) as app:
         with gr.Row():
             with gr.Column(scale=1, min_width=330):
-                settings, buttons = _controls(writer.prompts), _buttons()
+                settings, buttons = _controls(writer.prompts, model.sampling), _buttons()
                 status = gr.Textbox(label="Status", interactive=False, lines=2, elem_id="status")
             with gr.Column(scale=2, min_width=500):
                 shown = {"status": status, **_results()}
@@ -242,8 +241,8 @@ def _bars(text: str) -> str:
     return "1 bar" if count == 1 else f"{count} bars"
 
 
-def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Lay out the settings of a piece."""
+def _controls(prompts: Sequence[Prompt], sampling: Sampling) -> dict[str, Any]:
+    """Lay out the settings of a piece, with the sampling of the model."""
     gr.Markdown("## NotaGen\nSheet music, written note by note.", elem_id="title")
     first = prompts[0] if prompts else Prompt("", "", "")
     kinds = {}
@@ -266,9 +265,9 @@ def _controls(prompts: Sequence[Prompt]) -> dict[str, Any]:
         suffixes = [*SCORE_SUFFIXES, ".txt"]
         upload = gr.UploadButton("Open ABC or MusicXML", file_types=suffixes, size="sm", elem_id="upload")
     with gr.Accordion("Sampling", open=False):
-        top_k = gr.Slider(0, 127, _SAMPLING.top_k, step=1, label="Top k", info="0: all characters")
-        top_p = gr.Slider(0.05, 1, _SAMPLING.top_p, step=0.05, label="Top p")
-        temperature = gr.Slider(0.1, 2, _SAMPLING.temperature, step=0.05, label="Temperature")
+        top_k = gr.Slider(0, 127, sampling.top_k, step=1, label="Top k", info="0: all characters")
+        top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label="Top p")
+        temperature = gr.Slider(0.1, 2, sampling.temperature, step=0.05, label="Temperature")
         seconds = gr.Slider(5, MAX_SECONDS, 60, step=5, label="Time limit in seconds")
         constrained = gr.Checkbox(True, label="Only well-formed music")
     return {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -28,8 +28,8 @@ from notagen.evaluation.bigram import Bigram
 from notagen.evaluation.measures import PieceMeasures, measure, pooled
 from notagen.evaluation.novelty import KnownMusic
 from notagen.generation.bar_drawing import Draws
-from notagen.generation.decoding import Limits, Request, generate
-from notagen.generation.sampling import Sampling
+from notagen.generation.best_of import best_pieces
+from notagen.generation.decoding import Limits, Request
 from notagen.model import NotaGen
 from notagen.notation.validation import validate
 from notagen.training.data import PieceDataset, collate
@@ -59,11 +59,11 @@ class EvaluationDataConfig:
 
 @dataclass
 class SamplingConfig:
-    """Options of :class:`notagen.generation.sampling.Sampling`."""
+    """Options of :class:`notagen.generation.sampling.Sampling`; None: as the model says."""
 
-    top_k: int = 9
-    top_p: float = 0.9
-    temperature: float = 1.2
+    top_k: int | None = None
+    top_p: float | None = None
+    temperature: float | None = None
 
 
 @dataclass
@@ -75,6 +75,7 @@ class EvaluateConfig:
         data: Pieces to compare with.
         pieces: Number of pieces to generate of each kind; 0: only the loss is measured.
         sampling: How characters are chosen.
+        best_of: Number of candidates of each piece of the model; see :func:`notagen.generation.best_of.best_pieces`.
         seed: Seed of the first piece; each further piece adds 1.
         max_patches: Greatest number of patches of a piece.
         batch_size: Number of pieces per batch.
@@ -86,6 +87,7 @@ class EvaluateConfig:
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     pieces: int = 32
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    best_of: int = 1
     seed: int = 0
     max_patches: int = 512
     batch_size: int = 16
@@ -199,19 +201,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a model and its baselines.
 
     Returns:
-        The content of the output file. ``loss`` has for each of ``model``, ``untrained`` and ``bigram`` the values of
-        :class:`Loss`, and ``bits``; ``pieces`` has for each kind the values of :class:`Rates`. ``draws`` has the values
-        of :class:`notagen.generation.bar_drawing.Draws` of the constrained pieces; ``measures`` has for all prompts
-        together, and for each of several prompts, the values of :class:`notagen.evaluation.measures.PieceMeasures` of
-        each kind. Without ``data.train`` the bigram and the values for known music are missing.
+        The content of the output file. ``sampling`` says how characters were chosen. ``loss`` has for each of
+        ``model``, ``untrained`` and ``bigram`` the values of :class:`Loss`, and ``bits``; ``pieces`` has for each kind
+        the values of :class:`Rates`. ``draws`` has the values of :class:`notagen.generation.bar_drawing.Draws` of the
+        constrained pieces; ``measures`` has for all prompts together, and for each of several prompts, the values of
+        :class:`notagen.evaluation.measures.PieceMeasures` of each kind. Without ``data.train`` the bigram and the
+        values for known music are missing.
 
     Raises:
         ConfigError: An option is out of range.
         InputError: An index cannot be read.
     """
-    if config.pieces < 0 or config.batch_size < 1 or config.max_patches < 1:
-        raise ConfigError("pieces must be 0 or more, batch_size and max_patches at least 1")
+    if config.pieces < 0 or min(config.batch_size, config.max_patches, config.best_of) < 1:
+        raise ConfigError("pieces must be 0 or more, batch_size, max_patches and best_of at least 1")
     model = from_pretrained(config.model, device=config.device)
+    wanted = {name: value for name, value in asdict(config.sampling).items() if value is not None}
+    model.sampling = replace(model.sampling, **wanted)
     torch.manual_seed(config.seed)
     untrained = NotaGen(model.config).to(model.device).eval()
     pieces = partial(PieceDataset, patch_length=model.config.patch_length, random=False)
@@ -234,7 +239,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             group: {kind: _measures(texts, model.vocabulary) for kind, texts in of.items()}
             for group, of in _by_prompt(kinds).items()
         }
-    result |= {"config": asdict(config), "run": run_manifest()}
+    result |= {"config": asdict(config), "sampling": model.sampling.to_dict(), "run": run_manifest()}
     if config.out is not None:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(config.out) as file:
@@ -249,35 +254,36 @@ def _write_pieces(
 
     The draws are those of the constrained pieces together.
     """
-    chosen = [i % len(held_out) for i in range(config.pieces)]
-    prompts = [held_out.entries[i].prompt_text for i in chosen]
+    shown = [i % len(held_out) for i in range(config.pieces)]
+    prompts = [held_out.entries[i].prompt_text for i in shown]
     requests = [Request(prompt, seed=config.seed + i) for i, prompt in enumerate(prompts)]
-    sampling = Sampling(**asdict(config.sampling))
     limits = Limits(patches=config.max_patches)
     kinds: dict[str, list[tuple[str, bool]]] = {}
     draws = Draws()
-    for kind, writer, constrained in (
-        ("constrained", model, True),
-        ("free", model, False),
-        ("untrained", untrained, False),
+    for kind, writer, best_of, constrained in (
+        ("constrained", model, config.best_of, True),
+        ("free", model, config.best_of, False),
+        ("untrained", untrained, 1, False),
     ):
-        written = generate(
+        chosen = best_pieces(
             writer,
             requests,
-            sampling=sampling,
+            best_of=best_of,
+            sampling=model.sampling,
             limits=limits,
             batch_size=config.batch_size,
             constrained=constrained,
         )
+        written = [choice.piece for _, choice in sorted(chosen, key=lambda item: item[0])]
         kinds[kind] = [(piece.text, piece.status == "finished") for piece in written]
         draws = sum((piece.draws for piece in written if piece.draws is not None), start=draws)
     if bigram is not None:
         most = config.max_patches * PATCH_SIZE
         kinds["bigram"] = [
-            bigram.generate(request.prompt, seed=request.seed, sampling=sampling, max_characters=most)
+            bigram.generate(request.prompt, seed=request.seed, sampling=model.sampling, max_characters=most)
             for request in requests
         ]
-    kinds["held-out"] = [(held_out.read(i), True) for i in dict.fromkeys(chosen)]
+    kinds["held-out"] = [(held_out.read(i), True) for i in dict.fromkeys(shown)]
     return kinds, draws
 
 
@@ -301,10 +307,6 @@ def _by_prompt(kinds: Mapping[str, Sequence[tuple[str, bool]]]) -> dict[str, dic
             for group in ("all", name):
                 groups.setdefault(group, {}).setdefault(kind, []).append(text)
     return groups if len(groups) > 2 else {"all": groups["all"]}
-
-
-def _is_prompt(line: str) -> bool:
-    return line.startswith("%") and not line.startswith("%%")
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -12,6 +12,10 @@ each unit by the probability that the model goes on validly after it, for which 
 2306.03081, 2504.13139) or rejection of whole pieces would be needed. Where a model writes most bars validly, these
 weights are nearly equal.
 
+The grammar does not write all that it could read: nested tuplets, overlays ``&``, whole-bar rests ``Z``, spacers
+``y``, and fields between notes. A free draw with one of these goes on to the end of its line, which is taken if
+validation accepts the piece with it, and if the vocabulary has its words.
+
 After :data:`FREE_TRIES` failures a unit is drawn with the grammar at each character, :data:`FORCED_TRIES` times at
 most. That distribution is the locally constrained one (arXiv 2305.13971), not the model's; so its share is reported. A
 unit whose mean log-probability per character is far below that of the model's free units counts as failed, too, which
@@ -21,11 +25,15 @@ cuts off the tail of the distribution; of the constrained ones the likeliest is 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
-from notagen.codec import BOS, EOS, Patch
+from notagen.codec import BOS, EOS, Patch, bar_units, cut, decode, padded
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling
+from notagen.notation.lines import InterleavedReader
+from notagen.vocabulary import words_of
+from pentatonic.errors import FormatError
 
 #: Most free draws of a unit.
 FREE_TRIES = 8
@@ -37,6 +45,11 @@ MOST_PATCHES = 64
 # A unit is implausible if its mean log-probability per character is this many standard deviations, and at least this
 # many nats, below the mean of the free units of the piece; before there are enough of these, below a fixed limit.
 _DEVIATIONS, _LEAST_GAP, _ENOUGH_UNITS, _FIRST_LIMIT = 4.0, 1.0, 8, -2.5
+
+# Notation that the grammar refuses although it may be valid; a field may lie across the end of a patch.
+_OTHER_NOTATION = re.compile(r"[&ZXy]|\[[A-Z](?::|$)|\(\d[^()]*\(\d")
+_NEWLINE = ord("\n")
+_MOST_UNREAD = 8  # patches of a bar that has such notation
 
 
 @dataclass(frozen=True)
@@ -58,13 +71,35 @@ class Draws:
         return Draws(self.free + other.free, self.redrawn + other.redrawn, self.forced + other.forced)
 
 
+@dataclass
+class Score:
+    """How likely the characters are that a model has drawn; given ones, such as those of a prompt, do not count.
+
+    Attributes:
+        total: Natural logarithm of their probability by the model itself, without filters and temperature.
+        characters: Their number.
+    """
+
+    total: float = 0.0
+    characters: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean log-probability of a character; 0 without characters."""
+        return self.total / max(self.characters, 1)
+
+    def add(self, total: float, characters: int) -> None:
+        """Add further characters."""
+        self.total, self.characters = self.total + total, self.characters + characters
+
+
 @dataclass(frozen=True)
 class _Draft:
-    """A complete constrained draw: its patches, the grammar after it, and its mean log-probability."""
+    """A complete constrained draw: its patches, the grammar after it, and how likely it is."""
 
     patches: list[Patch]
     grammar: Grammar
-    plausibility: float
+    score: Score
 
 
 class BarDrawer:
@@ -79,17 +114,24 @@ class BarDrawer:
         free: Draws of the bars so far that were valid at once, and likewise the next two.
         redrawn: As in :class:`Draws`.
         forced: As in :class:`Draws`.
+        score: Of the accepted units.
         pending: Patches of the current draw.
+        text: Accepted text of the piece, from its prompt on, without characters of an open patch.
     """
 
     def __init__(self, grammar: Grammar, sampling: Sampling) -> None:
         self.grammar = grammar
         self.free = self.redrawn = self.forced = 0
+        self.score = Score()
         self.pending: list[Patch] = []
+        self.text = ""
         self._trial: Grammar | None = None
+        self._unread = (
+            False  # whether the draw is judged as a whole line, because the grammar could not follow it
+        )
         self._free_tries = 1 if sampling.top_k == 1 else FREE_TRIES
         self._failures = 0
-        self._sum, self._count = 0.0, 0  # log-probability and number of the characters drawn for this unit
+        self._drawn = Score()  # of the current draw
         self._best: _Draft | None = None
         self._units, self._mean, self._squares = 0, 0.0, 0.0  # of the mean log-probabilities of free units
 
@@ -111,7 +153,7 @@ class BarDrawer:
         """Begin the next patch, and return its first ids where they have no alternative."""
         if self._trial is None:
             self._trial = self.grammar.fork()
-        return self._trial.determined()
+        return [] if self._unread else self._trial.determined()
 
     def take(self, patch: Patch, given: int, log_probability: float) -> list[Patch] | None:
         """Take the next patch.
@@ -126,39 +168,58 @@ class BarDrawer:
         """
         trial = self._trial
         assert trial is not None, "a patch begins with begin_patch"
-        if not self._is_forced and not _follow(trial, patch[given:]):
-            return self._fail()
+        refused = not (self._is_forced or self._unread or _follow(trial, patch[given:]))
         self.pending.append(patch)
-        self._sum, self._count = self._sum + log_probability, self._count + len(patch) - given
-        if not (trial.ended or trial.begins_line or EOS in patch):
+        self._drawn.add(log_probability, len(patch) - given)
+        if refused:
+            self._unread = trial.reads_lines and bool(_OTHER_NOTATION.search(decode(self.pending)))
+            if not self._unread:
+                return self._fail()
+        if self._unread:
+            if _NEWLINE not in patch and not _is_lost(self.text, self.pending):
+                return []
+            trial = _after_line(self.grammar, self.text, self.pending)
+            if trial is None:
+                return self._fail()
+        elif not (trial.ended or trial.begins_line or EOS in patch):
             return self._fail() if not self._is_forced and len(self.pending) >= MOST_PATCHES else []
-        plausibility = self._sum / max(self._count, 1)
-        draft = _Draft(self.pending, trial, plausibility)
-        if self._is_forced and (self._best is None or plausibility > self._best.plausibility):
+        draft = _Draft(self.pending, trial, self._drawn)
+        if self._is_forced and (self._best is None or draft.score.mean > self._best.score.mean):
             self._best = draft
-        if self._is_implausible(plausibility):
+        if self._is_implausible(draft.score.mean):
             return self._fail()
         return self._accept(draft)
+
+    def give_up(self) -> bool:
+        """Count the current draw as failed if the grammar does not follow it; return whether that is so."""
+        if not self._unread:
+            return False
+        self._fail()
+        return True
 
     def _fail(self) -> list[Patch] | None:
         self._failures += 1
         if self._best is not None and self._failures >= self._free_tries + FORCED_TRIES:
             return self._accept(self._best)
-        self._trial, self.pending, self._sum, self._count = None, [], 0.0, 0
+        self._trial, self.pending, self._drawn, self._unread = None, [], Score(), False
         return None
 
     def _accept(self, draft: _Draft) -> list[Patch]:
-        if self._count and draft.grammar.in_music and draft.patches[-1][:2] != [BOS, EOS]:
+        drawn = draft.score.characters > 0
+        if drawn and draft.grammar.in_music and draft.patches[-1][:2] != [BOS, EOS]:
+            bars = max(1, decode(draft.patches).count("[V:")) if self._unread else 1
             if self._is_forced:
-                self.forced += 1
+                self.forced += bars
             elif self._failures:
-                self.redrawn += 1
+                self.redrawn += bars
             else:
-                self.free += 1
-        if not self._is_forced and self._count:
-            self._learn(draft.plausibility)
-        self.grammar, self._best = draft.grammar, None
-        self._trial, self.pending, self._sum, self._count, self._failures = None, [], 0.0, 0, 0
+                self.free += bars
+        if not self._is_forced and drawn:
+            self._learn(draft.score.mean)
+        self.score.add(draft.score.total, draft.score.characters)
+        self.text += decode(draft.patches)
+        self.grammar, self._best, self._unread = draft.grammar, None, False
+        self._trial, self.pending, self._drawn, self._failures = None, [], Score(), 0
         return draft.patches
 
     def _learn(self, plausibility: float) -> None:
@@ -182,3 +243,46 @@ def _follow(grammar: Grammar, ids: Patch) -> bool:
             return False
         grammar.feed(each)
     return True
+
+
+def _is_lost(before: str, patches: list[Patch]) -> bool:
+    """Whether an unfinished line that the grammar cannot follow need not go on: its newest bar is too long or no ABC.
+
+    Args:
+        before: The text before the patches.
+        patches: Patches of the line so far.
+    """
+    if BOS in patches[-1] or not any(EOS in patch for patch in patches[-_MOST_UNREAD:]):
+        return BOS in patches[-1] or len(patches) >= _MOST_UNREAD
+    line = (before + decode(patches)).rpartition("\n")[2]
+    return EOS in patches[-1] and any(voice.bar is None for voice in InterleavedReader().read(line))
+
+
+def _after_line(grammar: Grammar, before: str, patches: list[Patch]) -> Grammar | None:
+    """Return the grammar after a line that it cannot follow.
+
+    Args:
+        grammar: Before the patches.
+        before: The text before them.
+        patches: Patches up to the end of the line.
+
+    Returns:
+        None where the piece could not be well-formed with this line, the line has words that the vocabulary lacks, or
+        the codec would not cut it into these patches.
+    """
+    text = before + decode(patches)
+    line = text[text.rfind("\n", 0, -1) + 1 :]
+    expected = [padded(patch) for unit in bar_units(line) for patch in cut(unit)]
+    if not text.endswith("\n") or expected[-len(patches) :] != [padded(patch) for patch in patches]:
+        return None
+    for kind, word in words_of(line):
+        known = getattr(grammar.vocabulary, kind)
+        if known is not None and word not in known:
+            return None
+    try:
+        after = Grammar(text, vocabulary=grammar.vocabulary)
+    except FormatError:
+        return None
+    if EOS in patches[-1]:  # the last patch of a prompt is open, this one is not
+        after.feed(EOS)
+    return after

@@ -31,7 +31,7 @@ from notagen.codec import (
     line_starts,
     padded,
 )
-from notagen.generation.bar_drawing import BarDrawer, Draws
+from notagen.generation.bar_drawing import BarDrawer, Draws, Score
 from notagen.generation.compiled_step import CharStep
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
@@ -88,7 +88,7 @@ class Limits:
     seconds: float | None = None
 
 
-_SAMPLING, _LIMITS = Sampling(), Limits()
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ class Update:
             limits, ``"context"`` (header and unfinished line fill the context), or ``"cancelled"``.
         closing: The last part of ``text``, with which a constrained piece was completed without the model at a limit.
         draws: How the bars of a constrained piece came about; None while it is unfinished.
+        score: Mean natural log-probability, by the model itself, of the characters that it drew; None while the piece
+            is unfinished, and where it was not asked for.
     """
 
     index: int
@@ -109,6 +111,7 @@ class Update:
     status: Status | None
     closing: str = ""
     draws: Draws | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Piece:
         seed: Seed of the request.
         closing: As in :class:`Update`.
         draws: How the bars came about; None for pieces that are not constrained.
+        score: As in :class:`Update`; its last digits depend on the batch, so equal pieces may have others.
     """
 
     text: str
@@ -128,18 +132,20 @@ class Piece:
     seed: int
     closing: str = ""
     draws: Draws | None = None
+    score: float | None = field(default=None, compare=False)
 
 
 def generate(
     model: NotaGen,
     requests: Sequence[Request],
     *,
-    sampling: Sampling = _SAMPLING,
+    sampling: Sampling | None = None,
     limits: Limits = _LIMITS,
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
     constrained: bool = False,
     compiled: bool = False,
+    scored: bool = False,
 ) -> list[Piece]:
     """Generate pieces; the arguments are those of :func:`stream`.
 
@@ -152,12 +158,13 @@ def generate(
     texts = [[decode(encode_generate(request.prompt))] for request in requests]
     ends: dict[int, Update] = {}
     options = {"sampling": sampling, "limits": limits, "batch_size": batch_size, "cancel": cancel}
-    for update in stream(model, requests, constrained=constrained, compiled=compiled, **options):
+    options |= {"constrained": constrained, "compiled": compiled, "scored": scored}
+    for update in stream(model, requests, **options):
         texts[update.index].append(update.text)
         if update.status is not None:
             ends[update.index] = update
     return [
-        Piece("".join(texts[i]), end.status, requests[i].seed, end.closing, end.draws)
+        Piece("".join(texts[i]), end.status, requests[i].seed, end.closing, end.draws, end.score)
         for i, end in sorted(ends.items())
         if end.status is not None
     ]
@@ -167,12 +174,13 @@ def stream(
     model: NotaGen,
     requests: Sequence[Request],
     *,
-    sampling: Sampling = _SAMPLING,
+    sampling: Sampling | None = None,
     limits: Limits = _LIMITS,
     batch_size: int = 16,
     cancel: Callable[[], bool] = lambda: False,
     constrained: bool = False,
     compiled: bool = False,
+    scored: bool = False,
 ) -> Iterator[Update]:
     """Generate pieces, and report each patch as soon as it is written, of constrained pieces each bar of a voice.
 
@@ -182,7 +190,7 @@ def stream(
     Args:
         model: The model, in evaluation mode; its device and dtype are used.
         requests: The pieces to generate.
-        sampling: How characters are chosen.
+        sampling: How characters are chosen; None: as ``model.sampling`` says.
         limits: Limits at which pieces end.
         batch_size: Greatest number of pieces generated at the same time, at least 1; affects memory and speed only.
         cancel: Called before each patch; when it returns true, all unfinished pieces end.
@@ -191,6 +199,8 @@ def stream(
             pieces that a limit ends.
         compiled: Use a compiled function for the character decoder (:mod:`notagen.generation.compiled_step`). It is
             compiled before the first patch, which takes up to a minute the first time.
+        scored: Also give the score of pieces that are not constrained. It costs one pass of the character decoder for
+            each patch; constrained pieces always have one.
 
     Yields:
         Updates; the last one of each piece has a status.
@@ -201,6 +211,7 @@ def stream(
             model is in training mode, or ``constrained`` is combined with ``sampling.compat``.
         BackendUnavailable: ``compiled`` is true, but this machine cannot compile.
     """
+    sampling = sampling or model.sampling
     if constrained and sampling.compat:
         raise UsageError(
             "the original has no constrained generation, so it has no compat mode; leave out compat or constrained"
@@ -218,6 +229,7 @@ def stream(
         batch_size=batch_size,
         cancel=cancel,
         compiled=compiled,
+        scored=scored,
     )
 
 
@@ -231,6 +243,7 @@ def run(
     batch_size: int,
     cancel: Callable[[], bool],
     compiled: bool = False,
+    scored: bool = False,
 ) -> Iterator[Update]:
     """Generate pieces with given grammars, which may end before the piece does; otherwise as :func:`stream`.
 
@@ -243,6 +256,7 @@ def run(
         batch_size: As in :func:`stream`.
         cancel: As in :func:`stream`.
         compiled: As in :func:`stream`.
+        scored: As in :func:`stream`.
 
     Yields:
         Updates.
@@ -255,7 +269,7 @@ def run(
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
     waiting = [
-        _Job(i, request, model.config.patch_length, grammar and BarDrawer(grammar, sampling))
+        _Job(i, request, model.config.patch_length, grammar and BarDrawer(grammar, sampling), scored)
         for i, (request, grammar) in enumerate(zip(requests, grammars, strict=True))
     ][::-1]
     jobs = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
@@ -284,6 +298,8 @@ class _Job:
 
     Attributes:
         drawer: Draws the bars of a constrained piece; ``None``: any character may follow.
+        scored: Whether the score is asked for.
+        score: Of the patches of a piece that is not constrained.
         context: Patches that the model sees, all complete.
         accepted: The context without the bar that is being drawn: patches that may have grown, and their number.
         known: Ids at the start of the next patch that the prompt has.
@@ -298,6 +314,8 @@ class _Job:
     request: Request
     patch_length: int
     drawer: BarDrawer | None
+    scored: bool = False
+    score: Score = field(init=False, default_factory=Score)
     context: list[Patch] = field(init=False)
     accepted: tuple[list[Patch], int] = field(init=False)
     known: list[int] = field(init=False, default_factory=list)
@@ -312,6 +330,8 @@ class _Job:
         self.rng = np.random.RandomState(self.request.seed)
         self._restart(encode_generate(self.request.prompt, self.patch_length - 1))
         self.text = decode(encode_generate(self.request.prompt))
+        if self.drawer is not None:
+            self.drawer.text = self.text[: len(self.text) - len(decode([self.known]))]
         self.tagged = line_starts(self.context)[0] < len(self.context) or bool(self.known)
 
     @property
@@ -323,7 +343,7 @@ class _Job:
     def accept(self, patch: Patch, limits: Limits, compat: bool) -> Update:
         """Add a patch, including its known ids, and return the progress."""
         if patch[:2] == [BOS, EOS]:
-            return Update(self.index, "", "finished")
+            return self.end("", "finished")
         added = decode([patch[len(self.known) :]])
         self.text += added
         self.written += 1
@@ -351,6 +371,9 @@ class _Job:
         else:
             self.context.append(padded(patch))
             status = self._exceeded(limits) or self._slide(compat=False)
+            if status == "context" and self.drawer.give_up():
+                self._keep_accepted()
+                status = None
         return self.end("", status) if status else Update(self.index, "", None)
 
     def _add_bar(self, patches: list[Patch], newest: Patch, limits: Limits) -> Update:
@@ -367,7 +390,7 @@ class _Job:
         self.written += len(patches)
         self.known, self.accepted = [], (self.context, len(self.context))
         if self.drawer.grammar.ended:
-            return Update(self.index, added, "finished", draws=self.drawer.draws)
+            return self.end(added, "finished")
         status = self._exceeded(limits) or self._slide(compat=False)
         return self.end(added, status) if status else Update(self.index, added, None)
 
@@ -381,9 +404,10 @@ class _Job:
     def end(self, added: str, status: Status) -> Update:
         """End the piece after the text that was added last; complete it if the model has begun it."""
         if self.drawer is None:
-            return Update(self.index, added, status)
+            return Update(self.index, added, status, score=_mean(self.score) if self.scored else None)
         closing = "" if self.started is None else self.drawer.grammar.close()
-        return Update(self.index, added + closing, status, closing, self.drawer.draws)
+        score = _mean(self.drawer.score)
+        return Update(self.index, added + closing, status, closing, self.drawer.draws, score)
 
     def _exceeded(self, limits: Limits) -> Status | None:
         assert self.started is not None
@@ -435,6 +459,10 @@ class _Job:
         self.context, self.cached, self.accepted = patches, False, (patches, len(patches))
 
 
+def _mean(score: Score) -> float | None:
+    return score.mean if score.characters else None
+
+
 def _advance(
     model: NotaGen,
     cache: DecoderCache,
@@ -447,6 +475,7 @@ def _advance(
     vectors = _next_vectors(model, cache, jobs)
     sample = sample_patches if step is None else partial(sample_patches, step=step)
     known = [job.next_ids() for job in jobs]
+    given = [len(ids) for ids in known]
     masks = [job.drawer and job.drawer.mask for job in jobs]
     patches = sample(model, vectors, known, [job.rng for job in jobs], sampling, masks)
     begun = [
@@ -458,17 +487,18 @@ def _advance(
         again = [jobs[i] for i in begun]
         tags, rngs = [job.first_tag for job in again], [job.rng for job in again]
         for i, patch in zip(begun, sample(model, vectors[begun], tags, rngs, sampling), strict=True):
-            patches[i], jobs[i].tagged = patch, True
-    if all(job.drawer is None for job in jobs):
-        return [job.accept(patch, limits, sampling.compat) for job, patch in zip(jobs, patches, strict=True)]
-    given = [len(ids) for ids in known]
-    scores = log_probabilities(model, vectors, patches, given)
-    return [
-        job.accept(patch, limits, sampling.compat)
-        if job.drawer is None
-        else job.draw(patch, count, score, limits)
-        for job, patch, count, score in zip(jobs, patches, given, scores, strict=True)
-    ]
+            patches[i], jobs[i].tagged, given[i] = patch, True, len(jobs[i].first_tag)
+    scores = [0.0] * len(jobs)
+    if any(job.drawer is not None or job.scored for job in jobs):
+        scores = log_probabilities(model, vectors, patches, given)
+    updates = []
+    for job, patch, count, score in zip(jobs, patches, given, scores, strict=True):
+        if job.drawer is None:
+            job.score.add(score, len(patch) - count)
+            updates.append(job.accept(patch, limits, sampling.compat))
+        else:
+            updates.append(job.draw(patch, count, score, limits))
+    return updates
 
 
 @torch.no_grad()

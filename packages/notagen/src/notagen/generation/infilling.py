@@ -35,7 +35,7 @@ FOLLOWING_BARS = 4
 _FOREIGN = ("X:", "T:", "C:", "W:", "w:", "Z:", "N:", "S:", "O:", "%%MIDI")  # the models do not know these
 _SOUND = re.compile("[A-WYa-wy]")
 _CHANGES = "KLM"
-_SAMPLING, _LIMITS = Sampling(), Limits()
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def infill(
     bars: range | None = None,
     voices: Sequence[str] | None = None,
     seed: int = 0,
-    sampling: Sampling = _SAMPLING,
+    sampling: Sampling | None = None,
     limits: Limits = _LIMITS,
     candidates: int = 4,
     cancel: Callable[[], bool] = lambda: False,
@@ -96,7 +96,7 @@ def infill(
         bars: Numbers of the bars to replace, from 1: ``range(5, 9)`` is bars 5 to 8; ``None``: all.
         voices: Names of the voices to replace; ``None``: all.
         seed: Seed of the first draft's random stream, 0 to 2^32 - 1; the other drafts take the numbers after it.
-        sampling: How characters are chosen.
+        sampling: How characters are chosen; None: as ``model.sampling`` says.
         limits: Limits of each draft; when one is reached, the new bars are completed on the shortest path.
         candidates: Number of drafts to choose from, at least 1. Without bars after the new ones the first is taken.
         cancel: Called before each patch; when it returns true, the new bars are completed on the shortest path too.
@@ -111,6 +111,7 @@ def infill(
     """
     if candidates < 1:
         raise UsageError(f"candidates must be at least 1, got {candidates}")
+    sampling = sampling or model.sampling
     if sampling.compat:
         raise UsageError("the original has no infilling, so it has no compat mode; leave out compat")
     is_standard = not is_interleaved(text)

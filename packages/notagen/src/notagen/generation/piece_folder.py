@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from notagen.codec import decode, encode_generate
 from notagen.evaluation.measures import measure
 from notagen.files.writing import write_piece
-from notagen.generation.decoding import Limits, Request, Update, stream
+from notagen.generation.best_of import Choice, best_pieces
+from notagen.generation.decoding import Limits, Request, Update
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen
 from notagen.notation.rests import complete_rests
@@ -48,6 +48,7 @@ def write_pieces(
     batch_size: int,
     upstream_layout: bool = False,
     compiled: bool = False,
+    best_of: int = 1,
     watch: Callable[[Update], None] | None = None,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
     """Write each piece in several formats as soon as it has ended, and continue a run that was stopped.
@@ -64,13 +65,15 @@ def write_pieces(
         constrained: As :func:`notagen.generation.decoding.stream`.
         batch_size: As :func:`notagen.generation.decoding.stream`.
         compiled: As :func:`notagen.generation.decoding.stream`.
+        best_of: Number of candidates of each piece; see :func:`notagen.generation.best_of.best_pieces`.
         upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
-        watch: Called with each update, in place of a progress bar; its ``index`` counts the pieces of this run.
+        watch: Called with each update, in place of a progress bar; its ``index`` counts the candidates of this run.
 
     Returns:
         The pieces, in the order of the requests, and what became of each in this run. A piece has ``seed``,
         ``prompt``, ``bars``, ``status``, ``text``, ``closing``, ``draws`` (as
-        :class:`notagen.generation.decoding.Piece`), ``measures`` (of
+        :class:`notagen.generation.decoding.Piece`), ``candidates`` (``seed``, ``score`` and ``status`` of each, of
+        which ``chosen`` is the index of the one that was kept), ``measures`` (of
         :func:`notagen.evaluation.measures.measure`), ``duration_s`` of its making, ``report`` (of
         :func:`notagen.notation.validation.validate`), ``files`` (format -> names) and ``errors`` (format -> reason).
 
@@ -87,6 +90,7 @@ def write_pieces(
         "sampling": asdict(sampling),
         "limits": asdict(limits),
         "constrained": constrained,
+        "best_of": best_of if best_of > 1 else None,  # as in folders of before there was a choice
     }
     if model.vocabulary != ANYTHING:
         words = json.dumps(model.vocabulary.to_dict(), sort_keys=True)
@@ -100,25 +104,27 @@ def write_pieces(
             todo = [request for request in requests if not folder.has(request)]
             if bar is not None:
                 bar.advance(len(requests) - len(todo))
-            texts, started = [decode(encode_generate(request.prompt)) for request in todo], {}
-            for update in stream(
+            started: dict[int, float] = {}
+
+            def heard(update: Update) -> None:
+                started.setdefault(update.index // best_of, time.monotonic())
+                if watch is not None:
+                    watch(update)
+
+            for i, choice in best_pieces(
                 model,
                 todo,
+                best_of=best_of,
+                watch=heard,
                 sampling=sampling,
                 limits=limits,
                 batch_size=batch_size,
                 constrained=constrained,
                 compiled=compiled,
             ):
-                i = update.index
-                started.setdefault(i, time.monotonic())
-                texts[i] += update.text
-                if watch is not None:
-                    watch(update)
-                if update.status is not None:
-                    folder.add(todo[i], texts[i], update, time.monotonic() - started[i])
-                    if bar is not None:
-                        bar.advance(1, note=f"seed {todo[i].seed} {update.status}")
+                folder.add(todo[i], choice, time.monotonic() - started[i])
+                if bar is not None:
+                    bar.advance(1, note=f"seed {todo[i].seed} {choice.piece.status}")
     except KeyboardInterrupt:
         raise Interrupted(folder.report(requests)) from None
     finally:  # also when interrupted: finished pieces are listed
@@ -170,19 +176,21 @@ class _PieceFolder:
         self._export(request.seed)
         return True
 
-    def add(self, request: Request, text: str, last: Update, duration_s: float) -> None:
+    def add(self, request: Request, choice: Choice, duration_s: float) -> None:
         """Check, export and record a piece that has ended."""
-        files = {}
+        files, piece, text = {}, choice.piece, choice.piece.text
         if self.upstream_name is not None:
             files["upstream"] = _write_upstream(self.out, self.upstream_name, text, duration_s, request.seed)
         self.records[request.seed] = {
             "seed": request.seed,
             "prompt": request.prompt,
             "bars": request.bars,
-            "status": last.status,
+            "status": piece.status,
             "text": text,
-            "closing": last.closing,
-            "draws": None if last.draws is None else asdict(last.draws),
+            "closing": piece.closing,
+            "draws": None if piece.draws is None else asdict(piece.draws),
+            "candidates": [asdict(candidate) for candidate in choice.candidates],
+            "chosen": choice.chosen,
             "measures": measure(text, self.vocabulary).to_dict(),
             "duration_s": round(duration_s, 3),
             "report": validate(text).to_dict(),

@@ -6,12 +6,18 @@ Shapes: V characters; leading dimensions ``...`` are independent draws.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pentatonic.errors import UsageError
+from pentatonic.errors import ConfigError, UsageError
+from pentatonic.untrusted.config import read_fields
+
+#: File of a checkpoint with its own :class:`Sampling`, by the name and keys that other libraries use, too.
+GENERATION_FILE = "generation_config.json"
+_STORED = ("top_k", "top_p", "temperature")
 
 # The original adds this to every probability, also of characters that a filter has removed.
 FLOOR = 1e-12
@@ -44,6 +50,24 @@ class Sampling:
             raise UsageError(f"top_p must be in (0, 1], got {self.top_p}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise UsageError(f"temperature must be positive, got {self.temperature}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, as plain values for JSON: all but ``compat``."""
+        return {name: value for name, value in asdict(self).items() if name in _STORED}
+
+    @classmethod
+    def from_dict(cls, values: object) -> Sampling:
+        """Build from the result of :meth:`to_dict`; a missing key has its usual default.
+
+        Raises:
+            ConfigError: It is not an object, a key is unknown, or a value is of another type or out of its range.
+        """
+        if not isinstance(values, dict) or any(name not in _STORED for name in values):
+            raise ConfigError(f"settings of sampling are an object; allowed keys: {', '.join(_STORED)}")
+        try:
+            return read_fields(cls, values, "")
+        except UsageError as error:
+            raise ConfigError(str(error)) from error
 
 
 def probabilities(logits: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:

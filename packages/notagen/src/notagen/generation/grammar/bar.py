@@ -2,7 +2,8 @@
 
 Not written, because the training data lacks it or because the bar could not be guaranteed to end: nested tuplets,
 lengths inside chords, whole-bar rests ``Z``, overlays ``&``, spacers ``y``, fields between notes, and lengths finer
-than 1/32 of the unit length.
+than 1/32 of the unit length. (A line with some of these that a model draws freely is read as a prompt is; see
+:mod:`notagen.generation.bar_drawing`.)
 """
 
 from __future__ import annotations

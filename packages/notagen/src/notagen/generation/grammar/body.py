@@ -59,6 +59,7 @@ class BodyRules:
         plans: What the next lines must be like; after them nothing may follow.
 
     Attributes:
+        planned: Whether there are or were plans.
         barlines: BarlineRules of the lines so far.
         reader: Meter, note length and open slurs.
     """
@@ -72,7 +73,7 @@ class BodyRules:
         plans: Sequence[BarPlan],
     ) -> None:
         self.header, self.cursor, self.words, self.plans = header, cursor, words, list(plans)
-        self._planned = bool(plans)
+        self.planned = bool(plans)
         self.barlines = BarlineRules()
         self.reader = InterleavedReader()
         self._tagged, self._left = True, None if bars is None else bars - 1
@@ -175,7 +176,7 @@ class BodyRules:
 
     def _begin_line(self) -> Rule[bool]:
         """Begin a line or end the piece; return whether a line begins."""
-        if self._planned and not self.plans:
+        if self.planned and not self.plans:
             return False
         last = self._is_over
         ends = 1 << BOS if self._may_end and (last or not self._tagged) else 0

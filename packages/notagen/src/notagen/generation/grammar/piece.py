@@ -29,6 +29,7 @@ class Grammar:
         vocabulary: What bars may consist of; lines of the prompt may have other words.
 
     Attributes:
+        vocabulary: As given.
         ended: Whether the piece has ended, so that nothing may follow.
 
     Raises:
@@ -43,7 +44,7 @@ class Grammar:
         plans: Sequence[BarPlan] = (),
         vocabulary: Vocabulary = ANYTHING,
     ) -> None:
-        self._words = words_of_vocabulary(vocabulary)
+        self.vocabulary, self._words = vocabulary, words_of_vocabulary(vocabulary)
         self._follow(prompt, bars, plans)
         if not plans:
             _check(decode(encode_generate(prompt)) + self.fork().close())
@@ -95,7 +96,7 @@ class Grammar:
         A running rule cannot be copied. So the copy starts at the last line and follows the ids since.
         """
         other = Grammar.__new__(Grammar)
-        other._words, other.ended = self._words, False
+        other.vocabulary, other._words, other.ended = self.vocabulary, self._words, False
         other._header, other._body, other._cursor = self._start
         other._header, other._body, other._cursor = other._state()  # the kept state stays as it is
         other._rule = other._piece()
@@ -140,6 +141,11 @@ class Grammar:
     def in_music(self) -> bool:
         """Whether the music has started."""
         return self._body.begun or (bool(self._since) and chr(self._since[0][1]) == "[")
+
+    @property
+    def reads_lines(self) -> bool:
+        """Whether the next line may also be one that a grammar with a longer prompt has read."""
+        return self.in_music and not self._body.planned
 
     @property
     def begins_line(self) -> bool:
