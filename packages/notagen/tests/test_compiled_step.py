@@ -11,8 +11,9 @@ import torch
 
 from notagen.generation import decoding as generation
 from notagen.generation.compiled_step import CharStep
-from notagen.generation.decoding import Limits, Request, generate, sample_patches, stream
+from notagen.generation.decoding import Limits, Request, generate, stream
 from notagen.generation.grammar import Grammar
+from notagen.generation.patch_drawing import sample_patches
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.weights import from_pretrained, load_file

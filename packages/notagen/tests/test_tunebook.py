@@ -57,7 +57,7 @@ def test_a_folk_tune_comes_into_form():
     head, music = text.split("V:1\n")
     assert head == "%%score 1\nL:1/8\nQ: 3/8 = 120\nM:6/8\nK:Em\nV:1 treble\n"
     # The second part goes back to its own start, the annotation keeps its sign, remarks and marks of beams are gone.
-    assert music.split("\n")[:2] == ["B|[M:6/8]E2B B2A|BAG FED  :|2 E3-E2 ", "d::"]
+    assert music.split("\n")[:2] == ["B|[M:6/8]E2B B2A|BAG FED :|2 E3-E2 ", "d::"]
     assert '"C%" gfe|d2B BAG:|\n' in music and "`" not in text and "remark" not in text
 
 
@@ -121,3 +121,10 @@ def test_a_file_header_holds_for_an_only_tune() -> None:
     assert next(iter(read_score(tune.text).voices.values())).measures[0].layers[0].events[
         0
     ].duration == Fraction(1, 4)
+
+
+def test_runs_of_blanks_become_one() -> None:
+    tune = standard_tune('X:1\nL:1/8\nM:2/4\nK:C\nCD   EF\t \t| "a  b"G4   |\n')
+    assert tune.endswith('V:1\nCD EF | "a  b"G4 |]\n')
+    voices = "X:1\nL:1/8\nM:2/4\nK:C\nV:1\nV:1\nCD   EF |]\n"
+    assert standard_tune(voices).endswith("CD   EF |]\n")  # as the original leaves it

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from notagen.files.formats import FORMATS, check_formats, formats_help
+from notagen.files.commands import add_file_commands, counted
+from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
     Device,
     JsonFlag,
     ModelSource,
-    PartialFailure,
     PushTarget,
     WeightType,
     add_building_command,
-    check_inputs,
     experiments,
     make_app,
     make_output_folder,
@@ -35,11 +34,9 @@ from pentatonic.errors import FormatError, UsageError
 from pentatonic.progress import printable
 
 if TYPE_CHECKING:
-    from notagen.files.check import Dialect
     from notagen.generation.decoding import Update
     from notagen.generation.sampling import Sampling
     from notagen.model import NotaGen
-    from notagen.notation.validation import Level
 
 app = make_app("notagen", "NotaGen: sheet music in ABC notation, read, checked and generated.")
 
@@ -56,13 +53,6 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="Bundled name, directory, run folder, weights file or hub id.")
 ]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-AbcDialect = Annotated[
-    Literal["notagen", "yue2"],
-    typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
-]
-Scores = Annotated[
-    list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
-]
 DType = Annotated[
     Literal["fp32", "bf16", "int8"], typer.Option(help="Number type of the weights; int8 on the CPU only.")
 ]
@@ -240,118 +230,7 @@ def infill(
     print(out)
 
 
-@app.command(
-    help=(
-        "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored, and each tune "
-        "of a book becomes a file. A file that this command did not write is never replaced without --overwrite.\n\n"
-        "What a format cannot keep is counted by kind for each file. Exit status 3: some files could not be converted, "
-        "and each one is named; or, with --strict, some files lost something.\n\n" + formats_help()
-    )
-)
-def convert(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
-    ],
-    to: Annotated[str, typer.Option(help=f"Format: {', '.join(FORMATS)}.")],
-    out: OutFolder,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: one per core.")] = 0,
-    timeout_s: Annotated[float, typer.Option(help="Most seconds for a file.")] = 60.0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also replace files that this command did not write.")
-    ] = False,
-    dialect: AbcDialect = "notagen",
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Exit with status 3 if a file lost something; it is written all the same."
-        ),
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Convert scores."""
-    check_inputs(sources)
-    check_formats([to], "--to")
-    make_output_folder(out)
-    from notagen.files.convert import convert as convert_files
-
-    options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
-    report = convert_files(sources, out, to=to, dialect=dialect, **options)
-    report.print_summary()
-    done = [entry for entry in report.entries if entry["status"] == "done"]
-    outputs = [path for entry in done for path in entry["output"]]
-    lossy = [entry for entry in done if entry["losses"]]
-    _show_losses(lossy)
-    show({"inputs": report.entries}, as_json, lambda: [str(path) for path in outputs])
-    report.raise_for_failures()
-    if strict and lossy:
-        raise PartialFailure(f"{len(lossy)} of {len(report.entries)} inputs lost something")
-
-
-@app.command()
-def validate(
-    inputs: Scores,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Write corrected copies into the folder --out.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for corrected copies.")] = None,
-    level: Annotated[
-        Literal["abc", "bars", "dialect"],
-        typer.Option(help="What a piece must be: legal ABC, with bars that add up, in the models' dialect."),
-    ] = "bars",
-    dialect: AbcDialect = "notagen",
-    as_json: JsonFlag = False,
-) -> None:
-    """Check pieces bar by bar: header, voices, barlines, durations, repeats; each error names the level that it breaks.
-
-    Levels are legal ABC (abc), legal ABC in which the bars add up (bars), and the dialect that the models read and
-    write (dialect). Exit status 3: some files cannot be read, or do not reach --level and were not repaired; each
-    one is named. notagen repair does what --repair does.
-    """
-    check_inputs(inputs)
-    if repair != (out is not None):
-        raise UsageError("--repair and --out go together")
-    _check(inputs, out, level, dialect, as_json)
-
-
-@app.command()
-def repair(
-    inputs: Scores, out: OutFolder, dialect: AbcDialect = "notagen", as_json: JsonFlag = False
-) -> None:
-    """Write corrected copies of pieces, in the dialect of the models or in another one; each change is named.
-
-    Exit status 3: some files cannot be read or repaired; each one is named.
-    """
-    check_inputs(inputs)
-    _check(inputs, out, "dialect", dialect, as_json)
-
-
-@app.command()
-def transpose(
-    sources: Scores,
-    out: OutFolder,
-    by: Annotated[int | None, typer.Option(min=-36, max=36, help="Semitones up; below 0: down.")] = None,
-    to: Annotated[str | None, typer.Option(help="Tonic of the first key, such as Bb; modes stay.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Transpose scores, ABC and MusicXML, each in its own format; give --by or --to. Percussion stays as it is.
-
-    Of ABC nothing but notes, keys and chord symbols changes. MusicXML goes through ABC, and what it loses is counted
-    by kind for each file. Exit status 3: some files could not be transposed; each one is named.
-    """
-    check_inputs(sources)
-    if (by is None) == (to is None):
-        raise UsageError("give either --by or --to")
-    from notagen.files.transposing import transpose_files
-    from notagen.notation.transposed_text import Interval
-
-    interval = Interval(semitones=by, tonic=to)
-    make_output_folder(out)
-    report = transpose_files(sources, out, interval)
-    report.print_summary()
-    done = [entry for entry in report.entries if entry["status"] == "done"]
-    _show_losses(done)
-    show({"inputs": report.entries}, as_json, lambda: [path for entry in done for path in entry["output"]])
-    report.raise_for_failures()
+add_file_commands(app)
 
 
 @app.command()
@@ -553,10 +432,10 @@ def _piece_line(out: Path, piece: dict[str, Any]) -> str:
     ending = "completed without the model" if piece["closing"] else "not complete"
     state = "valid" if piece["status"] == "finished" else ending
     if not report["valid"]:
-        state = f"{ending}, " * (piece["status"] != "finished") + _counted(errors, "error")
+        state = f"{ending}, " * (piece["status"] != "finished") + counted(errors, "error")
     names = " ".join(name for names in piece["files"].values() for name in names)
     ended = _ENDINGS.get(piece["status"], piece["status"])
-    return f"{out / str(piece['seed'])}: {ended}, {_counted(report['bars'], 'bar')}, {state}: {names}"
+    return f"{out / str(piece['seed'])}: {ended}, {counted(report['bars'], 'bar')}, {state}: {names}"
 
 
 def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:
@@ -566,56 +445,12 @@ def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> Non
     write_gallery(shown, page, introduction=f"Written by the model {model}.")
 
 
-def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:
-    """Judge files, and write repaired copies if there is an output folder."""
-    if out is not None:
-        make_output_folder(out)
-    from notagen.files.check import check_files
-
-    results, report = check_files(inputs, out, level=level, dialect=dialect)
-    report.print_summary()
-    show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
-    report.raise_for_failures()
-
-
-def _show_losses(done: Sequence[dict[str, Any]]) -> None:
-    """Say by kind what files have lost."""
-    for entry in done:
-        if entry["losses"]:
-            counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(entry["losses"].items()))
-            print(printable(f"{entry['path']}: not kept: {counts}"), file=sys.stderr)
-
-
-def _findings(result: dict[str, Any]) -> Iterator[str]:
-    """Lines about one checked tune."""
-    from notagen.notation.validation import LEVELS
-
-    state = "valid" if result["valid"] else "not valid"
-    reached = {**LEVELS, "yue2": "in the dialect of YuE2", None: "not ABC"}[result["level"]]
-    if any(issue["level"] == "yue2" for issue in result["issues"]):
-        reached = "not in the dialect of YuE2"
-    tune = f", tune {result['tune']}" if "tune" in result else ""
-    yield f"{printable(result['path'])}{tune}: {state} ({reached}), {_counted(result['bars'], 'bar')}"
-    for issue in result["issues"]:
-        where = ", ".join(
-            f"{name} {issue[name]}" for name in ("line", "bar", "voice") if issue[name] is not None
-        )
-        kind = "warning" if issue["warning"] else f"{issue['kind']} [{issue['level']}]"
-        yield f"  {where or 'piece'}: {kind}: {printable(issue['message'])}"
-    for change in result.get("changes", ()):
-        yield f"  repaired: {printable(change)}"
-
-
 def _about_lines(about: dict[str, Any]) -> Iterator[str]:
     for key, value in about.items():
         if key != "prompts":
             yield f"{key:<14}{value}"
     yield f"prompts       {len(about['prompts']) or 'none'}"
     yield from (f"  {', '.join(names)}" for names in about["prompts"])
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def main() -> None:

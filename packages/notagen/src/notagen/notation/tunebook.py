@@ -21,6 +21,7 @@ _TUNE = re.compile(r"^X:(?![|:])", re.MULTILINE)  # `X:|` is a rest before a rep
 _FILE_HEADER = re.compile(r"([ABCDFGHILMmNOQRSUZ]:|%%\w+)")
 _NUMBER = re.compile(r"X:\s*(\d*)")
 _TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
+_BLANKS = re.compile(r'("[^"\n]*")|[ \t]+')  # outside of quotes
 _BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
 _LAST_BARLINE = re.compile(r"(?<![|:\]])\|{0,2}\s*\Z")
 _EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r":\|\s*\|:|:\|:")
@@ -171,9 +172,18 @@ def _is_kept(line: str) -> bool:
 
 
 def _one_voice(lines: list[str]) -> list[str]:
-    """Write voltas without brackets, drop back quotes, and write out the final barline and all starts of repeats."""
-    music = _BRACKETED_VOLTA.sub(r"\1", "\n".join(lines).replace("`", ""))
+    """Write voltas without brackets, and write out the final barline and all starts of repeats.
+
+    Back quotes and runs of blanks, by which people line up notes on the screen, are dropped: a model that has learned
+    such runs writes walls of blanks.
+    """
+    music = "\n".join(line if is_field(line) else _BLANKS.sub(_one_blank, line) for line in lines)
+    music = _BRACKETED_VOLTA.sub(r"\1", music.replace("`", ""))
     return ["V:1", *_LAST_BARLINE.sub("|]", _with_repeat_starts(music)).splitlines()]
+
+
+def _one_blank(match: re.Match[str]) -> str:
+    return match[1] or " "
 
 
 def _with_repeat_starts(music: str) -> str:
