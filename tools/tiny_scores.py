@@ -84,6 +84,7 @@ COLLECTIONS = {
 _VOCAL = re.compile(r"bwv(\d+)")
 _LAST_VOCAL = 438
 _MOST_VOICES = 4
+_OWN_METER = re.compile(r"^\[M:[^\]]*\]")
 _NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
 
 
@@ -157,7 +158,7 @@ def with_whole_bars(tune: BarTable) -> BarTable:
     for i in range(len(lengths) - 2, -1, -1):
         short = max(lengths[i : i + 2]) < target == sum(lengths[i : i + 2])
         if short and all(_can_join(voice, i) for voice in voices.values()):
-            voices = {name: _join(voice, i) for name, voice in voices.items()}
+            voices = {name: _join(voice, i, f"[M:{fields['M']}]") for name, voice in voices.items()}
             lengths[i : i + 2] = [target]
     return replace(tune, voices=voices)
 
@@ -168,9 +169,11 @@ def _can_join(voice: VoiceBars, i: int) -> bool:
     return voice.barlines[i + 1] == "|" and not altered & plain
 
 
-def _join(voice: VoiceBars, i: int) -> VoiceBars:
+def _join(voice: VoiceBars, i: int, meter: str) -> VoiceBars:
+    """Join a bar with the next one. Short bars have meters of their own, and the bar after them the ``meter`` again."""
     bars, barlines = list(voice.bars), list(voice.barlines)
-    bars[i : i + 2] = [f"{bars[i]} {bars[i + 1]}"]
+    bars[i : i + 2] = [" ".join(_OWN_METER.sub("", bar) for bar in bars[i : i + 2])]
+    bars[i + 1 : i + 2] = [bar.removeprefix(meter) for bar in bars[i + 1 : i + 2]]
     del barlines[i + 1]
     return replace(voice, bars=tuple(bars), barlines=tuple(barlines))
 
