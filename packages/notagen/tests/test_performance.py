@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notagen.abc.duration import Meter
+from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.score import Measure, read_score
 from notagen.sound import performance as playback
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.performance import Performance, perform
-from notagen.sound.play_order import Signs, play_order, signs_of
+from notagen.sound.play_order import Signs, order_of, play_order, signs_of
 from pentatonic.errors import FormatError, InputError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -44,6 +45,53 @@ def order(music: str) -> str:
 
 
 # --- order ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("music", "played"),
+    [
+        ("A|B!D.C.!|]", "ABAB"),
+        ("A!fine!|B!D.C.!|]", "ABA"),
+        ("A|B!fine!|C|D!D.C.alfine!|]", "ABCDAB"),
+        ("A|!segno!B|C!fine!|D!D.S.alfine!|]", "ABCDBC"),
+        ("A|!segno!B!dacoda!|C!D.S.alcoda!|!coda!D|E|]", "ABCBDE"),
+        ("A|!segno!B!coda!|C!D.S.!|!coda!D|E|]", "ABCBDE"),  # the first coda leads to the last one
+        ("|:A|1B:|2C!D.C.!|]", "ABACAC"),  # without repeats, and with the last ending
+        ("|:A|B!fine!:|C!D.C.!|]", "ABABCAB"),
+        ("|:A|B!D.C.!:|C|]", "ABABABC"),  # jumps when the repeats are over
+        ("A!dacoda!|B!D.C.alcoda!|!coda!|:C:|]", "ABACC"),
+        ("A|B!D.S.!|C|]", "ABC"),  # there is no segno
+        ("A!dacoda!|B!D.C.alcoda!|C|]", "ABABC"),  # there is no coda
+        ("A|B!D.C.alfine!|C|]", "ABABC"),  # there is no fine
+        ("A!fine!|B|]", "AB"),  # a fine without a jump
+        ("A|B!D.C.!|C!D.C.!|]", "ABABC"),  # one jump of a movement is followed
+        ("A|]B|C!fine!|D!D.C.alfine!|]E|]", "ABCDBCE"),  # da capo to the start of the movement
+        ("A|]|:B!fine!:|]|:C!D.C.!:|D|]", "ABBCCBD"),  # a minuet, its trio, and the minuet again
+        ("A:|[M:2/2]B!fine!|C!D.C.!|]D|]", "AABCBD"),  # a repeat sign before another meter ends a movement
+        ("A|B:|C!fine!|D!D.C.!|]", "ABABCDABC"),  # before the same meter it does not
+        ("A!fine!|B!D.C.!|]C!fine!|D!D.C.!|]", "ABACDC"),  # each movement has a jump
+        ("A|]B|C!D.C.!|]D|]", "ABCD"),  # to where is not said
+    ],
+)
+def test_jumps_are_played(music, played):
+    score = read_score(tune(music, "L:1/1\nM:4/4\nK:C\n"))
+    (voice,) = score.voices.values()
+    names = [measure.layers[0].events[0].heads[0].pitch.step for measure in voice.measures]
+    assert "".join(names[index] for index in order_of(score, limit=1000)) == played
+
+
+def test_a_jump_counts_as_played_bars():
+    score = read_score(tune("A|B!D.C.!|]", "L:1/1\nM:4/4\nK:C\n"))
+    assert len(order_of(score, limit=4)) == 4
+    with pytest.raises(InputError, match="more than 3 bars"):
+        order_of(score, limit=3)
+
+
+def test_jumps_of_musicxml_are_heard():
+    text = tune("A|!segno!B|C!fine!|D!D.S.alfine!|]", "L:1/1\nM:4/4\nK:C\n")
+    notes = [pitch for _, pitch, _ in heard(perform(text))]
+    assert [pitch for _, pitch, _ in heard(perform(musicxml_to_abc(abc_to_musicxml(text))))] == notes
+    assert len(notes) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Performance of a score: start, length and loudness of each note, with repeats and endings played out.
+"""Performance of a score: start, length and loudness of each note, with repeats, endings and jumps played out.
 
 Positions and lengths are exact, in whole notes since the start; seconds follow from the tempi. A dynamic mark holds for
 all voices of a part up to the next one; staccato shortens notes, accents are louder, a fermata slows its note down, and

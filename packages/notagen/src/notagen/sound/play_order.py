@@ -1,4 +1,4 @@
-"""Order in which the measures of a piece are played, by repeats and endings."""
+"""Order in which the measures of a piece are played, by repeats, endings, part orders and jumps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
 from notagen.score import Measure, Score
+from notagen.sound.jumps import with_jumps, words_of
 from pentatonic.errors import InputError
 
 
@@ -33,6 +34,7 @@ def order_of(score: Score, *, limit: int) -> list[int]:
     With a part order, such as ``P:AAB`` in the header, its sections are played in that order, each with its repeats. A
     section starts with the measure that has its label and ends before the next label; measures before the first label
     are played first. Labels that the piece does not have are passed over; without any of them the order has no effect.
+    Jumps such as ``D.S.alfine`` are followed where there is no part order, see :mod:`notagen.sound.jumps`.
 
     Args:
         score: The piece.
@@ -44,7 +46,7 @@ def order_of(score: Score, *, limit: int) -> list[int]:
     signs = signs_of(score)
     sections = _sections(score)
     if not sections.keys() & set(score.part_order):
-        return play_order(signs, limit=limit)
+        return _with_jumps(play_order(signs, limit=limit), score, signs, limit=limit)
     before = min(section.start for section in sections.values())
     order = play_order(signs[:before], limit=limit)
     for label in score.part_order:
@@ -54,6 +56,21 @@ def order_of(score: Score, *, limit: int) -> list[int]:
             order += [section.start + index for index in inside]
             if len(order) > limit:
                 raise InputError(f"with its repeats, the piece has more than {limit} bars")
+    return order
+
+
+def _with_jumps(order: list[int], score: Score, signs: Sequence[Signs], *, limit: int) -> list[int]:
+    passes = _passes(signs)
+
+    def straight(start: int, stop: int) -> list[int]:
+        return [i for i in range(start, stop) if not signs[i].ending or passes[i] in signs[i].ending]
+
+    def repeated(start: int, stop: int) -> list[int]:
+        return [start + index for index in play_order(signs[start:stop], limit=limit)]
+
+    order = with_jumps(order, words_of(score), straight=straight, repeated=repeated)
+    if len(order) > limit:
+        raise InputError(f"with its repeats, the piece has more than {limit} bars")
     return order
 
 
