@@ -1204,3 +1204,18 @@ def test_parts_with_meters_of_their_own() -> None:
     text = musicxml_to_abc(score(upper, lower))
     assert [measure_.duration for measure_ in read_score(text).voices["1"].measures] == [1, 1, 1]
     assert "[M:4/4]" in text
+
+
+def test_what_a_chord_of_abc_has_once_is_counted_as_lost() -> None:
+    head, lower = "<notehead>x</notehead>", "<staff>2</staff>"
+    for others, bar, lost in (
+        ([head, head], "!style=x![CEG]8", {}),
+        ([head, ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
+        (["", ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
+        (["", head], "[CEG]8", {"note head of another shape than others in a chord": 2}),
+        ([head, head + lower], "!style=x![CEG]8", {"note of a chord on another staff": 1}),
+    ):
+        chord = [note(f"{step}4", 48, more, chord=True) for step, more in zip("EG", others, strict=True)]
+        with losses() as found:
+            text = musicxml_to_abc(score(measure("{A}", note("C4", 48, head), *chord)))
+        assert bar in text and found == lost

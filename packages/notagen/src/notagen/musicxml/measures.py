@@ -211,6 +211,9 @@ class _PartReader:
         if follows and self.last is not None:
             if tone and self.last.tones and cue == self.cued:
                 self.last.tones.append(tone)
+                if not cue:
+                    lost("note of a chord on another staff", int(staff != self.last.staff))
+                    _compare_heads(self.last, note)
                 _add_notations(self.last, note)
             return
         onset, counted = self.at, self._time(note, "duration")
@@ -387,6 +390,7 @@ def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEv
     first_beam = note.find("beam")
     event.joined = first_beam is not None and (first_beam.text or "").strip() in ("begin", "continue")
     event.ratio = _ratio(note)
+    event.marks += [head] if (head := notehead(note)) else []
     _add_notations(event, note)
     for lyric in note.findall("lyric"):
         _add_syllable(event, lyric)
@@ -429,14 +433,20 @@ def _stated(name: str, dots: int, ratio: tuple[int, int] | None) -> Time | None:
 
 
 def _add_notations(event: XmlEvent, note: Element) -> None:
-    if (style := notehead(note)) and style not in event.marks:
-        event.marks.append(style)
     for notations in note.findall("notations"):
         event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
         _add_slurs(event, notations)
         for tuplet in notations.findall("tuplet"):
             event.tuplet_starts |= tuplet.get("type") == "start"
             event.tuplet_stops |= tuplet.get("type") == "stop"
+
+
+def _compare_heads(event: XmlEvent, note: Element) -> None:
+    """Leave out the shape of the note heads of a chord, which ABC has one of, where another note has another shape."""
+    shapes = [mark for mark in event.marks if mark.startswith("!style=")]
+    if notehead(note) != next(iter(shapes), None):
+        event.marks = [mark for mark in event.marks if mark not in shapes]
+        lost("note head of another shape than others in a chord")
 
 
 def _add_slurs(note: XmlEvent | GraceChord, notations: Element) -> None:
