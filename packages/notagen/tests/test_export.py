@@ -34,6 +34,11 @@ def test_prompts_of_three_lines_make_the_table(tmp_path):
     write_index(tmp_path / "index.jsonl", [Entry("a/b", "C", line) for line in lines * 2])
     known = index_prompts(Index(tmp_path / "index.jsonl"))
     assert prompt_table(known) == {"Folk": {"A": ["Flute"], "B": ["Fiddle", "Flute"]}}
+    assert [prompt.composer for prompt in known] == ["A", "B", "B"]
+    more = [Entry("a/b", "C", ("Folk", "B", "Flute"))]
+    write_index(tmp_path / "more.jsonl", [Entry("a/b", "C", line) for line in lines] + more)
+    assert index_prompts(Index(tmp_path / "more.jsonl"))[0].instrumentation == "Flute"
+    assert index_prompts(Index(tmp_path / "more.jsonl"))[0].composer == "B"
 
 
 @pytest.mark.parametrize("format", ["safetensors", "upstream"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,8 +136,9 @@ def _text(value: Any) -> str:
 
 
 def index_prompts(index: Index) -> tuple[Prompt, ...]:
-    """Return the prompts of three lines that the pieces of an index have, sorted."""
-    return tuple(Prompt(*lines) for lines in sorted({e.prompt for e in index.entries if len(e.prompt) == 3}))
+    """Return the prompts of three lines that the pieces of an index have; those of most pieces come first."""
+    counts = Counter(entry.prompt for entry in index.entries if len(entry.prompt) == 3)
+    return tuple(Prompt(*lines) for lines in sorted(counts, key=lambda lines: (-counts[lines], lines)))
 
 
 def index_texts(index: Index) -> Iterator[str]:
