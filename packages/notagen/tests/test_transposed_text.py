@@ -83,3 +83,10 @@ def test_files_keep_their_format(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "c.musicxml").exists()
     with pytest.raises(UsageError, match="input"):
         transpose_files([tmp_path / "in" / "a.abc"], tmp_path / "in", Interval(semitones=1))
+
+
+def test_text_without_a_tune_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("# Notes\n\nC D E\n")
+    report = transpose_files([tmp_path / "notes.txt"], tmp_path / "out", Interval(semitones=1))
+    assert report.count("failed") == 1 and "no K: line" in report.entries[0]["reason"]
+    assert not (tmp_path / "out" / "notes.txt").exists()

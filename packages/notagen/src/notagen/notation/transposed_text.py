@@ -79,8 +79,10 @@ def transpose_text(text: str, interval: Interval) -> str:
         interval: By how much.
 
     Raises:
-        FormatError: A tune has no key, or one that is not a key.
+        FormatError: There is no tune, or a tune has no key, or one that is not a key.
     """
+    if not re.search("^K:", text, re.MULTILINE):
+        raise FormatError("this is not a tune: it has no K: line, which ends the header of ABC")
     return "".join(_Tune(interval).text(tune) for tune in _TUNE.split(text))
 
 
