@@ -294,19 +294,24 @@ def _measures(texts: Sequence[str], vocabulary: Vocabulary) -> dict[str, Any]:
 def _by_prompt(kinds: Mapping[str, Sequence[tuple[str, bool]]]) -> dict[str, dict[str, list[str]]]:
     """Sort the texts of each kind by their prompts: all together, and those of each prompt if there are several.
 
+    Pieces of kinds that spoil the prompt, such as those of an untrained network, count in the first group only.
+
     Returns:
         Name of the group -> kind -> texts.
     """
     groups: dict[str, dict[str, list[str]]] = {"all": {}}
+    asked = {_prompt_name(text) for text, _ in kinds["held-out"]}
     for kind, pieces in kinds.items():
         for text, _ in pieces:
-            lines = takewhile(
-                lambda line: line.startswith("%") and not line.startswith("%%"), text.split("\n")
-            )
-            name = " / ".join(line[1:] for line in lines) or "no prompt"
-            for group in ("all", name):
+            name = _prompt_name(text)
+            for group in ("all", name) if name in asked else ("all",):
                 groups.setdefault(group, {}).setdefault(kind, []).append(text)
     return groups if len(groups) > 2 else {"all": groups["all"]}
+
+
+def _prompt_name(text: str) -> str:
+    lines = takewhile(lambda line: line.startswith("%") and not line.startswith("%%"), text.split("\n"))
+    return " / ".join(line[1:] for line in lines) or "no prompt"
 
 
 def table(result: Mapping[str, Any]) -> str:

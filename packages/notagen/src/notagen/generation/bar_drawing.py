@@ -47,7 +47,7 @@ MOST_PATCHES = 64
 _DEVIATIONS, _LEAST_GAP, _ENOUGH_UNITS, _FIRST_LIMIT = 4.0, 1.0, 8, -2.5
 
 # Notation that the grammar refuses although it may be valid; a field may lie across the end of a patch.
-_OTHER_NOTATION = re.compile(r"[&ZXy]|\[[A-Z](?::|$)|\(\d[^()]*\(\d")
+_OTHER_NOTATION = re.compile(r"[&ZXy]|\[(?!V)[A-Z](?::|$)|\(\d[^()]*\(\d")
 _NEWLINE = ord("\n")
 _MOST_UNREAD = 8  # patches of a bar that has such notation
 
