@@ -1219,3 +1219,9 @@ def test_what_a_chord_of_abc_has_once_is_counted_as_lost() -> None:
         with losses() as found:
             text = musicxml_to_abc(score(measure("{A}", note("C4", 48, head), *chord)))
         assert bar in text and found == lost
+
+
+def test_kinds_of_losses_have_no_control_characters() -> None:
+    with losses() as found:
+        read_score("%%sc\x7fre 1\nL:1/8\nK:C\nC4|]")
+    assert found == {r"instruction %%sc\x7fre": 1}

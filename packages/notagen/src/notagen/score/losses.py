@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from pentatonic.progress import printable
+
 _open: ContextVar[Counter[str] | None] = ContextVar("losses", default=None)
 
 
@@ -29,9 +31,9 @@ def lost(kind: str, count: int = 1) -> None:
     """Count something that is left out.
 
     Args:
-        kind: A few words in the singular, such as ``octave line``.
+        kind: A few words in the singular, such as ``octave line``; control characters of a file are escaped.
         count: How many.
     """
     counts = _open.get()
     if counts is not None and count > 0:
-        counts[kind] += count
+        counts[printable(kind)] += count
