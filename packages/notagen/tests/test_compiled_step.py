@@ -16,6 +16,7 @@ from notagen.generation.grammar import Grammar
 from notagen.generation.patch_drawing import sample_patches
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen, NotaGenConfig
+from notagen.quantize import quantize
 from notagen.weights import from_pretrained, load_file
 from pentatonic.errors import BackendUnavailable
 
@@ -85,6 +86,13 @@ def test_pieces_are_the_same_in_one_graph(trained, only_traced, steps, constrain
     assert texts(trained, 8, True, constrained=constrained) == plain
     assert len(set(steps)) > 1  # as pieces end, rows are filled up
     assert len({piece.text for piece in plain}) == len(plain)
+
+
+def test_eight_bit_weights_in_one_graph(trained, only_traced, steps):
+    requests = [Request(HEADER, seed=seed) for seed in range(2)]
+    pieces = generate(quantize(trained), requests, limits=Limits(patches=6), compiled=True)
+    assert steps
+    assert all(len(piece.text) > len(HEADER) + 6 for piece in pieces)
 
 
 def test_the_originals_sampling_is_the_same(trained, only_traced):

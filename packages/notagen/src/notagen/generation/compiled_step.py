@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.generation.sampling import Sampling, draw, probabilities
 from notagen.model import CharDecoder, NotaGen, Trunk
+from notagen.quantize import compilable
 from pentatonic.attention import KVCache, decode_attention
 from pentatonic.errors import BackendUnavailable
 
@@ -120,7 +121,7 @@ class CharStep:
         self._positions = [torch.tensor([[place]], device=device) for place in range(PATCH_SIZE)]
         self._anything = torch.ones(rows, VOCABULARY_SIZE, dtype=torch.bool, device=device)
         self._allowed = self._anything.clone()
-        self._step = _Step(model.char_decoder, rows, sampling).eval()
+        self._step = _Step(compilable(model.char_decoder), rows, sampling).eval()
         graphs = backend == "inductor" and device.type == "cuda"
         self._step.compile(
             fullgraph=True, dynamic=False, backend=backend, mode="reduce-overhead" if graphs else None
