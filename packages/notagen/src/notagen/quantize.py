@@ -8,16 +8,20 @@ inputs are rounded to 8 bits, too, which also makes batches faster. Training and
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from notagen.model import CharDecoder, NotaGen
+from notagen.model import NotaGen
 from pentatonic.errors import UsageError
 
+M = TypeVar("M", bound=nn.Module)
 _LARGEST = 127
 _ZERO = 128  # of inputs, which are unsigned in the processor's instructions
 _COLUMNS = 32
+# Rounds an input with one scale for all of it, and multiplies it with packed weights.
+_int8_product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
 
 
 class Int8Linear(nn.Module):
@@ -68,7 +72,7 @@ class Int8ProductLinear(nn.Module):
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         weight = torch.quantize_per_channel(levels * scales[:, None], scales, zeros, 0, torch.qint8)
         self._packed = torch.ops.quantized.linear_prepack(weight, None)
-        self.register_buffer("bias", linear.bias.detach().clone())
+        self.register_buffer("bias", linear.bias.detach().float().clone())
 
     @property
     def rounded_weight(self) -> Tensor:
@@ -79,10 +83,8 @@ class Int8ProductLinear(nn.Module):
         """``(..., C_in) -> (..., C_out)``."""
         rows = x.detach().float()
         largest = rows.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)
-        product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            rows / largest, 1 / _LARGEST, _ZERO, self._packed
-        )
-        return torch.addcmul(self.bias.float(), product, largest).to(x.dtype)
+        product = _int8_product(rows / largest, 1 / _LARGEST, _ZERO, self._packed)
+        return torch.addcmul(self.bias, product, largest).to(x.dtype)
 
 
 def has_integer_products() -> bool:
@@ -106,27 +108,36 @@ def quantize(model: NotaGen) -> NotaGen:
     Raises:
         UsageError: The model is not on the CPU, or its width is not a multiple of 32.
     """
-    if model.config.width % _COLUMNS:
-        # PyTorch does not check this, and would read beyond the weights.
+    if not fits_eight_bits(model):
         raise UsageError(
             f"int8 weights need a width that is a multiple of {_COLUMNS}, got {model.config.width}"
         )
     if model.device.type != "cpu":
         raise UsageError(f"int8 weights are for the CPU, the model is on {model.device}")
+    return eight_bit_copy(model)
+
+
+def fits_eight_bits(model: NotaGen) -> bool:
+    """Whether the width is a multiple of 32; PyTorch does not check this, and would read beyond the weights."""
+    return model.config.width % _COLUMNS == 0
+
+
+def eight_bit_copy(module: M) -> M:
+    """Return a copy of a module of a model for which :func:`fits_eight_bits` is true; see :func:`quantize`."""
     layer = Int8ProductLinear if has_integer_products() else Int8Linear
-    replaced = {id(module): layer(module) for module in model.modules() if isinstance(module, nn.Linear)}
-    return copy.deepcopy(model, replaced)
+    replaced = {id(linear): layer(linear) for linear in module.modules() if isinstance(linear, nn.Linear)}
+    return copy.deepcopy(module, replaced)
 
 
-def compilable(decoder: CharDecoder) -> CharDecoder:
-    """Return a decoder that ``torch.compile`` can read: the given one, or a copy with other layers and equal weights.
+def compilable(module: M) -> M:
+    """Return a module that ``torch.compile`` can read: the given one, or a copy with other layers and equal weights.
 
     The copy rounds the weights alone, so its results differ by the rounding of the inputs.
     """
-    packed = [layer for layer in decoder.modules() if isinstance(layer, Int8ProductLinear)]
+    packed = [layer for layer in module.modules() if isinstance(layer, Int8ProductLinear)]
     if not packed:
-        return decoder
-    return copy.deepcopy(decoder, {id(layer): Int8Linear(_plain(layer)) for layer in packed})
+        return module
+    return copy.deepcopy(module, {id(layer): Int8Linear(_plain(layer)) for layer in packed})
 
 
 def _plain(layer: Int8ProductLinear) -> nn.Linear:

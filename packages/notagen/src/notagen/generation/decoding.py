@@ -32,6 +32,7 @@ from notagen.codec import (
 )
 from notagen.generation.bar_drawing import BarDrawer, Draws, Score
 from notagen.generation.compiled_step import CharStep
+from notagen.generation.drafting import drafter_for
 from notagen.generation.grammar import Grammar
 from notagen.generation.patch_drawing import log_probabilities, sample_patches
 from notagen.generation.sampling import Sampling
@@ -273,12 +274,17 @@ def run(
     ][::-1]
     jobs = [waiting.pop() for _ in range(min(batch_size, len(waiting)))]
     cache = DecoderCache(model.patch_decoder.trunk, len(jobs))
-    step = CharStep(model, len(jobs), sampling) if compiled and jobs else None
+    if compiled and jobs:
+        sample = partial(sample_patches, step=CharStep(model, len(jobs), sampling))
+    elif drafter := drafter_for(model, len(jobs)):
+        sample = partial(sample_patches, drafter=drafter)
+    else:
+        sample = sample_patches
     while jobs:
         if cancel():
             yield from (job.end("", "cancelled") for job in [*jobs, *waiting[::-1]])
             return
-        updates = _advance(model, cache, jobs, sampling, limits, step)
+        updates = _advance(model, cache, jobs, sampling, limits, sample)
         for slot in reversed(range(len(jobs))):
             if updates[slot].status is None:
                 continue
@@ -468,11 +474,10 @@ def _advance(
     jobs: Sequence[_Job],
     sampling: Sampling,
     limits: Limits,
-    step: CharStep | None,
+    sample: Callable[..., list[Patch]],
 ) -> list[Update]:
-    """Generate one patch for each job; row i of the cache belongs to job i."""
+    """Generate one patch for each job with a form of ``sample_patches``; row i of the cache belongs to job i."""
     vectors = _next_vectors(model, cache, jobs)
-    sample = sample_patches if step is None else partial(sample_patches, step=step)
     known = [job.next_ids() for job in jobs]
     given = [len(ids) for ids in known]
     masks = [job.drawer and job.drawer.mask for job in jobs]

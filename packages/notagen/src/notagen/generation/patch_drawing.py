@@ -16,7 +16,7 @@ from notagen.codec import EOS, PATCH_SIZE, VOCABULARY_SIZE, Patch, padded
 from notagen.generation.compiled_step import CharStep
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
-from notagen.model import DecoderCache, NotaGen
+from notagen.model import CharDecoder, DecoderCache, NotaGen
 
 _ANYTHING = (1 << VOCABULARY_SIZE) - 1
 
@@ -30,6 +30,7 @@ def sample_patches(
     sampling: Sampling,
     grammars: Sequence[Grammar | None] = (),
     step: CharStep | None = None,
+    drafter: CharDecoder | None = None,
 ) -> list[Patch]:
     """Draw the characters of one patch of each piece.
 
@@ -43,33 +44,75 @@ def sample_patches(
         grammars: Grammar of each piece, which has followed its known ids and is fed with the drawn ones; ``None``: any
             character may follow. Empty: none of the pieces has one.
         step: Compiled character decoder for this model and sampling with at least B rows; ``None``: not compiled.
+        drafter: Faster character decoder that guesses the characters where there is no grammar; what it guesses decides
+            how long this takes and nothing else. ``None``: nothing is guessed.
 
     Returns:
         Patches including their known ids, each up to its first end character or 16 ids long.
     """
-    decoder, device = model.char_decoder, vectors.device
-    cache = DecoderCache(decoder.trunk, len(vectors))
+    device = vectors.device
     given = torch.tensor([[*ids, *[-1] * (PATCH_SIZE - len(ids))] for ids in known], device=device)
     # Sampling is float64, which Apple GPUs do not have.
     drawing = torch.device("cpu") if device.type == "mps" else device
     uniforms = torch.tensor(
         np.stack([_uniforms(rng, len(ids)) for rng, ids in zip(rngs, known, strict=True)]), device=drawing
     )
-    chosen = torch.zeros_like(given)
-    inputs, ended = vectors, torch.zeros(len(vectors), dtype=torch.bool, device=device)
     constrained = [
         (row, grammar)
         for row, grammar in enumerate(grammars)
         if grammar is not None and EOS not in known[row]
     ]
-    for place in range(PATCH_SIZE):
-        followed = [(row, grammar) for row, grammar in constrained if place >= len(known[row])]
-        allowed = _allowed(followed, len(vectors)).to(drawing) if followed else None
-        if step is None:
-            logits = decoder.logits(decoder.trunk(inputs[:, None], cache)[:, 0])
-            drawn = draw(probabilities(logits.to(drawing), sampling, allowed), uniforms[:, place]).to(device)
+    # Operations start faster in this mode, for which a compiled step would be compiled again.
+    with torch.inference_mode(step is None):
+        if drafter is None or constrained:
+            chosen = _draw_in_turn(
+                model.char_decoder, vectors, given, uniforms, sampling, constrained=constrained, step=step
+            )
         else:
-            drawn = step(inputs, place, uniforms[:, place], allowed)
+            chosen = _draft_and_check(model.char_decoder, drafter, vectors, given, uniforms, sampling)
+    return [ids[: ids.index(EOS) + 1] if EOS in ids else ids for ids in chosen.tolist()]
+
+
+def _draw_in_turn(
+    decoder: CharDecoder,
+    vectors: Tensor,
+    given: Tensor,
+    uniforms: Tensor,
+    sampling: Sampling,
+    *,
+    start: int = 0,
+    constrained: Sequence[tuple[int, Grammar]] = (),
+    step: CharStep | None = None,
+) -> Tensor:
+    """Draw one character after another.
+
+    Args:
+        decoder: The character decoder.
+        vectors: ``(B, C)``.
+        given: ``(B, S)`` int64: known ids, -1 elsewhere.
+        uniforms: ``(B, S)`` float64 in [0, 1).
+        sampling: How characters are chosen.
+        start: Number of places that all rows know, which are read at once; 0 with ``step``.
+        constrained: Rows with their grammars.
+        step: As in :func:`sample_patches`.
+
+    Returns:
+        ``(B, S)`` int64; what follows the end of a patch means nothing.
+    """
+    cache = DecoderCache(decoder.trunk, len(vectors))
+    chosen = given.clamp_min(0)
+    ended = (given[:, :start] == EOS).any(1)
+    lengths = (given >= 0).sum(1).tolist() if constrained else []
+    inputs = torch.cat((vectors[:, None], decoder.embed(given[:, :start])), dim=1)
+    for place in range(start, PATCH_SIZE):
+        followed = [(row, grammar) for row, grammar in constrained if place >= lengths[row]]
+        allowed = _allowed(followed, len(vectors)).to(uniforms.device) if followed else None
+        if step is None:
+            logits = decoder.logits(decoder.trunk(inputs, cache)[:, -1])
+            p = probabilities(logits.to(uniforms.device), sampling, allowed)
+            drawn = draw(p, uniforms[:, place]).to(given.device)
+        else:
+            drawn = step(inputs[:, 0], place, uniforms[:, place], allowed)
         chosen[:, place] = torch.where(given[:, place] < 0, drawn, given[:, place])
         ids = chosen[:, place].tolist() if followed else []
         for row, grammar in followed:
@@ -78,8 +121,37 @@ def sample_patches(
         ended |= chosen[:, place] == EOS
         if ended.all():
             break
-        inputs = decoder.embed(chosen[:, place])
-    return [ids[: ids.index(EOS) + 1] if EOS in ids else ids for ids in chosen.tolist()]
+        inputs = decoder.embed(chosen[:, place, None])
+    return chosen
+
+
+def _draft_and_check(
+    decoder: CharDecoder,
+    drafter: CharDecoder,
+    vectors: Tensor,
+    given: Tensor,
+    uniforms: Tensor,
+    sampling: Sampling,
+) -> Tensor:
+    """As :func:`_draw_in_turn`, with one pass of the decoder for several characters (speculative decoding).
+
+    The number of each place decides which character follows those before it. So one pass over guessed characters tells
+    at which place the first wrong one stands, and which is right there; the drafter goes on after it.
+    """
+    chosen, rows = given.clone(), torch.arange(len(given), device=given.device)
+    places = torch.arange(PATCH_SIZE, device=given.device)
+    while len(rows):
+        known = chosen[rows]
+        start = int((known >= 0).sum(1).min())
+        guessed = _draw_in_turn(drafter, vectors[rows], known, uniforms[rows], sampling, start=start)
+        logits = decoder(vectors[rows], guessed[:, :-1])
+        right = torch.where(known < 0, draw(probabilities(logits, sampling), uniforms[rows]), known)
+        # Places up to the first wrong one; what follows was drawn after a wrong character.
+        checked = places <= torch.where(right == guessed, PATCH_SIZE, places).amin(1, keepdim=True)
+        chosen[rows] = torch.where(checked, right, known)
+        complete = checked.all(1) | ((right == EOS) & checked).any(1)
+        rows = rows[~complete]
+    return chosen
 
 
 @torch.no_grad()
