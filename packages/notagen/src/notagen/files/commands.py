@@ -23,6 +23,14 @@ AbcDialect = Annotated[
     Literal["notagen", "yue2"],
     typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
 ]
+SoundFont = Annotated[
+    str | None,
+    typer.Option(
+        "--soundfont",
+        metavar="FILE|auto",
+        help="Play sound through this SoundFont (.sf2, .sf3), which needs FluidSynth; auto: one that is installed.",
+    ),
+]
 Scores = Annotated[
     list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
 ]
@@ -59,16 +67,18 @@ def convert(
             "--strict", help="Exit with status 3 if a file lost something; it is written all the same."
         ),
     ] = False,
+    soundfont: SoundFont = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
     check_inputs(sources)
     check_formats([to], "--to")
+    font = find_font(soundfont, None if to == "wav" else f"--to {to}")
     make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
     options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
-    report = convert_files(sources, out, to=to, dialect=dialect, **options)
+    report = convert_files(sources, out, to=to, dialect=dialect, soundfont=font, **options)
     report.print_summary()
     done = [entry for entry in report.entries if entry["status"] == "done"]
     outputs = [path for entry in done for path in entry["output"]]
@@ -142,6 +152,30 @@ def transpose(
     _show_losses(done)
     show({"inputs": report.entries}, as_json, lambda: [path for entry in done for path in entry["output"]])
     report.raise_for_failures()
+
+
+def find_font(option: str | None, silent: str | None = None) -> Path | None:
+    """Return the file of ``--soundfont``.
+
+    Args:
+        option: What was given.
+        silent: An option without which there would be sound, such as ``--to midi``; None: there is sound.
+
+    Raises:
+        UsageError: There is no sound, or no such file.
+        BackendUnavailable: FluidSynth is not installed, or ``auto`` finds no SoundFont.
+        FormatError: The file is no SoundFont.
+    """
+    if option is None:
+        return None
+    if silent is not None:
+        raise UsageError(f"--soundfont is for sound, and {silent} writes none; allowed is the format wav")
+    from pentatonic.soundfont import find_soundfont
+
+    if option == "auto":
+        return find_soundfont()
+    check_inputs([Path(option)])
+    return find_soundfont(Path(option))
 
 
 def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:

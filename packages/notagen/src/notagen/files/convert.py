@@ -49,6 +49,7 @@ def convert(
     timeout_s: float = 60.0,
     overwrite: bool = False,
     dialect: Dialect = "notagen",
+    soundfont: Path | None = None,
 ) -> BatchReport:
     """Convert files and folders of ABC and MusicXML.
 
@@ -67,6 +68,8 @@ def convert(
         overwrite: Replace any file with the name of an output.
         dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
             dialect already is copied, and what it cannot hold of a piece is counted under its ``losses``.
+        soundfont: Of the sound that is written; from :func:`pentatonic.soundfont.find_soundfont`. None: the built-in
+            synthesiser.
 
     Returns:
         What became of each file, in the order of their names; a bad one is named with its reason. What a good one lost
@@ -98,7 +101,7 @@ def convert(
         with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
             report = run_files(
                 targets,
-                partial(read_request, to=to, dialect=dialect),
+                partial(read_request, to=to, dialect=dialect, soundfont=soundfont),
                 partial(convert_requests, children=children),
                 partial(write_output, record=record),
                 description=f"converting to {to}",
@@ -110,7 +113,9 @@ def convert(
     return report
 
 
-def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Message:
+def read_request(
+    source: Path, *, to: str, dialect: Dialect = "notagen", soundfont: Path | None = None
+) -> Message:
     """Read one file; the first stage.
 
     Raises:
@@ -123,7 +128,9 @@ def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Mess
         )
     if source.is_fifo():  # reading it would wait forever
         raise InputError(f"{source}: this is a named pipe; allowed are files")
-    return Message({"suffix": source.suffix, "to": to, "dialect": dialect}, read_content(source))
+    font = None if soundfont is None else str(soundfont.absolute())
+    value = {"suffix": source.suffix, "to": to, "dialect": dialect, "soundfont": font}
+    return Message(value, read_content(source))
 
 
 @dataclass
@@ -196,7 +203,8 @@ def convert_content(request: Message) -> Iterator[Message]:
     """Convert one piece in the child process.
 
     Args:
-        request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``.
+        request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``, and may have a
+            ``dialect`` and a ``soundfont``.
 
     Yields:
         The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content; last an object with the
@@ -212,7 +220,7 @@ def convert_content(request: Message) -> Iterator[Message]:
                 if request.value.get("dialect") == "yue2":
                     yield from _yue2_files(tune)
                 else:
-                    yield from _tune_files(tune, request.value["to"])
+                    yield from _tune_files(tune, request.value["to"], request.value.get("soundfont"))
             except InputError as error:
                 if len(tunes) == 1:
                     raise
@@ -235,10 +243,10 @@ def _yue2_files(tune: Tune) -> Iterator[Message]:
         lost(what, count)
 
 
-def _tune_files(tune: Tune, to: str) -> Iterator[Message]:
+def _tune_files(tune: Tune, to: str, soundfont: str | None) -> Iterator[Message]:
     try:
         require_key(tune.text)
-        files = FORMATS[to].files(ExportPiece(tune.text))
+        files = FORMATS[to].files(ExportPiece(tune.text, Path(soundfont) if soundfont else None))
     except FormatError as error:
         notes = "".join(f" ({note})" for note in tune.notes)
         raise FormatError(error.reason + notes, line=error.line, column=error.column) from error
