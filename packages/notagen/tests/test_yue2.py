@@ -12,6 +12,7 @@ from notagen.files.check import check_files
 from notagen.files.convert import convert
 from notagen.musicxml import abc_to_musicxml
 from notagen.yue2 import DialectError, check, read_song
+from notagen.yue2.checking import read_music
 from notagen.yue2.conversion import chord_symbol, convert_to_yue2
 from notagen.yue2.repairing import repair_yue2
 from notagen.yue2.tools import compile_events, differences, strip_chords
@@ -189,3 +190,87 @@ def test_bars_are_repaired(vocal: str, repaired: str) -> None:
     rests = f"Z{count}|" if count > 1 else "Z|"
     text = f"{head}V: Vocal\n{vocal}\nV: Ins\n{rests}\n"
     assert f"V: Vocal\n{repaired}\nV: Ins\n" in repair_yue2(text).text
+
+
+def written(vocal: str, ins: str, *, fields: str = "", ins_fields: str = "", key: str = "C") -> str:
+    """A text of one group; several groups are joined with " / "."""
+    head = PLAIN[: PLAIN.index("% verse")].replace("\nK:F\n", f"\nK:{key}\n")
+    groups = zip(vocal.split(" / "), ins.split(" / "), strict=True)
+    music = [f"V: Vocal\n{above}\nV: Ins\n{below}\n" for above, below in groups]
+    music[-1] = music[-1].replace("Vocal\n", f"Vocal\n{fields}").replace("Ins\n", f"Ins\n{ins_fields}")
+    return head + "".join(music)
+
+
+@pytest.mark.parametrize(
+    ("given", "repaired"),
+    [
+        # To a rest, a held note, a bar of rest; at the end of a bar, the start of the next one.
+        (("Z|", '"C"c16|'), ('"C"z16|', "c16|")),
+        (("z4c12|", '"C"c8"G7"c8|'), ('"C"z4c4-"G7"c8|', "c8c8|")),
+        (("^c16-|^c16|", 'c6"Am"c8z2|Z|'), ('^c6-"Am"c8-c2-|^c16|', "c6c8z2|Z|")),
+        (('"F"c8c8|', '"F"c8"C"c8|'), ('"F"c8"C"c8|', "c8c8|")),
+        (("c16|c16|", 'c16"G"|z16|'), ('c16|"G"c16|', "c16|z16|")),
+    ],
+)
+def test_chord_symbols_of_ins_move_to_vocal(given: tuple[str, str], repaired: tuple[str, str]) -> None:
+    made = repair_yue2(written(*given))
+    assert made.text == written(*repaired) and "moved" in made.changes[-1]
+
+
+def test_a_chord_symbol_against_another_one_is_refused() -> None:
+    with pytest.raises(DialectError, match="chord symbols stand in Vocal only"):
+        repair_yue2(written('"F"c16|', '"C"c16|'))
+
+
+@pytest.mark.parametrize(
+    ("given", "repaired"),
+    [
+        # A meter: bars of the new length, and bars of rest.
+        ((("c16| / c12|", "Z| / c8c4|"), {"fields": "M:3/4\n"}),
+         (("c16| / c12|", "Z| / c8c4|"), {"fields": "M:3/4\n", "ins_fields": "M:3/4\n"})),
+        ((("c16| / Z|", "Z| / c12|"), {"ins_fields": "M:3/4\n"}),
+         (("c16| / Z|", "Z| / c12|"), {"fields": "M:3/4\n", "ins_fields": "M:3/4\n"})),
+        # A key: notes that it does not touch, or that have a sign of their own.
+        ((("c16| / c16|", "Z| / g8^f8|"), {"fields": "K:G\n"}),
+         (("c16| / c16|", "Z| / g8^f8|"), {"fields": "K:G\n", "ins_fields": "K:G\n"})),
+        ((("c16| / c8[K:G]c8|", "Z| / Z|"), {}), (("c16| / c8[K:G]c8|", "Z| / z8[K:G]z8|"), {})),
+        ((("c16| / c16|", "Z| / g4[K:G]g12|"), {}), (("c16| / c4-[K:G]c12|", "Z| / g4[K:G]g12|"), {})),
+        # There and back, over a note that it does not touch.
+        ((("[K:G]c16|[K:C]c16|", "g16|f16|"), {}), (("[K:G]c16|[K:C]c16|", "g16|[K:C]f16|"), {"ins_fields": "K:G\n"})),
+    ],
+)  # fmt: skip
+def test_what_one_voice_lacks_is_copied_from_the_other(given: tuple, repaired: tuple) -> None:
+    text = written(*given[0], **given[1])
+    made = repair_yue2(text)
+    assert made.text == written(*repaired[0], **repaired[1])
+    assert "from the other voice" in made.changes[0]
+    for name in ("Vocal", "Ins"):
+        assert sounding(made.text, name) == [
+            (n.onset, n.pitch, n.duration) for n in read_music(text)[name].notes
+        ]
+
+
+@pytest.mark.parametrize(
+    ("vocal", "ins", "fields", "said"),
+    [
+        ("c16| / c16|", "Z| / f16|", "K:G\n", "change their keys differently"),
+        ("c16| / c12|", "Z| / c8c8|", "M:3/4\n", "bars of different meters"),
+    ],
+)
+def test_a_change_that_the_notes_of_the_other_voice_contradict_is_refused(
+    vocal: str, ins: str, fields: str, said: str
+) -> None:
+    with pytest.raises(DialectError, match=said):
+        repair_yue2(written(vocal, ins, fields=fields))
+
+
+@pytest.mark.parametrize(
+    ("vocal", "repaired"),
+    [("c8e12|", "c8e8|"), ("c8e12-|e16|", "c8e8-|e16|"), ("c16e4|", "c16|"), ("z6c24|", "z6c8-c2|")],
+)
+def test_notes_are_cut_at_the_bar_end_on_request(vocal: str, repaired: str) -> None:
+    rest = "Z2|" if vocal.count("|") == 2 else "Z|"
+    with pytest.raises(DialectError):
+        repair_yue2(written(vocal, rest))
+    made = repair_yue2(written(vocal, rest), cut=True)
+    assert made.text == written(repaired, rest) and "at the bar end" in made.changes[0]

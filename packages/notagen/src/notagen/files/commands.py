@@ -116,14 +116,22 @@ def validate(
 
 
 def repair(
-    inputs: Scores, out: OutFolder, dialect: AbcDialect = "notagen", as_json: JsonFlag = False
+    inputs: Scores,
+    out: OutFolder,
+    dialect: AbcDialect = "notagen",
+    cut: Annotated[
+        bool, typer.Option("--cut", help="With --dialect yue2: cut notes that do not fit into their bar.")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write corrected copies of pieces, in the dialect of the models or in another one; each change is named.
 
     Exit status 3: some files cannot be read or repaired; each one is named.
     """
     check_inputs(inputs)
-    _check(inputs, out, "dialect", dialect, as_json)
+    if cut and dialect != "yue2":
+        raise UsageError("--cut goes with --dialect yue2")
+    _check(inputs, out, "dialect", dialect, as_json, cut=cut)
 
 
 def transpose(
@@ -178,13 +186,15 @@ def find_font(option: str | None, silent: str | None = None) -> Path | None:
     return find_soundfont(Path(option))
 
 
-def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:
+def _check(
+    inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool, *, cut: bool = False
+) -> None:
     """Judge files, and write repaired copies if there is an output folder."""
     if out is not None:
         make_output_folder(out)
     from notagen.files.check import check_files
 
-    results, report = check_files(inputs, out, level=level, dialect=dialect)
+    results, report = check_files(inputs, out, level=level, dialect=dialect, cut=cut)
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()
