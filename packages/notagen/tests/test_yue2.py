@@ -7,15 +7,19 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from notagen.cli import app
 from notagen.files.check import check_files
 from notagen.files.convert import convert
 from notagen.musicxml import abc_to_musicxml
-from notagen.yue2 import DialectError, check, read_song
+from notagen.yue2 import Bar, DialectError, check, read_song
 from notagen.yue2.checking import read_music
-from notagen.yue2.conversion import chord_symbol, convert_to_yue2
+from notagen.yue2.conversion import Choice, chord_symbol, convert_to_yue2
+from notagen.yue2.grid import Grid
 from notagen.yue2.repairing import repair_yue2
 from notagen.yue2.tools import compile_events, differences, strip_chords
+from pentatonic.errors import FormatError, UsageError
 
 CASES = json.loads((Path(__file__).parent / "goldens" / "yue2" / "cases.json").read_text())["cases"]
 
@@ -111,6 +115,122 @@ def test_a_lead_sheet_becomes_its_score() -> None:
 def test_what_cannot_be_written_is_refused() -> None:
     with pytest.raises(DialectError, match="such as a triplet"):
         convert_to_yue2("X:1\nL:1/4\nM:4/4\nK:C\n(3CDE F2|]\n")
+
+
+BAND = """X:1
+T:Band
+L:1/8
+M:4/4
+K:C
+V:1 nm="Flute"
+V:2 nm="Piano"
+V:3 nm="Tenor"
+V:4 nm="Piano"
+V:5 clef=perc nm="Drums"
+V:1
+c8|]
+V:2
+"C"d4- "G7"d4|]
+V:3
+e8|]
+V:4
+f8|]
+V:5
+g8|]
+"""
+
+
+@pytest.mark.parametrize(
+    ("choice", "pitches", "chords"),
+    [
+        ({}, (76, 72), ["C", "G7"]),  # the voice that is sung, the first other one, the only chord symbols
+        ({"vocal": "1"}, (72, 74), ["C", "G7"]),
+        ({"vocal": "piano"}, (74, 72), ["C", "G7"]),  # of several of one name the first
+        ({"ins": "3"}, (None, 76), ["C", "G7"]),
+        ({"vocal": "4", "ins": " Tenor "}, (77, 76), ["C", "G7"]),
+        ({"vocal": "none"}, (None, 72), ["C", "G7"]),
+        ({"vocal": "Tenor", "ins": "none", "chords": "none"}, (76, None), []),
+        ({"chords": "Flute"}, (76, 72), []),
+    ],
+)
+def test_the_voices_can_be_chosen(choice: dict, pitches: tuple, chords: list[str]) -> None:
+    made = convert_to_yue2(BAND, Choice(**choice))
+    for name, pitch in zip(("Vocal", "Ins"), pitches, strict=True):
+        assert [pitch for _, pitch, _ in sounding(made.text, name)] == ([] if pitch is None else [pitch])
+    assert [symbol for _, symbol in read_song(made.text).voices["Vocal"].chords] == chords
+    assert made.losses["voices that are left out"] == 5 - len([pitch for pitch in pitches if pitch])
+    assert made.losses.get("chord symbols of other voices", 0) == 2 - len(chords)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"vocal": "Oboe"}, r"no voice 'Oboe'; allowed are 1 \(Flute\), 2 \(Piano\), .*, and none"),
+        ({"chords": "7"}, "no voice '7'"),
+        ({"ins": "Drums"}, "is percussion"),
+        ({"vocal": "2", "ins": "Piano"}, "both the voice 2"),
+    ],
+)
+def test_a_wrong_choice_is_named(choice: dict, said: str) -> None:
+    with pytest.raises(FormatError, match=said):
+        convert_to_yue2(BAND, Choice(**choice))
+
+
+TRIPLETS = 'X:1\nL:1/4\nM:4/4\nQ:1/4=90\nK:C\n"C"(3CD"G"E c2|(3e/f/g/ a z2|]\n'
+
+
+def test_times_go_to_a_grid_on_request() -> None:
+    with pytest.raises(DialectError, match=r"such as a triplet; a grid \(--grid 16\)"):
+        convert_to_yue2(TRIPLETS)
+    made = convert_to_yue2(TRIPLETS, Choice(grid=16))
+    assert [(4 * onset, pitch, 4 * length) for onset, pitch, length in sounding(made.text, "Ins")] == [
+        *((0, 60, 3), (3, 62, 2), (5, 64, 3), (8, 72, 8), (16, 76, 1), (17, 77, 2), (19, 79, 1), (20, 81, 4))
+    ]
+    assert [(4 * t, symbol) for t, symbol in read_song(made.text).voices["Vocal"].chords][:2] == [
+        (0, "C"),
+        (5, "G"),
+    ]
+    assert made.losses == {"notes moved to the grid": 6, "chord symbols moved to the grid": 1}
+
+
+def test_what_is_shorter_than_the_grid_keeps_its_place_or_is_counted() -> None:
+    made = convert_to_yue2(TRIPLETS, Choice(grid=4))
+    # The second note of a triplet goes to the beat of the third one; that is lost where another note begins there.
+    assert sounding(made.text, "Ins") == [(0, 60, 1), (1, 64, 1), (2, 72, 2), (4, 77, 1), (5, 81, 1)]
+    assert made.losses["notes shorter than the grid, left out"] == 3
+    for grid in (0, 2, 24, 2048):
+        with pytest.raises(UsageError, match="allowed are powers of two, 4 to 1024"):
+            Choice(grid=grid)
+
+
+def test_a_grid_starts_anew_in_each_bar_and_ends_with_it() -> None:
+    grid = Grid(4, [Bar((5, 8)), Bar((4, 4))])
+    times = ("0", "1/2", "49/100", "2", "9/4", "5/2", "29/10", "3", "13/2")
+    assert [grid.nearest(Fraction(time)) * 2 for time in times] == [0, 2, 0, 4, 4, 5, 5, 7, 13]
+
+
+def test_options_of_the_dialect_reach_the_files(tmp_path: Path) -> None:
+    (tmp_path / "song.abc").write_text(TRIPLETS.replace("K:C", 'K:C\nV:1 nm="Flute"'))
+    words = [
+        "convert",
+        str(tmp_path / "song.abc"),
+        "--to",
+        "abc",
+        "--dialect",
+        "yue2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(app, [*words, "--vocal", "flute", "--grid", "32", "--strict"])
+    assert "lost something" in str(result.exception) and "notes moved to the grid: 6" in result.output
+    (path,) = (tmp_path / "out").glob("*.abc")
+    assert len(sounding(path.read_text(), "Vocal")) == 8 and not sounding(path.read_text(), "Ins")
+    (entry,) = convert(
+        [path], tmp_path / "again", to="abc", dialect="yue2", choice=Choice(chords="none")
+    ).entries
+    assert entry["flags"] == ["this is in the dialect already, and was copied without a change"]
+    result = CliRunner().invoke(app, ["convert", str(path), "--to", "midi", "--out", "x", "--grid", "16"])
+    assert "--grid goes with --dialect yue2" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pentatonic.progress import printable
 if TYPE_CHECKING:
     from notagen.files.check import Dialect
     from notagen.notation.validation import Level
+    from notagen.yue2.conversion import Choice
 
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 AbcDialect = Annotated[
@@ -68,17 +69,38 @@ def convert(
         ),
     ] = False,
     soundfont: SoundFont = None,
+    vocal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VOICE", help="With --dialect yue2: voice of Vocal, by number or name, or none."
+        ),
+    ] = None,
+    ins: Annotated[
+        str | None, typer.Option(metavar="VOICE", help="With --dialect yue2: voice of Ins, or none.")
+    ] = None,
+    chords: Annotated[
+        str | None,
+        typer.Option(metavar="VOICE", help="With --dialect yue2: voice of the chord symbols, or none."),
+    ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            help="With --dialect yue2: move times such as triplets to the nearest 1/16, 1/32 and so on."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
     check_inputs(sources)
     check_formats([to], "--to")
     font = find_font(soundfont, None if to == "wav" else f"--to {to}")
+    choice = _choice(dialect, vocal=vocal, ins=ins, chords=chords, grid=grid)
     make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
-    options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
-    report = convert_files(sources, out, to=to, dialect=dialect, soundfont=font, **options)
+    options: dict[str, Any] = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
+    options |= {"soundfont": font, "choice": choice}
+    report = convert_files(sources, out, to=to, dialect=dialect, **options)
     report.print_summary()
     done = [entry for entry in report.entries if entry["status"] == "done"]
     outputs = [path for entry in done for path in entry["output"]]
@@ -160,6 +182,18 @@ def transpose(
     _show_losses(done)
     show({"inputs": report.entries}, as_json, lambda: [path for entry in done for path in entry["output"]])
     report.raise_for_failures()
+
+
+def _choice(dialect: Dialect, **given: str | int | None) -> Choice | None:
+    """Return what options say about a conversion to the dialect of YuE2; None where none is given."""
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        return None
+    if dialect != "yue2":
+        raise UsageError(f"--{next(iter(wanted))} goes with --dialect yue2")
+    from notagen.yue2.conversion import Choice
+
+    return Choice(**wanted)  # type: ignore[arg-type]
 
 
 def find_font(option: str | None, silent: str | None = None) -> Path | None:
