@@ -38,8 +38,8 @@ def test_some_inputs(fuzz):
 def test_repairs_of_lead_sheets_are_read_and_not_only_refused(fuzz):
     outcomes = Counter()
     assert [finding for finding in fuzz.findings(150, 2, 5.0, outcomes, "yue2")] == []
-    for reader in ("yue2 check", "yue2 repair", "yue2 repair with cuts", "yue2 strip chords"):
-        assert outcomes[reader, "read"] > 15
+    assert outcomes["yue2 repair", "read"] > 15
+    assert 0 < outcomes["yue2 strip chords", "read"] < outcomes["yue2 repair", "read"]
     assert outcomes["yue2 repair with cuts", "read"] >= outcomes["yue2 repair", "read"]
     assert outcomes["yue2 repair", "refused"] > 15
     assert not any(name == "validate" for name, _ in outcomes)
