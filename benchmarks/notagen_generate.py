@@ -9,7 +9,9 @@ and each character runs the character decoder over all characters before it. It 
 
 - CPU seconds per patch and piece at contexts of 1 to 2,000 patches: the original's way, ours in float32 and with int8
   weights, alone and eight pieces at a time. All float32 ways must write the same text.
-- Peak memory above that of the loaded model, each in a process of its own.
+- Peak memory above that of the loaded model while one patch is written, each in a process of its own (`--part memory`,
+  a table of its own). The original lacks `torch.no_grad`, so that it also stores what gradients would need; the table
+  states its memory without it, as it is, and with it. All its times above are with it.
 - Constrained pieces of notagen-tiny (`--part bars`, a table of its own): CPU seconds per patch of the finished texts
   when bars are drawn freely and again, beside the decoding before, which followed the grammar at each character. Both
   ways write whole pieces, as long as the model makes them, for the same prompts and seeds, in turn; the best round of
@@ -52,6 +54,7 @@ MEMORY_CONTEXTS = (1024, 2000)
 BATCH = 8
 SMALL = NotaGenConfig(patch_layers=12, char_layers=3, width=768, heads=12, patch_length=2048)
 SAMPLING = Sampling()
+ORIGINAL, ORIGINAL_NO_GRAD = "original's", "original's with no_grad"
 
 
 def random_model() -> NotaGen:
@@ -85,9 +88,8 @@ def plain_trunk(trunk: Trunk, x: Tensor) -> Tensor:
     return F.layer_norm(x, (width,), trunk.norm.weight, trunk.norm.bias)
 
 
-@torch.no_grad()
 def original_patch(model: NotaGen, context: list[list[int]], rng: np.random.RandomState) -> list[int]:
-    """One patch, as the original writes it."""
+    """One patch, as the original writes it; with what gradients would need, as in the original, unless disabled."""
     patches = model.patch_decoder
     one_hot = F.one_hot(torch.tensor([context]), VOCABULARY_SIZE).flatten(2).float()
     vector = plain_trunk(patches.trunk, one_hot @ patches.embed.weight + patches.embed_bias)[:, -1:]
@@ -96,10 +98,11 @@ def original_patch(model: NotaGen, context: list[list[int]], rng: np.random.Rand
         x = torch.cat((vector, table[torch.tensor([written], dtype=torch.long)]), dim=1)
         logits = plain_trunk(model.char_decoder.trunk, x)[:, -1] @ table.T
         uniform = torch.tensor([rng.random_sample()], dtype=torch.float64)
-        written.append(int(draw(probabilities(logits, SAMPLING), uniform)))
+        written.append(int(draw(probabilities(logits.detach(), SAMPLING), uniform)))
     return written
 
 
+@torch.no_grad()
 def original(model: NotaGen, context: int, patches: int) -> tuple[list[float], str]:
     """CPU seconds of each patch, and the text."""
     given, rng = encode_generate(prompt_of(context)), np.random.RandomState(0)
@@ -128,7 +131,7 @@ def ours(model: NotaGen, context: int, patches: int, batch: int) -> tuple[list[f
 
 
 def row(way: str, context: int, batch: int, seconds: float | None, **more: Any) -> dict[str, Any]:
-    names = ("original / this", "pass over the context, s", "peak above model, MB")
+    names = ("original / this", "pass over the context, s")
     return {
         "way": way,
         "context": context,
@@ -146,7 +149,7 @@ def speed(repeats: int) -> Iterator[dict[str, Any]]:
         patches = max(2, repeats if context < 1000 else repeats // 4)
         taken, expected = original(models["float32"], context, patches)
         slow = statistics.median(taken)
-        yield row("original's", context, 1, slow)
+        yield row(ORIGINAL_NO_GRAD, context, 1, slow)
         for name, model in models.items():
             for batch in (1, BATCH):
                 seconds, texts = ours(model, context, 2 * repeats + 1, batch)
@@ -218,12 +221,12 @@ def bars(rounds: int) -> Iterator[dict[str, Any]]:
 
 def memory() -> Iterator[dict[str, Any]]:
     for context in MEMORY_CONTEXTS:
-        for way in ("original's", "float32", "int8"):
+        for way in (ORIGINAL, ORIGINAL_NO_GRAD, "float32", "int8"):
             command = [sys.executable, "-P", __file__, "--memory-of", way, "--context", str(context)]
             environment = python_environment(Path(__file__).parent)
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
             megabytes = json.loads(output.stdout.splitlines()[-1])
-            yield row(way, context, 1, None, **{"peak above model, MB": megabytes})
+            yield {"way": way, "context": context, "peak above model, MB": megabytes}
 
 
 def peak_above_model(way: str, context: int) -> float:
@@ -233,7 +236,9 @@ def peak_above_model(way: str, context: int) -> float:
         model = quantize(model)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is in use now
     before = status_megabytes("VmRSS")
-    if way == "original's":
+    if way == ORIGINAL:
+        original_patch(model, encode_generate(prompt_of(context)), np.random.RandomState(0))
+    elif way == ORIGINAL_NO_GRAD:
         original(model, context, 1)
     else:
         ours(model, context, 1, 1)
@@ -244,6 +249,14 @@ def status_megabytes(name: str) -> float:
     return int(re.search(rf"{name}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
+# Part -> table, and what gives its rows; each takes the number of repeats.
+PARTS = {
+    "original": ("notagen_generate", speed),
+    "bars": ("notagen_generate_bars", bars),
+    "memory": ("notagen_generate_memory", lambda _: memory()),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -251,7 +264,7 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=6, help="timed patches, or rounds; decides how long it takes"
     )
-    parser.add_argument("--part", choices=("original", "bars"), help="one of the two tables; both without it")
+    parser.add_argument("--part", choices=PARTS, help="one of the tables; all without it")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--context", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -260,11 +273,9 @@ def main() -> None:
         print(peak_above_model(arguments.memory_of, arguments.context))
         return
     command = f"python benchmarks/notagen_generate.py --repeats {arguments.repeats}"
-    for part, name in (("original", "notagen_generate"), ("bars", "notagen_generate_bars")):
+    for part, (name, measured) in PARTS.items():
         if arguments.part in (None, part):
-            rows = (
-                [*speed(arguments.repeats), *memory()] if part == "original" else [*bars(arguments.repeats)]
-            )
+            rows = [*measured(arguments.repeats)]
             print(markdown_table(rows))
             print(f"\nwritten: {write_results(name, rows, command=f'{command} --part {part}')}")
 

@@ -1,8 +1,10 @@
 """Damaged ABC and MusicXML through everything in NotaGen that reads text.
 
     python tools/fuzz_notagen.py --count 100000 --seed 0
+    python tools/fuzz_notagen.py --count 5000 --kind yue2
 
-Each input is a real piece (those of the package's tests, and MusicXML written from them) with a few damages: flipped
+Each input is a real piece (those of the package's tests, MusicXML and lead sheets in the dialect of YuE2 written from
+them, and lead sheets of its tests) with a few damages: flipped
 bits, cuts, repetitions, pieces of another text, words of ABC or XML. Whatever it is, a reader returns or raises
 `InputError`, and takes no longer than the time limit. Anything else is a finding: it is printed with its input, which
 is also kept in the folder given by `--out`. The exit status is 1 after any finding.
@@ -19,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,8 +49,10 @@ from notagen.score import read_score
 from notagen.score.losses import losses
 from notagen.sound.performance import perform
 from notagen.yue2 import check as check_yue2
-from notagen.yue2.conversion import convert_to_yue2
+from notagen.yue2.checking import read_music
+from notagen.yue2.conversion import Choice, convert_to_yue2
 from notagen.yue2.repairing import repair_yue2
+from notagen.yue2.tools import differences, strip_chords
 from pentatonic.errors import InputError
 from pentatonic.processes.time_limit import time_limit
 
@@ -75,10 +80,28 @@ WORDS = (
         "%%score {",
     ),
     *_SIGNS.split(),
+    *(
+        "V: Vocal\n",
+        "V: Ins\n",
+        "% verse\n",
+        "M:3/4\n",
+        "K:G\n",
+        "Z2|",
+        "Z5|",
+        '"G7"',
+        '"C/E"',
+        "[K:Ebm]",
+        "c10",
+        "z16|",
+        "c48-",
+    ),
     *("<!DOCTYPE a [<!ENTITY b 'c'>]>", "<note>"),
 )
 _NUMBERS = "0 -1 1 2 7 1.5 1e400 nan 99999999999 -99999999999"
 VALUES = ("", *_NUMBERS.split(), "G", "start", "stop")
+
+
+KINDS = ("abc", "musicxml", "yue2")
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,39 @@ def _counting(reader: Callable[[Any], Any], data: Any) -> None:
         raise AssertionError(f"losses {dict(found)}")
 
 
+def _repair_yue2(text: str, *, cut: bool) -> None:
+    """Repair, and check that accepted text and notes stay, and that what comes out is accepted."""
+    errors = check_yue2(text)[1]
+    accepted = not errors
+    repaired = repair_yue2(text, cut=cut)
+    if accepted and (repaired.text, repaired.changes) != (text, []):
+        raise AssertionError("accepted text was changed")
+    if not accepted and not repaired.changes:
+        raise AssertionError("a repair without a named change")
+    if left := check_yue2(repaired.text)[1]:
+        raise AssertionError(f"a repair that is not accepted: {left[0]}")
+    # Errors of the whole song: all bars were read.
+    if {error.kind for error in errors} <= {"chord_in_ins", "key_timeline_mismatch", "tie_unresolved"}:
+        before, after = read_music(text), read_music(repaired.text)
+        if any(before[name].notes != after[name].notes for name in before):
+            raise AssertionError("a repair that changes what sounds")
+
+
+def _convert_yue2(text: str, grid: int | None) -> None:
+    """Convert, and check that the result is accepted."""
+    if errors := check_yue2(convert_to_yue2(text, Choice(grid=grid)).text)[1]:
+        raise AssertionError(f"a conversion that is not accepted: {errors[0]}")
+
+
+YUE2_READERS: Mapping[str, Callable[[str], Any]] = {
+    "yue2 check": check_yue2,
+    "yue2 repair": lambda text: _repair_yue2(text, cut=False),
+    "yue2 repair with cuts": lambda text: _repair_yue2(text, cut=True),
+    "yue2 strip chords": lambda text: strip_chords(text, "Ins"),
+    "yue2 differences": lambda text: differences(text, text),
+    "yue2 convert": lambda text: _convert_yue2(text, None),
+    "yue2 convert to a grid": lambda text: _convert_yue2(text, 16),
+}
 TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
     "parse_tune": lambda text: print_tune(parse_tune(text)),
     "read_tune": read_tune,
@@ -118,9 +174,7 @@ TEXT_READERS: Mapping[str, Callable[[str], Any]] = {
     "transpose": _set_keys,
     "transpose_text": lambda text: transpose_text(text, Interval(semitones=-3)),
     "tunes_of": lambda text: tunes_of(text.encode(), ".abc"),
-    "yue2 check": check_yue2,
-    "yue2 repair": repair_yue2,
-    "yue2 convert": convert_to_yue2,
+    **YUE2_READERS,
     "encode_train": lambda text: encode_train(text, 64),
     "encode_generate": encode_generate,
     "validate": lambda text: json.dumps(validate(text).to_dict()),
@@ -147,6 +201,18 @@ def pieces() -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     found += [deinterleave(text) for text in found if _succeeds(deinterleave, text)]
     texts = tuple(sorted(set(found)))
     return texts, tuple(abc_to_musicxml(text) for text in texts if _succeeds(abc_to_musicxml, text))
+
+
+@cache
+def lead_sheets() -> tuple[str, ...]:
+    """Return texts in the dialect of YuE2: those of the tests that are accepted, and pieces written in it."""
+    cases = json.loads((GOLDENS / "yue2" / "cases.json").read_text(encoding="utf-8"))["cases"]
+    found = [case["input"] for case in cases if case["op"] == "inspect" and case["valid"]]
+    found += [case["output_text"] for case in cases if case.get("output_text")]
+    for text in pieces()[0][::4]:
+        with suppress(InputError):
+            found.append(convert_to_yue2(text, Choice(grid=16)).text)
+    return tuple(sorted({text for text in found if not check_yue2(text)[1]}))
 
 
 def _succeeds(reader: Callable[[Any], Any], text: Any) -> bool:
@@ -181,7 +247,9 @@ def damaged_score(data: bytes, rng: random.Random) -> bytes:
     return ElementTree.tostring(root)
 
 
-def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str, str]]) -> Iterator[Finding]:
+def findings(
+    count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str, str]], kind: str | None = None
+) -> Iterator[Finding]:
     """Read ``count`` damaged inputs with every reader.
 
     Args:
@@ -189,11 +257,17 @@ def findings(count: int, seed: int, limit_s: float, outcomes: Counter[tuple[str,
         seed: Of the damages.
         limit_s: CPU seconds that one reader may take for one input.
         outcomes: Counts ``(reader, "read" | "refused" | "failed")``; extended in place.
+        kind: Of :data:`KINDS`; None: all.
     """
     rng = random.Random(seed)
     texts, scores = pieces()
-    sources = [(text.encode(), TEXT_READERS, bytes.decode) for text in texts]
-    sources += [(score, XML_READERS, bytes) for score in scores]
+    sources = []
+    if kind in (None, "abc"):
+        sources += [(text.encode(), TEXT_READERS, bytes.decode) for text in texts]
+    if kind in (None, "musicxml"):
+        sources += [(score, XML_READERS, bytes) for score in scores]
+    if kind in (None, "yue2"):
+        sources += [(text.encode(), YUE2_READERS, bytes.decode) for text in lead_sheets()]
     others = [source for source, *_ in sources]
     for _ in range(count):
         source, readers, converted = rng.choice(sources)
@@ -221,12 +295,13 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=KINDS, help="of the pieces; none: all kinds")
     parser.add_argument("--limit-s", type=float, default=5.0, help="CPU seconds of one reader for one input")
     parser.add_argument("--out", type=Path, help="folder for the inputs of findings")
     arguments = parser.parse_args()
     outcomes: Counter[tuple[str, str]] = Counter()
     found, start_s = Counter(), time.process_time()
-    for finding in findings(arguments.count, arguments.seed, arguments.limit_s, outcomes):
+    for finding in findings(arguments.count, arguments.seed, arguments.limit_s, outcomes, arguments.kind):
         what = f"{finding.reader}: {finding.error[:200]}"
         found[what] += 1
         name = hashlib.sha256(finding.data).hexdigest()[:16]

@@ -19,14 +19,14 @@ import argparse
 import hashlib
 import json
 import random
-import subprocess
 import tempfile
 from pathlib import Path
 
 from pentatonic.child_process import process_pool
+from pentatonic.soundfont import find_soundfont, render_midi
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-SAMPLE_RATE = 16000
+RENDERED_RATE, SAMPLE_RATE = 44100, 16000
 # Composers and collections out of copyright; one glob per folder of the music21 corpus.
 COLLECTIONS = {
     "bach": "*.mxl",
@@ -133,22 +133,10 @@ def drum_track(seconds: float, beat_s: float):
     return part
 
 
-def synthesise(midi: Path, wav: Path) -> None:
-    """Render a MIDI file to a 44.1 kHz WAV file with FluidSynth."""
-    command = [
-        "fluidsynth",
-        "-ni",
-        "-q",
-        "-g",
-        "0.5",
-        "-r",
-        "44100",
-        "-F",
-        str(wav),
-        str(SOUNDFONT),
-        str(midi),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
+def synthesise(midi: bytes):
+    """Return the sound of a MIDI file by FluidSynth, ``(n,)`` at ``RENDERED_RATE``."""
+    stereo = render_midi(midi, find_soundfont(SOUNDFONT), RENDERED_RATE, timeout_s=600)
+    return stereo.mean(axis=0)
 
 
 def render(job: tuple[Path, Path, str, float]) -> float:
@@ -167,11 +155,8 @@ def render(job: tuple[Path, Path, str, float]) -> float:
     ]
     if not notes:
         return 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        arranged.to("tick").dump_midi(Path(folder) / "part.mid")
-        synthesise(Path(folder) / "part.mid", Path(folder) / "part.wav")
-        samples, rate = soundfile.read(Path(folder) / "part.wav", dtype="float32")
-    mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)[: int(max_seconds * SAMPLE_RATE)]
+    samples = synthesise(arranged.to("tick").dumps_midi())
+    mono = soxr.resample(samples, RENDERED_RATE, SAMPLE_RATE)[: int(max_seconds * SAMPLE_RATE)]
     mono *= rng.uniform(0.3, 0.9) / max(1e-4, float(abs(mono).max()))
     soundfile.write(f"{stem}.flac", mono, SAMPLE_RATE)
     record = {"score": midi.stem, "families": families, "notes": notes, "seconds": len(mono) / SAMPLE_RATE}
@@ -199,14 +184,12 @@ def render_demo(scores: Path, out: Path) -> None:
         music = symusic.Score(scores / f"{score}.mid")
         for index, track in enumerate(music.tracks):
             track.program = programs[index % len(programs)]
-        with tempfile.TemporaryDirectory() as folder:
-            music.dump_midi(Path(folder) / "part.mid")
-            synthesise(Path(folder) / "part.mid", Path(folder) / "part.wav")
-            samples, rate = soundfile.read(Path(folder) / "part.wav", dtype="float32")
-        mono = samples.mean(axis=1)[: int(seconds * rate)]
-        fade = min(len(mono), rate // 2)
+        mono = synthesise(music.dumps_midi())[: int(seconds * RENDERED_RATE)]
+        fade = min(len(mono), RENDERED_RATE // 2)
         mono[-fade:] *= [1 - i / fade for i in range(fade)]
-        soundfile.write(out / f"{name}.ogg", 0.8 * mono / abs(mono).max(), rate, compression_level=0.6)
+        soundfile.write(
+            out / f"{name}.ogg", 0.8 * mono / abs(mono).max(), RENDERED_RATE, compression_level=0.6
+        )
 
 
 # The library of `make demo`: file, score of music21, instruments of its parts in turn, title, composer. Four pieces
@@ -259,25 +242,28 @@ def render_library(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, score, programs, title, composer in LIBRARY:
         with tempfile.TemporaryDirectory() as folder:
-            plain, part = Path(folder) / "plain.mid", Path(folder) / "part.mid"
+            plain = Path(folder) / "plain.mid"
             corpus.parse(score).write("midi", fp=plain)
             music = symusic.Score(plain)
-            for index, track in enumerate(music.tracks):
-                track.program = programs[index % len(programs)]
-            music.dump_midi(part)
-            synthesise(part, part.with_suffix(".wav"))
-            samples, rate = soundfile.read(part.with_suffix(".wav"), dtype="float32")
-        mono = samples.mean(axis=1)[: int(_LIBRARY_S * rate)]
-        fade = min(len(mono), rate // 2)
+        for index, track in enumerate(music.tracks):
+            track.program = programs[index % len(programs)]
+        mono = synthesise(music.dumps_midi())[: int(_LIBRARY_S * RENDERED_RATE)]
+        fade = min(len(mono), RENDERED_RATE // 2)
         mono[-fade:] *= [1 - i / fade for i in range(fade)]
         mono *= 0.8 / abs(mono).max()
         copies = [(name, title, mono, 0.85)]
         if name == "hornpipe_flute":
-            late = [0.0] * (rate // 2)
+            late = [0.0] * (RENDERED_RATE // 2)
             copies.append((f"{name}_copy", f"{title} (other rip)", [*late, *(0.6 * mono)], 0.95))
         for file, tag, audio, level in copies:
             with soundfile.SoundFile(
-                out / f"{file}.ogg", "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=level
+                out / f"{file}.ogg",
+                "w",
+                RENDERED_RATE,
+                1,
+                format="OGG",
+                subtype="VORBIS",
+                compression_level=level,
             ) as target:
                 target.title, target.artist, target.album = tag, composer, "Demo library"
                 target.write(audio)

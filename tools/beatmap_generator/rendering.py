@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +30,10 @@ def render(piece: Piece, path: Path) -> float:
     """
     import soundfile
     import soxr
-    from render_scores import synthesise
+    from render_scores import RENDERED_RATE, synthesise
 
-    with tempfile.TemporaryDirectory() as folder:
-        midi, wav = Path(folder) / "piece.mid", Path(folder) / "piece.wav"
-        _score_of(piece).dump_midi(midi)
-        synthesise(midi, wav)
-        samples, rate = soundfile.read(wav, dtype="float32")
-    mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)[: int(piece.seconds * SAMPLE_RATE)]
+    samples = synthesise(_score_of(piece).dumps_midi())
+    mono = soxr.resample(samples, RENDERED_RATE, SAMPLE_RATE)[: int(piece.seconds * SAMPLE_RATE)]
     fade = SAMPLE_RATE // 2
     mono[-fade:] *= [1 - index / fade for index in range(fade)]
     mono *= 0.7 / max(1e-4, float(abs(mono).max()))

@@ -29,8 +29,8 @@ import symusic
 from pentatonic.checkpoint import atomic_file
 from pentatonic.child_process import process_pool
 from pentatonic.cli import run_manifest
+from pentatonic.soundfont import find_soundfont, render_midi
 from rc_audioldm.data.manifest import ManifestRow, write_manifest
-from rc_audioldm.data.midi.fluidsynth import find_soundfont, render_fluidsynth
 
 SAMPLE_RATE, CLIP_S, PAUSE_S = 16_000, 1.28, 1.3
 LICENCE, SOURCE = "MIT", "FluidR3 GM soundfont"
@@ -233,7 +233,7 @@ def render(job: tuple[list[Clip], Path, Path]) -> int:
             )
     score = symusic.Score(480, ttype="second")
     score.tracks.append(track)
-    samples = render_fluidsynth(
+    stereo = render_midi(
         score.to("tick").dumps_midi(),
         soundfont,
         SAMPLE_RATE,
@@ -242,6 +242,7 @@ def render(job: tuple[list[Clip], Path, Path]) -> int:
         effects=False,
         timeout_s=600,
     )
+    samples = stereo.mean(axis=0, dtype=np.float64).astype(np.float32)
     size = round(CLIP_S * SAMPLE_RATE)
     for number, clip in enumerate(clips):
         start = round(number * step * SAMPLE_RATE)

@@ -268,7 +268,7 @@ def test_failed_exports_exit_3_and_are_named(generate, monkeypatch):
     from notagen.generation import piece_folder
     from pentatonic.errors import InputError
 
-    def fail(text, stem, formats):
+    def fail(text, stem, formats, **options):
         raise InputError("too strange")
 
     monkeypatch.setattr(piece_folder, "write_piece", fail)

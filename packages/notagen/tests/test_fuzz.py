@@ -28,11 +28,21 @@ def run(fuzz, count, seed):
     for (_, kind), number in outcomes.items():
         kinds[kind] += number
     assert min(kinds["read"], kinds["refused"]) > count / 2
-    assert {reader for reader, _ in outcomes} == {*fuzz.TEXT_READERS, *fuzz.XML_READERS}
+    assert {reader for reader, _ in outcomes} == {*fuzz.TEXT_READERS, *fuzz.XML_READERS, *fuzz.YUE2_READERS}
 
 
 def test_some_inputs(fuzz):
     run(fuzz, 200, seed=1)
+
+
+def test_repairs_of_lead_sheets_are_read_and_not_only_refused(fuzz):
+    outcomes = Counter()
+    assert [finding for finding in fuzz.findings(150, 2, 5.0, outcomes, "yue2")] == []
+    assert outcomes["yue2 repair", "read"] > 15
+    assert 0 < outcomes["yue2 strip chords", "read"] < outcomes["yue2 repair", "read"]
+    assert outcomes["yue2 repair with cuts", "read"] >= outcomes["yue2 repair", "read"]
+    assert outcomes["yue2 repair", "refused"] > 15
+    assert not any(name == "validate" for name, _ in outcomes)
 
 
 @pytest.mark.slow

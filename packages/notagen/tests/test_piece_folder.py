@@ -13,6 +13,7 @@ from notagen.generation import best_of, piece_folder
 from notagen.generation.decoding import Limits, Request
 from notagen.generation.piece_folder import fingerprint, write_pieces
 from notagen.generation.sampling import Sampling
+from notagen.sound import sound_file
 from notagen.weights import load_file
 from pentatonic.errors import InputError, UsageError
 
@@ -102,6 +103,23 @@ def test_more_formats_and_lost_files_are_written_from_the_text(write, monkeypatc
     assert statuses(write(0, formats=["midi"])[1]) == ["skipped"]
 
 
+def test_sound_of_another_soundfont_is_written_again(write, monkeypatch):
+    fonts = []
+    monkeypatch.setattr(
+        sound_file, "render_audio", lambda *_, soundfont, **__: fonts.append(soundfont) or torch.zeros(1, 9)
+    )
+    font = Path("a.sf2")
+    for soundfont, status in (
+        (None, "done"),
+        (None, "skipped"),
+        (font, "done"),
+        (font, "skipped"),
+        (None, "done"),
+    ):
+        assert statuses(write(0, formats=["wav"], soundfont=soundfont)[1]) == [status]
+    assert fonts == [None, font, None]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -154,10 +172,10 @@ def test_a_piece_of_another_prompt_or_length_is_not_overwritten(write, model):
 def test_a_failed_export_is_named_and_costs_nothing_else(write, monkeypatch):
     inner = piece_folder.write_piece
 
-    def write_piece(text, stem, formats):
+    def write_piece(text, stem, formats, **options):
         if stem.name == "0" and "midi" in formats:
             raise InputError("bar 3 is strange")
-        return inner(text, stem, formats)
+        return inner(text, stem, formats, **options)
 
     monkeypatch.setattr(piece_folder, "write_piece", write_piece)
     pieces, report = write(0, 1, formats=["midi", "abc"])

@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 from pentatonic.errors import BackendUnavailable, ConfigError, FormatError, InputError, UsageError
+from pentatonic.soundfont import find_soundfont
 from rc_audioldm.data.batch import Skipped
 from rc_audioldm.data.manifest import ManifestRow, read_manifest
-from rc_audioldm.data.midi import fluidsynth, render
+from rc_audioldm.data.midi import render
 from rc_audioldm.data.midi.additive import render_additive
 from rc_audioldm.data.midi.bars import chunk_at_bars
 from rc_audioldm.data.midi.notes import NOTE, peak_polyphony, without_overlaps
@@ -144,10 +145,10 @@ def test_dense_chunks_are_rendered_from_the_notes_that_were_kept_apart(
 
     def remember(midi: bytes, *rest: Any, **options: Any) -> np.ndarray:
         given.append((midi, options["polyphony"]))
-        return np.ones(RATE, np.float32)
+        return np.ones((2, RATE), np.float32)
 
     monkeypatch.setattr(render, "midi_bytes", lambda played: played.tobytes())
-    monkeypatch.setattr(render, "render_fluidsynth", remember)
+    monkeypatch.setattr(render, "render_midi", remember)
     for threshold, expected, voices in ((20, without_overlaps(notes), 768), (64, notes, 512)):
         render_notes(notes, RenderSettings(dense_polyphony=threshold, sample_rate=RATE), tmp_path)
         assert given[-1] == (expected.tobytes(), voices)
@@ -155,24 +156,18 @@ def test_dense_chunks_are_rendered_from_the_notes_that_were_kept_apart(
     assert np.array_equal(by_sines, render_notes(without_overlaps(notes), RenderSettings(sample_rate=RATE)))
 
 
-def test_fluidsynth_gets_a_list_of_arguments_and_its_failures_are_named(
+def test_a_missing_soundfont_is_an_error_only_where_it_was_asked_for(
     monkeypatch: Any, tmp_path: Path
 ) -> None:
-    program = tmp_path / "fluidsynth"
-    program.write_text("#!/bin/sh\necho no luck >&2\nexit 3\n")
-    program.chmod(0o755)
-    options: Any = {"gain": 0.5, "polyphony": 9, "effects": False, "timeout_s": 20.0}
-    monkeypatch.setattr(fluidsynth, "PROGRAM", str(program))
-    with pytest.raises(InputError, match=r"status 3\): no luck"):
-        fluidsynth.render_fluidsynth(b"", tmp_path / "$(touch x).sf2", RATE, **options)
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
-    with pytest.raises(InputError, match=r"longer than 0\.2 s"):
-        fluidsynth.render_fluidsynth(b"", tmp_path / "a.sf2", RATE, **{**options, "timeout_s": 0.2})
-    with pytest.raises(BackendUnavailable, match=r"no soundfont at .*none\.sf2"):
-        fluidsynth.find_soundfont(tmp_path / "none.sf2")
-    monkeypatch.setattr(fluidsynth, "PROGRAM", "no-such-program")
-    with pytest.raises(BackendUnavailable, match="is not installed"):
-        fluidsynth.find_soundfont()
+    def missing(wanted: Path | None) -> Path:
+        raise BackendUnavailable("no soundfont")
+
+    monkeypatch.setattr(render, "find_soundfont", missing)
+    assert render._soundfont(RenderSettings("auto"), None) is None
+    assert render._soundfont(RenderSettings("additive"), tmp_path) is None
+    for synthesiser, wanted in (("fluidsynth", None), ("auto", tmp_path)):
+        with pytest.raises(BackendUnavailable):
+            render._soundfont(RenderSettings(synthesiser), wanted)  # type: ignore[arg-type]
 
 
 def test_wrong_settings_are_named() -> None:
@@ -359,7 +354,7 @@ def test_files_are_tokenised_in_order_and_rendered(midi_tokenizer: Any, tmp_path
 @pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="FluidSynth is not installed")
 def test_fluidsynth_plays_the_notes(midi_tokenizer: Any) -> None:
     try:
-        soundfont = fluidsynth.find_soundfont()
+        soundfont = find_soundfont()
     except BackendUnavailable:
         pytest.skip("no soundfont")
     sound = render_notes(SECOND, RenderSettings(sample_rate=RATE, seconds=1.0), soundfont)

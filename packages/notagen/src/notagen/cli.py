@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from notagen.files.commands import add_file_commands, counted
+from notagen.files.commands import SoundFont, add_file_commands, counted, find_font
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
     Device,
@@ -142,6 +142,7 @@ def generate(
         bool,
         typer.Option("--upstream-layout", help="Also write the two files of the original, by its names."),
     ] = False,
+    soundfont: SoundFont = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write pieces; continue a stopped run.
@@ -150,6 +151,7 @@ def generate(
     and its validity report in <seed>.json. Exit status 3: a piece could not be written in some format.
     """
     wanted = _format_names(formats)
+    font = find_font(soundfont, None if "wav" in wanted or page is not None else f"--formats {formats}")
     if seed + number - 1 > LARGEST_SEED:
         raise UsageError(f"the last seed would be {seed + number - 1}; a seed must be 0 to 2^32 - 1")
     if max_seconds is not None and not 0 < max_seconds < math.inf:
@@ -182,10 +184,11 @@ def generate(
             upstream_layout=upstream_layout,
             compiled=compiled,
             best_of=best_of,
+            soundfont=font,
             watch=_show_text if number == best_of == 1 and sys.stderr.isatty() else None,
         )
     if page is not None:
-        _write_page(pieces, page, model)
+        _write_page(pieces, page, model, font)
     report.print_summary()
     show({"pieces": pieces}, as_json, lambda: [_piece_line(out, piece) for piece in pieces])
     report.raise_for_failures()
@@ -295,6 +298,7 @@ def demo(
     password: Annotated[
         str | None, typer.Option(envvar="NOTAGEN_PASSWORD", help="Password to log in with.")
     ] = None,
+    soundfont: SoundFont = None,
     device: Device = "auto",
     dtype: DType = "fp32",
 ) -> None:
@@ -304,10 +308,12 @@ def demo(
 
     check_login(host, user, password, variable="NOTAGEN_PASSWORD")
     bindable_port(host, port)  # fail fast
+    font = find_font(soundfont)
     from notagen.app.page import serve
 
     known = model_prompts(model)
-    serve(_load(model, device, dtype), known, host=host, port=port, user=user, password=password)
+    loaded = _load(model, device, dtype)
+    serve(loaded, known, host=host, port=port, user=user, password=password, soundfont=font)
 
 
 add_building_command(
@@ -438,11 +444,11 @@ def _piece_line(out: Path, piece: dict[str, Any]) -> str:
     return f"{out / str(piece['seed'])}: {ended}, {counted(report['bars'], 'bar')}, {state}: {names}"
 
 
-def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str) -> None:
+def _write_page(pieces: Sequence[dict[str, Any]], page: Path, model: str, soundfont: Path | None) -> None:
     from notagen.files.gallery import GalleryPiece, write_gallery
 
     shown = [GalleryPiece(piece["text"], piece["seed"], piece["prompt"], piece["status"]) for piece in pieces]
-    write_gallery(shown, page, introduction=f"Written by the model {model}.")
+    write_gallery(shown, page, introduction=f"Written by the model {model}.", soundfont=soundfont)
 
 
 def _about_lines(about: dict[str, Any]) -> Iterator[str]:

@@ -81,6 +81,7 @@ def serve(
     port: int = 7861,
     user: str | None = None,
     password: str | None = None,
+    soundfont: Path | None = None,
 ) -> None:
     """Run the demo until it is interrupted, and print its address.
 
@@ -91,12 +92,13 @@ def serve(
         port: Port to listen on; 0: any free one.
         user: User name of the login; None: no login.
         password: Password of the login; None: no login.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
 
     Raises:
         UsageError: As :func:`pentatonic.page_server.serve`.
     """
     page_server.serve(
-        lambda: build_app(model, prompts),
+        lambda: build_app(model, prompts, soundfont),
         name="NotaGen",
         prefix="notagen-",
         host=host,
@@ -143,17 +145,18 @@ def launch(
     )
 
 
-def build_app(model: NotaGen, prompts: Sequence[Prompt]) -> gr.Blocks:
+def build_app(model: NotaGen, prompts: Sequence[Prompt], soundfont: Path | None = None) -> gr.Blocks:
     """Build the page.
 
     Args:
         model: The model, in evaluation mode; all sessions use it.
         prompts: Prompts that the model knows; may be empty.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
 
     Returns:
         The page, for :func:`launch`.
     """
-    writer = _SessionWriter(model, tuple(prompts))
+    writer = _SessionWriter(model, tuple(prompts), soundfont)
     with gr.Blocks(title="NotaGen", analytics_enabled=False, delete_cache=(600, 600), fill_width=True) as app:
         with gr.Row():
             with gr.Column(scale=1, min_width=330):
@@ -174,11 +177,13 @@ class _SessionWriter:
     Attributes:
         model: The model.
         prompts: Prompts that the model knows.
+        soundfont: For the sound of pieces; None: the built-in synthesiser.
         running: Session -> event that stops its piece.
     """
 
     model: NotaGen
     prompts: tuple[Prompt, ...]
+    soundfont: Path | None = None
     running: dict[str, threading.Event] = field(default_factory=dict)
 
     def stop(self, session: str | None) -> None:
@@ -328,7 +333,7 @@ def _connect_writing(
     inputs = {box for name, box in settings.items() if name != "upload"}
 
     def show(abc: str, seed: float | None) -> dict[Any, Any]:
-        made = preview(abc[:MAX_CHARACTERS])
+        made = preview(abc[:MAX_CHARACTERS], writer.soundfont)
         return {
             shown["score"]: made.pages_html(),
             shown["media"]: made.media_html(f"notagen-{int(seed or 0)}"),

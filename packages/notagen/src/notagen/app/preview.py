@@ -6,6 +6,7 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from notagen.files.check import check
@@ -85,11 +86,12 @@ class Preview:
         return f"{problems}<p>{self.report.bars} bars, {state}</p><table>{head}{rows}</table>"
 
 
-def preview(text: str) -> Preview:
+def preview(text: str, soundfont: Path | None = None) -> Preview:
     """Engrave, play and check a piece; what is wrong with its text is listed, not raised.
 
     Args:
         text: ABC in any layout.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
     """
     problems: list[str] = []
 
@@ -106,7 +108,12 @@ def preview(text: str) -> Preview:
         files |= attempt(lambda name=name: FORMATS[name].files(piece)) or {}
     sound = attempt(
         lambda: sound_bytes(
-            text, ".mp3", sample_rate=_SAMPLE_RATE, subtype="MPEG_LAYER_III", max_duration_s=MAX_SOUND_S
+            text,
+            ".mp3",
+            sample_rate=_SAMPLE_RATE,
+            subtype="MPEG_LAYER_III",
+            max_duration_s=MAX_SOUND_S,
+            soundfont=soundfont,
         )
     )
     pages = piece.pages if any(end.endswith(".svg") for end in files) else ()

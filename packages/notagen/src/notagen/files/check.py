@@ -25,7 +25,12 @@ Dialect = Literal["notagen", "yue2"]
 
 
 def check_files(
-    paths: Sequence[Path], out: Path | None = None, *, level: Level = "bars", dialect: Dialect = "notagen"
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    level: Level = "bars",
+    dialect: Dialect = "notagen",
+    cut: bool = False,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
     """Check files; with an output folder, also write repaired copies.
 
@@ -37,6 +42,7 @@ def check_files(
             mirrored.
         level: What a file must be: legal ``abc``, ABC whose ``bars`` add up, or in the ``dialect`` of the models.
         dialect: With ``yue2`` files are judged and repaired in that dialect (:mod:`notagen.yue2`), whatever ``level``.
+        cut: In repairs of that dialect, cut what does not fit into its bar.
 
     Returns:
         For each tune of the files that could be read, the result of
@@ -70,7 +76,7 @@ def check_files(
             before, failures = len(results), []
             for tune in tunes:
                 if dialect == "yue2":
-                    result, failure = _judge_yue2(path, tune, stems[path], files)
+                    result, failure = _judge_yue2(path, tune, stems[path], files, cut)
                 else:
                     result, failure = _judge(path, tune, stems[path], level, files)
                 results += [result] if result else []
@@ -134,7 +140,7 @@ def _judge(
 
 
 def _judge_yue2(
-    path: Path, tune: Tune, stem: Path | None, inputs: Sequence[Path]
+    path: Path, tune: Tune, stem: Path | None, inputs: Sequence[Path], cut: bool
 ) -> tuple[dict[str, Any] | None, str | Exception | None]:
     """Do what ``_judge`` does, in the dialect of YuE2."""
     from notagen.files.yue2_files import judge_yue2, write_repaired_yue2
@@ -144,7 +150,7 @@ def _judge_yue2(
         if stem is not None:
             target = stem.with_name(f"{stem.name}{tune.suffix}.abc")
             keep_inputs(target, inputs)
-            result |= {"changes": write_repaired_yue2(path, tune, target), "output": str(target)}
+            result |= {"changes": write_repaired_yue2(path, tune, target, cut=cut), "output": str(target)}
         elif issues := result["issues"]:
             errors = "1 error" if len(issues) == 1 else f"{len(issues)} errors"
             return result, f"{errors}, the first: {issues[0]['kind']}: {issues[0]['message']}"

@@ -17,11 +17,20 @@ from pentatonic.progress import printable
 if TYPE_CHECKING:
     from notagen.files.check import Dialect
     from notagen.notation.validation import Level
+    from notagen.yue2.conversion import Choice
 
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 AbcDialect = Annotated[
     Literal["notagen", "yue2"],
     typer.Option(help="Of ABC: that of the NotaGen models, or the two-voice lead sheets of YuE2."),
+]
+SoundFont = Annotated[
+    str | None,
+    typer.Option(
+        "--soundfont",
+        metavar="FILE|auto",
+        help="Play sound through this SoundFont (.sf2, .sf3), which needs FluidSynth; auto: one that is installed.",
+    ),
 ]
 Scores = Annotated[
     list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
@@ -59,15 +68,38 @@ def convert(
             "--strict", help="Exit with status 3 if a file lost something; it is written all the same."
         ),
     ] = False,
+    soundfont: SoundFont = None,
+    vocal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VOICE", help="With --dialect yue2: voice of Vocal, by number or name, or none."
+        ),
+    ] = None,
+    ins: Annotated[
+        str | None, typer.Option(metavar="VOICE", help="With --dialect yue2: voice of Ins, or none.")
+    ] = None,
+    chords: Annotated[
+        str | None,
+        typer.Option(metavar="VOICE", help="With --dialect yue2: voice of the chord symbols, or none."),
+    ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            help="With --dialect yue2: move times such as triplets to the nearest 1/16, 1/32 and so on."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert scores."""
     check_inputs(sources)
     check_formats([to], "--to")
+    font = find_font(soundfont, None if to == "wav" else f"--to {to}")
+    choice = _choice(dialect, vocal=vocal, ins=ins, chords=chords, grid=grid)
     make_output_folder(out)
     from notagen.files.convert import convert as convert_files
 
-    options = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
+    options: dict[str, Any] = {"jobs": jobs, "timeout_s": timeout_s, "overwrite": overwrite}
+    options |= {"soundfont": font, "choice": choice}
     report = convert_files(sources, out, to=to, dialect=dialect, **options)
     report.print_summary()
     done = [entry for entry in report.entries if entry["status"] == "done"]
@@ -106,14 +138,22 @@ def validate(
 
 
 def repair(
-    inputs: Scores, out: OutFolder, dialect: AbcDialect = "notagen", as_json: JsonFlag = False
+    inputs: Scores,
+    out: OutFolder,
+    dialect: AbcDialect = "notagen",
+    cut: Annotated[
+        bool, typer.Option("--cut", help="With --dialect yue2: cut notes that do not fit into their bar.")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write corrected copies of pieces, in the dialect of the models or in another one; each change is named.
 
     Exit status 3: some files cannot be read or repaired; each one is named.
     """
     check_inputs(inputs)
-    _check(inputs, out, "dialect", dialect, as_json)
+    if cut and dialect != "yue2":
+        raise UsageError("--cut goes with --dialect yue2")
+    _check(inputs, out, "dialect", dialect, as_json, cut=cut)
 
 
 def transpose(
@@ -144,13 +184,51 @@ def transpose(
     report.raise_for_failures()
 
 
-def _check(inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool) -> None:
+def _choice(dialect: Dialect, **given: str | int | None) -> Choice | None:
+    """Return what options say about a conversion to the dialect of YuE2; None where none is given."""
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        return None
+    if dialect != "yue2":
+        raise UsageError(f"--{next(iter(wanted))} goes with --dialect yue2")
+    from notagen.yue2.conversion import Choice
+
+    return Choice(**wanted)  # type: ignore[arg-type]
+
+
+def find_font(option: str | None, silent: str | None = None) -> Path | None:
+    """Return the file of ``--soundfont``.
+
+    Args:
+        option: What was given.
+        silent: An option without which there would be sound, such as ``--to midi``; None: there is sound.
+
+    Raises:
+        UsageError: There is no sound, or no such file.
+        BackendUnavailable: FluidSynth is not installed, or ``auto`` finds no SoundFont.
+        FormatError: The file is no SoundFont.
+    """
+    if option is None:
+        return None
+    if silent is not None:
+        raise UsageError(f"--soundfont is for sound, and {silent} writes none; allowed is the format wav")
+    from pentatonic.soundfont import find_soundfont
+
+    if option == "auto":
+        return find_soundfont()
+    check_inputs([Path(option)])
+    return find_soundfont(Path(option))
+
+
+def _check(
+    inputs: list[Path], out: Path | None, level: Level, dialect: Dialect, as_json: bool, *, cut: bool = False
+) -> None:
     """Judge files, and write repaired copies if there is an output folder."""
     if out is not None:
         make_output_folder(out)
     from notagen.files.check import check_files
 
-    results, report = check_files(inputs, out, level=level, dialect=dialect)
+    results, report = check_files(inputs, out, level=level, dialect=dialect, cut=cut)
     report.print_summary()
     show({"files": results}, as_json, lambda: [line for result in results for line in _findings(result)])
     report.raise_for_failures()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from notagen.files.check import Dialect, reading_notes, require_key
 from notagen.files.formats import FORMATS, ExportPiece, check_formats
@@ -32,6 +33,9 @@ from pentatonic.cli import BatchReport
 from pentatonic.errors import FormatError, InputError, UsageError
 from pentatonic.folder_run import mirrored, run_files, search_files, without_suffixes
 
+if TYPE_CHECKING:
+    from notagen.yue2.conversion import Choice
+
 #: Memory of one child, in bytes; a piece of a hundred pages needs a tenth of it.
 MEMORY_LIMIT = 4 << 30
 
@@ -49,6 +53,8 @@ def convert(
     timeout_s: float = 60.0,
     overwrite: bool = False,
     dialect: Dialect = "notagen",
+    soundfont: Path | None = None,
+    choice: Choice | None = None,
 ) -> BatchReport:
     """Convert files and folders of ABC and MusicXML.
 
@@ -67,6 +73,9 @@ def convert(
         overwrite: Replace any file with the name of an output.
         dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
             dialect already is copied, and what it cannot hold of a piece is counted under its ``losses``.
+        soundfont: Of the sound that is written; from :func:`pentatonic.soundfont.find_soundfont`. None: the built-in
+            synthesiser.
+        choice: With ``yue2``: the voices that are taken, and a grid for the times.
 
     Returns:
         What became of each file, in the order of their names; a bad one is named with its reason. What a good one lost
@@ -83,6 +92,8 @@ def convert(
         raise UsageError(f"timeout_s is {timeout_s:g}; allowed is any number of seconds above 0")
     if dialect == "yue2" and to != "abc":
         raise UsageError(f"the dialect yue2 is one of ABC; to is {to!r}")
+    if choice is not None and dialect != "yue2":
+        raise UsageError(f"a choice of voices or a grid is for the dialect yue2; dialect is {dialect!r}")
     rewritten = dialect == "yue2"
     suffixes = [
         suffix for kind, of_kind in _SUFFIXES.items() if rewritten or kind != to for suffix in of_kind
@@ -98,7 +109,7 @@ def convert(
         with ChildPool(_CHILD, workers, seconds=timeout_s, memory_bytes=MEMORY_LIMIT) as children:
             report = run_files(
                 targets,
-                partial(read_request, to=to, dialect=dialect),
+                partial(read_request, to=to, dialect=dialect, soundfont=soundfont, choice=choice),
                 partial(convert_requests, children=children),
                 partial(write_output, record=record),
                 description=f"converting to {to}",
@@ -110,7 +121,14 @@ def convert(
     return report
 
 
-def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Message:
+def read_request(
+    source: Path,
+    *,
+    to: str,
+    dialect: Dialect = "notagen",
+    soundfont: Path | None = None,
+    choice: Choice | None = None,
+) -> Message:
     """Read one file; the first stage.
 
     Raises:
@@ -123,7 +141,10 @@ def read_request(source: Path, *, to: str, dialect: Dialect = "notagen") -> Mess
         )
     if source.is_fifo():  # reading it would wait forever
         raise InputError(f"{source}: this is a named pipe; allowed are files")
-    return Message({"suffix": source.suffix, "to": to, "dialect": dialect}, read_content(source))
+    font = None if soundfont is None else str(soundfont.absolute())
+    value = {"suffix": source.suffix, "to": to, "dialect": dialect, "soundfont": font}
+    value |= {"choice": asdict(choice)} if choice is not None else {}
+    return Message(value, read_content(source))
 
 
 @dataclass
@@ -196,7 +217,8 @@ def convert_content(request: Message) -> Iterator[Message]:
     """Convert one piece in the child process.
 
     Args:
-        request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``.
+        request: Content of a file; its ``value`` has the ``suffix`` of the file and the format ``to``, and may have a
+            ``dialect``, a ``soundfont`` and a ``choice``.
 
     Yields:
         The files of the format: end of the name, such as ``.mid`` or ``-1.svg``, and content; last an object with the
@@ -210,9 +232,9 @@ def convert_content(request: Message) -> Iterator[Message]:
         for tune in tunes:
             try:
                 if request.value.get("dialect") == "yue2":
-                    yield from _yue2_files(tune)
+                    yield from _yue2_files(tune, request.value.get("choice", {}))
                 else:
-                    yield from _tune_files(tune, request.value["to"])
+                    yield from _tune_files(tune, request.value["to"], request.value.get("soundfont"))
             except InputError as error:
                 if len(tunes) == 1:
                     raise
@@ -220,25 +242,27 @@ def convert_content(request: Message) -> Iterator[Message]:
     yield Message({"losses": dict(found)})
 
 
-def _yue2_files(tune: Tune) -> Iterator[Message]:
+def _yue2_files(tune: Tune, choice: Mapping[str, Any]) -> Iterator[Message]:
     from notagen.yue2 import check
-    from notagen.yue2.conversion import convert_to_yue2
+    from notagen.yue2.conversion import Choice, convert_to_yue2
 
     suffix = f"{tune.suffix}.abc"
     if not check(tune.text)[1]:
         yield Message(suffix, tune.text.encode())
+        if choice:
+            yield Message({"note": "this is in the dialect already, and was copied without a change"})
         return
     require_key(tune.text)
-    converted = convert_to_yue2(tune.text)
+    converted = convert_to_yue2(tune.text, Choice(**choice))
     yield Message(suffix, converted.text.encode())
     for what, count in converted.losses.items():
         lost(what, count)
 
 
-def _tune_files(tune: Tune, to: str) -> Iterator[Message]:
+def _tune_files(tune: Tune, to: str, soundfont: str | None) -> Iterator[Message]:
     try:
         require_key(tune.text)
-        files = FORMATS[to].files(ExportPiece(tune.text))
+        files = FORMATS[to].files(ExportPiece(tune.text, Path(soundfont) if soundfont else None))
     except FormatError as error:
         notes = "".join(f" ({note})" for note in tune.notes)
         raise FormatError(error.reason + notes, line=error.line, column=error.column) from error

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pentatonic.errors import MissingExtra, UsageError
@@ -33,10 +34,11 @@ class ExportPiece:
 
     Args:
         text: One tune in ABC, in any layout, also as a model writes it.
+        soundfont: For sound, from :func:`pentatonic.soundfont.find_soundfont`; None: the built-in synthesiser.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, soundfont: Path | None = None) -> None:
+        self.text, self.soundfont = text, soundfont
 
     @cached_property
     def musicxml(self) -> bytes:
@@ -120,7 +122,7 @@ def _pdf(piece: ExportPiece) -> bytes:
 def _wav(piece: ExportPiece) -> bytes:
     from notagen.sound.sound_file import sound_bytes
 
-    return sound_bytes(piece.performance, ".wav", sample_rate=_WAV_SAMPLE_RATE)
+    return sound_bytes(piece.performance, ".wav", sample_rate=_WAV_SAMPLE_RATE, soundfont=piece.soundfont)
 
 
 _ENGRAVING = Requirement("verovio", "Engraving", "notagen[engrave]")
@@ -136,7 +138,7 @@ FORMATS = {
         _ENGRAVING,
     ),
     "pdf": Format("engraved pages", ".pdf", _pdf, _ENGRAVING),
-    "wav": Format("sound of a simple synthesiser", ".wav", _wav),
+    "wav": Format("sound of a simple synthesiser, or of a SoundFont", ".wav", _wav),
 }
 """Name -> format."""
 

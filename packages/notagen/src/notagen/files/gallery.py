@@ -60,6 +60,7 @@ def write_gallery(
     introduction: str = "",
     command: str | None = None,
     versions: Mapping[str, str] | None = None,
+    soundfont: Path | None = None,
 ) -> None:
     """Write pieces as a section of a page; the sections of other programs in the file stay as they are.
 
@@ -72,6 +73,7 @@ def write_gallery(
         introduction: Text above the pieces, such as the model that wrote them; an empty line starts a paragraph.
         command: The command line behind the page; that of this process by default.
         versions: Name -> version of the software; those of this process by default.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
 
     Raises:
         MissingExtra: ``notagen[engrave]`` or ``notagen[report]`` is not installed.
@@ -89,7 +91,7 @@ def write_gallery(
         report.text(introduction)
     report.table([_summary(number, piece) for number, piece in enumerate(pieces, 1)], "Pieces")
     for number, piece in enumerate(progress(pieces, "engraving"), 1):
-        _show(report, number, piece)
+        _show(report, number, piece, soundfont)
     report.add_to(path)
 
 
@@ -112,7 +114,7 @@ def _summary(number: int, piece: GalleryPiece) -> dict[str, object]:
     }
 
 
-def _show(report: Report, number: int, piece: GalleryPiece) -> None:
+def _show(report: Report, number: int, piece: GalleryPiece, soundfont: Path | None) -> None:
     name = f"{number}. {piece.title}"
     report.heading(name)
     try:
@@ -122,14 +124,16 @@ def _show(report: Report, number: int, piece: GalleryPiece) -> None:
             report.text(f"{len(pages) - _MOST_PAGES} more pages are not shown.")
     except InputError as error:
         report.text(f"Cannot be engraved: {error}")
-    _add_sound(report, piece, name)
+    _add_sound(report, piece, name, soundfont)
     _add_issues(report, piece)
     report.listing(readable(piece.text), "ABC notation")
 
 
-def _add_sound(report: Report, piece: GalleryPiece, name: str) -> None:
+def _add_sound(report: Report, piece: GalleryPiece, name: str, soundfont: Path | None) -> None:
     try:
-        samples = render_audio(piece.text, sample_rate=_SAMPLE_RATE, max_duration_s=_MAX_SOUND_S)
+        samples = render_audio(
+            piece.text, sample_rate=_SAMPLE_RATE, max_duration_s=_MAX_SOUND_S, soundfont=soundfont
+        )
     except InputError as error:
         report.text(f"Cannot be played: {error}")
         return

@@ -9,7 +9,9 @@ from notagen.files.formats import FORMATS, ExportPiece, check_formats
 from pentatonic.checkpoint import atomic_file
 
 
-def write_piece(text: str, stem: Path, formats: Sequence[str]) -> dict[str, list[Path]]:
+def write_piece(
+    text: str, stem: Path, formats: Sequence[str], *, soundfont: Path | None = None
+) -> dict[str, list[Path]]:
     """Write a piece in several formats.
 
     Args:
@@ -18,6 +20,7 @@ def write_piece(text: str, stem: Path, formats: Sequence[str]) -> dict[str, list
             ``<stem>-1.svg``, ``<stem>-2.svg`` and so on.
         formats: Of :data:`notagen.files.formats.FORMATS`. ``abc`` is in standard layout, with the silent voices put
             back, as other programs read it; bars that do not fit into it leave the tune interleaved.
+        soundfont: As for :class:`notagen.files.formats.ExportPiece`.
 
     Returns:
         Format -> its files, in the order of ``formats``.
@@ -25,13 +28,13 @@ def write_piece(text: str, stem: Path, formats: Sequence[str]) -> dict[str, list
     Raises:
         UsageError: There is no such format.
         FormatError: The text is not a piece; ``abc`` is written all the same.
-        InputError: The piece is too long to be played, or cannot be engraved.
+        InputError: The piece is too long to be played, or cannot be engraved, or FluidSynth fails.
         MissingExtra: ``svg`` and ``pdf`` need ``notagen[engrave]``.
         CheckpointError: A file cannot be written.
         AudioError: The sound cannot be encoded.
     """
     check_formats(formats, "formats")
-    piece = ExportPiece(text)
+    piece = ExportPiece(text, soundfont)
     return {name: write_files(FORMATS[name].files(piece), stem) for name in formats}
 
 

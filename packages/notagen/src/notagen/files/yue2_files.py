@@ -57,15 +57,21 @@ def _encoding_issue() -> dict[str, Any]:
     return {**place, "kind": "encoding", "message": reason, "level": "yue2", "warning": False}
 
 
-def write_repaired_yue2(path: Path, tune: Tune, target: Path) -> list[str]:
+def write_repaired_yue2(path: Path, tune: Tune, target: Path, *, cut: bool = False) -> list[str]:
     """Write a repaired copy, of accepted text byte for byte, and return the changes.
+
+    Args:
+        path: The file that was read.
+        tune: What was read of it.
+        target: The copy.
+        cut: As for :func:`notagen.yue2.repairing.repair_yue2`.
 
     Raises:
         FormatError: The text cannot be repaired.
         CheckpointError: The copy cannot be written.
     """
     try:
-        repaired = repair_yue2(tune.text)
+        repaired = repair_yue2(tune.text, cut=cut)
     except FormatError as error:
         reason = (
             f"{error.reason} (a piece that is not in the dialect: notagen convert --to abc --dialect yue2)"

@@ -49,6 +49,7 @@ def write_pieces(
     upstream_layout: bool = False,
     compiled: bool = False,
     best_of: int = 1,
+    soundfont: Path | None = None,
     watch: Callable[[Update], None] | None = None,
 ) -> tuple[list[dict[str, Any]], BatchReport]:
     """Write each piece in several formats as soon as it has ended, and continue a run that was stopped.
@@ -66,6 +67,8 @@ def write_pieces(
         batch_size: As :func:`notagen.generation.decoding.stream`.
         compiled: As :func:`notagen.generation.decoding.stream`.
         best_of: Number of candidates of each piece; see :func:`notagen.generation.best_of.best_pieces`.
+        soundfont: For the format ``wav``, as for :class:`notagen.files.formats.ExportPiece`. Sound of another one, or
+            of the synthesiser, is written again.
         upstream_layout: Also write the two files that the original writes, below ``original`` and ``interleaved``.
         watch: Called with each update, in place of a progress bar; its ``index`` counts the candidates of this run.
 
@@ -97,7 +100,7 @@ def write_pieces(
         settings["vocabulary"] = hashlib.sha256(words.encode()).hexdigest()
     about = {"model": model_name, "settings": settings, **run_manifest()}
     upstream_name = _upstream_name(model_name, sampling) if upstream_layout else None
-    folder = _PieceFolder(out, about, formats, upstream_name, model.vocabulary)
+    folder = _PieceFolder(out, about, formats, upstream_name, model.vocabulary, soundfont)
     folder.claim(requests)
     try:
         with progress(len(requests), "writing pieces") if watch is None else nullcontext() as bar:
@@ -144,6 +147,7 @@ class _PieceFolder:
     Attributes:
         about: Model, settings, versions and hardware of the run, for the manifest.
         vocabulary: That of the model, for the measures.
+        soundfont: For sound.
         records: Seed -> what ``<seed>.json`` has.
         written: Seeds of pieces that this run has written or exported.
     """
@@ -153,6 +157,7 @@ class _PieceFolder:
     formats: Sequence[str]
     upstream_name: str | None
     vocabulary: Vocabulary
+    soundfont: Path | None = None
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
 
@@ -232,14 +237,21 @@ class _PieceFolder:
         """Write the missing formats of a piece; a failing format does not affect the others."""
         record = self.records[seed]
         missing = [name for name in self.formats if not self._exist(record["files"].get(name))]
+        font = None if self.soundfont is None else self.soundfont.name
+        if "wav" in self.formats and record.get("soundfont") != font:
+            missing = list(dict.fromkeys([*missing, "wav"]))
         if not missing and (self.out / f"{seed}.json").is_file():
             return
         self.written.add(seed)
         for name in missing:
             record["errors"].pop(name, None)
             try:
-                paths = write_piece(record["text"], self.out / str(seed), [name])[name]
+                paths = write_piece(record["text"], self.out / str(seed), [name], soundfont=self.soundfont)[
+                    name
+                ]
                 record["files"][name] = [path.name for path in paths]
+                if name == "wav":
+                    record["soundfont"] = font
             except (PentatonicError, OSError) as error:
                 record["errors"][name] = str(error)
         write_json(self.out / f"{seed}.json", record)

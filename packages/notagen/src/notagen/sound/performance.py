@@ -133,6 +133,29 @@ def perform(text: str) -> Performance:
     )
 
 
+def until(performance: Performance, seconds: float) -> Performance:
+    """Return a piece without the notes that start after a time, and without what only concerns them.
+
+    Args:
+        performance: The piece; at most so long as ``seconds``, it is returned as it is.
+        seconds: Since the start.
+    """
+    if performance.duration_s <= seconds:
+        return performance
+    tracks = tuple(
+        replace(track, notes=tuple(note for note in track.notes if note.onset_s < seconds))
+        for track in performance.tracks
+    )
+    ends = (note.position + note.length for track in tracks for note in track.notes)
+    end = max(ends, default=Fraction(0))
+    kept = {name: _before(getattr(performance, name), end) for name in ("tempi", "meters", "keys")}
+    return replace(performance, tracks=tracks, length=end, duration_s=seconds, **kept)
+
+
+def _before(changes: tuple[tuple[Fraction, T], ...], end: Fraction) -> tuple[tuple[Fraction, T], ...]:
+    return tuple(change for change in changes if not change[0] or change[0] < end)
+
+
 def _name(score: Score, part: Part) -> str:
     """Return the instrument name of a part: the first name of one of its voices."""
     return next((score.voices[name].full_name for name in part.voices if score.voices[name].full_name), "")

@@ -17,6 +17,7 @@ def sound_bytes(
     sample_rate: int,
     subtype: str = "PCM_16",
     max_duration_s: float = 600.0,
+    soundfont: Path | None = None,
 ) -> bytes:
     """Play a piece into an audio file.
 
@@ -26,16 +27,17 @@ def sound_bytes(
         sample_rate: In Hz.
         subtype: Encoding, as for :func:`pentatonic.audio.save`.
         max_duration_s: As for :func:`notagen.sound.synth.render_audio`.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
 
     Returns:
         The content of the file.
 
     Raises:
         FormatError: The text is not a piece.
-        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays.
+        InputError: The piece is longer than :func:`notagen.sound.performance.perform` plays, or FluidSynth fails.
         AudioError: The sound cannot be encoded.
     """
-    samples = render_audio(piece, sample_rate=sample_rate, max_duration_s=max_duration_s)
+    samples = render_audio(piece, sample_rate=sample_rate, max_duration_s=max_duration_s, soundfont=soundfont)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"piece{suffix}")
         audio.save(path, samples, sample_rate, subtype=subtype)

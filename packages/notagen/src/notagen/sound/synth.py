@@ -1,8 +1,8 @@
-"""A small synthesiser, so that a piece can be played without a sound font.
+"""The sound of a piece, by a SoundFont, or by a small synthesiser that needs none.
 
-Tones are sums of harmonics with an envelope, with parameters for each family of instruments; drums are bursts of noise
-or of a falling tone. Each pitch of an instrument is computed once, as long as its longest note, and all its notes are
-cut from that. The samples are deterministic.
+Tones of the synthesiser are sums of harmonics with an envelope, with parameters for each family of instruments; drums
+are bursts of noise or of a falling tone. Each pitch of an instrument is computed once, as long as its longest note, and
+all its notes are cut from that. The samples are deterministic.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from notagen.sound.performance import Performance, Track, perform
+from notagen.sound.midi import midi_bytes
+from notagen.sound.performance import Performance, Track, perform, until
 from pentatonic.errors import UsageError
+from pentatonic.soundfont import render_midi
 
 PEAK = 10 ** (-3 / 20)
 """Largest sample of a piece: 3 dB below full scale."""
@@ -25,6 +28,7 @@ MAX_DURATION_S = 3600.0
 _SAMPLE_RATES = range(8000, 192_001)
 _FADE_S = 0.5  # fade-out of a piece that is cut
 _LONGEST_NOTE_S = 30.0
+_TIMEOUT_S = 300.0  # of FluidSynth
 _DRUM_S = 0.8
 _VIBRATO_HZ = 5.3
 _LOUDNESS = 1.6  # exponent from velocity to amplitude
@@ -71,21 +75,27 @@ _FAMILIES = {
 
 
 def render_audio(
-    piece: str | Performance, *, sample_rate: int = 44100, max_duration_s: float = 600.0
+    piece: str | Performance,
+    *,
+    sample_rate: int = 44100,
+    max_duration_s: float = 600.0,
+    soundfont: Path | None = None,
 ) -> Tensor:
-    """Render a piece with the built-in synthesiser.
+    """Render a piece with the built-in synthesiser, or through a SoundFont.
 
     Args:
         piece: One tune in ABC, in any layout, or its performance; repeats and endings are played out.
-        sample_rate: In Hz, 8000 to 192000.
+        sample_rate: In Hz, 8000 to 192000, and to 96000 with a SoundFont.
         max_duration_s: Time at which a longer piece is faded out; at most an hour.
+        soundfont: From :func:`pentatonic.soundfont.find_soundfont`; None: the synthesiser.
 
     Returns:
-        (1, n) float32 in -1..1, with a peak of :data:`PEAK`; silence for a piece without notes.
+        (1, n) float32 in -1..1, (2, n) with a SoundFont, with a peak of :data:`PEAK`; silence for a piece without
+        notes.
 
     Raises:
         FormatError: The text is not a tune.
-        InputError: The piece exceeds a limit of :func:`notagen.sound.performance.perform`.
+        InputError: The piece exceeds a limit of :func:`notagen.sound.performance.perform`, or FluidSynth fails.
         UsageError: An option is out of range.
     """
     if sample_rate not in _SAMPLE_RATES:
@@ -93,11 +103,14 @@ def render_audio(
     if not 0 < max_duration_s <= MAX_DURATION_S:
         raise UsageError(f"max_duration_s: {max_duration_s} is not in 0..{MAX_DURATION_S:g} s")
     performance = perform(piece) if isinstance(piece, str) else piece
-    samples = _mixed(performance, sample_rate, max_duration_s)
+    if soundfont is None:
+        samples = _mixed(performance, sample_rate, max_duration_s)[None]
+    else:
+        samples = _sampled(performance, soundfont, sample_rate, max_duration_s)
     peak = float(np.abs(samples).max())
     if peak > 0:
         samples *= PEAK / peak
-    return torch.from_numpy(samples)[None]
+    return torch.from_numpy(samples)
 
 
 def timbre_of(programme: int) -> Timbre:
@@ -112,9 +125,31 @@ def _mixed(performance: Performance, sample_rate: int, max_duration_s: float) ->
     for track in performance.tracks:
         _add(mix, track, sample_rate)
     if length_s > max_duration_s:
-        fade = min(round(_FADE_S * sample_rate), len(mix))
-        mix[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+        _fade_out(mix, sample_rate)
     return mix
+
+
+def _sampled(
+    performance: Performance, soundfont: Path, sample_rate: int, max_duration_s: float
+) -> np.ndarray:
+    """Return a piece through a SoundFont, (2, n): as long as it is written, and until its last notes have ended."""
+    most = math.ceil(max_duration_s * sample_rate)
+    least = max(1, min(math.ceil(performance.duration_s * sample_rate), most))
+    if not any(track.notes for track in performance.tracks):
+        return np.zeros((2, least), np.float32)
+    midi = midi_bytes(until(performance, max_duration_s))
+    played = render_midi(midi, soundfont, sample_rate, timeout_s=_TIMEOUT_S)
+    samples = np.zeros((2, min(max(played.shape[1], least), most)), np.float32)
+    kept = min(played.shape[1], samples.shape[1])
+    samples[:, :kept] = played[:, :kept]
+    if played.shape[1] > most or performance.duration_s > max_duration_s:
+        _fade_out(samples, sample_rate)
+    return samples
+
+
+def _fade_out(samples: np.ndarray, sample_rate: int) -> None:
+    fade = min(round(_FADE_S * sample_rate), samples.shape[-1])
+    samples[..., -fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
 
 
 def _add(mix: np.ndarray, track: Track, sample_rate: int) -> None:

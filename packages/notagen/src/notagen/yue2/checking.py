@@ -55,6 +55,18 @@ def check(text: str) -> tuple[Song | None, list[DialectError]]:
         The song, None if there are errors; and the errors that can be found. After an error in the header or in the
         order of lines nothing more is read, after an error in a bar the next bar is.
     """
+    reader = _read(text)
+    if reader.errors:
+        return None, reader.errors
+    return Song(reader.bpm, reader.unit / 4, reader.music()), []
+
+
+def read_music(text: str) -> dict[str, VoiceMusic]:
+    """Return the music of both voices, also of a text with errors: what could be read up to each of them."""
+    return _read(text).music()
+
+
+def _read(text: str) -> _Reader:
     reader = _Reader(text.splitlines())
     try:
         reader.header()
@@ -64,9 +76,7 @@ def check(text: str) -> tuple[Song | None, list[DialectError]]:
                 reader.whole()
     except DialectError as error:
         reader.errors.append(error)
-    if reader.errors:
-        return None, reader.errors
-    return Song(reader.bpm, reader.unit / 4, {name: reader.voices[name].music for name in VOICES}), []
+    return reader
 
 
 def parse_meter(value: str) -> tuple[int, int]:
@@ -132,6 +142,10 @@ class _Reader:
         self.errors: list[DialectError] = []
         self.bpm, self.unit = 1, Fraction(1)
         self.voices = {name: _VoiceState() for name in VOICES}
+
+    def music(self) -> dict[str, VoiceMusic]:
+        """Return what was read of the voices."""
+        return {name: state.music for name, state in self.voices.items()}
 
     def header(self) -> None:
         lines = self.lines

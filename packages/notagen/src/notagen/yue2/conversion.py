@@ -11,9 +11,10 @@ from notagen.abc.duration import Key
 from notagen.score import Measure, Score, Tempo, Voice, read_score
 from notagen.sound.play_order import order_of
 from notagen.yue2.checking import read_song
-from notagen.yue2.song import CHORD, KEYS, MAX_UNIT, VOICES, Bar, Note
+from notagen.yue2.grid import Grid
+from notagen.yue2.song import CHORD, KEYS, MAX_UNIT, VOICES, Bar, DialectError, Note
 from notagen.yue2.writing import write_song
-from pentatonic.errors import FormatError
+from pentatonic.errors import FormatError, UsageError
 
 MAX_BARS = 10_000
 _SUNG = re.compile(r"voc|voice|sing|sang|sopran|alt|tenor|bariton|chant|canto|melody", re.IGNORECASE)
@@ -29,6 +30,36 @@ _QUALITIES = {
 }  # fmt: skip
 
 
+#: In place of a voice: none.
+NO_VOICE = "none"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of a piece. A voice is named as in ``V:``, or by the name of its instrument or part.
+
+    Args:
+        vocal: Voice of the melody of Vocal, or ``none``; None: the first voice whose name says that it is sung.
+        ins: The same for Ins; None: the first other voice that sounds.
+        chords: Voice with the chord symbols, or ``none``; None: those of Vocal and Ins, else of the first voice that
+            has any.
+        grid: Power of two, 4 to 1024: times go to the nearest 1/``grid`` of a whole note. None: times stay, and those
+            that the dialect cannot write are refused.
+
+    Raises:
+        UsageError: The grid is out of range.
+    """
+
+    vocal: str | None = None
+    ins: str | None = None
+    chords: str | None = None
+    grid: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and (self.grid.bit_count() != 1 or not 4 <= self.grid <= MAX_UNIT):
+            raise UsageError(f"grid is {self.grid}; allowed are powers of two, 4 to {MAX_UNIT}")
+
+
 @dataclass(frozen=True)
 class Conversion:
     """A piece in the dialect.
@@ -42,49 +73,117 @@ class Conversion:
     losses: dict[str, int]
 
 
-def convert_to_yue2(text: str) -> Conversion:
+_AS_IT_COMES = Choice()
+
+
+def convert_to_yue2(text: str, choice: Choice = _AS_IT_COMES) -> Conversion:
     """Convert a piece to the dialect, with its repeats played out.
 
-    The melody of Vocal is the first voice whose name says that it is sung, that of Ins the first other one. Of a chord
-    the highest note is taken, of an overlay the first layer. A short first bar is filled with rests in front, a short
-    last one behind; other bars that differ from their meter get a meter of their own.
+    Of a chord the highest note is taken, of an overlay the first layer. A short first bar is filled with rests in
+    front, a short last one behind; other bars that differ from their meter get a meter of their own.
 
     Args:
         text: One tune in ABC.
+        choice: The voices that are taken, and the grid of the times.
 
     Raises:
-        FormatError: It is not a tune, or has times that the dialect cannot write, such as triplets.
+        FormatError: It is not a tune, lacks a voice of ``choice``, or has times that the dialect cannot write, such as
+            triplets, and there is no grid.
         InputError: It has more than ``MAX_BARS`` bars with its repeats.
     """
     score = read_score(text)
     losses: Counter[str] = Counter()
-    chosen = _voices(score, losses)
+    chosen = _voices(score, choice, losses)
     order = order_of(score, limit=MAX_BARS)
     if len(order) > score.measure_count:
         losses["repeats and jumps, written out"] += 1
     if re.search(r"^[wW]:", text, re.MULTILINE):
         losses["lines of lyrics"] += len(re.findall(r"^[wW]:", text, re.MULTILINE))
-    bars, starts = _bars(score, order, next(iter(chosen.values())), losses)
+    first = next(iter(chosen.values()), next(iter(score.voices.values())))
+    bars, starts = _bars(score, order, first, losses)
     notes = {name: _notes(voice, order, starts, losses) for name, voice in chosen.items()}
-    chords = _chords(list(chosen.values()), order, starts, losses)
-    written = write_song(_bpm(score, losses), bars, notes, chords)
+    chords = _chords(_with_chords(score, choice, chosen, losses), order, starts, losses)
+    if choice.grid is not None:
+        grid = Grid(choice.grid, bars)
+        notes = {name: grid.notes(music, losses) for name, music in notes.items()}
+        chords = grid.chords(chords, losses)
+    try:
+        written = write_song(_bpm(score, losses), bars, notes, chords)
+    except DialectError as error:
+        if error.kind != "grid":
+            raise
+        advice = "a grid (--grid 16) moves times to the nearest sixteenth"
+        raise DialectError("grid", f"{error.reason}; {advice}") from None
     read_song(written)
-    return Conversion(written, dict(losses))
+    return Conversion(written, {what: count for what, count in losses.items() if count})
 
 
-def _voices(score: Score, losses: Counter[str]) -> dict[str, Voice]:
+def _voices(score: Score, choice: Choice, losses: Counter[str]) -> dict[str, Voice]:
     """Return the voices that become Vocal and Ins, or one of them."""
     pitched = [voice for voice in score.voices.values() if not voice.percussion]
-    names = {name: score.voices[part.voices[0]].full_name for part in score.parts for name in part.voices}
-    sung = next((v for v in pitched if _SUNG.search(v.full_name or names[v.name])), None)
-    other = next((v for v in pitched if v is not sung and _sounds(v)), None)
-    chosen = {name: voice for name, voice in zip(VOICES, (sung, other), strict=True) if voice is not None}
-    if not chosen:
+    names = _names(score)
+    wanted = (choice.vocal, choice.ins)
+    found = [None if name is None else _named(score, name) for name in wanted]
+    if found[0] is not None and found[0] is found[1]:
+        raise FormatError(f"Vocal and Ins are both the voice {found[0].name}; they must differ")
+    if choice.vocal is None:
+        sung = (voice for voice in pitched if _SUNG.search(names[voice.name]) and voice is not found[1])
+        found[0] = next(sung, None)
+    if choice.ins is None:
+        found[1] = next((voice for voice in pitched if voice is not found[0] and _sounds(voice)), None)
+    chosen = {name: voice for name, voice in zip(VOICES, found, strict=True) if voice is not None}
+    if not chosen and wanted == (None, None):
         raise FormatError("the piece has no voice with pitches")
     losses.update(
         "voices that are left out" for v in score.voices.values() if v not in chosen.values() and _sounds(v)
     )
     return chosen
+
+
+def _names(score: Score) -> dict[str, str]:
+    """Voice -> name of its instrument, else of its part; may be empty."""
+    of_parts = {name: score.voices[part.voices[0]].full_name for part in score.parts for name in part.voices}
+    return {name: voice.full_name or of_parts[name] for name, voice in score.voices.items()}
+
+
+def _named(score: Score, name: str) -> Voice | None:
+    """Return the voice of a name, of several of one instrument the first; None for ``none``.
+
+    Raises:
+        FormatError: There is none, or it is percussion.
+    """
+    names = _names(score)
+    wanted = name.strip().casefold()
+    fitting = [voice for voice in score.voices if voice.casefold() == wanted]
+    fitting += [voice for voice, said in names.items() if said.casefold() == wanted]
+    if not fitting:
+        if wanted == NO_VOICE:
+            return None
+        there = ", ".join(f"{voice} ({names[voice][:40]})" if names[voice] else voice for voice in names)
+        raise FormatError(f"the piece has no voice {name[:40]!r}; allowed are {there[:400]}, and {NO_VOICE}")
+    voice = score.voices[fitting[0]]
+    if voice.percussion:
+        raise FormatError(f"the voice {name[:40]!r} is percussion, which has no pitches")
+    return voice
+
+
+def _with_chords(score: Score, choice: Choice, chosen: dict[str, Voice], losses: Counter[str]) -> list[Voice]:
+    """Return the voices whose chord symbols are taken; those of others are counted."""
+    voices = list(chosen.values())
+    if choice.chords is not None:
+        named = _named(score, choice.chords)
+        voices = [] if named is None else [named]
+    elif not any(map(_symbols, voices)):
+        voices = [voice for voice in score.voices.values() if _symbols(voice)][:1]
+    for voice in score.voices.values():
+        if voice not in voices and (count := _symbols(voice)):
+            losses["chord symbols of other voices"] += count
+    return voices
+
+
+def _symbols(voice: Voice) -> int:
+    layers = (layer for measure in voice.measures for layer in measure.layers)
+    return sum(len(event.marks.chord_symbols) for layer in layers for event in layer.events)
 
 
 def _sounds(voice: Voice) -> bool:
@@ -229,7 +328,11 @@ def _chords(
                         elif voice.transpose % 12:
                             losses["chord symbols of a transposing instrument"] += 1
                         else:
-                            chords.setdefault(start + event.onset * 4, known)
+                            at = start + event.onset * 4
+                            losses["chord symbols at the time of another one"] += (
+                                chords.get(at, known) != known
+                            )
+                            chords.setdefault(at, known)
     return sorted(chords.items())
 
 

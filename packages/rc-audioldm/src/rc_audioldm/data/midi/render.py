@@ -15,11 +15,11 @@ from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport
 from pentatonic.errors import BackendUnavailable, InputError
 from pentatonic.folder_run import claim_folder, write_json
+from pentatonic.soundfont import find_soundfont, render_midi
 from pentatonic.untrusted.config import Range, check_fields
 from rc_audioldm.data.batch import AlreadyDone, Skipped, run_rows
 from rc_audioldm.data.manifest import ManifestRow, write_manifest
 from rc_audioldm.data.midi.additive import render_additive
-from rc_audioldm.data.midi.fluidsynth import find_soundfont, render_fluidsynth
 from rc_audioldm.data.midi.notes import Notes, peak_polyphony, without_overlaps
 from rc_audioldm.data.midi.token_files import Tokens
 from rc_audioldm.data.midi.tokenizer import check_installed, decode_notes, midi_bytes, with_state
@@ -105,7 +105,7 @@ def render_tokens(
     claim_folder(folder / "run.json", about, advice="choose another folder")
     write_json(folder / "run.json", {"settings": about})
     rows = [_row(*each, chosen.synthesiser) for each in islice(tokens.chunk_rows(), max_chunks)]
-    font = None if soundfont is None else str(soundfont.absolute())
+    font = None if soundfont is None else str(soundfont)
     seconds = chosen.timeout_s + _BEYOND_TIMEOUT_S
     with ChildPool(f"{__name__}:answer", workers, seconds=seconds, memory_bytes=_MEMORY_BYTES) as pool:
 
@@ -205,7 +205,7 @@ def _synthesise(
 ) -> NDArray[np.float32]:
     if soundfont is None:
         return render_additive(notes, settings.sample_rate, settings.seconds)
-    return render_fluidsynth(
+    stereo = render_midi(
         midi_bytes(notes),
         soundfont,
         settings.sample_rate,
@@ -214,3 +214,4 @@ def _synthesise(
         effects=settings.effects,
         timeout_s=settings.timeout_s,
     )
+    return stereo.mean(axis=0, dtype=np.float64).astype(np.float32)
