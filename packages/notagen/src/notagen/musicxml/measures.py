@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
+from notagen.abc.accidentals import SIGNS, Alteration
 from notagen.musicxml.marks import (
     NOTE_VALUES,
     Directions,
@@ -38,6 +39,7 @@ from pentatonic.errors import FormatError
 MAX_STAVES = 16
 MAX_CHANGES = 64  # of key, meter and clef in one measure of a part
 MAX_TUPLET = 99
+MAX_TIMES = 20  # of a repeat
 
 _VOLTA = re.compile(r"[0-9]{1,2}(?:[,.-][0-9]{1,2}){0,9}")
 _STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy-light": "[|"}
@@ -45,10 +47,10 @@ _STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy
 
 @dataclass(slots=True)
 class Tone:
-    """One pitch: a letter ``C``-``B``, an alteration -2..2, an octave where 4 starts at middle C."""
+    """One pitch: a letter ``C``-``B``, an alteration -2..2 in steps of 1/2, an octave where 4 starts at middle C."""
 
     letter: str
-    alteration: int
+    alteration: Alteration
     octave: int
     tied: bool = False
     unpitched: bool = False
@@ -340,8 +342,8 @@ class _PartReader:
             self.current.volta = number if _VOLTA.fullmatch(number) else ""
         if repeat is not None and repeat.get("direction") in ("forward", "backward"):
             sign = "|:" if repeat.get("direction") == "forward" else ":|"
-            if repeat.get("times", "2") != "2" and sign == ":|":
-                lost("number of times of a repeat")
+            if sign == ":|":
+                sign = f"{':' * (_times(repeat) - 1)}|"
         if side == "left":
             self.current.left = sign
         elif side == "right":
@@ -376,6 +378,15 @@ _HANDLERS = {
     "harmony": _PartReader.harmony,
     "barline": _PartReader.barline,
 }
+
+
+def _times(repeat: Element) -> int:
+    """Return how often a repeat is played, from 2 on."""
+    text = repeat.get("times", "2").strip()
+    if text.isascii() and text.isdigit() and 2 <= int(text[:9]) <= MAX_TIMES:
+        return int(text)
+    lost("number of times of a repeat")
+    return 2
 
 
 def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEvent:
@@ -466,13 +477,12 @@ def _tone(note: Element) -> Tone | None:
         if len(letter) != 1 or letter not in "ABCDEFG":
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
-        # Quarter tones are rounded towards the natural, because the training data have none.
-        exact = 0 if alter is None else decimal(alter, "alter")
-        alteration = int(exact)
-        if exact != alteration:
-            lost("quarter tone")
-        if abs(alteration) > 2:
-            raise FormatError(f"alter is {alteration}; allowed are -2 to 2")
+        alteration: Alteration = 0 if alter is None else decimal(alter, "alter")
+        if abs(int(alteration)) > 2:
+            raise FormatError(f"alter is {float(alteration):g}; allowed are -2 to 2")
+        if alteration not in SIGNS:
+            lost("alteration between quarter tones, rounded")
+            alteration = min(SIGNS, key=lambda sign: (abs(sign - alteration), abs(sign)))
         octave = optional_integer(pitch, f"{prefix}octave", -1, 9, default=4)
         tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
         return Tone(letter, alteration, octave, tied, bool(prefix))

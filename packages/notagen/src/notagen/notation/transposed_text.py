@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from notagen.abc.accidentals import Alteration
 from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import parse_key
 from notagen.notation.bars import declared_voice, is_field
@@ -92,8 +93,8 @@ class _Voice:
 
     splitter: BarSplitter
     joiner: BarJoiner
-    before: dict[tuple[int, int], int] = field(default_factory=dict)
-    after: dict[tuple[int, int], int] = field(default_factory=dict)
+    before: dict[tuple[int, int], Alteration] = field(default_factory=dict)
+    after: dict[tuple[int, int], Alteration] = field(default_factory=dict)
 
     def text(self, text: str) -> str:
         return self.joiner.text(self.splitter.parts(text, self.before), self.after)

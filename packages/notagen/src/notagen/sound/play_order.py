@@ -20,12 +20,14 @@ class Signs:
         stops: Whether a repeat ends with it.
         ending: Numbers of its ending; empty outside of endings.
         ending_stops: Whether it is the last measure of its ending.
+        times: How often the repeat that ends with it is played at least; the numbers of endings may say more.
     """
 
     starts: bool = False
     stops: bool = False
     ending: tuple[int, ...] = ()
     ending_stops: bool = False
+    times: int = 2
 
 
 def order_of(score: Score, *, limit: int) -> list[int]:
@@ -103,6 +105,7 @@ def _joined(row: Sequence[Measure | None]) -> Signs:
         any(measure.repeat_stops for measure in measures),
         in_ending.ending,
         in_ending.ending_stops,
+        max(measure.repeat_times for measure in measures),
     )
 
 
@@ -110,8 +113,8 @@ def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
     """Return the indices of the measures in the order in which they are played.
 
     A repeat goes back to the last ``|:``, else to the end of the last repeat, else to the start. Music is played twice,
-    or as often as the numbers of its endings say; an ending is played in the passes that it names. If signs contradict
-    each other, such as a second ending without a first one, the first pass plays everything.
+    or as often as the sign at its end or the numbers of its endings say; an ending is played in the passes that it
+    names. If signs contradict each other, such as a second ending without a first one, the first pass plays everything.
 
     Args:
         signs: Signs of every measure.
@@ -133,7 +136,7 @@ def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
         order.append(index)
         if len(order) > limit:
             raise InputError(f"with its repeats, the piece has more than {limit} bars")
-        if sign.stops and turn < passes[index]:
+        if sign.stops and turn < max(passes[index], sign.times):
             index, turn = start, turn + 1
             continue
         index += 1
