@@ -1260,7 +1260,11 @@ def test_what_a_chord_of_abc_has_once_is_counted_as_lost() -> None:
         ([head, ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
         (["", ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
         (["", head], "[CEG]8", {"note head of another shape than others in a chord": 2}),
-        ([head, head + lower], "!style=x![CEG]8", {"note of a chord on another staff": 1}),
+        (
+            [head, head + lower],
+            "!style=x![CE]8 |] %1\nV:2\n !style=x!G8 |]",
+            {"chord over two staves, written as one on each": 1},
+        ),
     ):
         chord = [note(f"{step}4", 48, more, chord=True) for step, more in zip("EG", others, strict=True)]
         with losses() as found:
@@ -1272,3 +1276,50 @@ def test_kinds_of_losses_have_no_control_characters() -> None:
     with losses() as found:
         read_score("%%sc\x7fre 1\nL:1/8\nK:C\nC4|]")
     assert found == {r"instruction %%sc\x7fre": 1}
+
+
+def test_a_tie_ends_where_the_file_says_so() -> None:
+    """In the second measure the tie of the first one is not ended, so that its note is struck again."""
+    start, stop = '<tie type="start"/>', '<tie type="stop"/>'
+    text = musicxml_to_abc(
+        score(
+            measure("{A}", note("C5", 48, start))
+            + measure(note("C5", 48, start))
+            + measure(note("C5", 48, stop))
+        )
+    )
+    assert text.endswith(" c8 | c8- | c8 |] %3\n")
+    with losses() as lost:
+        musicxml_to_abc(score(measure("{A}", note("C5", 48, start)) + measure(note("D5", 48))))
+    assert lost == {"tie without an end": 1}
+
+
+def test_a_chord_over_two_staves_is_a_chord_on_each() -> None:
+    lower = "<staff>2</staff>"
+    chord = [note("C5", 24), note("G4", 24, chord=True), note("E3", 24, lower, chord=True)]
+    third = note("C3", 24, f'<tie type="start"/>{lower}', chord=True)
+    end = note("C3", 24, f'<tie type="stop"/>{lower}')
+    with losses() as lost:
+        text = musicxml_to_abc(score(measure("{A}", *chord, third, end)))
+    assert "V:1\n [cG]4 x4 |] %1\nV:2\n [EC-]4 C4 |] %1\n".replace("E", "E,").replace("C", "C,") in text
+    assert lost == {"chord over two staves, written as one on each": 1}
+
+
+def sung(*verses: tuple[str, str]) -> str:
+    return "".join(f'<lyric number="{number}"><text>{text}</text></lyric>' for number, text in verses)
+
+
+def test_all_notes_of_a_chord_have_lyrics() -> None:
+    lower = note("E4", 24, sung(("2", "two"), ("1", "three")), chord=True)
+    text = musicxml_to_abc(score(measure("{A}", note("G4", 24, sung(("1", "one"))), lower, note("C4", 24))))
+    assert text.endswith(" [GE]4 C4 |] %1\nw:one\nw:two\nw:three\n")
+
+
+def test_verses_keep_their_line() -> None:
+    """A verse with a name has one number in all notes, and a syllable that is there twice is one."""
+    first = note("G4", 24, sung(("1", "one"), ("iij", "three"), ("2", "two"), ("1", "one")))
+    second = note("G4", 24, sung(("iij", "more")))
+    with losses() as lost:
+        text = musicxml_to_abc(score(measure("{A}", first, second)))
+    assert text.endswith("w:one\nw:three more\nw:two\n")
+    assert lost == {"number of a verse of lyrics": 3, "syllable that is there twice": 1}
