@@ -33,6 +33,7 @@ from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
 
 _MOST_MEASURES = 1 << 16
+_JUMPS = frozenset({"dacapo", "dalsegno", "fine", "tocoda", "segno", "coda"})
 Notes = Counter[tuple[float, int]]
 
 
@@ -62,6 +63,9 @@ def _expanded(measures: Sequence[Element], lengths: Sequence[Fraction], *, jumpi
     root = Element("score-partwise", {"version": "4.0"})
     SubElement(SubElement(SubElement(root, "part-list"), "score-part", {"id": "P1"}), "part-name")
     part = SubElement(root, "part", {"id": "P1"})
+    all_said = {name for measure in measures for name in _jumps(measure)}
+    end = " al Coda" if "tocoda" in all_said else " al Fine" if "fine" in all_said else ""
+    aims = {"dacapo": f"D.C.{end}", "dalsegno": f"D.S.{end}", "fine": "Fine"}
     for number, (measure, length) in enumerate(zip(measures, lengths, strict=True), 1):
         plain = SubElement(part, "measure", {"number": str(number)})
         divisions = SubElement(SubElement(plain, "attributes"), "divisions")
@@ -69,21 +73,15 @@ def _expanded(measures: Sequence[Element], lengths: Sequence[Fraction], *, jumpi
         plain.extend(
             [deepcopy(each) for each in measure.findall("barline") if each.get("location") == "left"]
         )
-        jumps = [each for each in measure.findall("direction") if jumping and _is_jump(each)]
-        starting = [
-            each
-            for each in jumps
-            if each.find("direction-type/segno") is not None or each.find("direction-type/coda") is not None
-        ]
-        plain.extend([deepcopy(each) for each in starting])
+        said = _jumps(measure) if jumping else set()
+        _write_signs(plain, said & {"segno", "coda"})
         note = SubElement(plain, "note")
         pitch = SubElement(note, "pitch")
         SubElement(pitch, "step").text, SubElement(pitch, "octave").text = "C", "4"
         SubElement(note, "duration").text = str(length.numerator)
-        SubElement(SubElement(note, "lyric"), "text").text = str(
-            number - 1
-        )  # music21 may number measures anew
-        plain.extend([deepcopy(each) for each in jumps if each not in starting])
+        # Its index, because music21 may number measures anew.
+        SubElement(SubElement(note, "lyric"), "text").text = str(number - 1)
+        _write_signs(plain, {aims.get(name, name) for name in said - {"segno", "coda"}})
         plain.extend(
             [deepcopy(each) for each in measure.findall("barline") if each.get("location") != "left"]
         )
@@ -97,11 +95,18 @@ def _expanded(measures: Sequence[Element], lengths: Sequence[Fraction], *, jumpi
     return [] if repeats else list(range(len(measures)))
 
 
-def _is_jump(direction: Element) -> bool:
-    sound = direction.find("sound")
-    kinds = {kind.tag for kind in direction.findall("direction-type/*")}
-    names = {"dacapo", "dalsegno", "fine", "tocoda", "segno", "coda"}
-    return bool(kinds & {"segno", "coda"}) or (sound is not None and bool(names & sound.attrib.keys()))
+def _jumps(measure: Element) -> set[str]:
+    sounds = (sound for direction in measure.findall("direction") for sound in direction.findall("sound"))
+    signs = {kind.tag for kind in measure.findall("direction/direction-type/*")} & {"segno", "coda"}
+    return signs | {name for sound in sounds for name in sound.attrib if name in _JUMPS}
+
+
+def _write_signs(measure: Element, names: set[str]) -> None:
+    """Write segno, coda, or the words that music21 understands, whatever words the file has."""
+    for name in sorted(names):
+        kind = SubElement(SubElement(measure, "direction"), "direction-type")
+        sign = "coda" if name == "tocoda" else name
+        SubElement(kind, sign if sign in ("segno", "coda") else "words").text = sign
 
 
 def source_notes(path: Path) -> tuple[list[int], list[Fraction], list[list[tuple[Fraction, int]]]]:
