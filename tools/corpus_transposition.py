@@ -34,7 +34,7 @@ from notagen.musicxml.reader import musicxml_to_abc
 from notagen.notation.keys import MAJOR_KEYS, pitch_class
 from notagen.notation.layout import interleaved
 from notagen.notation.transpose import Movable
-from notagen.notation.transposed_text import Interval, transpose_text
+from notagen.notation.transposed_text import CHORD_SYMBOL, Interval, transpose_text
 from notagen.notation.tunebook import prepare_tune
 from notagen.score import Score, read_score
 from notagen.score.model import Event, Head, Measure, Pitch
@@ -91,7 +91,12 @@ def heard(score: Score) -> tuple[list[Heard], list[tuple[Any, ...]], list[str]]:
                             )
                         )
                     others.append((number, _plain(event)))
-                    roots += [root for chord in event.marks.chord_symbols for root in _ROOT.findall(chord)]
+                    roots += [
+                        root
+                        for chord in event.marks.chord_symbols
+                        if CHORD_SYMBOL.fullmatch(f'"{chord}"')
+                        for root in _ROOT.findall(chord)
+                    ]
     return notes, others, roots
 
 
@@ -170,6 +175,8 @@ def try_piece(name: str, text: str, differences: Differences) -> None:
         movable, own = Movable(tune), read_score(interleaved(tune))
     except InputError:
         return  # not a tune for training
+    if not own.key.tonic:
+        return  # counts as C major there
     for key in KEYS:
         try:
             moved = read_score(interleaved(movable.to(key)))

@@ -19,7 +19,8 @@ from pentatonic.errors import FormatError, UsageError
 
 MAX_SEMITONES = 36
 
-_CHORD_SYMBOL = re.compile(
+#: A chord symbol in quotes, and not other text that begins with a letter of a note, such as "Fine".
+CHORD_SYMBOL = re.compile(
     r'"[A-G][#b]?(?:min|maj|mi|ma|dim|aug|sus|add|no|omit|alt|[mMo+^0-9()#b,-])*(?:/[A-G][#b]?)?"'
 )
 _TONIC = re.compile("[A-G][#b]?")
@@ -158,7 +159,7 @@ class _Tune:
             key = self._keys.get(self._name, self._key or "C")
             octaves = self._octaves.get(self._name, self._octaves.get("", 0))
             self._voices[self._name] = _Voice(
-                BarSplitter(key, octaves, _CHORD_SYMBOL),
+                BarSplitter(key, octaves, CHORD_SYMBOL),
                 BarJoiner(key, self._steps, octaves, shift=self._shift),
             )
         return self._voices[self._name]
