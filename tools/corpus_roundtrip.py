@@ -163,7 +163,8 @@ def _bars_and_notes(text: str) -> tuple[int, list[list[tuple[Any, ...]]]]:
     return read_score(text).measure_count, notes
 
 
-def _tunes(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+def tunes(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of all tunes of some books."""
     for path in paths:
         content = path.read_bytes()
         try:
@@ -202,7 +203,7 @@ def heard_notes(source: Path | bytes) -> Counter[tuple[Any, ...]]:
 
     Times are rounded to 1/100 of a quarter note, because files round the lengths of tuplets.
     """
-    parts = [_part_notes(measures) for measures in read_document(source).parts.values()]
+    parts = [part_notes(measures) for measures in read_document(source).parts.values()]
     ends = [max(end for end, _ in row) for row in zip(*parts, strict=True)]
     starts = list(accumulate(ends, initial=Fraction(0)))
     heard: Counter[tuple[Any, ...]] = Counter()
@@ -234,13 +235,14 @@ def heard_notes(source: Path | bytes) -> Counter[tuple[Any, ...]]:
     return heard
 
 
-def _part_notes(measures: Sequence[Element]) -> list[tuple[Fraction, list[_HeardNote]]]:
+def part_notes(measures: Sequence[Element]) -> list[tuple[Fraction, list[_HeardNote]]]:
     """Return the length and the notes of each measure of a part."""
     divisions = Fraction(1)
     found: list[tuple[Fraction, list[_HeardNote]]] = []
     for measure in measures:
         at = end = before = Fraction(0)
         notes: list[_HeardNote] = []
+        first = 0
         for element in measure:
             if element.tag == "attributes":
                 divisions = Fraction(element.findtext("divisions", str(divisions)))
@@ -257,6 +259,13 @@ def _part_notes(measures: Sequence[Element]) -> list[tuple[Fraction, list[_Heard
                 )
                 if element.find("cue") is None and (pitch := element.find("pitch")) is not None:
                     notes.append(_heard(element, pitch, onset, length))
+                    if element.find("chord") is None:
+                        first = len(notes) - 1
+                    elif notes[
+                        -1
+                    ].lyrics:  # a chord has one line of lyrics for each verse, in ABC at its first note
+                        notes[first].lyrics = tuple(sorted((*notes[first].lyrics, *notes[-1].lyrics)))
+                        notes[-1].lyrics = ()
             end = max(end, at)
         found.append((end, notes))
     return found
@@ -271,7 +280,7 @@ def _heard(note: Element, pitch: Element, onset: Fraction, length: Fraction) -> 
         )
         for lyric in note.findall("lyric")
     ]
-    lyrics = tuple(f"{number} {text}" for number, text in sorted(sung) if text)
+    lyrics = tuple(dict.fromkeys(f"{number} {text}" for number, text in sorted(sung) if text))
     ties = frozenset(tie.get("type", "") for tie in note.findall("tie"))
     alter = int(float(pitch.findtext("alter", "0")))
     return _HeardNote(onset, length, midi + alter, note.findtext("staff", "1"), ties, lyrics)
@@ -395,7 +404,7 @@ def main() -> None:
     scores = [path for path in paths if path.suffix in SCORE_SUFFIXES][:: arguments.every]
     kinds: dict[str, dict[str, Step]] = {}
     if arguments.kind != "musicxml":
-        kinds["ABC tunes"] = abc_steps(_tunes(books))
+        kinds["ABC tunes"] = abc_steps(tunes(books))
     if arguments.kind != "abc":
         kinds["MusicXML scores"] = score_steps(iter(scores))
     wrong = {

@@ -95,7 +95,7 @@ def test_a_folder_belongs_to_one_kind_of_run(tmp_path: Path) -> None:
     other = settings | {"model": "b", "layers": [3], "sampling": {"top_k": 3, "seed": 0}}
     with pytest.raises(UsageError) as caught:
         claim_folder(file, other, advice="choose another folder")
-    said = "layers [1, 2], not [3]; another model; top_k 9, not 3; seed none, not 0"
+    said = "layers [1, 2], not [3]; another model; top_k 9, not 3; no seed, now 0"
     assert str(caught.value) == f"{tmp_path / 'new'} was made with {said}; choose another folder"
     claim_folder(file, other, advice="choose another folder", overwrite=True)
     assert file.read_bytes() == before
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_settings_that_are_not_asked_for_may_differ(tmp_path: Path) -> None:
     refuse_other_settings(tmp_path, {"a": 1, "b": 2}, {"a": 1}, advice="")
-    with pytest.raises(UsageError, match="was made with c none, not 1"):
+    with pytest.raises(UsageError, match="was made with no c, now 1"):
         refuse_other_settings(tmp_path, {"a": 1}, {"c": 1}, advice="")
 
 

@@ -224,7 +224,8 @@ def test_layers_with_lengths_of_many_digits_disagree_with_a_place():
 @pytest.mark.parametrize(
     ("meter", "unit"),
     [
-        ((2, 4), 16), ((5, 8), 16), ((11, 16), 16), ((3, 4), 8), ((6, 8), 8), ((12, 16), 8), ((13, 16), 8), ((4, 4), 8),
+        ((2, 4), 16), ((5, 8), 16), ((11, 16), 16), ((23, 32), 16), ((3, 4), 8), ((6, 8), 8), ((12, 16), 8),
+        ((13, 16), 8), ((4, 4), 8),
     ],
 )  # fmt: skip
 def test_the_default_note_length_is_an_eighth_from_three_quarters_on(

@@ -1062,19 +1062,66 @@ def test_converting_leaves_no_cycles_and_collections_running() -> None:
 
 def test_what_is_left_out_is_counted() -> None:
     shift = '<direction><direction-type><octave-shift type="down"/></direction-type></direction>'
-    repeat = '<barline><repeat direction="backward" times="3"/></barline>'
+    repeat = '<barline><repeat direction="backward" times="1"/></barline>'
     cut = '<attributes><time symbol="cut"><beats>2</beats><beat-type>2</beat-type></time></attributes>'
-    quarter_tone = note("C4", 12).replace("<alter>0", "<alter>0.5")
+    microtone = note("C4", 12).replace("<alter>0", "<alter>0.3")
     glissando = marked("D4", '<glissando type="start"/>') + marked("E4", '<glissando type="stop"/>')
     with losses() as found:
-        musicxml_to_abc(score(measure("{A}", cut, shift, quarter_tone, glissando, note(), repeat)))
+        musicxml_to_abc(score(measure("{A}", cut, shift, microtone, glissando, note(), repeat)))
     assert found == {
-        "octave line without a start or end": 1, "quarter tone": 1, "mark of a note: glissando": 1,
+        "octave line without a start or end": 1, "alteration between quarter tones, rounded": 1,
+        "mark of a note: glissando": 1,
         "number of times of a repeat": 1,
     }  # fmt: skip
     with losses() as found:
         read_score("L:1/8\nK:C\nC4- D4|]")
     assert found == {"tie without an end": 1}
+
+
+@pytest.mark.parametrize(
+    ("alter", "sign"),
+    [("0.5", "^/"), ("-0.5", "_/"), ("1.5", "^3/2"), ("-1.5", "_3/2"), ("0.25", "="), ("2.25", "^^")],
+)
+def test_quarter_tones_are_kept(alter: str, sign: str) -> None:
+    altered = note("C4").replace("<alter>0", f"<alter>{alter}")
+    with losses() as found:
+        text = musicxml_to_abc(score(measure("{A}", note("C#4"), altered, altered, note("C4"))))
+    again = "=" if sign != "=" else ""
+    assert text.endswith(f" ^C2 {sign}C2 C2 {again}C2 |] %1\n")
+    assert found == ({"alteration between quarter tones, rounded": 2} if alter in ("0.25", "2.25") else {})
+
+
+def repeated(*content: str, times: str = "", starts: bool = False) -> str:
+    start = '<barline location="left"><repeat direction="forward"/></barline>' if starts else ""
+    end = f'<barline location="right"><repeat direction="backward" times="{times}"/></barline>'
+    return measure(*content, start, note(duration=48), end if times else "")
+
+
+@pytest.mark.parametrize(
+    ("measures", "expected"),
+    [
+        ([repeated("{A}", times="3")], " C8 ::| %1"),
+        ([repeated("{A}", times="2")], " C8 :| %1"),
+        ([repeated("{A}", times="4", starts=True)], "|::: C8 :::| %1"),
+        (
+            [repeated("{A}", starts=True), repeated(times="3"), repeated(times="4", starts=True)],
+            "|:: C8 | C8 ::|::: C8 :::| %3",
+        ),
+        (
+            [repeated("{A}", starts=True, times="2"), repeated(times="3", starts=True)],
+            "|: C8 :|:: C8 ::| %2",
+        ),
+    ],
+)
+def test_repeats_keep_how_often_they_are_played(measures: list[str], expected: str) -> None:
+    text = musicxml_to_abc(score("".join(measures)))
+    assert text.splitlines()[-1] == expected
+    assert musicxml_to_abc(abc_to_musicxml(text)) == text
+
+
+def test_the_parts_of_a_score_have_one_number_of_times() -> None:
+    one, other = (repeated("{A}", times=times) for times in ("2", "3"))
+    assert musicxml_to_abc(score(one, other)).count("C8 ::|") == 2
 
 
 def shift(kind: str, size: str = "8", tag: str = "octave-shift") -> str:
@@ -1213,7 +1260,11 @@ def test_what_a_chord_of_abc_has_once_is_counted_as_lost() -> None:
         ([head, ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
         (["", ""], "[CEG]8", {"note head of another shape than others in a chord": 1}),
         (["", head], "[CEG]8", {"note head of another shape than others in a chord": 2}),
-        ([head, head + lower], "!style=x![CEG]8", {"note of a chord on another staff": 1}),
+        (
+            [head, head + lower],
+            "!style=x![CE]8 |] %1\nV:2\n !style=x!G8 |]",
+            {"chord over two staves, written as one on each": 1},
+        ),
     ):
         chord = [note(f"{step}4", 48, more, chord=True) for step, more in zip("EG", others, strict=True)]
         with losses() as found:
@@ -1225,3 +1276,50 @@ def test_kinds_of_losses_have_no_control_characters() -> None:
     with losses() as found:
         read_score("%%sc\x7fre 1\nL:1/8\nK:C\nC4|]")
     assert found == {r"instruction %%sc\x7fre": 1}
+
+
+def test_a_tie_ends_where_the_file_says_so() -> None:
+    """In the second measure the tie of the first one is not ended, so that its note is struck again."""
+    start, stop = '<tie type="start"/>', '<tie type="stop"/>'
+    text = musicxml_to_abc(
+        score(
+            measure("{A}", note("C5", 48, start))
+            + measure(note("C5", 48, start))
+            + measure(note("C5", 48, stop))
+        )
+    )
+    assert text.endswith(" c8 | c8- | c8 |] %3\n")
+    with losses() as lost:
+        musicxml_to_abc(score(measure("{A}", note("C5", 48, start)) + measure(note("D5", 48))))
+    assert lost == {"tie without an end": 1}
+
+
+def test_a_chord_over_two_staves_is_a_chord_on_each() -> None:
+    lower = "<staff>2</staff>"
+    chord = [note("C5", 24), note("G4", 24, chord=True), note("E3", 24, lower, chord=True)]
+    third = note("C3", 24, f'<tie type="start"/>{lower}', chord=True)
+    end = note("C3", 24, f'<tie type="stop"/>{lower}')
+    with losses() as lost:
+        text = musicxml_to_abc(score(measure("{A}", *chord, third, end)))
+    assert "V:1\n [cG]4 x4 |] %1\nV:2\n [EC-]4 C4 |] %1\n".replace("E", "E,").replace("C", "C,") in text
+    assert lost == {"chord over two staves, written as one on each": 1}
+
+
+def sung(*verses: tuple[str, str]) -> str:
+    return "".join(f'<lyric number="{number}"><text>{text}</text></lyric>' for number, text in verses)
+
+
+def test_all_notes_of_a_chord_have_lyrics() -> None:
+    lower = note("E4", 24, sung(("2", "two"), ("1", "three")), chord=True)
+    text = musicxml_to_abc(score(measure("{A}", note("G4", 24, sung(("1", "one"))), lower, note("C4", 24))))
+    assert text.endswith(" [GE]4 C4 |] %1\nw:one\nw:two\nw:three\n")
+
+
+def test_verses_keep_their_line() -> None:
+    """A verse with a name has one number in all notes, and a syllable that is there twice is one."""
+    first = note("G4", 24, sung(("1", "one"), ("iij", "three"), ("2", "two"), ("1", "one")))
+    second = note("G4", 24, sung(("iij", "more")))
+    with losses() as lost:
+        text = musicxml_to_abc(score(measure("{A}", first, second)))
+    assert text.endswith("w:one\nw:three more\nw:two\n")
+    assert lost == {"number of a verse of lyrics": 3, "syllable that is there twice": 1}

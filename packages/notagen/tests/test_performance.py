@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from notagen.abc.duration import Meter
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.score import Measure, read_score
+from notagen.score.losses import losses
 from notagen.sound import performance as playback
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.performance import Performance, perform
@@ -106,6 +107,16 @@ def test_jumps_of_musicxml_are_heard():
         ("A|:B|1C:|2D||E|]", "ABCBDE"),
         ("|:A|1B|C:|2D|E:|F|]", "ABCADEF"),
         ("|:A|1,2B:|3C|]", "ABABAC"),
+        ("A|]B:|C|]", "ABBC"),  # a movement ends with a final barline
+        ("|:A|]B:|C|]", "ABABC"),
+        ("|:A:|B|]C:|", "AABCC"),
+        ("|:A|1B:|2C|]D:|", "ABACDD"),
+        ("|::A::|B|]", "AAAB"),
+        ("A|B::|C:::|D|]", "ABABABCCCCD"),
+        ("|::A::|:B:|", "AAABB"),
+        ("|:A:|::B::|", "AABBB"),
+        ("|::A|1,2B::|3C|]", "ABABAC"),
+        ("|::A|1,2B::|C|]", "ABABAC"),
         ("|:A|1-3B:|4C|]", "ABABABAC"),
         ("|:A|1B:|2C:|3D|]", "ABACAD"),
         ("|:A|1B:|C|]", "ABAC"),  # without a second ending, the repeat leaves the first one out
@@ -131,6 +142,8 @@ def test_a_repeat_sign_of_one_voice_holds_for_all() -> None:
             st.booleans(),
             st.booleans(),
             st.sampled_from([(), (1,), (2,), (1, 3), (99,)]),
+            st.booleans(),
+            st.integers(2, 4),
             st.booleans(),
         ),
         max_size=12,
@@ -233,6 +246,13 @@ def test_a_tie_out_of_the_first_ending_is_not_held_over_the_repeat() -> None:
 def test_a_tied_note_is_not_shortened_before_its_end() -> None:
     assert heard(perform(tune(".c4-|c4|"))) == [(0, 72, 8)]
     assert heard(perform(tune("c4-|.c4|"))) == [(0, 72, 6)]
+
+
+def test_quarter_tones_go_to_the_natural_and_are_counted() -> None:
+    with losses() as lost:
+        played = perform(tune("_/c^/c_3/2c^3/2c|[c_/e]4|]"))
+    assert [pitch for _, pitch, _ in heard(played)] == [72, 72, 71, 73, 72, 76]
+    assert lost == {"quarter tone": 5}
 
 
 def test_voices_transpose_and_layers_sound_together() -> None:

@@ -124,7 +124,7 @@ def test_sound_of_another_soundfont_is_written_again(write, monkeypatch):
     ("change", "said"),
     [
         ({"sampling": Sampling(top_k=3)}, "was made with top_k 9, not 3; choose another folder"),
-        ({"limits": Limits(patches=99)}, "was made with patches none, not 99;"),
+        ({"limits": Limits(patches=99)}, "was made with no patches, now 99;"),
         ({"sampling": Sampling(top_p=1.0), "constrained": True}, "top_p 0.9, not 1.0; constrained False,"),
         ({"constrained": True}, "constrained False, not True"),
     ],
@@ -163,7 +163,7 @@ def test_a_piece_of_another_prompt_or_length_is_not_overwritten(write, model):
     before = {path: path.read_bytes() for path in write.out.iterdir()}
     with pytest.raises(UsageError, match=r"0\.json was made from another prompt; choose another folder"):
         write(1, 0, prompt="%Classical\n")
-    with pytest.raises(UsageError, match=r"0\.json was made with bars none, not 3; choose"):
+    with pytest.raises(UsageError, match=r"0\.json was made with no bars, now 3; choose"):
         write(0, bars=3)
     assert {path: path.read_bytes() for path in write.out.iterdir()} == before
     assert statuses(write(1, prompt="%Classical\n")[1]) == ["done"]  # another seed is another piece
@@ -213,7 +213,7 @@ def test_the_best_of_several_candidates(write, tmp_path):
     pieces, _ = write(0, 1, best_of=3, **options)
     record = json.loads((write.out / "1.json").read_text())
     assert record["candidates"] == pieces[1]["candidates"] and record["made_by"]["best_of"] == 3
-    with pytest.raises(UsageError, match="best_of 3, not none"):
+    with pytest.raises(UsageError, match="best_of 3, now without"):
         write(0, **options)
     write.out.rename(tmp_path / "best")
     for piece in pieces:

@@ -212,6 +212,18 @@ REPAIRS = [
     ),
     ("[V:3][K:G][M:3/4]x6|", "", "[V:3][K:G][M:3/4]x6|", None),
     (
+        "[V:1]c8|[V:2]C,8|[V:3]x8|",
+        "[V:1]^3/2c8|[V:2]C,8|[V:3]x8|",
+        "[V:1]^c8|[V:2]C,8|[V:3]x8|",
+        "line 10: left out what the dialect does not have: quarter tone",
+    ),
+    (
+        "[V:1]c6:|[V:2]C,6:|[V:3]x6:|",
+        "[V:1]c6::|[V:2]C,6::|[V:3]x6:|",
+        "[V:1]c6:|[V:2]C,6:|[V:3]x6:|",
+        "line 12: left out what the dialect does not have: number of times of a repeat",
+    ),
+    (
         "[V:2][K:G][M:3/4]",
         "[V:2][K:Q][K:G][M:3/4]",
         "[V:2][K:G][M:3/4]",

@@ -11,6 +11,7 @@ import pytest
 from notagen.files.transposing import transpose_files
 from notagen.musicxml import abc_to_musicxml, musicxml_to_abc
 from notagen.notation.transposed_text import Interval, transpose_text
+from notagen.score import Head, read_score
 from notagen.sound.performance import perform
 from pentatonic.errors import UsageError
 
@@ -56,6 +57,31 @@ def test_all_sounds_move_by_the_interval(key: str) -> None:
         moved = transpose_text(text, Interval(semitones=semitones))
         assert sounding(moved) == [(at, pitch + semitones) for at, pitch in sounding(text)]
         assert sounding(moved, drums=True) == sounding(text, drums=True) != []
+
+
+def test_quarter_tones_move_by_the_interval() -> None:
+    text = f"{HEADER}K:C\n^/c^1/2c_/d_3/2dd [^3/2FA]2|]\n"
+    alterations = [
+        Fraction(1, 2),
+        Fraction(1, 2),
+        -Fraction(1, 2),
+        -Fraction(3, 2),
+        -Fraction(3, 2),
+        Fraction(3, 2),
+        0,
+    ]
+    assert [head.pitch.alter for head in _heads(text)] == alterations
+    for semitones in range(-12, 13):
+        moved = transpose_text(text, Interval(semitones=semitones))
+        before, after = ([head.pitch.semitones for head in _heads(each)] for each in (text, moved))
+        assert after == [pitch + semitones for pitch in before]
+        again = transpose_text(moved, Interval(semitones=-semitones))
+        assert [head.pitch.semitones for head in _heads(again)] == before
+
+
+def _heads(text: str) -> list[Head]:
+    (voice,) = read_score(text).voices.values()
+    return [head for measure in voice.measures for event in measure.layers[0].events for head in event.heads]
 
 
 def test_tunes_of_a_book_have_keys_of_their_own() -> None:

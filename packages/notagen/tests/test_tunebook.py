@@ -69,6 +69,7 @@ def test_repeats_and_the_end_are_made_explicit():
     assert standard_tune("K:C\nc8 :|\n|: d8 :|").endswith("c8 :: d8 :|\n")
     assert standard_tune("K:C\nc8 || d8 :|]").endswith("c8 |: d8 :|]\n")
     assert standard_tune("K:C\nc8 |:|").endswith("c8 |]\n")
+    assert standard_tune("K:C\nc8 ::| d8 :|:: e8 ::|").endswith("c8 ::|: d8 :|:: e8 ::|\n")
     report = validate(omit_rests(prepare_tune("M:4/4\nL:1/8\nK:C\nc8 :|\nd8 :| e8 |")))
     assert report.valid
 

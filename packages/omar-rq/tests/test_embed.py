@@ -484,7 +484,7 @@ def test_finished_files_are_not_computed_again(model, tmp_path):
         ({"store": "float16"}, "store"),
         ({"strict": False}, "strict"),
         ({"reading": ReadOptions(start_s=0.1)}, "start_s 0.0, not 0.1"),
-        ({"reading": ReadOptions(duration_s=0.5)}, "duration_s none, not 0.5"),
+        ({"reading": ReadOptions(duration_s=0.5)}, "no duration_s, now 0.5"),
         ({"reading": ReadOptions(nonfinite="zero")}, "nonfinite"),
         ({"reading": ReadOptions(max_duration_s=5)}, "max_duration_s"),
         ({"reading": ReadOptions(max_channels=5)}, "max_channels"),

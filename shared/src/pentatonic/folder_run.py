@@ -240,9 +240,12 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
             yield "another model"
         elif isinstance(before, dict) and isinstance(value, dict):
             yield from _differences(before, value)
+        elif before is None:
+            yield f"no {key}, now {value}"
+        elif value is None:
+            yield f"{key} {before}, now without"
         else:
-            was, now = ("none" if each is None else each for each in (before, value))
-            yield f"{key} {was}, not {now}"
+            yield f"{key} {before}, not {value}"
 
 
 def write_json(path: Path, value: object) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from notagen.abc.accidentals import PATTERN as ACCIDENTAL
+
 LENGTH = r"[0-9]*+/*+[0-9]*+"
 _PATTERNS = {
-    "note": rf"(?:\^\^?+|__?+|=)?+[A-Ga-g][',]*+{LENGTH}-?+",
+    "note": rf"{ACCIDENTAL}?+[A-Ga-g][',]*+{LENGTH}-?+",
     "space": r"[ \t`]++",
     "barline": (
         r"(?:\||\[(?=\|)|:(?=[:|]|\[\|)|:[ \t]++(?=\|))"

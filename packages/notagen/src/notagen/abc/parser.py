@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from notagen.abc.accidentals import PATTERN as ACCIDENTAL
 from notagen.abc.lexer import column_of, kind_of, split_tokens
 from notagen.abc.syntax import (
     Bar,
@@ -49,7 +50,7 @@ MAX_SHARED_CHARACTERS = 32
 
 # A line that starts with "c:|" is music.
 _FIELD = re.compile(r"(?:[H-WYh-wy+]|[A-GXZa-gxz](?!:[|:])):")
-_NOTE = re.compile(r"([\^_=]*+)([A-Ga-g])([',]*+)([0-9/]*+)(-?+)")
+_NOTE = re.compile(rf"({ACCIDENTAL}?+)([A-Ga-g])([',]*+)([0-9/]*+)(-?+)")
 _BARLINE = re.compile(r"([|:\]]*+(?:\[(?=\|)[|:\]]*+)*+)([ ]*+\[?+)([0-9.,-]*+)")
 _BLANK_IN_BARLINE = re.compile(r"(?<=\|)[ \t]+(?=:)|(?<=:)[ \t]+(?=\|)")
 _OLD_LINE_BREAKS = frozenset("!*")

@@ -56,7 +56,8 @@ class Note:
     """One note.
 
     Args:
-        accidental: ``""``, ``"^"``, ``"^^"``, ``"="``, ``"_"`` or ``"__"``.
+        accidental: ``""``, ``"^"``, ``"^^"``, ``"="``, ``"_"`` or ``"__"``, and for quarter tones ``"^/"``, ``"^3/2"``
+            and the like; see :func:`notagen.abc.accidentals.alteration_of`.
         letter: ``C``-``B`` from middle C up, ``c``-``b`` an octave higher.
         marks: Octave marks: each ``'`` is one up, each ``,`` one down.
         length_text: See :func:`length_of`.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
+from notagen.abc.accidentals import SIGNS, Alteration
 from notagen.abc.clefs import clef_octaves
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark
 from notagen.musicxml.values import TICKS, Time, XmlKey, XmlMeter
@@ -18,7 +19,6 @@ MAX_LENGTH_NUMBER = 9999  # largest numerator or denominator of a length
 
 _EIGHTH = TICKS // 2  # the unit of all lengths is L:1/8
 _SHARPS = "FCGDAEB"
-_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _TUPLET_TIMES = {
     2: 3,
     3: 2,
@@ -44,7 +44,7 @@ class BarWriter:
         self, key: XmlKey | None, meter: XmlMeter, clef: str, transpose: int = 0, staff: int = 1
     ) -> None:
         self.key, self.meter, self.clef, self.transpose, self.staff = key, meter, clef, transpose, staff
-        self._written: dict[tuple[str, int], int] = {}
+        self._written: dict[tuple[str, int], Alteration] = {}
 
     def change(self, change: XmlChange) -> str:
         """Put a change in force and return its inline field; empty where nothing changes."""
@@ -152,7 +152,7 @@ class BarWriter:
         if tone.alteration == in_force:
             return name
         self._written[place] = tone.alteration
-        return _SIGNS[tone.alteration] + name
+        return SIGNS[tone.alteration] + name
 
 
 def _tuplet_marks(events: Sequence[XmlEvent]) -> dict[int, str]:

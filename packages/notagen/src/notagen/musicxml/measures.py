@@ -8,6 +8,8 @@ from fractions import Fraction
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
+from notagen.abc.accidentals import SIGNS, Alteration
+from notagen.musicxml.lyrics import Syllables
 from notagen.musicxml.marks import (
     NOTE_VALUES,
     Directions,
@@ -31,13 +33,13 @@ from notagen.musicxml.values import (
     whole,
 )
 from notagen.score.losses import lost
-from notagen.score.lyrics import MAX_VERSES
 from notagen.score.model import Syllable, Transposition
 from pentatonic.errors import FormatError
 
 MAX_STAVES = 16
 MAX_CHANGES = 64  # of key, meter and clef in one measure of a part
 MAX_TUPLET = 99
+MAX_TIMES = 20  # of a repeat
 
 _VOLTA = re.compile(r"[0-9]{1,2}(?:[,.-][0-9]{1,2}){0,9}")
 _STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy-light": "[|"}
@@ -45,13 +47,14 @@ _STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy
 
 @dataclass(slots=True)
 class Tone:
-    """One pitch: a letter ``C``-``B``, an alteration -2..2, an octave where 4 starts at middle C."""
+    """One pitch: a letter ``C``-``B``, an alteration -2..2 in steps of 1/2, an octave where 4 starts at middle C."""
 
     letter: str
-    alteration: int
+    alteration: Alteration
     octave: int
     tied: bool = False
     unpitched: bool = False
+    ends_tie: bool = False  # whether the file says so
 
 
 @dataclass(slots=True)
@@ -176,6 +179,7 @@ class _PartReader:
         self.part = part
         self.division: Time = TICKS  # length of one of the divisions of a quarter note
         self.directions = Directions()
+        self.syllables = Syllables()
 
     def measure(self, element: Element) -> None:
         numbered = element.get("number", "0").strip().isdecimal() and element.get("implicit") != "yes"
@@ -186,6 +190,7 @@ class _PartReader:
         self.exact: dict[Time, Time] = {}
         self.last: XmlEvent | None = None
         self.cued = False  # whether it is a cue note
+        self.elsewhere: dict[int, XmlEvent] = {}  # notes of its chord on other staves
         self.grace: dict[tuple[str, int], list[GraceChord]] = {}
         for child in element:
             if (handler := _HANDLERS.get(child.tag)) is not None:
@@ -206,25 +211,47 @@ class _PartReader:
         if follows and self.last is not None and self.cued and not cue and tone:
             # A real note in a chord with a cue note: the chord starts where the cue note did.
             self.last = _event(note, self.last.onset, self.last.length, tone)
+            self.last.lyrics = self.syllables.of(note, {})
+            self.elsewhere = {}
             self._keep(self.last, voice, staff)
             return
         if follows and self.last is not None:
             if tone and self.last.tones and cue == self.cued:
-                self.last.tones.append(tone)
-                if not cue:
-                    lost("note of a chord on another staff", int(staff != self.last.staff))
-                    _compare_heads(self.last, note)
-                _add_notations(self.last, note)
+                self._add_to_chord(self.last, note, tone, voice, staff)
             return
         onset, counted = self.at, self._time(note, "duration")
         length = _exact(note, counted, self.division)
         self._advance(counted, length)
         self.last = _event(note, onset, length, tone)
+        self.last.lyrics = self.syllables.of(note, {})
+        self.elsewhere = {}
         self.cued = cue
         if cue:
             self.current.filled_to = max(self.current.filled_to, self.at)
         elif length:
             self._keep(self.last, voice, staff)
+
+    def _add_to_chord(self, chord: XmlEvent, note: Element, tone: Tone, voice: str, staff: int) -> None:
+        """Add a note to a chord; the notes on another staff than the first one become a chord there."""
+        if self.cued:
+            chord.tones.append(tone)
+        elif staff == chord.staff:
+            chord.tones.append(tone)
+            _compare_heads(chord, note)
+        elif (other := self.elsewhere.get(staff)) is not None:
+            other.tones.append(tone)
+            _compare_heads(other, note)
+        else:
+            other = XmlEvent(
+                chord.onset, chord.length, [tone], joined=chord.joined, ratio=chord.ratio, staff=staff
+            )
+            other.tuplet_starts, other.tuplet_stops = chord.tuplet_starts, chord.tuplet_stops
+            other.marks += [head] if (head := notehead(note)) else []
+            self.current.events.append((voice, staff, other))
+            self.elsewhere[staff] = other
+            lost("chord over two staves, written as one on each")
+        _add_notations(chord, note)
+        chord.lyrics = self.syllables.of(note, chord.lyrics)
 
     def _keep(self, event: XmlEvent, voice: str, staff: int) -> None:
         self.cued, event.staff = False, staff
@@ -340,8 +367,8 @@ class _PartReader:
             self.current.volta = number if _VOLTA.fullmatch(number) else ""
         if repeat is not None and repeat.get("direction") in ("forward", "backward"):
             sign = "|:" if repeat.get("direction") == "forward" else ":|"
-            if repeat.get("times", "2") != "2" and sign == ":|":
-                lost("number of times of a repeat")
+            if sign == ":|":
+                sign = f"{':' * (_times(repeat) - 1)}|"
         if side == "left":
             self.current.left = sign
         elif side == "right":
@@ -378,6 +405,15 @@ _HANDLERS = {
 }
 
 
+def _times(repeat: Element) -> int:
+    """Return how often a repeat is played, from 2 on."""
+    text = repeat.get("times", "2").strip()
+    if text.isascii() and text.isdigit() and 2 <= int(text[:9]) <= MAX_TIMES:
+        return int(text)
+    lost("number of times of a repeat")
+    return 2
+
+
 def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEvent:
     event = XmlEvent(onset, length, [tone] if tone else [])
     rest = note.find("rest")
@@ -392,29 +428,7 @@ def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEv
     event.ratio = _ratio(note)
     event.marks += [head] if (head := notehead(note)) else []
     _add_notations(event, note)
-    for lyric in note.findall("lyric"):
-        _add_syllable(event, lyric)
     return event
-
-
-def _add_syllable(event: XmlEvent, lyric: Element) -> None:
-    number = lyric.get("number", "1").strip()
-    verse = int(number) if re.fullmatch("[0-9]{1,2}", number) else 1
-    texts = [text for text in (each.text or "" for each in lyric.findall("text")) if text.strip()]
-    if not texts:
-        return  # an extension line, which goes on from a note before
-    while verse in event.lyrics:
-        verse += 1
-    if not 0 < verse <= MAX_VERSES:
-        lost("verse of lyrics beyond the 32nd")
-        return
-    kinds = [(each.text or "").strip() for each in lyric.findall("syllabic")] or ["single"]
-    event.lyrics[verse] = Syllable(
-        " ".join(" ".join(texts).split()),
-        before=kinds[0] in ("middle", "end"),
-        after=kinds[-1] in ("begin", "middle"),
-        extended=any(extend.get("type") != "stop" for extend in lyric.findall("extend")),
-    )
 
 
 def _exact(note: Element, counted: Time, division: Time) -> Time:
@@ -466,16 +480,15 @@ def _tone(note: Element) -> Tone | None:
         if len(letter) != 1 or letter not in "ABCDEFG":
             raise FormatError(f"step {letter[:9]!r} is not one of A to G")
         alter = pitch.find("alter")
-        # Quarter tones are rounded towards the natural, because the training data have none.
-        exact = 0 if alter is None else decimal(alter, "alter")
-        alteration = int(exact)
-        if exact != alteration:
-            lost("quarter tone")
-        if abs(alteration) > 2:
-            raise FormatError(f"alter is {alteration}; allowed are -2 to 2")
+        alteration: Alteration = 0 if alter is None else decimal(alter, "alter")
+        if abs(int(alteration)) > 2:
+            raise FormatError(f"alter is {float(alteration):g}; allowed are -2 to 2")
+        if alteration not in SIGNS:
+            lost("alteration between quarter tones, rounded")
+            alteration = min(SIGNS, key=lambda sign: (abs(sign - alteration), abs(sign)))
         octave = optional_integer(pitch, f"{prefix}octave", -1, 9, default=4)
-        tied = any(tie.get("type") == "start" for tie in note.findall("tie"))
-        return Tone(letter, alteration, octave, tied, bool(prefix))
+        ties = {tie.get("type") for tie in note.findall("tie")}
+        return Tone(letter, alteration, octave, "start" in ties, bool(prefix), "stop" in ties)
     return None
 
 

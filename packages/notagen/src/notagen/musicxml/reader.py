@@ -21,6 +21,7 @@ from notagen.musicxml.measures import XmlPart, read_part
 from notagen.musicxml.meters import fit_meters
 from notagen.musicxml.values import Time, XmlKey, XmlMeter
 from notagen.musicxml.voices import VoiceMeasure, XmlVoice, build_voices
+from notagen.notation.repeats import repeat_times, sign_of
 from notagen.score.losses import lost
 from notagen.score.lyrics import written_verse
 from notagen.score.model import Transposition
@@ -190,17 +191,33 @@ def _barlines(parts: Sequence[XmlPart]) -> list[str]:
             voltas[index] = voltas[index] or measure.volta
     barlines = [signs[0][1] if signs[0][1] == "|:" else ""]
     for (before, after), volta in zip(signs[1:], voltas[1:], strict=True):
-        both = "::" if (before, after) == (":|", "|:") else _stronger(before, after) or "|"
+        both = _stronger(before, after) or "|"
+        if before.endswith(":|") and after == "|:":
+            both = "::" if before == ":|" else f"{before}:"
         barlines.append(both + volta)
     if not barlines[-1].startswith(":"):
         barlines[-1] = "|]"
-    return barlines
+    return _with_times(barlines)
+
+
+def _with_times(barlines: Sequence[str]) -> list[str]:
+    """Write a colon for each further time at the start of a repeat, too, as at its end: ``|:: … ::|``."""
+    found = list(barlines)
+    start: int | None = None
+    for index, barline in enumerate(barlines):
+        if start is not None and (times := repeat_times(barline)) > 2:
+            sign = sign_of(found[start])
+            opened = sign[:-1] if sign != "::" else ":|"
+            found[start] = opened + ":" * (times - 1) + found[start].removeprefix(sign)
+        if sign_of(barline).endswith(":"):
+            start = index
+    return found
 
 
 def _stronger(one: str, other: str) -> str:
     """Return the barline of higher rank; repeat signs rank highest, and of equal ones the first is taken."""
-    order = ("", "[|", "||", "|]", "|:", ":|")
-    return max(one, other, key=order.index)
+    order = ("", "[|", "||", "|]", "|:")
+    return max(one, other, key=lambda sign: len(order) + len(sign) if sign[:1] == ":" else order.index(sign))
 
 
 def _tempos(parts: Sequence[XmlPart]) -> tuple[str | None, dict[int, list[tuple[Time, str]]]]:

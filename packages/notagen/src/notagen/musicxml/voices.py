@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from notagen.abc.accidentals import Alteration
 from notagen.musicxml.document import MAX_BARS
 from notagen.musicxml.measures import GraceChord, Tone, XmlChange, XmlEvent, XmlMark, XmlMeasure, XmlPart
 from notagen.musicxml.slurs import mark_slurs, match_slurs
@@ -286,22 +287,29 @@ def _add_marks_and_changes(
 
 
 def _resolve_ties(voices: Sequence[XmlVoice], lengths: Sequence[Time]) -> None:
-    """Drop the ties of a part that are not followed by a note of the same pitch, in any voice and spelling."""
-    starts: set[tuple[int, Time, int]] = set()
+    """Drop the ties of a part that no note of the same pitch ends, in any voice and spelling.
+
+    A note ends a tie where the file says so; in a part that never does, any note may.
+    """
+    starts: set[tuple[int, Time, Alteration]] = set()
+    ends: set[tuple[int, Time, Alteration]] = set()
     tied: list[tuple[int, Time, Tone]] = []
     for voice in voices:
         for index, measure in enumerate(voice.measures):
             for event in measure.events:
                 for tone in event.tones:
-                    starts.add((index, event.onset, _midi(tone)))
+                    place = (index, event.onset, _semitones(tone))
+                    starts.add(place)
+                    if tone.ends_tie:
+                        ends.add(place)
                     if tone.tied:
                         inside = event.end < lengths[index]
                         tied.append((index, event.end, tone) if inside else (index + 1, 0, tone))
     for index, onset, tone in tied:
-        tone.tied = (index, onset, _midi(tone)) in starts
+        tone.tied = (index, onset, _semitones(tone)) in (ends or starts)
         if not tone.tied:
             lost("tie without an end")
 
 
-def _midi(tone: Tone) -> int:
-    return Pitch(tone.letter, tone.alteration, tone.octave).midi
+def _semitones(tone: Tone) -> Alteration:
+    return Pitch(tone.letter, tone.alteration, tone.octave).semitones

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
+from notagen.abc.accidentals import Alteration, alteration_of
 from notagen.musicxml.writer_elements import MAX_DURATION, add, note_values
 from notagen.musicxml.writer_marks import Place, notehead, write_notations
 from notagen.score import Event, GraceNote, Head, Layer, SlurEnd, Syllable
@@ -14,7 +15,12 @@ from pentatonic.errors import FormatError
 #: Octaves that MusicXML allows.
 OCTAVES = range(10)
 
-_ACCIDENTALS = {"^": "sharp", "^^": "double-sharp", "=": "natural", "_": "flat", "__": "flat-flat"}
+#: Alteration -> value of ``<accidental>``.
+_ACCIDENTALS: dict[Alteration, str] = {
+    -2: "flat-flat", Fraction(-3, 2): "three-quarters-flat", -1: "flat", Fraction(-1, 2): "quarter-flat",
+    0: "natural", Fraction(1, 2): "quarter-sharp", 1: "sharp", Fraction(3, 2): "three-quarters-sharp",
+    2: "double-sharp",
+}  # fmt: skip
 _GRACE_TYPE = "eighth"
 #: Whether a hyphen comes before and after a syllable -> value of ``<syllabic>``.
 _SYLLABIC = {(False, False): "single", (False, True): "begin", (True, True): "middle", (True, False): "end"}
@@ -161,7 +167,7 @@ class NoteWriter:
         pitch = SubElement(note, kind)
         add(pitch, f"{prefix}step", head.pitch.step)
         if head.pitch.alter and not self.place.percussion:
-            add(pitch, "alter", head.pitch.alter)
+            add(pitch, "alter", f"{float(head.pitch.alter):g}")
         add(pitch, f"{prefix}octave", head.pitch.octave)
 
     def _voice(self, note: Element) -> None:
@@ -172,7 +178,7 @@ class NoteWriter:
         for _ in range(value[2]):
             add(note, "dot")
         if accidental:
-            add(note, "accidental", _ACCIDENTALS[accidental])
+            add(note, "accidental", _ACCIDENTALS[alteration_of(accidental)])
 
     def _time_modification(self, note: Element, event: Event) -> None:
         if event.tuplets:

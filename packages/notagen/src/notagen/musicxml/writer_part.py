@@ -190,7 +190,8 @@ class PartWriter:
         if measure.ending_stops:
             self._ending(barline, measure, "stop")
         if measure.repeat_stops:
-            add(barline, "repeat", None, {"direction": "backward"})
+            times = {"times": str(measure.repeat_times)} if measure.repeat_times > 2 else {}
+            add(barline, "repeat", None, {"direction": "backward", **times})
 
     def _ending(self, barline: Element, measure: Measure, kind: str) -> None:
         add(barline, "ending", None, {"number": ", ".join(map(str, measure.ending)), "type": kind})

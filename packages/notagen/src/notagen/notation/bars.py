@@ -24,7 +24,9 @@ BARLINES = ("||:", ":||", "[|:", ":|]", "|]:", ":[|", "|:", "::", ":|", "[|", "|
 _OPAQUE = r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|\(\d+(?:::?\d+)*'
 # Some programs write blanks inside the barlines |: and :|.
 _SPACED = (r"\|[ \t]+:(?![|:\[])", r"(?<![|:\]]):[ \t]+\|")
-_BARLINE = re.compile(f"{_OPAQUE}|({'|'.join((*_SPACED, *map(re.escape, BARLINES)))})")
+# Repeats that are played more than twice: |:: … ::|
+_MANY_TIMES = (r":{2,}\|:*(?!\|)", r":?\|:{2,}(?!\|)")
+_BARLINE = re.compile(f"{_OPAQUE}|({'|'.join((*_SPACED, *_MANY_TIMES, *map(re.escape, BARLINES)))})")
 # A bar that is only a rest of several bars, with marks around it.
 _BAR_RESTS = re.compile(r"((?:\"[^\"]*\"|![^!]*!|\[[A-Za-z]:[^\[\]]*\]|\s)*+)([ZX])(\d{1,4})(.*)", re.DOTALL)
 _INLINE_FIELDS = re.compile(r"(?:\s*\[[A-Za-z]:[^\[\]\n]*\])+\s*")

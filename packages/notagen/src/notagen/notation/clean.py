@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from notagen.notation.bars import is_field
+from notagen.notation.dialect import without_foreign_notation
+from notagen.score.losses import lost
 
 #: Longest text above or below a staff that is kept, in characters including quotes.
 ANNOTATION_CHARACTERS = 40
@@ -44,7 +46,8 @@ def clean(text: str) -> str:
 
     Dropped are blank lines, titles, composers, lyrics, tune and bar numbers, escaped quotes, decorations that the
     training data lack, slurs inside grace notes or without an end in their voice, and quoted strings that are
-    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. Common and cut time get their numbers. The
+    empty, contain a barline, or are longer than ``ANNOTATION_CHARACTERS``. Common and cut time get their numbers,
+    repeats are played twice, and quarter tones go to the natural, which is counted (:mod:`notagen.score.losses`). The
     result is printable ASCII.
 
     Args:
@@ -56,7 +59,7 @@ def clean(text: str) -> str:
     lines = [
         _TIME_SIGN.sub(lambda sign: _TIME_NUMBERS[sign[1]], to_ascii(line)) for line in text.splitlines()
     ]
-    lines = [line for line in lines if line.strip() and not _is_dropped(line)]
+    lines = [_in_dialect(line) for line in lines if line.strip() and not _is_dropped(line)]
     start = max((i for i, line in enumerate(lines) if line.strip() == "V:1"), default=len(lines))
     lines[start:] = [_BAR_NUMBER.sub("", line).rstrip() for line in lines[start:]]
     lines[start:] = _with_paired_slurs(lines[start:])
@@ -67,6 +70,15 @@ def clean(text: str) -> str:
         for line in lines
     )
     return "".join(f"{line}\n" for line in cleaned if line.strip())
+
+
+def _in_dialect(line: str) -> str:
+    if is_field(line) or line.startswith("%"):
+        return line
+    spelled, foreign = without_foreign_notation(line)
+    for kind, count in foreign.items():
+        lost(kind, count)
+    return spelled
 
 
 def _with_paired_slurs(lines: Sequence[str]) -> list[str]:

@@ -71,6 +71,17 @@ def sign_of(barline: str) -> str:
     return match[0] if match else ""
 
 
+def repeat_times(barline: str) -> int:
+    """Return how often the music before a barline is played by its repeat sign: twice for ``:|``, 3 times for ``::|``.
+
+    Args:
+        barline: The barline, such as ``|:`` (1, as no repeat ends there) or ``::`` (2).
+    """
+    sign = sign_of(barline)
+    colons = len(sign) - len(sign.lstrip(":"))
+    return 1 + ((colons + 1) // 2 if colons == len(sign) else colons)
+
+
 def _signs(barlines: Sequence[tuple[str, str]]) -> Iterator[tuple[int, bool, str]]:
     before = ""
     for bar, (left, right) in enumerate(barlines):

@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from notagen.abc.accidentals import PATTERN as ACCIDENTAL
+from notagen.abc.accidentals import SIGNS, Alteration, alteration_of
 from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import parse_key
 from notagen.notation.bars import BarTable, VoiceBars, declared_voice
@@ -21,12 +23,10 @@ from notagen.notation.keys import fifths, major_key, move_key, pitch_class
 
 _LETTERS = "CDEFGAB"
 _NATURALS = (0, 2, 4, 5, 7, 9, 11)
-_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
-_ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
 # Largest interval upwards; larger ones go down instead.
 _HIGHEST_INTERVAL = 6
 
-_NOTE = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
+_NOTE = re.compile(rf"({ACCIDENTAL})?([A-Ga-g])([,']*)")
 _TOKEN = re.compile(rf'("[^"\n]*"|![^!\n]*!|\[[A-Za-z]:[^\[\]\n]*\]|\|)|{_NOTE.pattern}')
 _ROOT = re.compile("[A-G][#b]?")
 _CHORD_OR_TEXT = re.compile('"[A-G]')
@@ -35,14 +35,14 @@ _QUOTED = re.compile(r'"[^"\n]*"')
 
 @dataclass(frozen=True)
 class WrittenPitch:
-    """A written pitch: letter 0..6, alteration -2..2, octave (5 for ``C``, 6 for ``c``)."""
+    """A written pitch: letter 0..6, alteration -2..2 in steps of 1/2, octave (5 for ``C``, 6 for ``c``)."""
 
     letter: int
-    alteration: int
+    alteration: Alteration
     octave: int
 
     @property
-    def semitones(self) -> int:
+    def semitones(self) -> Alteration:
         """Semitones above the C of octave 0."""
         return 12 * self.octave + _NATURALS[self.letter] + self.alteration
 
@@ -76,7 +76,7 @@ class Move:
         letter = (pitch.letter + self.letters) % 7
         while abs(alteration := _alteration(semitones, letter)) > 2:
             letter = (letter + (1 if alteration > 0 else -1)) % 7
-        return WrittenPitch(letter, alteration, (semitones - alteration - _NATURALS[letter]) // 12)
+        return WrittenPitch(letter, alteration, int(semitones - alteration - _NATURALS[letter]) // 12)
 
     def root(self, root: str) -> str:
         """Return the transposed root of a chord symbol, a letter, optionally with ``#`` or ``b``.
@@ -89,7 +89,7 @@ class Move:
         if abs(alteration) > 1:
             letter = (letter + (1 if alteration > 0 else -1)) % 7
             alteration = _alteration(semitones, letter)
-        return _LETTERS[letter] + ("#" if alteration > 0 else "b") * abs(alteration)
+        return _LETTERS[letter] + ("#" if alteration > 0 else "b") * int(abs(alteration))
 
 
 class Movable:
@@ -186,7 +186,7 @@ class _BarlineSign:
 
 _BARLINE = _BarlineSign()
 #: Text that is copied, or a note (letter, octave, alteration), or one of the classes above.
-_Fragment = str | tuple[int, int, int] | _KeyField | _ChordSymbol | _BarlineSign
+_Fragment = str | tuple[int, int, Alteration] | _KeyField | _ChordSymbol | _BarlineSign
 
 
 class BarSplitter:
@@ -200,7 +200,7 @@ class BarSplitter:
         # Without a key, nothing is transposed.
         self._signature = _signature_of(key) if parse_key(key).tonic else None
 
-    def parts(self, text: str, written: dict[tuple[int, int], int] | None = None) -> list[_Fragment]:
+    def parts(self, text: str, written: dict[tuple[int, int], Alteration] | None = None) -> list[_Fragment]:
         """Return the fragments of the next bar; all notes have the alterations in force.
 
         Args:
@@ -215,7 +215,7 @@ class BarSplitter:
             if opaque is None and self._signature:
                 place = _place(match[3], match[4])
                 sounding = place[0], place[1] + self._octaves
-                alteration = _ALTERATIONS[match[2]] if match[2] else written.get(sounding)
+                alteration = alteration_of(match[2]) if match[2] else written.get(sounding)
                 alteration = self._signature[place[0]] if alteration is None else alteration
                 written[sounding] = alteration
                 part = (*place, alteration)
@@ -249,10 +249,10 @@ class BarJoiner:
         self._move = Move(major_key(key), major_key(moved))
         self._signature = _signature_of(moved)
         # Cache, as a voice has few different notes: note -> letter and octave, alteration and name after transposition.
-        self._notes: dict[tuple[int, int, int], tuple[tuple[int, int], int, str]] = {}
+        self._notes: dict[tuple[int, int, Alteration], tuple[tuple[int, int], Alteration, str]] = {}
         return moved
 
-    def text(self, parts: list[_Fragment], written: dict[tuple[int, int], int] | None = None) -> str:
+    def text(self, parts: list[_Fragment], written: dict[tuple[int, int], Alteration] | None = None) -> str:
         """Return the text of the next bar; ``written`` is as for the splitter, after the move."""
         out: list[str] = []
         written = {} if written is None else written
@@ -265,7 +265,7 @@ class BarJoiner:
                 in_force = written.get(sounding)
                 in_force = self._signature[place[0]] if in_force is None else in_force
                 written[sounding] = alteration
-                out.append(name if alteration == in_force else _SIGNS[alteration] + name)
+                out.append(name if alteration == in_force else SIGNS[alteration] + name)
             elif isinstance(part, _BarlineSign):
                 written.clear()
                 out.append("|")
@@ -280,7 +280,7 @@ class BarJoiner:
                 out.append(_ROOT.sub(lambda root: self._move.root(root.group()), part.text))
         return "".join(out)
 
-    def _note(self, note: tuple[int, int, int]) -> tuple[tuple[int, int], int, str]:
+    def _note(self, note: tuple[int, int, Alteration]) -> tuple[tuple[int, int], Alteration, str]:
         letter, octave, alteration = note
         moved = self._move.pitch(WrittenPitch(letter, alteration, octave))
         place = moved.letter, moved.octave + self._shift
@@ -313,8 +313,8 @@ def _octaves_after(value: str, octaves: int) -> int:
     return clef_octaves(clef) if clef else octaves
 
 
-def _alteration(semitones: int, letter: int) -> int:
-    """Return the alteration, -6..5, that gives a letter the pitch class of a pitch."""
+def _alteration(semitones: Alteration, letter: int) -> Alteration:
+    """Return the alteration, -6 to below 6, that gives a letter the pitch class of a pitch."""
     return (semitones - _NATURALS[letter] + 6) % 12 - 6
 
 

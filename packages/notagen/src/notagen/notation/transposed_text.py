@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from notagen.abc.accidentals import Alteration
 from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import parse_key
 from notagen.notation.bars import declared_voice, is_field
@@ -18,7 +19,8 @@ from pentatonic.errors import FormatError, UsageError
 
 MAX_SEMITONES = 36
 
-_CHORD_SYMBOL = re.compile(
+#: A chord symbol in quotes, and not other text that begins with a letter of a note, such as "Fine".
+CHORD_SYMBOL = re.compile(
     r'"[A-G][#b]?(?:min|maj|mi|ma|dim|aug|sus|add|no|omit|alt|[mMo+^0-9()#b,-])*(?:/[A-G][#b]?)?"'
 )
 _TONIC = re.compile("[A-G][#b]?")
@@ -92,8 +94,8 @@ class _Voice:
 
     splitter: BarSplitter
     joiner: BarJoiner
-    before: dict[tuple[int, int], int] = field(default_factory=dict)
-    after: dict[tuple[int, int], int] = field(default_factory=dict)
+    before: dict[tuple[int, int], Alteration] = field(default_factory=dict)
+    after: dict[tuple[int, int], Alteration] = field(default_factory=dict)
 
     def text(self, text: str) -> str:
         return self.joiner.text(self.splitter.parts(text, self.before), self.after)
@@ -157,7 +159,7 @@ class _Tune:
             key = self._keys.get(self._name, self._key or "C")
             octaves = self._octaves.get(self._name, self._octaves.get("", 0))
             self._voices[self._name] = _Voice(
-                BarSplitter(key, octaves, _CHORD_SYMBOL),
+                BarSplitter(key, octaves, CHORD_SYMBOL),
                 BarJoiner(key, self._steps, octaves, shift=self._shift),
             )
         return self._voices[self._name]

@@ -24,8 +24,10 @@ _TEMPO = re.compile(r"\s*\d{1,3}/\d{1,3}\s*=\s*\d{1,4}\s*\Z")
 _BLANKS = re.compile(r'("[^"\n]*")|[ \t]+')  # outside of quotes
 _BRACKETED_VOLTA = re.compile(r"(\||:\|)[ \t]*\[[ \t]*(?=\d)")
 _LAST_BARLINE = re.compile(r"(?<![|:\]])\|{0,2}\s*\Z")
-_EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r":\|\s*\|:|:\|:")
-_SECTION = re.compile(r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|(\|:|::|:\||\|\|)(?:(?=\s*(\d))|)')
+_EMPTY_REPEAT, _TWO_REPEATS = re.compile(r"\|:\|"), re.compile(r"(?<!:):\|\s*\|:(?!:)|(?<!:):\|:(?!:)")
+_SECTION = re.compile(
+    r'"[^"\n]*"|\[[A-Za-z]:[^\[\]\n]*\]|(:{2,}\|:*(?!\|)|:?\|:{2,}(?!\|)|\|:|::|:\||\|\|)(?:(?=\s*(\d))|)'
+)
 _MUSIC_FIELDS = "KLMQV"
 
 
@@ -199,10 +201,11 @@ def _with_repeat_starts(music: str) -> str:
         position = match.end()
         if sign.startswith(":"):
             if not opened and boundary is not None:
-                pieces[boundary] = "::" if pieces[boundary] == ":|" else "|:"
+                ended = pieces[boundary]
+                pieces[boundary] = f"{ended}:" if ended.startswith("::") else "::" if ended == ":|" else "|:"
             boundary = None if volta else len(pieces) - 1
-            opened = sign == "::"
-        elif sign == "|:":
+            opened = sign.endswith(":")
+        elif sign.endswith(":"):
             opened = True
         elif not opened:
             boundary = len(pieces) - 1

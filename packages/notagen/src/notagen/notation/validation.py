@@ -19,6 +19,7 @@ from notagen.abc.duration import durations
 from notagen.abc.parser import MAX_TUNE_CHARACTERS, parse_tune
 from notagen.notation.bars import declared_voice, is_field
 from notagen.notation.countdown import COUNTDOWN, countdown_tag, read_countdown, without_countdown
+from notagen.notation.dialect import without_foreign_notation
 from notagen.notation.lines import FIELD_PARSERS, InterleavedReader, VoiceOnLine, is_music, keyless_voices
 from notagen.notation.repeats import sign_of, unbalanced_repeats
 from pentatonic.errors import FormatError
@@ -60,7 +61,8 @@ class Issue:
         kind: ``size``; of the header ``score``, ``score-brackets``, ``score-voices``, ``header-field`` and
             ``voice-declaration``; of the music ``no-music``, ``stray-text``, ``tag``, ``undeclared-voice``,
             ``repeated-voice``, ``voice-order``, ``unparsable``, ``barline``, ``duration``, ``meter``,
-            ``change``, ``repeat`` and ``ending``. In text that the models do not write also ``layout`` and ``form``.
+            ``change``, ``repeat``, ``foreign`` and ``ending``. In text that the models do not write also ``layout`` and
+            ``form``.
         message: Description of the error.
         level: The level that it breaks, of :data:`LEVELS`.
     """
@@ -398,6 +400,9 @@ class _Check:
         if voice.error:
             reason = f"{voice.error.reason} (column {voice.error.column} of the bar)"
             self.issue("unparsable", reason, line, bar, voice.name, level=self._level_of(voice))
+        for kind in without_foreign_notation(voice.text)[1]:
+            reason = f"the dialect has no such notation: {kind}"
+            self.issue("foreign", reason, line, bar, voice.name)
         if not voice.right:
             self.issue("barline", "no barline at the end of the bar", line, bar, voice.name)
 
@@ -439,7 +444,7 @@ class _Check:
         self._repeats()
         last = self.rows[-1]
         sign = sign_of(last.right)
-        if sign != "|]" and (not sign.startswith(":|") or sign.endswith(":")):
+        if sign != "|]" and (not sign.startswith(":") or sign.endswith(":")):
             reason = f"the piece ends with {sign[:9]!r}, not with '|]' or ':|'"
             self.issue("ending", reason, last.line, len(self.rows))
 

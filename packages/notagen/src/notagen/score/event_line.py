@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
+from notagen.abc.accidentals import Alteration
 from notagen.score.model import Event, Pitch
 from notagen.score.slurs import NOTE, SlurPlace, SlurStack
 
@@ -26,7 +27,7 @@ class EventLine:
 
     events: list[Event] = field(default_factory=list)
     last: tuple[list[Event], int] | None = None
-    tied: dict[tuple[str, int], int] = field(default_factory=dict)
+    tied: dict[tuple[str, int], Alteration] = field(default_factory=dict)
     measure: int = 0
     slurs: SlurStack = field(default_factory=SlurStack)
     opening: list[bool] = field(default_factory=list)
@@ -89,12 +90,12 @@ class EventLine:
             if self.tied.get((pitch.step, pitch.octave)) == pitch.alter
         }
         others = {
-            Pitch(place[0], alter, place[1]).midi: place
+            Pitch(place[0], alter, place[1]).semitones: place
             for place, alter in self.tied.items()
             if place not in exact
         }
         return [
-            place if (place := (pitch.step, pitch.octave)) in exact else others.get(pitch.midi)
+            place if (place := (pitch.step, pitch.octave)) in exact else others.get(pitch.semitones)
             for pitch in pitches
         ]
 

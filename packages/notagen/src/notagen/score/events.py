@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from notagen.abc.accidentals import Alteration, alteration_of
 from notagen.abc.clefs import changes_key, clef_octaves, read_clef
 from notagen.abc.duration import Key, durations, parse_key, parse_unit_length
 from notagen.abc.syntax import (
@@ -58,7 +59,6 @@ Propagation = Literal["not", "octave", "pitch"]
 _MAX_TRANSPOSE = 127
 _STAFF = re.compile(r"staff\s+([+-]?)(\d{1,2})")
 _TRANSPOSE = re.compile(r"(?:^|\s)transpose=([+-]?\d{1,3})(?!\S)")
-_ALTERATIONS = {"__": -2, "_": -1, "=": 0, "^": 1, "^^": 2}
 _PLACEMENTS = {"^": "above", "_": "below", "<": "left", ">": "right", "@": ""}
 _SHORTHAND = {
     ".": "staccato", "~": "roll", "H": "fermata", "L": "accent", "M": "lowermordent", "O": "coda",
@@ -164,8 +164,8 @@ class VoiceReader:
         Raises:
             FormatError: A duration, key, meter or note length in the bar is invalid.
         """
-        self.accidentals: dict[tuple[str, int], int] = {}
-        self.by_letter: dict[str, int] = {}
+        self.accidentals: dict[tuple[str, int], Alteration] = {}
+        self.by_letter: dict[str, Alteration] = {}
         self.changes: list[Change] = []
         self.onset, self.layer, self.joined = Fraction(0), 0, False
         elements = bar.elements
@@ -291,7 +291,7 @@ class VoiceReader:
         step = note.letter.upper()
         octave = note.octave + self.octave + clef_octaves(self.clef.word)
         if note.accidental:
-            alter = self._accidental(step, octave, _ALTERATIONS[note.accidental])
+            alter = self._accidental(step, octave, alteration_of(note.accidental))
         elif (step, octave) in self.accidentals:
             alter = self.accidentals[step, octave]
             self.doubtful += alter != self.by_letter[step]
@@ -304,7 +304,7 @@ class VoiceReader:
             self.doubtful += self.propagation is None and self.by_letter.get(step, alter) != alter
         return Head(Pitch(step, alter, octave), note.accidental)
 
-    def _accidental(self, step: str, octave: int, alter: int) -> int:
+    def _accidental(self, step: str, octave: int, alter: Alteration) -> Alteration:
         """Put an accidental in force for later notes of the bar; return its alteration."""
         if self.propagation == "pitch":
             self.accidentals = {place: held for place, held in self.accidentals.items() if place[0] != step}

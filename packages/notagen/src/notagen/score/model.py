@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from notagen.abc.accidentals import Alteration
 from notagen.abc.duration import Key, Meter
+from notagen.notation.repeats import repeat_times
 
 _NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
@@ -22,18 +24,24 @@ class Pitch:
 
     Args:
         step: ``C`` to ``B``.
-        alter: Semitones from the natural note, -2..2 (beyond that only in keys of more than seven signs).
+        alter: Semitones from the natural note, -2..2 (beyond that only in keys of more than seven signs); quarter tones
+            are fractions.
         octave: 4 starts at middle C.
     """
 
     step: str
-    alter: int
+    alter: Alteration
     octave: int
 
     @property
-    def midi(self) -> int:
-        """MIDI number of the pitch, 60 for middle C; it may be outside 0..127."""
+    def semitones(self) -> Alteration:
+        """Semitones from MIDI note 0; no whole number for quarter tones."""
         return 12 * (self.octave + 1) + _NATURALS[self.step] + self.alter
+
+    @property
+    def midi(self) -> int:
+        """MIDI number of the pitch, 60 for middle C; it may be outside 0..127. Quarter tones go to the natural."""
+        return 12 * (self.octave + 1) + _NATURALS[self.step] + int(self.alter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class Head:
 
     Args:
         pitch: Its pitch, with the key and earlier accidentals of the bar applied.
-        accidental: The accidental written before it: ``""``, ``^``, ``^^``, ``=``, ``_`` or ``__``.
+        accidental: The accidental written before it, as of :class:`notagen.abc.syntax.Note`.
         tie_start: Whether it is tied to the same pitch in the next event of its layer.
         tie_stop: Whether it is tied to the same pitch in the event before.
     """
@@ -298,6 +306,11 @@ class Measure:
     def repeat_stops(self) -> bool:
         """Whether a repeat ends with the measure."""
         return self.right.startswith(":")
+
+    @property
+    def repeat_times(self) -> int:
+        """How often the repeat that ends with the measure is played; 1 where none ends."""
+        return repeat_times(self.right)
 
 
 @dataclass(frozen=True, slots=True)

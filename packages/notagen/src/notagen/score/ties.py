@@ -58,7 +58,7 @@ def _stop(events: list[Event], number: int, pitch: Pitch) -> bool:
     """End a tie at the note of this pitch, in any spelling, that has none yet; return whether there is one."""
     heads = list(events[number].heads)
     for index, head in enumerate(heads):
-        if head.pitch.midi == pitch.midi and not head.tie_stop:
+        if head.pitch.semitones == pitch.semitones and not head.tie_stop:
             heads[index] = replace(head, tie_stop=True)
             events[number] = replace(events[number], heads=tuple(heads))
             return True

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from notagen.abc.duration import Key, Meter
 from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Transposition, Voice, read_score
+from notagen.score.losses import lost
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
@@ -107,13 +108,15 @@ def perform(text: str) -> Performance:
         text: One tune in ABC, in any layout; see :func:`notagen.score.read_score`.
 
     Returns:
-        The performance, without notes whose pitch is outside the range of MIDI.
+        The performance, without notes whose pitch is outside the range of MIDI. Quarter tones go to the natural, which
+        is counted (:mod:`notagen.score.losses`).
 
     Raises:
         FormatError: The text is not a tune.
         InputError: The performance is longer than ``MAX_DURATION_S`` or has more than ``MAX_PLAYED_BARS`` bars.
     """
     score = read_score(text)
+    lost("quarter tone", _quarter_tones(score))
     order = order_of(score, limit=MAX_PLAYED_BARS // len(score.voices))
     clock = _Clock.of(score, order)
     if clock.end_s > MAX_DURATION_S:
@@ -154,6 +157,15 @@ def until(performance: Performance, seconds: float) -> Performance:
 
 def _before(changes: tuple[tuple[Fraction, T], ...], end: Fraction) -> tuple[tuple[Fraction, T], ...]:
     return tuple(change for change in changes if not change[0] or change[0] < end)
+
+
+def _quarter_tones(score: Score) -> int:
+    """Return how many note heads need a quarter tone."""
+    layers = [
+        layer for voice in score.voices.values() for measure in voice.measures for layer in measure.layers
+    ]
+    heads = [head for layer in layers for event in layer.events for head in event.heads]
+    return sum(head.pitch.semitones != head.pitch.midi for head in heads)
 
 
 def _name(score: Score, part: Part) -> str:

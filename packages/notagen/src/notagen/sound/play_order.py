@@ -20,12 +20,16 @@ class Signs:
         stops: Whether a repeat ends with it.
         ending: Numbers of its ending; empty outside of endings.
         ending_stops: Whether it is the last measure of its ending.
+        times: How often the repeat that ends with it is played at least; the numbers of endings may say more.
+        final: Whether a final barline without repeat sign ends it.
     """
 
     starts: bool = False
     stops: bool = False
     ending: tuple[int, ...] = ()
     ending_stops: bool = False
+    times: int = 2
+    final: bool = False
 
 
 def order_of(score: Score, *, limit: int) -> list[int]:
@@ -103,14 +107,17 @@ def _joined(row: Sequence[Measure | None]) -> Signs:
         any(measure.repeat_stops for measure in measures),
         in_ending.ending,
         in_ending.ending_stops,
+        max(measure.repeat_times for measure in measures),
+        any("|]" in measure.right for measure in measures) and not any(m.repeat_stops for m in measures),
     )
 
 
 def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
     """Return the indices of the measures in the order in which they are played.
 
-    A repeat goes back to the last ``|:``, else to the end of the last repeat, else to the start. Music is played twice,
-    or as often as the numbers of its endings say; an ending is played in the passes that it names. If signs contradict
+    A repeat goes back to the last ``|:``. Without one since the last repeat, it goes back to the end of that repeat, to
+    the last final barline, with which a movement ends, or to the start. Music is played twice, or as often as the sign
+    at its end or the numbers of its endings say; an ending is played in the passes that it names. If signs contradict
     each other, such as a second ending without a first one, the first pass plays everything.
 
     Args:
@@ -122,23 +129,24 @@ def play_order(signs: Sequence[Signs], *, limit: int) -> list[int]:
     """
     passes = _passes(signs)
     order: list[int] = []
-    start, turn, index = 0, 1, 0
+    start, turn, index, opened = 0, 1, 0, False
     while index < len(signs):
         sign = signs[index]
         if sign.starts and index != start:
             start, turn = index, 1
+        opened = opened or sign.starts
         if turn > 1 and sign.ending and turn not in sign.ending:
             index = _after_ending(signs, index)
             continue
         order.append(index)
         if len(order) > limit:
             raise InputError(f"with its repeats, the piece has more than {limit} bars")
-        if sign.stops and turn < passes[index]:
+        if sign.stops and turn < max(passes[index], sign.times):
             index, turn = start, turn + 1
             continue
         index += 1
-        if sign.stops or (sign.ending_stops and turn > 1):
-            start, turn = index, 1
+        if sign.stops or (sign.ending_stops and turn > 1) or (sign.final and not opened):
+            start, turn, opened = index, 1, False
     return order
 
 

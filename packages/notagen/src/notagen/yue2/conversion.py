@@ -306,7 +306,9 @@ def _notes(voice: Voice, order: list[int], starts: list[Fraction], losses: Count
                 notes[-1] = replace(before, duration=before.duration + event.duration * 4)
             else:
                 alter = head.pitch.alter
-                spelled = (head.pitch.step, alter) if voice.transpose % 12 == 0 and abs(alter) <= 2 else None
+                losses["quarter tones"] += alter != int(alter)
+                keeps = voice.transpose % 12 == 0 and abs(alter) <= 2
+                spelled = (head.pitch.step, int(alter)) if keeps else None
                 notes.append(Note(onset, event.duration * 4, pitch, spelled))
             tied = head.tie_start
     return notes

@@ -13,6 +13,7 @@ from notagen.abc.lexer import kind_of
 from notagen.abc.printer import print_elements
 from notagen.notation.bars import is_field, split_segment, voice_segments
 from notagen.notation.countdown import has_countdown, with_countdown, without_countdown
+from notagen.notation.dialect import without_foreign_notation
 from notagen.notation.layout import by_number, is_interleaved, one_bar_per_line
 from notagen.notation.lines import FieldChange, InterleavedReader, is_music, keyless_voices
 from notagen.notation.repair.fitting import can_be_written, fit, silence
@@ -83,8 +84,8 @@ def repair(text: str) -> Repair:
     An unfinished last line is dropped, and so are voices that are not declared. Bars that cannot be parsed become
     rests. A rest of several bars, and several bars on a line, become one line per bar. A bar whose length differs from
     the other voices, or from the meter where it must fill it, is cut or filled with rests. Barlines become those of
-    most voices, repeat signs without a partner become plain barlines, and ``|]`` ends the piece. Missing lines of the
-    header are added.
+    most voices, repeat signs without a partner become plain barlines, and ``|]`` ends the piece. Repeats are played
+    twice, and quarter tones go to the natural. Missing lines of the header are added.
 
     Args:
         text: A piece in interleaved layout, such as a model writes, or in standard layout; in the latter the lines that
@@ -107,7 +108,10 @@ def repair(text: str) -> Repair:
     if len(piece.voices) * len(music) > MAX_BARS:
         raise FormatError(f"{len(piece.voices)} voices with {len(music)} bars are more than {MAX_BARS} bars")
     for number, line in music:
-        piece.add(number, line)
+        spelled, foreign = without_foreign_notation(line)
+        for kind in foreign:
+            piece.report(f"left out what the dialect does not have: {kind}", number)
+        piece.add(number, spelled)
     if not piece.rows:
         raise FormatError("there is no music: no complete line has [V:n] with a declared voice")
     piece.finish()
@@ -235,7 +239,7 @@ class _PieceRepair:
         self._balance_repeats()
         last = self.rows[-1]
         sign = sign_of(last.right)
-        if sign != "|]" and (not sign.startswith(":|") or sign.endswith(":")):
+        if sign != "|]" and (not sign.startswith(":") or sign.endswith(":")):
             self.report(f"the last barline {last.right!r} became '|]'", last.line, len(self.rows))
             last.right = "|]"
         for index, row in enumerate(self.rows[1:-1], 1):
