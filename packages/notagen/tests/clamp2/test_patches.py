@@ -1,6 +1,5 @@
 """Patches of M3 against recorded ones, and their rules."""
 
-import base64
 import hashlib
 import json
 import random
@@ -49,7 +48,7 @@ def digest(patches):
 def test_encode_as_recorded(case):
     special = case["options"].get("add_special_patches", False)
     if "raises" in case:
-        with pytest.raises(FormatError, match="the text is empty|one barline and nothing else"):
+        with pytest.raises(FormatError, match=r"the text is empty|one barline and nothing else"):
             encode(case["text"], special=special)
         return
     patches = encode(case["text"], special=special)

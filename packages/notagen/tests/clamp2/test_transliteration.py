@@ -1,4 +1,5 @@
 """Transliteration to the ASCII of the models."""
+# ruff: noqa: RUF001
 
 import pytest
 from hypothesis import given

@@ -1,7 +1,7 @@
 """Patches of M3 and CLaMP 2: text is cut into header lines, bars or MIDI messages of 64 ids each.
 
-Ids are code points of ASCII characters; 0 to 3 are special. What happens to text is part of the released models, such as
-that words after the last barline of a line are lost.
+Ids are code points of ASCII characters; 0 to 3 are special. The rules are those that the released models were trained
+with, the loss of text after the last barline of a line included.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def encode(
         special: Put a patch of :data:`BOS` before and one of :data:`EOS` after the others, as the models expect.
         truncation: Which patches to keep where there are more than ``patch_length``; None keeps all.
         patch_length: At least 1.
-        rng: Random source of the truncation; None: the global one of :mod:`random`. As in the original, ``"head"`` draws
-            from it too.
+        rng: Random source of the truncation; None: the global one of :mod:`random`. As in the original, ``"head"``
+            draws from it too.
         drop_unit_length: Leave out ``L:1/8``, as CLaMP 3 does, and CLaMP 2 in training.
 
     Returns:
@@ -64,7 +64,7 @@ def encode(
     if special:
         texts = [chr(BOS) * PATCH_SIZE, *texts, chr(EOS) * PATCH_SIZE]
     if truncation is not None and len(texts) > patch_length:
-        texts = _truncated(texts, truncation, patch_length, random if rng is None else rng)
+        texts = _truncated(texts, truncation, patch_length, rng)
     patches = np.full((len(texts), PATCH_SIZE), PAD, np.uint8)
     for row, content in zip(patches, texts, strict=True):
         ids = bytes([BOS, *content[: PATCH_SIZE - 1].encode("ascii"), EOS])[:PATCH_SIZE]
@@ -107,8 +107,8 @@ def is_mtf(text: str) -> bool:
 def split_bars(line: str) -> list[str]:
     """Split a line of ABC into bars, each with the barline after it.
 
-    A barline at the start of the line belongs to the first bar. Text after the last barline is dropped. A barline inside
-    a quoted string counts too.
+    A barline at the start of the line belongs to the first bar. Text after the last barline is dropped. A barline
+    inside a quoted string counts too.
 
     Raises:
         FormatError: The line is one barline and nothing else.
@@ -168,15 +168,15 @@ def _message_patches(lines: Iterable[str]) -> list[str]:
     return patches[1:]
 
 
-def _truncated(texts: list[str], truncation: Truncation, length: int, rng: random.Random) -> list[str]:
-    where = rng.choice(
-        ["head", "tail", "middle"]
-    )  # drawn for "head" too, so that seeds give what they always gave
+def _truncated(texts: list[str], truncation: Truncation, length: int, rng: random.Random | None) -> list[str]:
+    source = random if rng is None else rng
+    # Drawn for "head" too, so that what is drawn afterwards is the same as in the original.
+    where = source.choice(["head", "tail", "middle"])
     if truncation == "head" or where == "head":
         return texts[:length]
     start = len(texts) - length
     if where == "middle":
-        start = rng.randint(1, start)
+        start = source.randint(1, start)
     return texts[start : start + length]
 
 
