@@ -27,19 +27,13 @@ from notagen.clamp2.config import (
     PatchDecoderConfig,
     TextConfig,
 )
+from notagen.clamp2.patches import PAD, PATCH_SIZE, VOCABULARY_SIZE
 from notagen.model import Trunk
 from pentatonic.attention import KeyLengths, attention
 from pentatonic.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from transformers import XLMRobertaModel
-
-PATCH_SIZE = 64
-"""S, characters of a patch."""
-VOCABULARY_SIZE = 128
-"""V, ASCII."""
-PADDING = 0
-"""The character that fills a patch."""
 
 _EPSILON = 1e-12
 _KINDS = 2  # rows of the released table of segments, of which only the first is ever added
@@ -204,7 +198,7 @@ class M3(nn.Module):
         """
         vectors, wanted = self.encoder(inputs, lengths)[selected], targets[selected]
         total, count = vectors.new_zeros((), dtype=torch.float32), 0
-        sizes = (wanted != PADDING).sum(1)
+        sizes = (wanted != PAD).sum(1)
         for size in sizes.unique().tolist():  # patches of one length together: no padding is computed
             rows = (sizes == size).nonzero()[:, 0]
             read = wanted[rows, 1:size]

@@ -27,7 +27,8 @@ from notagen.clamp2.config import (
     PatchDecoderConfig,
     TextConfig,
 )
-from notagen.clamp2.model import M3, PATCH_SIZE, VOCABULARY_SIZE, Clamp
+from notagen.clamp2.model import M3, Clamp
+from notagen.clamp2.patches import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.weights import transposed
 from pentatonic.checkpoint import (
     atomic_directory,
