@@ -44,10 +44,8 @@ class ScorerTraining(Clamp):
             Scalars: ``loss`` in nats; ``hits``, the share of halves whose other half is the nearest; ``order``, the
             share of pieces whose other half is nearer in its own order than shuffled.
         """
-        anchor, positive, mixed = (
-            F.normalize(self.music_features(*views).float(), dim=1)
-            for views in (batch.anchor, batch.positive, batch.shuffled)
-        )
+        features = torch.cat([self.music_features(*group) for group in batch.groups])[batch.order]
+        anchor, positive, mixed = F.normalize(features.float(), dim=1).chunk(3)
         wanted = torch.arange(len(anchor), device=anchor.device)
         to_others = anchor @ torch.cat((positive, mixed)).T / self.temperature
         to_anchors = positive @ anchor.T / self.temperature

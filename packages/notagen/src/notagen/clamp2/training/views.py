@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from notagen.clamp2.patches import encode, without_instrument_names
 from notagen.notation.keys import MAJOR_KEYS
+from notagen.notation.shuffling import shuffled_bars
 from notagen.training.index import Index
 from pentatonic.errors import FormatError
 from pentatonic.training import ItemKey, mix_seed
@@ -27,6 +28,8 @@ _BARS_LINE = "[V:"
 _FEWEST_BARS = 4
 _HEADERLESS = 0.5
 """Share of the views without their header, so that meter and instruments do not give the pieces away."""
+_LONGEST_IN_GROUP = 1.3
+"""Most that the longest view of a group may be longer than the shortest."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,15 @@ class Views:
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Views of B pieces, padded on the right: patches ``(B, N, S)`` and their numbers ``(B,)``, for each kind."""
+    """Views of B pieces: first all anchors, then all positives, then all shuffled ones, 3B in number.
 
-    anchor: tuple[Tensor, Tensor]
-    positive: tuple[Tensor, Tensor]
-    shuffled: tuple[Tensor, Tensor]
+    Args:
+        groups: Patches ``(n, N, S)`` and their numbers ``(n,)`` of views of similar length, padded on the right.
+        order: ``(3B,)`` int64, place of each view in the joined groups.
+    """
+
+    groups: list[tuple[Tensor, Tensor]]
+    order: Tensor
 
 
 class ViewDataset(Dataset[Views]):
@@ -88,7 +95,7 @@ class ViewDataset(Dataset[Views]):
         return Views(
             anchor=self._patches(first[0], first[1 + sides[0]], rng),
             positive=self._patches(header, bars, rng),
-            shuffled=self._patches(header, shuffled(bars, rng), rng),
+            shuffled=self._patches(*_shuffled(header, bars, rng), rng),
         )
 
     def _patches(self, header: Sequence[str], bars: Sequence[str], rng: random.Random) -> Tensor:
@@ -117,25 +124,26 @@ def halved(text: str) -> tuple[list[str], list[str], list[str]]:
     return header, bars[:middle], bars[middle:]
 
 
-def shuffled(bars: Sequence[str], rng: random.Random) -> list[str]:
-    """The bars in another order than theirs, where two of them differ."""
-    mixed = list(bars)
-    while mixed == list(bars) and len(set(bars)) > 1:
-        rng.shuffle(mixed)
-    return mixed
-
-
 def collate_views(pieces: Sequence[Views]) -> ViewBatch:
-    """Pad views to batches."""
-    return ViewBatch(
-        anchor=_padded([piece.anchor for piece in pieces]),
-        positive=_padded([piece.positive for piece in pieces]),
-        shuffled=_padded([piece.shuffled for piece in pieces]),
-    )
+    """Put views of similar length together, so that little padding is computed."""
+    views = [getattr(piece, kind) for kind in ("anchor", "positive", "shuffled") for piece in pieces]
+    by_length = sorted(range(len(views)), key=lambda number: len(views[number]))
+    groups: list[list[Tensor]] = []
+    for number in by_length:
+        view = views[number]
+        if not groups or len(view) > _LONGEST_IN_GROUP * len(groups[-1][0]):
+            groups.append([])
+        groups[-1].append(view)
+    return ViewBatch([_padded(group) for group in groups], torch.tensor(by_length).argsort())
 
 
 def _padded(patches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(patches), batch_first=True), torch.tensor([len(piece) for piece in patches])
+
+
+def _shuffled(header: Sequence[str], bars: Sequence[str], rng: random.Random) -> tuple[list[str], list[str]]:
+    lines = shuffled_bars("".join((*header, *bars)), rng).splitlines(keepends=True)
+    return lines[: len(header)], lines[len(header) :]
 
 
 def _is_comment(line: str) -> bool:
