@@ -22,7 +22,7 @@ class ScorerTraining(Clamp):
     """A music encoder that learns which halves belong together.
 
     The halves of B pieces are compared by the cosine of their features; to each half belongs one of the B others, and
-    none of the B shuffled ones.
+    none of the B shuffled ones. And each half is nearer to its other half than to the same one shuffled.
 
     Args:
         config: Sizes, music only.
@@ -49,12 +49,14 @@ class ScorerTraining(Clamp):
         wanted = torch.arange(len(anchor), device=anchor.device)
         to_others = anchor @ torch.cat((positive, mixed)).T / self.temperature
         to_anchors = positive @ anchor.T / self.temperature
-        loss = (F.cross_entropy(to_others, wanted) + F.cross_entropy(to_anchors, wanted)) / 2
-        own = (anchor * positive).sum(1)
+        pairs = (F.cross_entropy(to_others, wanted) + F.cross_entropy(to_anchors, wanted)) / 2
+        # Among all the others the shuffled half of the same piece counts for little, so it is asked for by itself.
+        nearer = (anchor * (positive - mixed)).sum(1)
+        order = F.softplus(-nearer / self.temperature).mean()
         return {
-            "loss": loss,
+            "loss": pairs + order,
             "hits": (to_anchors.argmax(1) == wanted).float().mean(),
-            "order": (own > (anchor * mixed).sum(1)).float().mean(),
+            "order": (nearer > 0).float().mean(),
         }
 
 
