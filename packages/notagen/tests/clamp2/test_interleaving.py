@@ -33,7 +33,7 @@ CASES = [
 @pytest.mark.parametrize("compat", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_tunes_as_recorded(case, compat):
-    text, name = case["abc"].replace("\r\n", "\n"), case["name"]
+    text, name = case["abc"], case["name"]
     if name in BETTER and not compat:
         assert interleaved_abc(text).endswith(BETTER[name])
     elif case["interleaved"] is None:

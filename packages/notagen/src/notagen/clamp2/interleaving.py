@@ -56,6 +56,7 @@ def interleaved_abc(text: str, *, compat: bool = False) -> str:
     Raises:
         FormatError: There is no music, every bar is silent, or the voices have different numbers of bars.
     """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line for line in text.split("\n") if line.strip()]
     if compat:
         return _compat(lines)

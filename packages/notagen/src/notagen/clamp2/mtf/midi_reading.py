@@ -26,7 +26,7 @@ from notagen.clamp2.mtf.messages import (
     Value,
 )
 
-MAX_NOTES = 16
+MAX_REMARKS = 16
 """Most remarks about one file; further ones are counted."""
 
 _META = 0xFF
@@ -51,7 +51,7 @@ class MidiContent:
         ticks_per_beat: The division of the header, signed as 16 bits: negative for SMPTE time.
         messages: Those of all tracks in order of time, at one tick in the order of the tracks; the only
             ``end_of_track`` is the last.
-        notes: What was passed over, at most :data:`MAX_NOTES` remarks and their number beyond.
+        notes: What was passed over, at most :data:`MAX_REMARKS` remarks and their number beyond.
     """
 
     ticks_per_beat: int
@@ -108,8 +108,8 @@ def read_midi(
         messages.append(Message(kind, at - tick, values))
         tick = at
     messages.append(Message("end_of_track", end - tick, ()))
-    if len(notes) > MAX_NOTES:
-        notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} further remarks"]
+    if len(notes) > MAX_REMARKS:
+        notes[MAX_REMARKS:] = [f"{len(notes) - MAX_REMARKS} further remarks"]
     return MidiContent(ticks, tuple(messages), tuple(notes))
 
 

@@ -42,7 +42,7 @@ _BYTE_NUMBER = ValueRange("type_byte", 0, 255)
 _WHOLE = re.compile(r"(-?\d{1,80})(?:\.0*)?", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2}))|\\")
 _ESCAPED = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
-_SEVERAL = {"[": "]", "(": ")"}
+_CLOSING = {"[": "]", "(": ")"}
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,9 @@ def _time(words: str) -> int:
 
 def _bytes(content: str, opening: str, most: int) -> tuple[bytes, str]:
     """Read a list ``[1, 2]`` or tuple ``(1, 2)``, ``(1,)``; return it and the words after it."""
-    inside, closing, rest = content.partition(_SEVERAL[opening])
+    inside, closing, rest = content.partition(_CLOSING[opening])
     if not content.startswith(opening) or not closing:
-        raise FormatError(f"{content[:40]!r} is not a list such as {opening}1, 2{_SEVERAL[opening]}")
+        raise FormatError(f"{content[:40]!r} is not a list such as {opening}1, 2{_CLOSING[opening]}")
     words = [word.strip(" ") for word in inside[1:].split(",")]
     if not words[-1]:
         words.pop()  # an empty list, or the comma of a tuple with one element
