@@ -161,10 +161,29 @@ class DecoderCache:
         return decode_attention(q, cache.keys, cache.values, positions[:, -1] + 1)
 
 
+class TrunkSizes(Protocol):
+    """What a decoder needs to know besides its layers and its context."""
+
+    @property
+    def width(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        ...
+
+    @property
+    def dropout(self) -> float:
+        """Dropout probability, in training."""
+        ...
+
+
 class SelfAttention(nn.Module):
     """Causal multi-head self-attention."""
 
-    def __init__(self, config: NotaGenConfig) -> None:
+    def __init__(self, config: TrunkSizes) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
         self.qkv = nn.Linear(config.width, 3 * config.width)
@@ -196,7 +215,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normalised input and added to it."""
 
-    def __init__(self, config: NotaGenConfig) -> None:
+    def __init__(self, config: TrunkSizes) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(config.width)
         self.attention = SelfAttention(config)
@@ -219,7 +238,7 @@ class Trunk(nn.Module):
         capacity: Rows of the position table, and so the most tokens.
     """
 
-    def __init__(self, config: NotaGenConfig, layers: int, capacity: int) -> None:
+    def __init__(self, config: TrunkSizes, layers: int, capacity: int) -> None:
         super().__init__()
         self.heads = config.heads
         self.positions = nn.Embedding(capacity, config.width)

@@ -138,12 +138,12 @@ def from_upstream(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if _TIED in tensors and (_TABLE not in tensors or not torch.equal(tensors[_TIED], tensors[_TABLE])):
         raise WeightsError(f"{_TIED} differs from {_TABLE}; in this family they are the same matrix")
-    return _KEY_MAP.to_ours(_transposed(tensors))
+    return _KEY_MAP.to_ours(transposed(tensors))
 
 
 def to_upstream(model: NotaGen) -> dict[str, Tensor]:
     """Return the tensors in the released layout; the token table that is never read is zero."""
-    theirs = _transposed(_KEY_MAP.to_theirs(model.state_dict()))
+    theirs = transposed(_KEY_MAP.to_theirs(model.state_dict()))
     theirs[_UNUSED] = torch.zeros_like(theirs[_TABLE][:1])
     return {**theirs, _TIED: theirs[_TABLE]}
 
@@ -313,8 +313,8 @@ def _loaded(config: NotaGenConfig, tensors: Mapping[str, Tensor], path: Path) ->
     return model.eval()
 
 
-def _transposed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Transpose the matrices that the two layouts store differently; keys are theirs."""
+def transposed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Transpose the matrices that GPT-2 and ours store differently (as views); keys are those of released files."""
     return {
         key: tensor.t() if tensor.dim() == 2 and _TRANSPOSED.fullmatch(key) else tensor
         for key, tensor in tensors.items()
