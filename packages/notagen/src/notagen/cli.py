@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from notagen.clamp2.commands import add_encoder_commands
 from notagen.files.commands import add_file_commands, counted
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
@@ -231,6 +232,7 @@ def infill(
 
 
 add_file_commands(app)
+add_encoder_commands(app)
 
 
 @app.command()
