@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
+from notagen.clamp2.melody.commands import index_melodies, search_melody
+from notagen.files.commands import counted
 from pentatonic.cli import (
     BatchReport,
     Device,
@@ -76,14 +79,20 @@ AssumeSameModel = Annotated[
 _PIECES = "Scores (ABC, MTF, MIDI, MusicXML), folders of them, or stored features."
 
 
+class _Search(OptionsOfSeveralValues):
+    several: ClassVar[frozenset[str]] = frozenset({"--by"})
+
+
 class _Classify(OptionsOfSeveralValues):
     several: ClassVar[frozenset[str]] = frozenset({"--labels"})
 
 
 def add_encoder_commands(app: typer.Typer) -> None:
     """Add the verbs to a command line."""
-    for verb in (embed, score, search, retrieval):
+    for verb in (embed, score, retrieval):
         app.command()(verb)
+    app.command(cls=_Search)(search)
+    app.command("index-melodies")(index_melodies)
     app.command(cls=_Classify)(classify)
     app.command("convert-weights")(convert_weights)
     add_building_command(
@@ -213,7 +222,7 @@ def score(
         "scores": [{"name": name, "score": float(s)} for name, s in zip(pieces.names, scores, strict=True)],
     }
     lines = [f"{entry['score']:.4f}  {entry['name']}" for entry in result["scores"]] if each else []
-    counts = f"{result['pieces']} pieces, {result['references']} references"
+    counts = f"{counted(result['pieces'], 'piece')}, {counted(result['references'], 'reference')}"
     lines += [
         f"average score {result['average_score']:.4f}  (mean of the pieces' cosines with the mean reference; {counts})",
         f"group score   {result['group_score']:.4f}  (cosine of the two means)",
@@ -229,10 +238,35 @@ def search(
         ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", help="Stored features, from notagen embed.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--index",
+            help="Stored features, from notagen embed; for --melody scores, or a file of notagen index-melodies.",
+            show_default=False,
+        ),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="A description of what to find.")] = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="Pieces at most.")] = 10,
+    melody: Annotated[
+        str | None, typer.Option("--melody", help="Notes in ABC, such as 'G A B c'; takes no model.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            metavar="WHAT...",
+            help="What of the melody must be found: interval, contour, rhythm, or several together.",
+            show_default="interval",
+        ),
+    ] = None,
+    starts_with: Annotated[
+        bool, typer.Option("--starts-with", help="Only where a voice starts with the melody.")
+    ] = False,
+    same_key: Annotated[
+        bool, typer.Option("--same-key", help="Only in the key in which the melody is written.")
+    ] = False,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Pieces, or places of a melody, at most.")
+    ] = 10,
     method: Annotated[
         Literal["exact", "faiss"],
         typer.Option("--method", help="exact: ties by the order of the index; faiss: a flat FAISS index."),
@@ -243,16 +277,29 @@ def search(
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Find pieces of an index that are like a piece, or like a description.
+    """Find pieces of an index that are like a piece, like a description, or that have a melody in any key.
 
     The index must be of the same model. A piece is prepared as those of the index; one that the index has needs no
-    model.
+    model, and neither does a melody. Exit status 3: some scores of a folder could not be read.
     """
     if index is None:
         raise UsageError("there is nothing to search: give --index")
-    if (query is None) == (text is None):
-        raise UsageError("give either a piece or --text")
+    if [query, text, melody].count(None) != 2:
+        raise UsageError("give one of the three: a piece, --text, or --melody")
+    if melody is None and (by or starts_with or same_key):
+        raise UsageError("--by, --starts-with and --same-key belong to --melody")
     check_inputs([index])
+    if melody is not None:
+        search_melody(
+            melody,
+            index,
+            by=by or (),
+            starts=starts_with,
+            same_key=same_key,
+            count=count,
+            as_json=as_json,
+        )
+        return
     from notagen.clamp2.feature_sets import embed_now, require_header
     from notagen.clamp2.searching import FeatureIndex
 
@@ -402,16 +449,13 @@ def convert_weights(
     print(convert(checkpoint, out, music_only=music_only, heads=heads, half=dtype == "fp16"))
 
 
+@dataclass(frozen=True)
 class _Given:
     """Options of the command line that decide how files are prepared."""
 
-    def __init__(
-        self,
-        preparation: Literal["clamp2", "notagen"] | None = None,
-        as_is: bool = False,
-        drop_unit_length: bool | None = None,
-    ) -> None:
-        self.preparation, self.as_is, self.drop_unit_length = preparation, as_is, drop_unit_length
+    preparation: Literal["clamp2", "notagen"] | None = None
+    as_is: bool = False
+    drop_unit_length: bool | None = None
 
     def like(self, stored: Sequence[Path]) -> EmbedOptions:
         """Return the options that are given, else those of the first stored features, else the defaults."""
@@ -421,7 +465,7 @@ class _Given:
         header = read_header(stored[0]) if stored else None
         like = EmbedOptions() if header is None else stored_options(header, str(stored[0]))
         return EmbedOptions(
-            self.preparation or like.preparation,
+            like.preparation if self.preparation is None else self.preparation,
             self.as_is or like.as_is,
             like.drop_unit_length if self.drop_unit_length is None else self.drop_unit_length,
         )

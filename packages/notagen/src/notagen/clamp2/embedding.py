@@ -148,10 +148,18 @@ class _StoredFile:
 
 
 @dataclass(frozen=True)
-class _Computed:
+class _Item:
     path: str
     source: EncodedFile
+
+
+@dataclass(frozen=True)
+class _Computed(_Item):
     arrays: list[np.ndarray]
+
+
+def _share(item: _Item | None) -> float:
+    return 0.0 if item is None else item.source.length / _BATCH_ITEMS
 
 
 class _Run:
@@ -192,13 +200,13 @@ class _Run:
                     self._computed,
                     self._write,
                     description="embedding",
-                    share=lambda item: item[1].length / _BATCH_ITEMS,
+                    share=_share,
                 )
                 self.embedded = list(record.files())
         report.passed_over = self._found.passed_over
         return report
 
-    def _read(self, source: Path) -> tuple[str, EncodedFile] | None:
+    def _read(self, source: Path) -> _Item | None:
         path, data = str(self._places[source]), read_content(source)
         digest = sha256(data).hexdigest()
         if not self._overwrite:
@@ -208,11 +216,12 @@ class _Run:
             if self._record.has(path, digest):
                 return None
         self._record.forget(path)
-        return path, self._embedder.encode_file(source, data)
+        return _Item(path, self._embedder.encode_file(source, data))
 
-    def _computed(self, items: Sequence[tuple[str, EncodedFile]]) -> list[_Computed]:
-        arrays = self._compute([encoded for _, encoded in items])
-        return [_Computed(path, encoded, own) for (path, encoded), own in zip(items, arrays, strict=True)]
+    def _computed(self, items: Sequence[_Item | None]) -> list[_Computed]:
+        read = [item for item in items if item is not None]
+        arrays = self._compute([item.source for item in read])
+        return [_Computed(item.path, item.source, own) for item, own in zip(read, arrays, strict=True)]
 
     def _write(self, computed: _Computed, target: Path) -> dict[str, object]:
         """Write the features of a file; return their paths for the report.

@@ -113,8 +113,11 @@ class FeatureRecord:
         Raises:
             InputError: That is taken too.
         """
+        tunes = [_plain(piece.name) for piece in encoded.pieces]
+        if len({tune.casefold() for tune in tunes}) < len(tunes):
+            tunes = [str(place) for place in range(1, len(tunes) + 1)]
         with self._lock:
-            return [self._name(path, piece.name) for piece in encoded.pieces]
+            return [self._name(path, tune) for tune in tunes]
 
     def add(self, path: str, encoded: EncodedFile, outputs: Collection[str]) -> None:
         """Record a file whose outputs are written."""
@@ -137,15 +140,12 @@ class FeatureRecord:
         return self._owners.get(output.removesuffix(SUFFIX).casefold()) == path
 
     def _name(self, path: str, tune: str) -> str:
-        end = f"-{_plain(tune)}" if tune else ""
-        for start in (self._stems[path], path) if tune else (self._stems[path],):
-            name = f"{start}{end}"
+        names = [f"{self._stems[path]}-{tune}", f"{path}-{tune}"] if tune else [self._stems[path]]
+        for name in names:
             if self._owners.setdefault(name.casefold(), path) == path:
                 return name + SUFFIX
-        raise InputError(
-            f"tune {tune}: its features would have the name of those of {self._owners[name.casefold()]}; rename one "
-            "of the two files"
-        )
+        owner = self._owners[names[-1].casefold()]
+        raise InputError(f"tune {tune}: its features and those of {owner} would have one name; rename a file")
 
     def _read(self, path: Path) -> None:
         """Read the lines that are whole, and cut off the last one if it is not."""

@@ -375,22 +375,25 @@ def convert(
         PentatonicError: As for :func:`from_pretrained`.
     """
     path = find(checkpoint)
-    model: Clamp | M3
-    if path.is_dir():
+    tensors: dict[str, Tensor] = {}
+    if path.is_file():
+        tensors = read_released(path)
+        is_m3 = family_of(tensors) is None and "encoder.patch_embedding.weight" in tensors
+    else:
+        values = _read_config(path)
+        is_m3 = isinstance(values, Mapping) and "decoder" in values
         if heads is not None:
             raise UsageError(f"{path / _CONFIG} says the number of heads; leave it out")
-        model = from_pretrained(path, music_only=music_only)
+    if is_m3 and music_only:
+        raise UsageError(f"{path} is M3, which has no encoders but that of music; leave --music-only out")
+    model: Clamp | M3
+    if not tensors:
+        model = m3_from_pretrained(path) if is_m3 else from_pretrained(path, music_only=music_only)
+    elif is_m3:
+        config = m3_config(tensors, heads=heads)
+        model = _loaded(partial(M3, config), m3_from_upstream(tensors), path)
     else:
-        tensors = read_released(path)
-        if family_of(tensors) is None and "encoder.patch_embedding.weight" in tensors:
-            if music_only:
-                raise UsageError(
-                    f"{path} is M3, which has no encoders but that of music; leave --music-only out"
-                )
-            config = m3_config(tensors, heads=heads)
-            model = _loaded(partial(M3, config), m3_from_upstream(tensors), path)
-        else:
-            model = _clamp_of(tensors, path, heads=heads, music_only=music_only)
+        model = _clamp_of(tensors, path, heads=heads, music_only=music_only)
     save_pretrained(model, out, dtype=torch.float16 if half else None)
     return Path(out)
 
