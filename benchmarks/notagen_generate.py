@@ -14,6 +14,9 @@ and each character runs the character decoder over all characters before it. It 
   when bars are drawn freely and again, beside the decoding before, which followed the grammar at each character. Both
   ways write whole pieces, as long as the model makes them, for the same prompts and seeds, in turn; the best round of
   each counts. Goal: 1.5 times at most.
+- Embedding with the music encoder of CLaMP 2 at its released size (`--part embed`, a table of its own): the patch
+  embedding beside the product with one-hot vectors (goal: 10 times as fast), and short pieces beside windows padded to
+  512 patches (goal: 3 times as fast). Results must be equal within 1e-5; the best round of each counts.
 
 Other times are medians over patches; the pass over a given context, which comes once, is in a row of its own.
 """
@@ -35,6 +38,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from machine import markdown_table, write_results
+from notagen_encoder import extraction
 from torch import Tensor
 
 from notagen.codec import BOS, EOS, PAD, PATCH_SIZE, VOCABULARY_SIZE, decode, encode_generate, padded
@@ -251,7 +255,9 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=6, help="timed patches, or rounds; decides how long it takes"
     )
-    parser.add_argument("--part", choices=("original", "bars"), help="one of the two tables; both without it")
+    parser.add_argument(
+        "--part", choices=("original", "bars", "embed"), help="one of the tables; all without it"
+    )
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--context", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -260,11 +266,14 @@ def main() -> None:
         print(peak_above_model(arguments.memory_of, arguments.context))
         return
     command = f"python benchmarks/notagen_generate.py --repeats {arguments.repeats}"
-    for part, name in (("original", "notagen_generate"), ("bars", "notagen_generate_bars")):
+    tables = {
+        "original": ("notagen_generate", lambda: [*speed(arguments.repeats), *memory()]),
+        "bars": ("notagen_generate_bars", lambda: [*bars(arguments.repeats)]),
+        "embed": ("notagen_embed", lambda: [*extraction.rows(arguments.repeats)]),
+    }
+    for part, (name, measure) in tables.items():
         if arguments.part in (None, part):
-            rows = (
-                [*speed(arguments.repeats), *memory()] if part == "original" else [*bars(arguments.repeats)]
-            )
+            rows = measure()
             print(markdown_table(rows))
             print(f"\nwritten: {write_results(name, rows, command=f'{command} --part {part}')}")
 
