@@ -177,6 +177,10 @@ def test_search_for_a_piece(command, models, scores, index, method):
     words = ("--index", index, "--model", models / "music", "--method", method, "--count", 3)
     code, out, _ = command("search", scores / "C.abc", *words)
     assert code == 0 and out.splitlines()[0] == "  1  +1.0000  C" and len(out.splitlines()) == 3
+    features = index.parent / f"tree-{method}"
+    assert command("embed", scores, "--out", features, "--model", models / "music")[0] == 0
+    code, stored, _ = command("search", features / "C.npy", *words)
+    assert code == 0 and stored == out
     # A piece of the index needs no model, and is left out itself.
     code, out, _ = command(
         "search", "more/D", "--index", index, "--model", "/none", "--json", "--method", method

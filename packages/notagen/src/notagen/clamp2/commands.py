@@ -300,7 +300,7 @@ def search(
             as_json=as_json,
         )
         return
-    from notagen.clamp2.feature_sets import embed_now, require_header
+    from notagen.clamp2.feature_sets import gather, require_header
     from notagen.clamp2.searching import FeatureIndex
 
     opened = FeatureIndex(index)
@@ -319,7 +319,8 @@ def search(
         if text is not None:
             queries = [(text, loaded.text_features([text])[0])]
         else:
-            features, report = embed_now(loaded, [Path(str(query))])
+            features, report = gather([Path(str(query))], lambda: loaded)
+            features.require(opened.header, assume_same_model=assume_same_model)
             queries = list(zip(features.names, features.vectors, strict=True))
     results = [
         {"query": name, "found": opened.search(vector, count, method=method, without=own)}
