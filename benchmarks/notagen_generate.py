@@ -16,6 +16,9 @@ and each character runs the character decoder over all characters before it. It 
   when bars are drawn freely and again, beside the decoding before, which followed the grammar at each character. Both
   ways write whole pieces, as long as the model makes them, for the same prompts and seeds, in turn; the best round of
   each counts. Goal: 1.5 times at most.
+- Embedding with the music encoder of CLaMP 2 at its released size (`--part embed`, a table of its own): the patch
+  embedding beside the product with one-hot vectors (goal: 10 times as fast), and short pieces beside windows padded to
+  512 patches (goal: 3 times as fast). Results must be equal within 1e-5; the best round of each counts.
 
 Other times are medians over patches; the pass over a given context, which comes once, is in a row of its own.
 """
@@ -37,6 +40,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from machine import markdown_table, write_results
+from notagen_encoder import extraction
 from torch import Tensor
 
 from notagen.codec import BOS, EOS, PAD, PATCH_SIZE, VOCABULARY_SIZE, decode, encode_generate, padded
@@ -254,6 +258,7 @@ PARTS = {
     "original": ("notagen_generate", speed),
     "bars": ("notagen_generate_bars", bars),
     "memory": ("notagen_generate_memory", lambda _: memory()),
+    "embed": ("notagen_embed", extraction.rows),
 }
 
 

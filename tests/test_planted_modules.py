@@ -49,6 +49,7 @@ PLANTED = (
         "starlette",
         "spotipy",
         "tinytag",
+        "tokenizers",
     ),
 )
 TUNE = "X:1\nT:Scale\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|]\n"
@@ -117,7 +118,23 @@ OTHERS = {
         ("cairosvg", "convert tune.abc --to pdf --out engraved", "engraved/tune.pdf"),
         ("torch", "info notagen-tiny", ""),
         ("torch", "export notagen-tiny --out model", "model/config.json"),
+        ("torch", "convert-weights describing --out encoder --music-only", "encoder/config.json"),
+        ("pyarrow", "embed scores --out all.parquet --model encoder --device cpu", "all.parquet"),
+        ("torch", "score tune.abc --references scores --model encoder --device cpu", ""),
+        ("pyarrow", "search tune.abc --index all.parquet --model encoder --device cpu", ""),
+        ("pyarrow", "retrieval scores all.parquet --model encoder --device cpu", ""),
+        ("torch", "index-melodies scores --out melodies.safetensors", "melodies.safetensors"),
+        (
+            "transformers",
+            "classify tune.abc --labels march waltz --model describing --device cpu",
+            "",
+        ),
         ("hydra", "preprocess data.source=scores data.out=data jobs=1", "data/augmented.jsonl"),
+        (
+            "accelerate",
+            f"train-encoder experiment=m3-debug data.train=scores run_dir=encoder-run {ONE_STEP}",
+            "encoder-run/metrics.jsonl",
+        ),
         (
             "accelerate",
             f"train experiment=debug data.train=data/augmented.jsonl run_dir=run {ONE_STEP}",
@@ -188,6 +205,8 @@ def test_planted_modules_are_not_executed(
 def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) -> None:
     if package == "myna_rpe":
         write_files_for_myna(here)
+    if package == "notagen":
+        write_encoder(here)
     for needs, words, output in OTHERS[package]:
         pytest.importorskip(needs)
         check(here, package, words, output)
@@ -216,6 +235,21 @@ def write_files_for_myna(here: Path) -> None:
     tensors = KEY_MAP.to_theirs(MynaEncoder(config).state_dict())
     tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)
     save_file({name: value.contiguous() for name, value in tensors.items()}, here / "old.safetensors")
+
+
+def write_encoder(here: Path) -> None:
+    """Write an encoder of music and texts with its tokenizer."""
+    pytest.importorskip("transformers")
+    from notagen.clamp2.config import ClampConfig, EncoderConfig, TextConfig
+    from notagen.clamp2.model import Clamp
+    from notagen.clamp2.tokens import train_tokenizer
+    from notagen.clamp2.weights import save_pretrained
+
+    music = EncoderConfig(layers=1, width=16, heads=2, mlp_width=16, length=32)
+    text = TextConfig(300, layers=1, width=16, heads=2, mlp_width=16, positions=34, length=32)
+    model = Clamp(ClampConfig(family="clamp2", projection=8, music=music, text=text))
+    save_pretrained(model, here / "describing")
+    train_tokenizer(["a slow waltz", "a quick march"], 270).save(str(here / "describing" / "tokenizer.json"))
 
 
 @pytest.mark.parametrize("package", OTHERS)

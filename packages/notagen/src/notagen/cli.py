@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from notagen.clamp2.commands import add_encoder_commands
 from notagen.files.commands import SoundFont, add_file_commands, counted, find_font
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
@@ -234,6 +235,7 @@ def infill(
 
 
 add_file_commands(app)
+add_encoder_commands(app)
 
 
 @app.command()

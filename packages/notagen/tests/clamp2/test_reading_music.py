@@ -113,7 +113,7 @@ def test_errors_name_the_file(tmp_path):
     midi.write_bytes(MIDI[0][:-9])
     with pytest.raises(FormatError, match=r"song\.mid: track 3, byte \d+: the track should have"):
         read_music(midi)
-    with pytest.raises(InputError, match=r"none\.abc: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.abc: is missing"):
         read_music(tmp_path / "none.abc")
 
 

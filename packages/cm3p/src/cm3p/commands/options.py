@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from pentatonic.cli import pick_device
+from pentatonic.several_values import OptionsOfSeveralValues
 
 if TYPE_CHECKING:
     from cm3p.inference.loading import LoadedModel
@@ -42,38 +41,11 @@ Precision = Annotated[
 ]
 
 
-class SeveralValues(TyperCommand):
-    """A command whose options may have several values at once: ``--like A.osu B.osu``.
-
-    Values go on up to the next option; those of :attr:`whole_numbers` up to what is not a whole number, so that
-    arguments may follow.
-    """
+class SeveralValues(OptionsOfSeveralValues):
+    """A command with the options of this package that take several values."""
 
     several: ClassVar[frozenset[str]] = frozenset({"--like", "--unlike", "--metadata", "--gamemodes"})
     whole_numbers: ClassVar[frozenset[str]] = frozenset({"--gamemodes"})
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat such an option before each of its values, which is the form that the parser knows."""
-        return super().parse_args(ctx, self.repeated(args))
-
-    @classmethod
-    def repeated(cls, args: Sequence[str]) -> list[str]:
-        """Return the arguments with ``--like A --like B`` for ``--like A B``."""
-        result: list[str] = []
-        option, values = "", 0
-        for at, arg in enumerate(args):
-            if arg == "--":
-                return [*result, *args[at:]]
-            if arg.startswith("-") and arg != "-" and not (option and not values):
-                option, values = arg if arg in cls.several else "", 0
-            elif option and option in cls.whole_numbers and values and not arg.isdigit():
-                option = ""
-            elif option:
-                values += 1
-                if values > 1:
-                    result.append(option)
-            result.append(arg)
-        return result
 
 
 def load_model(name: str, device: str, precision: str, revision: str | None = None) -> LoadedModel:

@@ -17,6 +17,7 @@ from notagen.musicxml.document import MAX_BYTES
 from notagen.notation.layout import interleaved, is_interleaved
 from notagen.notation.tunebook import prepare_tune, split_tunes
 from pentatonic.errors import FormatError, InputError
+from pentatonic.untrusted.files import regular_file_size
 
 Preparation = Literal["clamp2", "notagen"]
 """How standard ABC becomes the text that is embedded.
@@ -53,22 +54,14 @@ class MusicText:
     error: FormatError | None = None
 
 
-def read_music(
-    path: Path,
-    *,
-    preparation: Preparation = "clamp2",
-    as_is: bool = False,
-    keep: Keep = "m3",
-    preserve_time: bool = False,
-    max_messages: int = MAX_MESSAGES,
-) -> list[MusicText]:
-    """Read the pieces of a file; arguments and errors as for :func:`music_texts`.
+def read_content(path: Path) -> bytes:
+    """Read the content of a file for :func:`music_texts`.
 
     Raises:
-        InputError: The file cannot be read, or is too large; the message names it.
-        FormatError: With the path.
+        InputError: The file cannot be read, is not a regular file, or is too large; the message names it.
     """
     limit = _byte_limit(path.suffix.lower())
+    regular_file_size(path, error=InputError)
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -76,9 +69,38 @@ def read_music(
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > limit:
         raise InputError(f"{path}: more than {limit >> 20} MiB, the most of such a file")
+    return data
+
+
+def read_music(
+    path: Path,
+    data: bytes | None = None,
+    *,
+    preparation: Preparation = "clamp2",
+    as_is: bool = False,
+    keep: Keep = "m3",
+    preserve_time: bool = False,
+    max_messages: int = MAX_MESSAGES,
+) -> list[MusicText]:
+    """Read the pieces of a file.
+
+    Args:
+        path: The file.
+        data: Its content, where :func:`read_content` has read it already.
+        preparation: As for :func:`music_texts`, like the other arguments and errors.
+        as_is: Likewise.
+        keep: Likewise.
+        preserve_time: Likewise.
+        max_messages: Likewise.
+
+    Raises:
+        InputError: The file cannot be read, or is too large; the message names it.
+        FormatError: With the path.
+    """
+    content = read_content(path) if data is None else data
     try:
         pieces = music_texts(
-            data,
+            content,
             path.suffix,
             preparation=preparation,
             as_is=as_is,
@@ -133,7 +155,7 @@ def music_texts(
 
         text = musicxml_to_abc(data)
         return [_noted("", text if as_is else _prepared(text, preparation))]
-    text = _decoded(data)
+    text = decode_text(data)
     if preparation == "notagen":
         text = _COMMENT_LINE.sub("", text)
     if not transliterate(text):
@@ -165,7 +187,12 @@ def _in_file(error: FormatError, path: Path) -> FormatError:
     return FormatError(error.reason, path=path, line=error.line, column=error.column)
 
 
-def _decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
+    """Read bytes as the original does: UTF-8, line ends of any system become newlines.
+
+    Raises:
+        FormatError: They are not UTF-8.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

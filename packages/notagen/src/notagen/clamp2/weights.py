@@ -37,7 +37,7 @@ from pentatonic.checkpoint import (
     read_legacy,
     save_tensors,
 )
-from pentatonic.errors import CheckpointError, ConfigError, WeightsError
+from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
 from pentatonic.hub import KeyMap, Released, check_state, load_state, resolve
 from pentatonic.untrusted.files import local_path, read_json
 
@@ -342,19 +342,60 @@ def from_pretrained(
     """
     path = find(name_or_path, revision)
     if path.is_file():
-        tensors = read_released(path)
-        config = clamp_config(tensors)
-        state: Mapping[str, Tensor] = clamp_from_upstream(tensors, config.family)
+        model = _clamp_of(read_released(path), path, music_only=music_only)
     else:
         config = ClampConfig.from_dict(_read_config(path))
         path = path / _WEIGHTS
-        state = load_tensors(path)
-    if music_only:
-        config = replace(config, text=None, audio=None)
-        state = {
-            key: value for key, value in state.items() if key.startswith(("music.", "music_projection."))
-        }
-    return _loaded(partial(Clamp, config), state, path).to(device=device, dtype=dtype)
+        model = _chosen_parts(config, load_tensors(path), path, music_only=music_only)
+    return model.to(device=device, dtype=dtype)
+
+
+def convert(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    music_only: bool = False,
+    heads: int | None = None,
+    half: bool = False,
+) -> Path:
+    """Write a model directory from a checkpoint of the original projects, without the state of its training.
+
+    Args:
+        checkpoint: File or directory of M3, CLaMP 2 or 3, or a name; see :func:`from_pretrained`.
+        out: Directory to write, replaced as a whole.
+        music_only: Leave out the encoders of text and audio.
+        heads: Attention heads of all encoders; width / 64 if not given.
+        half: Store float16.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UsageError: ``music_only`` with M3, which has no other encoders, or ``heads`` with a directory that says them.
+        PentatonicError: As for :func:`from_pretrained`.
+    """
+    path = find(checkpoint)
+    tensors: dict[str, Tensor] = {}
+    if path.is_file():
+        tensors = read_released(path)
+        is_m3 = family_of(tensors) is None and "encoder.patch_embedding.weight" in tensors
+    else:
+        values = _read_config(path)
+        is_m3 = isinstance(values, Mapping) and "decoder" in values
+        if heads is not None:
+            raise UsageError(f"{path / _CONFIG} says the number of heads; leave it out")
+    if is_m3 and music_only:
+        raise UsageError(f"{path} is M3, which has no encoders but that of music; leave --music-only out")
+    model: Clamp | M3
+    if not tensors:
+        model = m3_from_pretrained(path) if is_m3 else from_pretrained(path, music_only=music_only)
+    elif is_m3:
+        config = m3_config(tensors, heads=heads)
+        model = _loaded(partial(M3, config), m3_from_upstream(tensors), path)
+    else:
+        model = _clamp_of(tensors, path, heads=heads, music_only=music_only)
+    save_pretrained(model, out, dtype=torch.float16 if half else None)
+    return Path(out)
 
 
 def m3_from_pretrained(name_or_path: str | Path = "m3", revision: str | None = None) -> M3:
@@ -432,6 +473,23 @@ def write_config(config: ClampConfig | M3Config, directory: Path) -> None:
 
 def _read_config(directory: Path) -> object:
     return read_json(directory / _CONFIG)
+
+
+def _clamp_of(
+    tensors: Mapping[str, Tensor], path: Path, *, heads: int | None = None, music_only: bool = False
+) -> Clamp:
+    """Build CLaMP 2 or 3 from a released state dict."""
+    config = clamp_config(tensors, heads=heads)
+    return _chosen_parts(config, clamp_from_upstream(tensors, config.family), path, music_only=music_only)
+
+
+def _chosen_parts(config: ClampConfig, state: Mapping[str, Tensor], path: Path, *, music_only: bool) -> Clamp:
+    if music_only:
+        config = replace(config, text=None, audio=None)
+        state = {
+            key: value for key, value in state.items() if key.startswith(("music.", "music_projection."))
+        }
+    return _loaded(partial(Clamp, config), state, path)
 
 
 def _loaded(model_of: Callable[[], _Model], tensors: Mapping[str, Tensor], path: Path) -> _Model:
