@@ -19,6 +19,8 @@ class PairLosses:
         loss: ``-log sigmoid(beta * (difference - lam * penalty))`` in nats; ln 2 before the first step.
         difference: How much more the policy prefers the chosen to the rejected piece than the reference does, in nats.
         penalty: How much less likely the chosen piece became, in nats; 0 where it became more likely.
+        chosen_change: By how much the log-probability of the chosen piece grew against the reference, in nats.
+        rejected_change: Likewise of the rejected piece.
         chosen_gradient: Derivative of the loss by the policy's log-probability of the chosen piece.
         rejected_gradient: Derivative by that of the rejected piece.
         beta: Factor of the difference.
@@ -27,6 +29,8 @@ class PairLosses:
     loss: Tensor
     difference: Tensor
     penalty: Tensor
+    chosen_change: Tensor
+    rejected_change: Tensor
     chosen_gradient: Tensor
     rejected_gradient: Tensor
     beta: float
@@ -72,6 +76,8 @@ def pair_losses(
         -F.logsigmoid(z),
         difference,
         penalty,
+        chosen - of_chosen,
+        rejected - of_rejected,
         -rejected_gradient * (1 + lam * (penalty > 0).double()),
         rejected_gradient,
         beta,
