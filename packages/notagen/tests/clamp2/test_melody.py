@@ -289,7 +289,6 @@ def test_folders_without_scores(tmp_path):
         lambda t: t.update(texts=torch.tensor(list(b"[[["), dtype=torch.uint8)),
         lambda t: t.update(texts=torch.tensor(list(json.dumps({"tunes": [1]}).encode()), dtype=torch.uint8)),
     ],
-    ids=str,
 )
 def test_damaged_indexes_are_refused(tmp_path, damage):
     path = tmp_path / "melodies.safetensors"
