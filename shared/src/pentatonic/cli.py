@@ -298,15 +298,16 @@ def add_building_command(app: typer.Typer, name: str, main: str, *, feature: str
     app.command(name, help=help)(command)
 
 
-def experiments(package: str) -> str:
+def experiments(package: str, conf: str = "conf") -> str:
     """Return the experiments of a package as a paragraph for its help page, one on each line.
 
-    They are the YAML files in ``<package>/conf/experiment``; the first comment of each is its description.
+    They are the YAML files in ``<package>/<conf>/experiment``; the first comment of each is its description.
 
     Args:
         package: Import name, such as ``omar_rq``.
+        conf: Package of the configurations within it.
     """
-    folder = resources.files(f"{package}.conf") / "experiment"
+    folder = resources.files(f"{package}.{conf}") / "experiment"
     files = {
         file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from notagen.dpo.commands import add_dpo_commands
 from notagen.files.commands import add_file_commands, counted
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
@@ -341,6 +342,7 @@ add_building_command(
         "Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl"
     ),
 )
+add_dpo_commands(app)
 
 
 def _load(name: str, device: str, dtype: str) -> NotaGen:
