@@ -301,7 +301,7 @@ def add_building_command(app: typer.Typer, name: str, main: str, *, feature: str
 def experiments(package: str, configs: str = "conf") -> str:
     """Return the experiments of a package as a paragraph for its help page, one on each line.
 
-    They are the YAML files in ``<package>/conf/experiment``; the first comment of each is its description.
+    They are the YAML files in ``<package>/<configs>/experiment``; the first comment of each is its description.
 
     Args:
         package: Import name, such as ``omar_rq``.

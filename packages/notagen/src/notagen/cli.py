@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from notagen.clamp2.commands import add_encoder_commands
+from notagen.dpo.commands import add_dpo_commands
 from notagen.files.commands import SoundFont, add_file_commands, counted, find_font
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
@@ -349,6 +350,7 @@ add_building_command(
         "Takes Hydra overrides: notagen evaluate model=notagen-tiny data.index=augmented_eval.jsonl"
     ),
 )
+add_dpo_commands(app)
 
 
 def _load(name: str, device: str, dtype: str) -> NotaGen:
