@@ -183,6 +183,13 @@ def test_names_of_notes_and_transposing_instruments():
     assert [note.name for note in lines_of(score)[0].notes] == ["Ab4", "Bb4", "C5"]
 
 
+def test_quarter_tones_are_found_as_their_naturals():
+    tune = TUNE.replace("G2A2 B2c2", "G2^/A2 _/B2c2")
+    (hit,) = _found(tune, "G A B c").hits
+    (in_key,) = _found(tune, "G A B c", same_key=True).hits
+    assert hit == in_key and hit.bar == 1
+
+
 def test_limit_and_each_tune_once():
     index = _index(TUNE, TUNE.replace("K:G", "K:D"))
     found = search(index, parse_melody("C D"), limit=1)

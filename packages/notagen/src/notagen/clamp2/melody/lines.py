@@ -94,8 +94,8 @@ def pitch_name(pitch: int, fifths: int) -> str:
 
 
 def fifths_of(pitch: Pitch) -> int:
-    """Return the place of a pitch's name in the circle of fifths."""
-    return _STEPS[pitch.step] + 7 * pitch.alter
+    """Return the place of a pitch's name in the circle of fifths; quarter tones go to the natural, as in MIDI."""
+    return _STEPS[pitch.step] + 7 * int(pitch.alter)
 
 
 @dataclass
