@@ -22,8 +22,8 @@ import random
 import tempfile
 from pathlib import Path
 
+from pentatonic.audio.soundfont import find_soundfont, render_midi
 from pentatonic.child_process import process_pool
-from pentatonic.soundfont import find_soundfont, render_midi
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 RENDERED_RATE, SAMPLE_RATE = 44100, 16000

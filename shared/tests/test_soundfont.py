@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pentatonic import soundfont as module
+from pentatonic.audio import soundfont as module
+from pentatonic.audio.soundfont import find_soundfont, render_midi
 from pentatonic.errors import BackendUnavailable, FormatError, InputError, UsageError
-from pentatonic.soundfont import find_soundfont, render_midi
 
 RATE = 8000
 # The A above middle C, half a second long: on, after 96 ticks off, end of the track.

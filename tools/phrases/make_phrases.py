@@ -26,10 +26,10 @@ import numpy as np
 import soundfile
 import symusic
 
+from pentatonic.audio.soundfont import find_soundfont, render_midi
 from pentatonic.checkpoint import atomic_file
 from pentatonic.child_process import process_pool
 from pentatonic.cli import run_manifest
-from pentatonic.soundfont import find_soundfont, render_midi
 from rc_audioldm.data.manifest import ManifestRow, write_manifest
 
 SAMPLE_RATE, CLIP_S, PAUSE_S = 16_000, 1.28, 1.3

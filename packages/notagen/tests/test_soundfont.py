@@ -17,8 +17,8 @@ from notagen.cli import app
 from notagen.sound import synth
 from notagen.sound.performance import perform, until
 from notagen.sound.synth import PEAK, render_audio
+from pentatonic.audio.soundfont import find_soundfont
 from pentatonic.errors import BackendUnavailable, FormatError, PentatonicError, UsageError
-from pentatonic.soundfont import find_soundfont
 
 RATE = 16000
 TUNE = 'X:1\nL:1/4\nQ:1/4=60\nM:4/4\nK:C\nV:1 nm="Flute"\n[V:1]A z A z|z4|\n'

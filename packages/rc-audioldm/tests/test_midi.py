@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from pentatonic.audio.soundfont import find_soundfont
 from pentatonic.errors import BackendUnavailable, ConfigError, FormatError, InputError, UsageError
-from pentatonic.soundfont import find_soundfont
 from rc_audioldm.data.batch import Skipped
 from rc_audioldm.data.manifest import ManifestRow, read_manifest
 from rc_audioldm.data.midi import render

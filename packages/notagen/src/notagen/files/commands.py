@@ -212,7 +212,7 @@ def find_font(option: str | None, silent: str | None = None) -> Path | None:
         return None
     if silent is not None:
         raise UsageError(f"--soundfont is for sound, and {silent} writes none; allowed is the format wav")
-    from pentatonic.soundfont import find_soundfont
+    from pentatonic.audio.soundfont import find_soundfont
 
     if option == "auto":
         return find_soundfont()

@@ -73,8 +73,8 @@ def convert(
         overwrite: Replace any file with the name of an output.
         dialect: Of the ABC that is written. With ``yue2`` (:mod:`notagen.yue2`) ABC is read too; what is in that
             dialect already is copied, and what it cannot hold of a piece is counted under its ``losses``.
-        soundfont: Of the sound that is written; from :func:`pentatonic.soundfont.find_soundfont`. None: the built-in
-            synthesiser.
+        soundfont: Of the sound that is written; from :func:`pentatonic.audio.soundfont.find_soundfont`. None: the
+            built-in synthesiser.
         choice: With ``yue2``: the voices that are taken, and a grid for the times.
 
     Returns:

@@ -34,7 +34,7 @@ class ExportPiece:
 
     Args:
         text: One tune in ABC, in any layout, also as a model writes it.
-        soundfont: For sound, from :func:`pentatonic.soundfont.find_soundfont`; None: the built-in synthesiser.
+        soundfont: For sound, from :func:`pentatonic.audio.soundfont.find_soundfont`; None: the built-in synthesiser.
     """
 
     def __init__(self, text: str, soundfont: Path | None = None) -> None:

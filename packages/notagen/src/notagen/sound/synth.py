@@ -18,8 +18,8 @@ from torch import Tensor
 
 from notagen.sound.midi import midi_bytes
 from notagen.sound.performance import Performance, Track, perform, until
+from pentatonic.audio.soundfont import render_midi
 from pentatonic.errors import UsageError
-from pentatonic.soundfont import render_midi
 
 PEAK = 10 ** (-3 / 20)
 """Largest sample of a piece: 3 dB below full scale."""
@@ -87,7 +87,7 @@ def render_audio(
         piece: One tune in ABC, in any layout, or its performance; repeats and endings are played out.
         sample_rate: In Hz, 8000 to 192000, and to 96000 with a SoundFont.
         max_duration_s: Time at which a longer piece is faded out; at most an hour.
-        soundfont: From :func:`pentatonic.soundfont.find_soundfont`; None: the synthesiser.
+        soundfont: From :func:`pentatonic.audio.soundfont.find_soundfont`; None: the synthesiser.
 
     Returns:
         (1, n) float32 in -1..1, (2, n) with a SoundFont, with a peak of :data:`PEAK`; silence for a piece without

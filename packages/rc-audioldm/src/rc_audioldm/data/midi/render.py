@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pentatonic import audio
+from pentatonic.audio.soundfont import find_soundfont, render_midi
 from pentatonic.child_process import ChildFailure, ChildPool, Message
 from pentatonic.cli import BatchReport
 from pentatonic.errors import BackendUnavailable, InputError
 from pentatonic.folder_run import claim_folder, write_json
-from pentatonic.soundfont import find_soundfont, render_midi
 from pentatonic.untrusted.config import Range, check_fields
 from rc_audioldm.data.batch import AlreadyDone, Skipped, run_rows
 from rc_audioldm.data.manifest import ManifestRow, write_manifest
