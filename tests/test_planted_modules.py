@@ -145,6 +145,12 @@ OTHERS = {
             "evaluate model=notagen-tiny data.index=data/augmented.jsonl pieces=0 out=numbers.json",
             "numbers.json",
         ),
+        (
+            "accelerate",
+            "dpo experiment=debug scorer=ngrams data.references=data/augmented.jsonl force=true iterations=1 samples=4 "
+            "selection.copied_notes=1000 selection.similarity=2 run_dir=dpo-run",
+            "dpo-run/summary.md",
+        ),
     ],
 }
 
