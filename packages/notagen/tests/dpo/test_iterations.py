@@ -248,6 +248,37 @@ def test_a_signal_in_training(overrides, tmp_path, monkeypatch):
     assert result.interrupted and len(result.rows) == 1
 
 
+def test_ratings_in_place_of_scores(finished, made, overrides, tmp_path):
+    """A listener who wants leaps gets them, whatever the judge says."""
+    pieces = sorted((finished / "iter_00/original").glob("*.abc"))
+    share = {path: path.read_text().count("3 ") for path in pieces}
+    wanted = sorted(pieces, key=lambda path: share[path])
+    lines = [
+        {"first": str(wanted[-1 - i]), "second": str(wanted[j]), "better": "first"}
+        for i in range(4)
+        for j in range(4)
+    ]
+    ratings = tmp_path / "ratings.jsonl"
+    ratings.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    blind = [f"scorer={made / 'scorer'}", f"data.other_style={made / 'steps'}"]
+    result = main(overrides(tmp_path / "run", f"ratings={ratings}", "iterations=1", *blind))
+    texts = [
+        [
+            json.loads(line)["text"]
+            for line in (tmp_path / f"run/iter_0{i}/samples.jsonl").read_text().splitlines()
+        ]
+        for i in range(2)
+    ]
+    before, after = (sum(text.count("3 ") for text in each) for each in texts)
+    assert after > before and len(result.rows) == 2
+    preferences = json.loads((tmp_path / "run/iter_01/preference.json").read_text())
+    assert preferences["ratings"] == len(preferences["pairs"]) == 16
+    assert not (tmp_path / "run/iter_01/preference_report.csv").exists()
+    assert "it only reports here" in (tmp_path / "run/summary.md").read_text()
+    with pytest.raises(ConfigError, match="iterations is 2, but must be 1 where there are ratings"):
+        main(overrides(tmp_path / "run", f"ratings={ratings}"))
+
+
 def test_floors():
     first = {"pairwise_cosine_judge": 0.5, "length": 100.0, "valid": 1.0, "repeated_bars": 0.1}
     assert broken_floors(first, first, FloorsConfig()) == []

@@ -105,6 +105,8 @@ class DpoConfig:
         scorer: Judge that is optimised: ``ngrams``, or whatever :func:`notagen.clamp2.weights.from_pretrained` loads.
         judge: Judge of another kind that is not optimised, and reported beside it.
         data: Music to compare with.
+        ratings: Pairs of pieces with the better one, see :mod:`notagen.dpo.ratings`, to learn from in place of scores,
+            in one iteration; the judges then only report.
         iterations: How often to write, choose and train.
         samples: Pieces of an iteration.
         writing: How they are written.
@@ -122,6 +124,7 @@ class DpoConfig:
     scorer: str = "???"
     judge: str = "ngrams"
     data: CollectionConfig = field(default_factory=CollectionConfig)
+    ratings: str | None = None
     iterations: int = 3
     samples: int = 1000
     writing: WritingConfig = field(default_factory=WritingConfig)
@@ -139,6 +142,12 @@ class DpoConfig:
             ("iterations", self.iterations, self.iterations >= 1, "at least 1"),
             ("samples", self.samples, self.samples >= 2, "at least 2"),
             ("on_floor", self.on_floor, self.on_floor in ("stop", "warn"), "'stop' or 'warn'"),
+            (
+                "iterations",
+                self.iterations,
+                self.ratings is None or self.iterations == 1,
+                "1 where there are ratings",
+            ),
             ("data.held_out", self.data.held_out, 0 < self.data.held_out < 1, "above 0 and below 1"),
         ):
             if not holds:

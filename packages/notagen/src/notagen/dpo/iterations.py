@@ -35,6 +35,7 @@ from notagen.dpo.judge_checks import best_separation, check_judge
 from notagen.dpo.log_probability import reference_log_probabilities
 from notagen.dpo.measuring import broken_floors, measure_pieces, pairwise_cosine, scores_of
 from notagen.dpo.preferences import Preferences, Sample, select
+from notagen.dpo.ratings import rated_preferences
 from notagen.dpo.reporting import write_page, write_summary
 from notagen.dpo.rules import RuleSettings
 from notagen.dpo.steps import Steps
@@ -119,6 +120,7 @@ class _Loop:
         self.start = from_pretrained(config.init, device=config.device)
         self.scorer, self.judge = (self._judge(name) for name in (config.scorer, config.judge))
         self.prompts = self._prompts()
+        self.rated = None if config.ratings is None else rated_preferences(Path(config.ratings))
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
 
@@ -163,6 +165,7 @@ class _Loop:
     def _settings(self) -> dict[str, Any]:
         """Return what decides the outputs; models and music count by what they are, wherever they are."""
         settings = asdict(self.config)
+        settings["ratings"] = None if self.rated is None else _hash([asdict(self.rated[0]), self.rated[1]])
         for name in (
             "init",
             "scorer",
@@ -176,12 +179,12 @@ class _Loop:
         ):
             del settings[name]
         del settings["writing"]["batch_size"]
-        texts = [[asdict(piece) for piece in pieces] for pieces in self._music()]
+        data = [[asdict(piece) for piece in pieces] for pieces in self._music()]
         return json.loads(
             json.dumps(
                 settings
                 | {
-                    "data": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+                    "data": _hash(data),
                     "policy": fingerprint(self.start),
                     "scorer": self.scorer.fingerprint,
                     "other judge": self.judge.fingerprint,
@@ -232,9 +235,12 @@ class _Loop:
             _say(line)
         if report["blind"]:
             blind = f"the judge {self.scorer.name} is blind: {'; '.join(report['blind'])}"
-            if not self.config.force:
+            if self.rated is not None:
+                self.notes.append(f"{blind}; it only reports here")
+            elif not self.config.force:
                 raise InputError(f"{blind}; force=true trains on it all the same")
-            self.notes.append(f"{blind}; trained all the same (force=true)")
+            else:
+                self.notes.append(f"{blind}; trained all the same (force=true)")
         self.references = {
             name: tensor.numpy()
             for name, tensor in load_tensors(self.folder / "references.safetensors").items()
@@ -306,7 +312,18 @@ class _Loop:
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def _choose(self, number: int) -> None:
-        """Choose among the pieces of the iteration before."""
+        """Choose among the pieces of the iteration before, or take what a listener chose."""
+        preferences = self._selected(number) if self.rated is None else self.rated[0]
+        texts = self._texts(number - 1)
+        separation = best_separation(*([texts[path] for path in paths] for paths in _sides(preferences)))
+        about = {"separation": asdict(separation) | {"suspicious": separation.suspicious}}
+        _say(f"best single feature: {separation}")
+        if separation.suspicious:
+            _say("warning: the policy may learn this feature instead of music; see selection.length_ratio")
+        preferences = replace(preferences, metadata=preferences.metadata | about)
+        preferences.save(self._iteration(number) / _PREFERENCES)
+
+    def _selected(self, number: int) -> Preferences:
         config, samples, folder = self.config.selection, self._samples(number - 1), self._iteration(number)
         rules = {name: getattr(config, name) for name in asdict(RuleSettings()) if hasattr(config, name)}
         selection = select(
@@ -336,15 +353,12 @@ class _Loop:
             raise InputError(
                 f"no piece of iteration {number - 1} may be chosen; {folder / 'preference_report.csv'} says why"
             )
-        texts = self._texts(number - 1)
-        separation = best_separation(*([texts[path] for path in paths] for paths in _sides(preferences)))
-        about = {"separation": asdict(separation) | {"suspicious": separation.suspicious}}
-        _say(f"best single feature: {separation}")
-        if separation.suspicious:
-            _say("warning: the policy may learn this feature instead of music; see selection.length_ratio")
-        replace(preferences, metadata=preferences.metadata | about).save(folder / _PREFERENCES)
+        return preferences
 
     def _texts(self, number: int) -> dict[str, str]:
+        """Return the text of each piece that may be learned from, by its path in the preferences."""
+        if self.rated is not None:
+            return self.rated[1]
         return {self._path(number, sample["name"]): sample["text"] for sample in self._samples(number)}
 
     def _train(self, number: int, policy: NotaGen) -> None:
@@ -437,6 +451,10 @@ class _Loop:
 
 def _sides(preferences: Preferences) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return preferences.chosen, preferences.rejected
+
+
+def _hash(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _read_json(path: Path) -> Any:
