@@ -147,7 +147,7 @@ OTHERS = {
         ),
         (
             "accelerate",
-            "dpo experiment=debug scorer=ngrams data.references=data/augmented.jsonl force=true iterations=1 samples=4 "
+            "dpo experiment=debug scorer=ngrams data.references=references force=true iterations=1 samples=4 "
             "selection.copied_notes=1000 selection.similarity=2 run_dir=dpo-run",
             "dpo-run/summary.md",
         ),
@@ -165,6 +165,9 @@ def here(tmp_path: Path) -> Path:
     (folder / "scores").mkdir()
     for name in ("one", "two"):
         (folder / "scores" / f"{name}.abc").write_text(TUNE.replace("Scale", name))
+    (folder / "references").mkdir()
+    for number, notes in enumerate(("CDEF GABc", "EGce gece", "cBAG FEDC", "GABG cdec"), 1):
+        (folder / "references" / f"{number}.abc").write_text(TUNE.replace("CDEF GABc", notes))
     (folder / "tune.abc").write_text(TUNE)
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 16000), 16000)
@@ -267,15 +270,16 @@ def test_every_verb_is_tried(package: str) -> None:
     app = typer.main.get_command(import_module(f"{package}.cli").app)
     tried = {words.split()[0] for of, _, words, _ in STARTERS if of == package}
     tried |= {words.split()[0] for _, words, _ in OTHERS[package]}
-    served = {"notagen": {"demo"}, "myna_rpe": {"serve"}}.get(package, set())
+    served = {"notagen": {"demo", "rate"}, "myna_rpe": {"serve"}}.get(package, set())
     assert tried | served == set(app.commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
-def test_the_server_executes_no_planted_modules(here: Path) -> None:
+@pytest.mark.parametrize("words", ["demo --port 0", "rate scores --out ratings.jsonl --port 0"])
+def test_the_server_executes_no_planted_modules(here: Path, words: str) -> None:
     pytest.importorskip("gradio")
     with subprocess.Popen(
-        command("notagen", "demo --port 0"),
+        command("notagen", words),
         cwd=here,
         env=environment(here.parent),
         stdout=subprocess.PIPE,
