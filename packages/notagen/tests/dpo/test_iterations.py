@@ -91,9 +91,9 @@ def overrides(made):
             f"data.other_style={made / 'leaps'}",
             "writing.prompts=[Folk / Anon / Fiddle]",
             "writing.max_patches=48",
-            "samples=16",
+            "samples=12",
             "training.optim.lr=1e-3",
-            "training.trainer.max_steps=30",
+            "training.trainer.max_steps=20",
             f"run_dir={run}",
             *more,
         ]
@@ -126,7 +126,7 @@ def test_a_run_makes_the_policy_better(finished):
     for row in rows[:3]:
         low, value, high = (float(row[f"score{end}"]) for end in ("_low", "", "_high"))
         assert low <= value <= high
-        assert float(row["valid"]) == 1 and int(row["pieces"]) == 16
+        assert float(row["valid"]) == 1 and int(row["pieces"]) == 12
     # Training made chosen pieces likelier against rejected ones.
     gaps = [
         [float(rows[1][f"{kind}_log_probability{when}"]) for kind in ("chosen", "rejected")]
@@ -142,13 +142,13 @@ def test_layout_of_a_run(finished):
     assert json.loads((finished / "judge.json").read_text())["scorer"]["passes"]
     assert (finished / "config.yaml").is_file()
     samples = [json.loads(line) for line in (finished / "iter_00/samples.jsonl").read_text().splitlines()]
-    assert len({sample["name"] for sample in samples}) == 16
+    assert len({sample["name"] for sample in samples}) == 12
     preferences = json.loads((finished / "iter_01/preference.json").read_text())
-    assert len(preferences["rejected"]) == 4 and preferences["separation"]["auc"] >= 0.5
+    assert len(preferences["rejected"]) == 3 and preferences["separation"]["auc"] >= 0.5
     texts = {sample["name"]: sample["text"] for sample in samples}
     for path in (*preferences["chosen"], *preferences["rejected"]):
         assert (finished / path).read_text() == texts[(finished / path).stem]
-    assert len((finished / "iter_02/metrics.jsonl").read_text().splitlines()) == 30
+    assert len((finished / "iter_02/metrics.jsonl").read_text().splitlines()) == 20
     first = json.loads((finished / "iter_02/metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert not (finished / "iter_01/checkpoints").exists()
@@ -211,8 +211,8 @@ def test_more_iterations_and_other_settings(overrides, tmp_path, capsys):
     main(overrides(tmp_path, "iterations=2"))
     said = capsys.readouterr().out
     assert "iter_02: train" in said and "iter_01: train" not in said
-    with pytest.raises(UsageError, match=r"samples 16, not 12; choose another run_dir"):
-        main(overrides(tmp_path, "samples=12"))
+    with pytest.raises(UsageError, match=r"samples 12, not 14; choose another run_dir"):
+        main(overrides(tmp_path, "samples=14"))
     with pytest.raises(UsageError, match="choose another run_dir"):
         main(overrides(tmp_path, "training.optim.lr=1e-4"))
 

@@ -138,7 +138,8 @@ def test_metrics_of_a_step(start):
     pieces = [torch.randint(3, 128, (n, PATCH_SIZE)) for n in (5, 3)]
     values = reference_log_probabilities(policy, pieces).tolist()
     found = {
-        name: float(value) for name, value in policy(Pair(*pieces, (values[0] + 8, values[1] + 6))).items()
+        name: float(value.detach())
+        for name, value in policy(Pair(*pieces, (values[0] + 8, values[1] + 6))).items()
     }
     assert found["penalty"] == pytest.approx(8) and found["penalized"] == 1
     assert found["margin"] == pytest.approx(0.1 * (6 - 8)) and found["accuracy"] == 0
