@@ -29,12 +29,11 @@ from notagen.clamp2.config import (
 )
 from notagen.clamp2.model import M3, Clamp
 from notagen.clamp2.patches import PATCH_SIZE, VOCABULARY_SIZE
-from notagen.weights import transposed
+from notagen.weights import read_released, transposed
 from pentatonic.checkpoint import (
     atomic_directory,
     load_tensors,
     model_directory,
-    read_legacy,
     save_tensors,
 )
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
@@ -43,7 +42,6 @@ from pentatonic.untrusted.files import local_path, read_json
 
 _Model = TypeVar("_Model", Clamp, M3)
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_MAX_BYTES = 16 * 2**30
 _TEXT_LENGTH = 128  # most tokens of a window in the released models
 
 _CLAMP3 = (
@@ -173,22 +171,6 @@ _CLAMP_MAPS: Mapping[Family, KeyMap] = {
 }
 
 
-def read_released(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint of the original projects: tensors by their names, without a leading ``module.``.
-
-    Args:
-        path: ``.safetensors``, or a file of ``torch.save`` with the tensors under ``model`` or at the top level.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, or holds Python objects other than tensors and plain values.
-    """
-    if path.suffix == ".safetensors":
-        tensors = load_tensors(path)
-    else:
-        tensors = read_legacy(path, key="model", max_bytes=_MAX_BYTES)
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-
-
 def family_of(tensors: Mapping[str, Tensor]) -> Family | None:
     """Whose released state dict it is, by the names of its music encoder; None: neither CLaMP 2 nor 3."""
     for family, layout in _LAYOUTS.items():
@@ -281,7 +263,7 @@ def m3_from_upstream(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_clamp(path: str | Path, *, config: ClampConfig | None = None, heads: int | None = None) -> Clamp:
-    """Load CLaMP 2 or 3 from one checkpoint file of the original projects; see :func:`read_released`.
+    """Load CLaMP 2 or 3 from one checkpoint file of the original projects; see :func:`notagen.weights.read_released`.
 
     Args:
         path: The file.
