@@ -10,8 +10,10 @@ from notagen.generation.decoding import Request, generate
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling
 from notagen.model import NotaGen, NotaGenConfig
+from notagen.notation.countdown import countdown_tag, read_countdown
 from notagen.notation.validation import validate
 from notagen.vocabulary import ANYTHING, Vocabulary
+from pentatonic.errors import FormatError
 
 HEADER = "%%score 1\nL:1/8\nM:3/4\nK:C\nV:1 treble\n"
 TEXT = HEADER + "[r:0/2][V:1]c6|\n[r:1/1][V:1](3cde f2 z2|\n[r:2/0][V:1]c6|]\n"
@@ -168,6 +170,70 @@ def test_what_the_grammar_does_not_write_is_taken_where_validation_accepts_it(ba
     if valid:
         assert drawing.text == HEADER + "".join(lines)
         assert bytes(drawing.begin_patch()) == bytes([BOS, EOS])
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "taken"),
+    [
+        # Without countdown tags the piece could end here, but need not: the bar is no last bar, which may be short.
+        ("[V:1]c6|\n", "[V:1]c4&e4|]\n", True),  # a bar before a double bar
+        ("[V:1]c6|\n", "[V:1]c7&e7|]\n", False),
+        ("[V:1]c6|\n", "[V:1]c7&e7:|\n", False),
+        ("[V:1]c6|\n", "[V:1]Z2|]\n", False),
+        ("[V:1]c6|\n", "[V:1]c4&e4|\n", False),
+        # The first bar may be shorter, not longer.
+        ("", "[r:0/2][V:1]c2&e2|\n", True),
+        ("", "[r:0/2][V:1]c7&e7|\n", False),
+        ("", "[r:0/2][V:1]Z2|\n", False),
+        ("", "[r:0/2][V:1]||Z|\n", True),
+        ("", "[r:0/2][V:1]:|Z|\n", False),
+        # So may the last one, which ends the piece.
+        ("[r:0/1][V:1]c6|\n", "[r:1/0][V:1]c4&e4|]\n", True),
+        ("[r:0/1][V:1]c6|\n", "[r:1/0][V:1]c7&e7|]\n", False),
+        ("[r:0/1][V:1]c6|\n", "[r:1/0][V:1]c6&e6|\n", False),
+        ("[r:0/1][V:1]c6|\n", "[r:1/0][V:1](c6&e6|]\n", False),
+        # Pick-ups after a double bar have what the bar before it lacks.
+        ("[r:0/9][V:1]c6|\n[r:1/8][V:1]c4||\n", "[r:2/7][V:1]c2&e2|\n", True),
+        ("[r:0/9][V:1]c6|\n[r:1/8][V:1]c4||\n", "[r:2/7][V:1]c3&e3|\n", False),
+        ("[r:0/9][V:1]c6|\n[r:1/8][V:1]c4||\n", "[r:2/7][V:1]Z|\n", False),
+        # Repeats and slurs.
+        ("[r:0/9][V:1]c6:|\n", "[r:1/8][V:1]Z:|\n", False),
+        ("[r:0/9][V:1]c6|:\n", "[r:1/8][V:1]Z:|\n", True),
+        ("[r:0/9][V:1]c6|:\n", "[r:1/8][V:1]Z|:\n", False),
+        ("[r:0/9][V:1](c6|\n", "[r:1/8][V:1]c6)&e6|\n", True),
+        ("[r:0/9][V:1]c6|\n", "[r:1/8][V:1]c6)&e6|\n", False),
+        # The countdown goes on.
+        ("[r:0/9][V:1]c6|\n", "[r:1/7][V:1]Z|\n", False),
+    ],
+)
+def test_a_line_with_other_notation_is_judged_as_others_are(before, line, taken):
+    whole = HEADER + before + line
+    try:
+        Grammar(HEADER + before).after_line(line[:-1])
+    except FormatError:
+        assert not taken
+    else:
+        assert taken
+        after = Grammar(HEADER + before).after_line(line[:-1])
+        assert validate(whole + after.fork().close()).valid
+        if "/0]" not in line:  # and it stays valid when the piece goes on
+            counts = read_countdown(line)
+            tag = countdown_tag(counts[0] + 1, counts[1] - 1) if counts else ""
+            assert Grammar(f"{whole}{tag}[V:1]c6|\n")
+
+
+def test_voices_with_open_slurs_must_be_on_a_line_with_other_notation():
+    grammar = Grammar(PAIR + "[r:0/9][V:1](c6|[V:2]C6|\n")
+    with pytest.raises(FormatError, match="slurs of voice 1"):
+        grammar.after_line("[r:1/8][V:2]C6&E6|")
+    assert grammar.after_line("[r:1/8][V:1]c6)&e6|")
+
+
+def test_a_meter_that_changes_on_a_line_with_other_notation_decides_its_length():
+    grammar = Grammar(HEADER + "[r:0/9][V:1]c6|\n[r:1/8][V:1]c4||\n")
+    assert grammar.after_line("[r:2/7][V:1][M:2/4]Z|")
+    with pytest.raises(FormatError, match="at most"):
+        grammar.after_line("[r:2/7][V:1][M:2/4]c5&e5|")
 
 
 def test_a_line_with_other_notation_is_judged_with_all_its_voices():

@@ -13,8 +13,9 @@ each unit by the probability that the model goes on validly after it, for which 
 weights are nearly equal.
 
 The grammar does not write all that it could read: nested tuplets, overlays ``&``, whole-bar rests ``Z``, spacers
-``y``, and fields between notes. A free draw with one of these goes on to the end of its line, which is taken if
-validation accepts the piece with it, and if the vocabulary has its words.
+``y``, and fields between notes. A free draw with one of these goes on to the end of its line, which is held to the same
+rules as other lines (:meth:`notagen.generation.grammar.body.BodyRules.judge`): length and barlines that are right
+whatever comes next, slurs, changes in all voices, words of the vocabulary.
 
 After :data:`FREE_TRIES` failures a unit is drawn with the grammar at each character, :data:`FORCED_TRIES` times at
 most. That distribution is the locally constrained one (arXiv 2305.13971), not the model's; so its share is reported. A
@@ -267,8 +268,8 @@ def _after_line(grammar: Grammar, before: str, patches: list[Patch]) -> Grammar 
         patches: Patches up to the end of the line.
 
     Returns:
-        None where the piece could not be well-formed with this line, the line has words that the vocabulary lacks, or
-        the codec would not cut it into these patches.
+        None where this line cannot follow, it has words that the vocabulary lacks, or the codec would not cut it into
+        these patches.
     """
     text = before + decode(patches)
     line = text[text.rfind("\n", 0, -1) + 1 :]
@@ -280,7 +281,7 @@ def _after_line(grammar: Grammar, before: str, patches: list[Patch]) -> Grammar 
         if known is not None and word not in known:
             return None
     try:
-        after = Grammar(text, vocabulary=grammar.vocabulary)
+        after = grammar.after_line(line.removesuffix("\n"))
     except FormatError:
         return None
     if EOS in patches[-1]:  # the last patch of a prompt is open, this one is not

@@ -176,6 +176,29 @@ def validate(text: str) -> Report:
     return Report(tuple(issues), len(check.rows), unparsable, sum(row.misaligned for row in check.rows))
 
 
+def line_issues(
+    line: str, bar: int, reader: InterleavedReader, voices: Sequence[str], keyless: Collection[str]
+) -> list[Issue]:
+    """Check a line of music by itself: whether its voices can be read, are in order and agree, and its changes.
+
+    Its length, its barlines and its countdown tag, which depend on other lines, are not judged.
+
+    Args:
+        line: A line with at least one ``[V:n]``.
+        bar: Number of the bar, from 1.
+        reader: Has read the lines before; reads this one.
+        voices: The declared voices, in their order.
+        keyless: Those declared with ``K:none``.
+
+    Returns:
+        The issues, without warnings.
+    """
+    check = _Check(reader=reader, before=bar - 1, keyless=set(keyless))
+    check.voices = {name: place for place, name in enumerate(voices)}
+    check.bar(1, line)
+    return [issue for issue in check.issues if not issue.warning]
+
+
 def allows_other_length(barlines: Iterable[str], *, shorter: bool) -> bool:
     """Whether a bar inside a piece may differ from its meter.
 
@@ -236,6 +259,7 @@ class _Check:
         reader: Meter and note length in force.
         countdown: Counts in the tag of the line before; None without a tag.
         tagged: Whether a line before had a countdown tag.
+        before: Number of bars before the first row.
     """
 
     issues: list[Issue] = field(default_factory=list)
@@ -245,6 +269,7 @@ class _Check:
     reader: InterleavedReader = field(default_factory=InterleavedReader)
     countdown: tuple[int, int] | None = None
     tagged: bool = False
+    before: int = 0
 
     def issue(
         self,
@@ -320,7 +345,7 @@ class _Check:
             return None
 
     def bar(self, line: int, text: str) -> None:
-        bar = len(self.rows) + 1
+        bar = self.before + len(self.rows) + 1
         self._countdown(line, text, bar)
         content = without_countdown(text).lstrip()
         if not content.startswith("[V:"):

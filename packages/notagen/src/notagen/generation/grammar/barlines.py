@@ -9,6 +9,8 @@ from functools import lru_cache
 from notagen.notation.repeats import sign_of
 from notagen.notation.validation import allows_other_length
 
+#: Barlines before the first bar of a piece.
+LEFT_SIGNS = ("|", "||", "|:")
 _SIGNS = ("|", "||", "|]", "|:", ":|", "::")
 _ENDINGS = ("|1", "|2", "|3", "|1,2", "|1-3", ":|2", ":|3", ":|4")
 

@@ -9,13 +9,14 @@ next line, so that all slurs are closed when the piece ends.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from notagen.abc.duration import parse_meter
+from notagen.abc.syntax import Slur
 from notagen.codec import BOS, EOS, bar_units
 from notagen.generation.grammar.bar import PITCHES, BarRules
-from notagen.generation.grammar.barlines import BarlineRules
+from notagen.generation.grammar.barlines import LEFT_SIGNS, BarlineRules
 from notagen.generation.grammar.durations import tick_rate
 from notagen.generation.grammar.header import KEYS, METERS, TEMPOS, HeaderRules, lines_of
 from notagen.generation.grammar.plan import BarPlan, LinePlan
@@ -31,8 +32,9 @@ from notagen.generation.grammar.rules import (
     spell,
 )
 from notagen.generation.grammar.words import Words
-from notagen.notation.countdown import read_countdown
-from notagen.notation.lines import InterleavedReader
+from notagen.notation.countdown import read_countdown, without_countdown
+from notagen.notation.lines import InterleavedReader, VoiceOnLine
+from notagen.notation.validation import line_issues
 from pentatonic.errors import FormatError
 
 MAX_BARS = 9999
@@ -128,6 +130,58 @@ class BodyRules:
         if self._is_over and not self._may_end:
             reason = "its countdown tag makes this the last bar, but the piece does not end with '|]' or ':|'"
             raise FormatError(f"{reason}, or a repeat or slur is open", line=number)
+
+    def judge(self, line: str) -> None:
+        """Read a complete line that these rules do not write, and hold it to what they demand of those they write.
+
+        Its bars must have the length that the meter or a pick-up demands, and end with a barline that may follow;
+        whatever comes after it, the line then stays valid.
+
+        Args:
+            line: The line without its line end.
+
+        Raises:
+            FormatError: What is wrong with it.
+        """
+        self._take_header()
+        counts = read_countdown(line)
+        follows = counts is not None and counts[0] == self._done and self._left in (None, counts[1])
+        if follows != self._tagged:
+            raise FormatError("the countdown tag does not follow")
+        if counts:
+            self._left = counts[1]
+        for issue in line_issues(
+            line, self._lines + 1, self.reader.copy(), self.header.voices, self.header.keyless
+        ):
+            raise FormatError(issue.message)
+        before = dict(self.reader.slurs)
+        voices = self.reader.read(without_countdown(line))
+        self._judge_slurs(voices, before)
+        first, plan = voices[0], LinePlan(None, final=self._tagged and self._left == 0, left=voices[0].left)
+        if first.left and (self._lines or first.left not in LEFT_SIGNS):
+            raise FormatError(f"{first.left!r} cannot stand before the bar")
+        if any(change.name == "M" and change.leading for change in first.changes):
+            self._pickup = Fraction(0)
+        target, length = self._bar_length, first.length
+        if length is None or not 0 < length <= target:
+            raise FormatError(f"the bar does not last {target} units of L: at most")
+        if first.right not in self._signs(plan, length == target):
+            raise FormatError(f"a bar of {length} units of L: cannot end with {first.right!r}")
+        if plan.final and any(self.reader.slurs.values()):
+            raise FormatError("a slur is open at the end of the piece")
+        self._end_line(first.left, first.right, length)
+
+    def _judge_slurs(self, voices: Sequence[VoiceOnLine], before: Mapping[str, int]) -> None:
+        """Refuse a line without a voice that has open slurs, or with ends of slurs that have no start."""
+        missing = {name for name, count in before.items() if count} - {voice.name for voice in voices}
+        if missing:
+            raise FormatError(f"the slurs of voice {', '.join(sorted(missing))} are open")
+        for voice in voices:
+            opened = before.get(voice.name, 0)
+            for slur in (each for each in voice.parsed().elements if isinstance(each, Slur)):
+                opened += -1 if slur.text == ")" else 1
+                if opened < 0:
+                    raise FormatError(f"voice {voice.name}: a slur ends that has no start")
 
     def take_tags(self, *, tagged: bool) -> None:
         """Follow the prompt in whether lines have countdown tags; ``bars`` then has no effect."""
@@ -305,8 +359,13 @@ class BodyRules:
             chosen = yield content.between()
         return chosen
 
+    @property
+    def _bar_length(self) -> Fraction:
+        """The longest that the next bar may be, in units of L:."""
+        return self._pickup or self.reader.bar_length or _FREE_BAR / self.reader.unit
+
     def _new_content(self, line: LinePlan, name: str, after: list[str]) -> BarRules:
-        length = line.length or self._pickup or self.reader.bar_length or _FREE_BAR / self.reader.unit
+        length = line.length or self._bar_length
         if length > _MAX_UNITS:
             raise FormatError(f"a bar of {length} units of L: is too long; at most {_MAX_UNITS} are allowed")
         rate = tick_rate(length)

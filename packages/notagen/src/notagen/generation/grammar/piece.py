@@ -107,6 +107,31 @@ class Grammar:
             other.feed(chosen)
         return other
 
+    def after_line(self, line: str) -> Grammar:
+        """Return the grammar after a complete line of music in place of the unfinished one.
+
+        The line may have notation that the grammar does not write, and is held to the same rules otherwise: see
+        :meth:`~notagen.generation.grammar.body.BodyRules.judge`.
+
+        Args:
+            line: The line without its line end; the codec has not yet ended its last patch.
+
+        Raises:
+            FormatError: The line cannot follow here.
+        """
+        other = Grammar.__new__(Grammar)
+        other.vocabulary, other._words, other.ended = self.vocabulary, self._words, False
+        other._header, other._body, other._cursor = self._start
+        other._header, other._body, other._cursor = other._state()
+        if not other._header.complete:
+            raise FormatError("the header lacks a field or a voice")
+        other._body.judge(line)
+        other._cursor.position = len(bar_units(line + "\n")[-1]) % PATCH_SIZE
+        other._rule = other._piece()
+        other._next = next(other._rule)
+        other._mark()
+        return other
+
     def _read_unfinished(self, line: str, number: int) -> None:
         """Follow the unfinished last line of a prompt, cut as the codec cuts it."""
         units = bar_units(line)
