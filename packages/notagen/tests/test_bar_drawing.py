@@ -202,7 +202,8 @@ def test_what_the_grammar_does_not_write_is_taken_where_validation_accepts_it(ba
         ("[r:0/9][V:1]c6|:\n", "[r:1/8][V:1]Z|:\n", False),
         ("[r:0/9][V:1](c6|\n", "[r:1/8][V:1]c6)&e6|\n", True),
         ("[r:0/9][V:1]c6|\n", "[r:1/8][V:1]c6)&e6|\n", False),
-        # The countdown goes on.
+        # The line has a voice, and its countdown goes on.
+        ("[r:0/9][V:1]c6|\n", "[r:1/8]Z&c6|\n", False),
         ("[r:0/9][V:1]c6|\n", "[r:1/7][V:1]Z|\n", False),
     ],
 )

@@ -33,7 +33,7 @@ from notagen.generation.grammar.rules import (
 )
 from notagen.generation.grammar.words import Words
 from notagen.notation.countdown import read_countdown, without_countdown
-from notagen.notation.lines import InterleavedReader, VoiceOnLine
+from notagen.notation.lines import InterleavedReader, VoiceOnLine, is_music
 from notagen.notation.validation import line_issues
 from pentatonic.errors import FormatError
 
@@ -144,6 +144,8 @@ class BodyRules:
             FormatError: What is wrong with it.
         """
         self._take_header()
+        if not is_music(line):
+            raise FormatError("the line has no voice")
         counts = read_countdown(line)
         follows = counts is not None and counts[0] == self._done and self._left in (None, counts[1])
         if follows != self._tagged:
