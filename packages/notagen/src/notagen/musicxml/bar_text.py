@@ -117,20 +117,23 @@ class BarWriter:
     def _event(self, event: XmlEvent) -> str:
         length = _length(event.length, event.ratio)
         grace = self._grace(event.grace)
-        marks = "".join(event.marks)
+        of_all = _marks_of_all(event.tones)
+        marks = "".join([*of_all, *event.marks])
         if not event.tones:
             body = f"{'x' if event.hidden else 'z'}{length}"
         elif len(event.tones) == 1:
             body = f"{self._tone(event.tones[0])}{length}{'-' if event.tones[0].tied else ''}"
         else:
-            body = self._chord(event.tones, length)
+            body = self._chord(event.tones, length, of_all)
         return f"{grace}{event.opened}{marks}{body}{event.closed}"
 
-    def _chord(self, tones: Sequence[Tone], length: str) -> str:
-        if all(tone.tied for tone in tones):
-            return f"[{''.join(map(self._tone, tones))}]{length}-"
-        inner = "".join(f"{self._tone(tone)}{'-' if tone.tied else ''}" for tone in tones)
-        return f"[{inner}]{length}"
+    def _chord(self, tones: Sequence[Tone], length: str, of_all: Sequence[str] = ()) -> str:
+        """Return a chord; marks of single notes stand before them, but for those that all notes have."""
+        inner, tied = "", all(tone.tied for tone in tones)
+        for tone in tones:
+            own = "".join(mark for mark in tone.marks if mark not in of_all)
+            inner += f"{own}{self._tone(tone)}{'-' if tone.tied and not tied else ''}"
+        return f"[{inner}]{length}{'-' if tied else ''}"
 
     def _grace(self, chords: Sequence[GraceChord]) -> str:
         if not chords:
@@ -153,6 +156,15 @@ class BarWriter:
             return name
         self._written[place] = tone.alteration
         return SIGNS[tone.alteration] + name
+
+
+def _marks_of_all(tones: Sequence[Tone]) -> tuple[str, ...]:
+    """Return the marks of a single note, and the shape of the heads of a chord, where all have the same."""
+    if len(tones) < 2:
+        return tones[0].marks if tones else ()
+    first = tones[0].marks[:1]
+    shared = bool(first) and first[0].startswith("!style=") and all(tone.marks[:1] == first for tone in tones)
+    return first if shared else ()
 
 
 def _tuplet_marks(events: Sequence[XmlEvent]) -> dict[int, str]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from xml.etree.ElementTree import Element
 
 from notagen.musicxml.values import Time
+from notagen.notation import named_marks
 from notagen.score.losses import lost
 
 MAX_TEXT_CHARACTERS = 200
@@ -21,25 +22,36 @@ _NOTATIONS = {
     "stopped": "!plus!", "snap-pizzicato": "!snap!", "thumb-position": "!thumb!",
     "fermata": "!fermata!", "arpeggiate": "!arpeggio!",
 }  # fmt: skip
-_NOTEHEADS = {
-    "x": "!style=x!", "diamond": "!style=harmonic!", "slash": "!style=rhythm!", "triangle": "!style=triangle!",
+#: Element, and its type or whether it has a slash -> the decoration of this form.
+_FORMS = {
+    ("turn", "yes"): "!turnx!", ("inverted-turn", "yes"): "!invertedturnx!",
+    ("fermata", "inverted"): "!invertedfermata!",
 }  # fmt: skip
+_LOST_FORMS = frozenset({("strong-accent", "down"), ("arpeggiate", "up"), ("arpeggiate", "down")})
 _FINGERS = frozenset("012345")
-_UNSEEN = frozenset({"accidental-mark", "wavy-line"})  # the middle of a line
-_READ_ELSEWHERE = frozenset({"tied", "slur", "tuplet", "accidental-mark"})
+_UNSEEN = frozenset({"wavy-line"})  # the middle of a line
+_READ_ELSEWHERE = frozenset({"tied", "slur", "tuplet"})
 _GROUPS = ("articulations", "ornaments", "technical")
+_NOTE_LINE_ENDS = frozenset(f"!{name})!" for name, _, _ in named_marks.NOTE_LINES.values())
 _DYNAMICS = frozenset({
     "pppp", "ppp", "pp", "p", "mp", "mf", "f", "ff", "fff", "ffff", "sfz",
     "sf", "sfp", "sfpp", "fp", "fz", "rf", "rfz", "sffz",
-})  # fmt: skip
+}) | named_marks.DYNAMICS  # fmt: skip
 #: Element and type at the start of a line, and for octave lines the size -> the decoration of ABC.
 _LINES = {
     ("wedge", "crescendo", ""): "!<(!", ("wedge", "diminuendo", ""): "!>(!", ("pedal", "start", ""): "!ped!",
+    ("pedal", "resume", ""): "!ped-resume!", ("dashes", "start", ""): "!dashes(!",
     ("octave-shift", "down", "8"): "!8va(!", ("octave-shift", "up", "8"): "!8vb(!",
     ("octave-shift", "down", "15"): "!15ma(!", ("octave-shift", "up", "15"): "!15mb(!",
+    **{
+        ("bracket", "start", f"{end}{line}"): f"!bracket-{end}{line}(!"
+        for end in named_marks.BRACKET_ENDS for line in named_marks.BRACKET_LINES
+    },
 }  # fmt: skip
-_LINE_NAMES = {"wedge": "hairpin", "pedal": "pedal line", "octave-shift": "octave line"}
-_DIRECTIONS = {"dashes": "dashed line", "bracket": "bracket over notes"}
+_LINE_NAMES = {
+    "wedge": "hairpin", "pedal": "pedal line", "octave-shift": "octave line", "dashes": "dashed line",
+    "bracket": "bracket over notes",
+}  # fmt: skip
 _JUMPS = {"dacapo": "!D.C.!", "dalsegno": "!D.S.!", "fine": "!fine!", "tocoda": "!dacoda!"}
 _CHORD_KINDS = {
     "major": "", "minor": "m", "augmented": "+", "diminished": "dim", "dominant": "7", "major-seventh": "maj7",
@@ -58,39 +70,83 @@ _SIGNS = {-2: "bb", -1: "b", 0: "", 1: "#", 2: "##"}
 
 
 def note_marks(notations: Element) -> list[str]:
-    """Return the decorations of one ``<notations>``, without those that the training data do not have."""
+    """Return the decorations of one ``<notations>``; lines that end come before lines that start."""
     found: list[str] = []
     for element in notations:
         if element.tag in _GROUPS:
             for mark in element:
-                if mark.tag in _NOTATIONS:
-                    found.append(_NOTATIONS[mark.tag])
-                elif mark.tag == "wavy-line" and mark.get("type") in ("start", "stop"):
-                    found.append("!trill(!" if mark.get("type") == "start" else "!trill)!")
-                elif mark.tag == "tremolo" and mark.get("type", "single") in ("single", "start"):
-                    strokes = _tremolo(mark)
-                    single = mark.get("type", "single") == "single"
-                    found.append(f"!{'/' * strokes}!" if single else f"!trem{strokes}!")
-                elif mark.tag == "fingering" and (mark.text or "").strip() in _FINGERS:
-                    found.append(f"!{(mark.text or '').strip()}!")
-                elif mark.tag not in _UNSEEN and (mark.tag, mark.get("type")) != ("tremolo", "stop"):
-                    lost(f"mark of a note: {_plain(mark)}")
-        elif element.tag in _NOTATIONS:
-            found.append(_NOTATIONS[element.tag])
+                found += _marks(mark)
         elif element.tag == "dynamics":
             found += _dynamics(element)
-        elif element.tag not in _READ_ELSEWHERE and element.get("type") != "stop":
-            lost(f"mark of a note: {_plain(element)}")
-    return found
+        elif element.tag not in _READ_ELSEWHERE:
+            found += _marks(element)
+    return sorted(found, key=lambda mark: mark not in _NOTE_LINE_ENDS)
+
+
+def _marks(mark: Element) -> Sequence[str]:
+    """Return the decorations of a mark of a note; what has none is counted."""
+    tag, kind, value = mark.tag, mark.get("type", ""), (mark.text or "").strip()
+    if (form := _FORMS.get((tag, kind or mark.get("slash", "")))) is not None:
+        return (form,)
+    if tag in _NOTATIONS:
+        if (tag, kind or mark.get("direction", "")) in _LOST_FORMS:
+            lost(f"direction of a mark of a note: {_plain(mark)}")
+        return (_NOTATIONS[tag],)
+    if tag == "detached-legato":
+        return (".", "!tenuto!")  # the mark that both are together
+    if tag in named_marks.MARKS:
+        return (f"!{tag}!",)
+    if tag in named_marks.VALUES and named_marks.VALUES[tag][1].fullmatch(value):
+        return (f"!{tag}={value}!",)
+    if tag in named_marks.NOTE_LINES and kind in ("start", "stop"):
+        return (_note_line(mark, tag, kind),)
+    if tag == "non-arpeggiate":
+        return (f"!{named_marks.NON_ARPEGGIO}!",)
+    if tag == "harmonic":
+        said = [name for name in named_marks.HARMONICS if _says_harmonic(mark, name)]
+        return (f"!harmonic={','.join(said)}!" if said else "!harmonic!",)
+    if tag == "wavy-line" and kind in ("start", "stop"):
+        return ("!trill(!" if kind == "start" else "!trill)!",)
+    if tag == "tremolo" and kind in ("", "single", "start") and value != "0":
+        strokes = _tremolo(mark)
+        return (f"!trem{strokes}!" if kind == "start" else f"!{'/' * strokes}!",)
+    if tag == "fingering" and value in _FINGERS:
+        return (f"!{value}!",)
+    if tag not in _UNSEEN and kind != "stop":
+        lost(f"mark of a note: {_plain(mark)}")
+    return ()
+
+
+def _says_harmonic(mark: Element, name: str) -> bool:
+    return mark.find(name) is not None or mark.find(f"{name}-pitch") is not None
+
+
+def _note_line(mark: Element, tag: str, kind: str) -> str:
+    """Return the start or end of a line between notes."""
+    name, group, line = named_marks.NOTE_LINES[tag]
+    if kind == "start" and not group:
+        if mark.get("line-type", line) != line:
+            lost(f"type of the line of a {tag}")
+        if (mark.text or "").strip():
+            lost(f"text of a {tag}")
+    return f"!{name}{'(' if kind == 'start' else ')'}!"
 
 
 def notehead(note: Element) -> str | None:
     """Return the decoration for the shape of a note head; None for the usual one."""
     head = note.find("notehead")
-    shape = "normal" if head is None else (head.text or "").strip()
-    if shape not in _NOTEHEADS and shape != "normal":
+    if head is None:
+        return None
+    shape = (head.text or "").strip()
+    if shape not in named_marks.HEADS:
         lost("note head that ABC does not have")
-    return _NOTEHEADS.get(shape)
+        return None
+    details = [
+        detail for detail, (name, value) in named_marks.HEAD_DETAILS.items() if head.get(name) == value
+    ]
+    if shape == "normal" and not details:
+        return None
+    return f"!style={','.join([named_marks.HEADS[shape], *details])}!"
 
 
 def _tremolo(mark: Element) -> int:
@@ -128,7 +184,7 @@ class _LineEnd:
 
 
 class Directions:
-    """Reads the ``<direction>`` elements of one part, and keeps track of open lines: hairpins, pedals, octave lines."""
+    """Reads the ``<direction>`` elements of one part, and keeps track of open lines: hairpins, octave lines, others."""
 
     def __init__(self) -> None:
         self._open: list[_LineEnd] = []
@@ -165,9 +221,14 @@ class Directions:
 
     def _line(self, element: Element, place: StaffMark) -> Iterator[StaffMark]:
         tag, kind, number = element.tag, element.get("type", ""), element.get("number", "1")
-        size = element.get("size", "8") if tag == "octave-shift" else ""
-        if kind == "stop":
-            end = _LineEnd(tag, number, replace(place, closing=tag == "octave-shift"))
+        size = _form(element)
+        if (tag, kind) == ("pedal", "change"):
+            yield replace(place, text="!ped-change!")
+        elif kind == "stop" or (tag, kind) == ("pedal", "discontinue"):
+            text = (
+                f"!ped-{kind}!" if kind == "discontinue" else f"!bracket-{size})!" if tag == "bracket" else ""
+            )
+            end = _LineEnd(tag, number, replace(place, text=text, closing=tag == "octave-shift"))
             if start := _counterpart(self._open, end):
                 self._open.remove(start)
                 yield _ended(start, end)
@@ -202,9 +263,20 @@ def _counterpart(lines: Sequence[_LineEnd], sign: _LineEnd) -> _LineEnd | None:
     return next(reversed(in_voice or on_staff or same), None)
 
 
+def _form(element: Element) -> str:
+    """Return the size of an octave line, and the end and line of a bracket, whose end has no line of its own."""
+    if element.tag == "octave-shift":
+        return element.get("size", "8")
+    if element.tag != "bracket":
+        return ""
+    line = element.get("line-type", "solid") if element.get("type") == "start" else "solid"
+    return element.get("line-end", "none") + (f"-{line}" if line != "solid" else "")
+
+
 def _ended(start: _LineEnd, end: _LineEnd) -> StaffMark:
     """Return the decoration at the end of a line, in the voice of its start."""
-    text = "!ped-up!" if start.mark.text == "!ped!" else start.mark.text.replace("(", ")")
+    closing = "!ped-up!" if start.element == "pedal" else start.mark.text.replace("(", ")")
+    text = end.mark.text or closing
     return replace(start.mark, onset=end.mark.onset, text=text, closing=end.mark.closing)
 
 
@@ -217,8 +289,25 @@ def _direction_texts(kind: Element, placement: str, jump: bool) -> Iterator[str]
     elif kind.tag in ("words", "rehearsal"):
         if not jump and (text := plain_text(kind.text)):
             yield f'"{"_" if placement == "below" else "^"}{text}"'
+    elif (name := _named_direction(kind)) is not None:
+        yield f"!{name}!"
     elif kind.tag != "metronome" and kind.get("type") not in ("stop", "continue"):
-        lost(_DIRECTIONS.get(kind.tag, f"direction: {_plain(kind)}"))
+        lost(f"direction: {_plain(kind)}")
+
+
+def _named_direction(kind: Element) -> str | None:
+    """Return the decoration, without ``!``, that is named after a direction; None without one."""
+    if kind.tag in named_marks.DIRECTIONS:
+        return kind.tag
+    if kind.tag in named_marks.DIRECTION_VALUES:
+        attribute, values = named_marks.DIRECTION_VALUES[kind.tag]
+        value = kind.get(attribute, "")
+        return f"{kind.tag}={value}" if values.fullmatch(value) else None
+    if kind.tag == "accordion-registration":
+        middle = kind.findtext("accordion-middle", "0").strip()
+        high, low = (kind.find(f"accordion-{place}") is not None for place in ("high", "low"))
+        return named_marks.registration(high, int(middle), low) if middle in ("0", "1", "2", "3") else None
+    return None
 
 
 def tempo(element: Element) -> str | None:

@@ -32,6 +32,7 @@ from notagen.musicxml.values import (
     read_meter,
     whole,
 )
+from notagen.notation.named_marks import is_of_one_note
 from notagen.score.losses import lost
 from notagen.score.model import Syllable, Transposition
 from pentatonic.errors import FormatError
@@ -47,7 +48,10 @@ _STYLES = {"light-light": "||", "light-heavy": "|]", "heavy-heavy": "|]", "heavy
 
 @dataclass(slots=True)
 class Tone:
-    """One pitch: a letter ``C``-``B``, an alteration -2..2 in steps of 1/2, an octave where 4 starts at middle C."""
+    """One pitch: a letter ``C``-``B``, an alteration -2..2 in steps of 1/2, an octave where 4 starts at middle C.
+
+    ``marks`` are the decorations of this note alone: the shape of its head, its string and fret.
+    """
 
     letter: str
     alteration: Alteration
@@ -55,6 +59,7 @@ class Tone:
     tied: bool = False
     unpitched: bool = False
     ends_tie: bool = False  # whether the file says so
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -233,24 +238,19 @@ class _PartReader:
 
     def _add_to_chord(self, chord: XmlEvent, note: Element, tone: Tone, voice: str, staff: int) -> None:
         """Add a note to a chord; the notes on another staff than the first one become a chord there."""
-        if self.cued:
+        if self.cued or staff == chord.staff:
             chord.tones.append(tone)
-        elif staff == chord.staff:
-            chord.tones.append(tone)
-            _compare_heads(chord, note)
         elif (other := self.elsewhere.get(staff)) is not None:
             other.tones.append(tone)
-            _compare_heads(other, note)
         else:
             other = XmlEvent(
                 chord.onset, chord.length, [tone], joined=chord.joined, ratio=chord.ratio, staff=staff
             )
             other.tuplet_starts, other.tuplet_stops = chord.tuplet_starts, chord.tuplet_stops
-            other.marks += [head] if (head := notehead(note)) else []
             self.current.events.append((voice, staff, other))
             self.elsewhere[staff] = other
             lost("chord over two staves, written as one on each")
-        _add_notations(chord, note)
+        _add_notations(chord, note, tone)
         chord.lyrics = self.syllables.of(note, chord.lyrics)
 
     def _keep(self, event: XmlEvent, voice: str, staff: int) -> None:
@@ -267,6 +267,8 @@ class _PartReader:
             group.append(GraceChord([tone], grace is not None and grace.get("slash") == "yes"))
         for notations in note.findall("notations"):
             _add_slurs(group[-1], notations)
+            lost("mark of a grace note", len(note_marks(notations)))
+        lost("note head of a grace note", int(notehead(note) is not None))
 
     def backup(self, element: Element) -> None:
         self._move(-self._time(element, "duration"))
@@ -426,8 +428,7 @@ def _event(note: Element, onset: Time, length: Time, tone: Tone | None) -> XmlEv
     first_beam = note.find("beam")
     event.joined = first_beam is not None and (first_beam.text or "").strip() in ("begin", "continue")
     event.ratio = _ratio(note)
-    event.marks += [head] if (head := notehead(note)) else []
-    _add_notations(event, note)
+    _add_notations(event, note, tone)
     return event
 
 
@@ -446,21 +447,20 @@ def _stated(name: str, dots: int, ratio: tuple[int, int] | None) -> Time | None:
     return whole(value * 4 * TICKS * (2 - Fraction(1, 2 ** min(dots, 4))) * Fraction(normal, actual))
 
 
-def _add_notations(event: XmlEvent, note: Element) -> None:
+def _add_notations(event: XmlEvent, note: Element, tone: Tone | None) -> None:
+    """Add the marks of a note to its chord, and those that are of one note alone to the tone."""
+    if tone is not None and (head := notehead(note)):
+        tone.marks = (head,)
     for notations in note.findall("notations"):
-        event.marks += [mark for mark in note_marks(notations) if mark not in event.marks]
+        for mark in note_marks(notations):
+            if tone is not None and is_of_one_note(mark[1:]):
+                tone.marks += (mark,)
+            elif mark not in event.marks:
+                event.marks.append(mark)
         _add_slurs(event, notations)
         for tuplet in notations.findall("tuplet"):
             event.tuplet_starts |= tuplet.get("type") == "start"
             event.tuplet_stops |= tuplet.get("type") == "stop"
-
-
-def _compare_heads(event: XmlEvent, note: Element) -> None:
-    """Leave out the shape of the note heads of a chord, which ABC has one of, where another note has another shape."""
-    shapes = [mark for mark in event.marks if mark.startswith("!style=")]
-    if notehead(note) != next(iter(shapes), None):
-        event.marks = [mark for mark in event.marks if mark not in shapes]
-        lost("note head of another shape than others in a chord")
 
 
 def _add_slurs(note: XmlEvent | GraceChord, notations: Element) -> None:

@@ -14,9 +14,11 @@ from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
 from notagen.musicxml.writer_elements import add, value_name
+from notagen.notation import named_marks
 from notagen.score import Annotation, Layer, Marks, Tempo, Voice
 from notagen.score.losses import lost
 
+_LINE_LETTERS = {"hammer-on": "H", "pull-off": "P"}
 #: Decoration -> group (a child of ``<notations>``, or empty), element, attributes, text.
 _NOTATIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     **{name: ("articulations", tag, {}, "") for name, tag in {
@@ -43,13 +45,20 @@ _NOTATIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "fermata": ("", "fermata", {"type": "upright"}, ""),
     "invertedfermata": ("", "fermata", {"type": "inverted"}, ""),
     "arpeggio": ("", "arpeggiate", {}, ""),
+    **{f"{named_marks.NON_ARPEGGIO}.{end}": ("", "non-arpeggiate", {"type": end}, "") for end in ("bottom", "top")},
+    **{name: (group, name, {}, "") for name, group in named_marks.MARKS.items()},
+    **{
+        f"{name}{sign}": (group, tag, {"type": kind, "number": "1"}, _LINE_LETTERS.get(tag, "") if sign == "(" else "")
+        for tag, (name, group, _) in named_marks.NOTE_LINES.items()
+        for sign, kind in (("(", "start"), (")", "stop"))
+    },
 }  # fmt: skip
 _GROUPS = ("ornaments", "technical", "articulations", "")
 _DYNAMICS = frozenset(
     ("p", "pp", "ppp", "pppp", "f", "ff", "fff", "ffff", "mp", "mf", "sf", "sfp", "sfpp", "fp", "rf", "rfz", "sfz",
      "sffz", "fz")
-)  # fmt: skip
-_NOTEHEADS = {"x": "x", "harmonic": "diamond", "rhythm": "slash", "triangle": "triangle", "normal": "normal"}
+) | named_marks.DYNAMICS  # fmt: skip
+_NOTEHEADS = {name: shape for shape, name in named_marks.HEADS.items()}
 #: Jump -> words and the attribute of ``<sound>``.
 _JUMPS = {
     "D.C.": ("D.C.", "dacapo", "yes"), "dacapo": ("D.C.", "dacapo", "yes"),
@@ -65,11 +74,31 @@ _LINES = {
     "<(": ("crescendo", "crescendo"), "<)": ("crescendo", "stop"),
     ">(": ("diminuendo", "diminuendo"), ">)": ("diminuendo", "stop"),
     "ped": ("pedal", "start"), "ped-up": ("pedal", "stop"),
+    "ped-resume": ("pedal", "resume"), "ped-discontinue": ("pedal", "discontinue"),
+    "dashes(": ("dashes", "start"), "dashes)": ("dashes", "stop"),
+    **{
+        f"bracket-{end}{line}{sign}": ("bracket", kind)
+        for end in named_marks.BRACKET_ENDS for line in named_marks.BRACKET_LINES
+        for sign, kind in (("(", "start"), (")", "stop"))
+    },
+    **{
+        f"{name}{sign}": (tag, kind) for tag, (name, _, _) in named_marks.NOTE_LINES.items()
+        for sign, kind in (("(", "start"), (")", "stop"))
+    },
     "trill(": ("trill", "start"), "trill)": ("trill", "stop"),
     **{f"{name}(": (name, kind) for name, kind in _OCTAVE_LINES.items()},
     **{f"{name})": (name, "stop") for name in _OCTAVE_LINES},
 }  # fmt: skip
+_ENDS = frozenset({"stop", "discontinue"})
+#: Lines that belong to the notes at their ends.
+_NOTE_LINES = frozenset({"trill", *named_marks.NOTE_LINES})
+#: Type of a change of a pedal -> whether it has a line and a sign.
+_PEDALS = {"change": ("yes", "no"), "discontinue": ("no", "no"), "resume": ("yes", "yes")}
 _TWO_NOTES = re.compile("trem[1-4]")
+_LINE_NAMES = {
+    "crescendo": "hairpin", "diminuendo": "hairpin", "pedal": "pedal line", "trill": "trill line",
+    "dashes": "dashed line", "bracket": "bracket over notes",
+} | {tag: tag.replace("-", " ") for tag in named_marks.NOTE_LINES}  # fmt: skip
 _SYNONYMS = {"crescendo(": "<(", "crescendo)": "<)", "diminuendo(": ">(", "diminuendo)": ">)"}
 
 _CHORD = re.compile(
@@ -117,7 +146,7 @@ Position = tuple[int, int, int, int]
 
 
 def line_ends(voice: Voice) -> frozenset[Position]:
-    """Return the positions of starts and ends of hairpins, pedals and trill lines that have both."""
+    """Return the positions of starts and ends of hairpins, pedals, trill and other lines that have both."""
     found: set[Position] = set()
     opened: dict[tuple[int, str], Position] = {}
     for index, measure in enumerate(voice.measures):
@@ -126,9 +155,9 @@ def line_ends(voice: Voice) -> frozenset[Position]:
                 for place, name in enumerate(marks.decorations):
                     kind, end = _LINES.get(_SYNONYMS.get(name, name), ("", ""))
                     position = (index, layer_index, event_index, place)
-                    if kind == "trill" and event_index == len(layer.events):
-                        continue  # a trill line needs a note
-                    if kind and end != "stop":
+                    if kind in _NOTE_LINES and event_index == len(layer.events):
+                        continue  # it needs a note
+                    if kind and end not in _ENDS:
                         opened[layer_index, kind] = position
                     elif kind and (start := opened.pop((layer_index, kind), None)):
                         found |= {start, position}
@@ -154,40 +183,62 @@ def with_tremolos(layer: Layer) -> Iterator[Marks]:
 
 
 def is_line_end(decoration: str) -> bool:
-    """Whether a decoration starts or ends a hairpin, a pedal, a trill line or an octave line."""
+    """Whether a decoration starts or ends a line, such as a hairpin, a pedal, a trill line or an octave line."""
     return _SYNONYMS.get(decoration, decoration) in _LINES
 
 
 def count_lost_end(decoration: str) -> None:
     """Count the start or end of a line that has no counterpart."""
     kind = _LINES[_SYNONYMS.get(decoration, decoration)][0]
-    named = {"crescendo": "hairpin", "diminuendo": "hairpin", "pedal": "pedal line", "trill": "trill line"}
-    lost(f"{named.get(kind, 'octave line')} without a start or end")
+    lost(f"{_LINE_NAMES.get(kind, 'octave line')} without a start or end")
 
 
 def write_notations(notations: Element, decorations: Sequence[str]) -> None:
     """Append ornaments, articulations and other marks of a note to its ``<notations>``."""
     found: dict[str, list[tuple[str, dict[str, str], str]]] = {}
     for name in dict.fromkeys(decorations):
+        kind, _, value = name.partition("=")
         if name in _NOTATIONS:
             group, tag, attributes, text = _NOTATIONS[name]
             found.setdefault(group, []).append((tag, attributes, text))
+        elif value and kind in named_marks.VALUES and kind != "accidental-mark":
+            found.setdefault(named_marks.VALUES[kind][0], []).append((kind, {}, value))
+        elif kind == "harmonic":
+            found.setdefault("technical", []).append((kind, {}, value))
         elif name in ("trill(", "trill)"):
             signs = found.setdefault("ornaments", [])
-            if name == "trill(":
+            if name == "trill(" and "trill" not in decorations:
                 signs.append(("trill-mark", {}, ""))
             signs.append(("wavy-line", {"type": "start" if name == "trill(" else "stop", "number": "1"}, ""))
+    for name in decorations:
+        kind, _, value = name.partition("=")
+        if kind == "accidental-mark":  # it comes after the ornament that it belongs to
+            found.setdefault("ornaments" if "ornaments" in found else "", []).append((kind, {}, value))
     for group in _GROUPS:
         if group in found:
             parent = SubElement(notations, group) if group else notations
             for tag, attributes, text in found[group]:
-                add(parent, tag, text or None, attributes)
+                _write_notation(parent, tag, attributes, text)
 
 
-def notehead(decorations: Iterable[str]) -> str | None:
-    """Return the value of ``<notehead>`` for ``!style=…!``; None without one."""
-    styles = (name.removeprefix("style=") for name in decorations if name.startswith("style="))
-    return next((_NOTEHEADS[style] for style in styles if style in _NOTEHEADS), None)
+def _write_notation(parent: Element, tag: str, attributes: dict[str, str], text: str) -> None:
+    if tag != "harmonic":
+        add(parent, tag, text or None, attributes)
+        return
+    harmonic = add(parent, tag)
+    for name in named_marks.HARMONICS:
+        if name in text.split(","):
+            add(harmonic, name if name in ("natural", "artificial") else f"{name}-pitch")
+
+
+def notehead(decorations: Iterable[str]) -> tuple[str, dict[str, str]] | None:
+    """Return the value and the attributes of ``<notehead>`` for ``!style=…!``; None without one."""
+    styles = (name.removeprefix("style=").split(",") for name in decorations if name.startswith("style="))
+    for name, *details in styles:
+        if name in _NOTEHEADS:
+            known = (named_marks.HEAD_DETAILS[each] for each in details if each in named_marks.HEAD_DETAILS)
+            return _NOTEHEADS[name], dict(known)
+    return None
 
 
 def write_directions(measure: Element, marks: Marks, place: Place) -> None:
@@ -215,8 +266,19 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
         elif name in ("segno", "coda"):
             add(_direction(measure, "above"), name)
             sound = {name: name}
-        elif kind == "pedal":
-            add(_direction(measure, "below"), "pedal", None, {"type": end, "line": "no", "sign": "yes"})
+        elif kind == "pedal" or name == "ped-change":
+            kind = end or "change"
+            line, sign = _PEDALS.get(kind, ("no", "yes"))
+            add(_direction(measure, "below"), "pedal", None, {"type": kind, "line": line, "sign": sign})
+        elif kind == "dashes":
+            add(_direction(measure, ""), kind, None, {"type": end, "number": place.number(1)})
+        elif kind == "bracket":
+            _, form, line = f"{name[:-1]}-".split("-", 2)
+            shape = {"type": end, "number": place.number(1), "line-end": form}
+            shape |= {"line-type": line.rstrip("-")} if line and end == "start" else {}
+            add(_direction(measure, ""), kind, None, shape)
+        elif _is_named_direction(name):
+            _write_named_direction(measure, name)
         elif kind in _OCTAVE_LINES:
             if end == "stop":
                 continue  # it comes after the note
@@ -226,10 +288,40 @@ def write_directions(measure: Element, marks: Marks, place: Place) -> None:
             number = place.number(1 if kind == "crescendo" else 2)
             add(_direction(measure, "below"), "wedge", None, {"type": end, "number": number})
         else:
-            if name not in _NOTATIONS and kind != "trill" and not name.startswith("style="):
+            if name not in _NOTATIONS and kind not in _NOTE_LINES and not _is_named_notation(name):
                 lost("decoration that MusicXML does not have")
             continue  # it belongs to the notations of the note, or MusicXML has no element for it
         _finish(measure[-1], place, sound)
+
+
+def _is_named_notation(name: str) -> bool:
+    """Whether a decoration is written in the notations of a note although no table has it."""
+    kind, _, value = name.partition("=")
+    pattern = named_marks.VALUES.get(kind, ("", None))[1]
+    if kind == "style":
+        return notehead((name,)) is not None
+    return kind in ("harmonic", named_marks.NON_ARPEGGIO) or bool(pattern and pattern.fullmatch(value))
+
+
+def _is_named_direction(name: str) -> bool:
+    kind, _, value = name.partition("=")
+    known = named_marks.DIRECTION_VALUES.get(kind)
+    valued = known is not None and known[1].fullmatch(value) is not None
+    return name in named_marks.DIRECTIONS or valued or named_marks.registers(name) is not None
+
+
+def _write_named_direction(measure: Element, name: str) -> None:
+    kind, _, value = name.partition("=")
+    direction = _direction(measure, "")
+    if registers := named_marks.registers(name):
+        high, middle, low = registers
+        registration = add(direction, "accordion-registration")
+        for place, text in (("high", high), ("middle", middle), ("low", low)):
+            if text:
+                add(registration, f"accordion-{place}", str(middle) if place == "middle" else None)
+        return
+    attributes = {named_marks.DIRECTION_VALUES[kind][0]: value} if value else {}
+    add(direction, kind, None, attributes)
 
 
 def write_octave_ends(measure: Element, marks: Marks, place: Place) -> None:

@@ -9,9 +9,11 @@ from xml.etree.ElementTree import Element, SubElement
 from notagen.abc.accidentals import Alteration, alteration_of
 from notagen.musicxml.writer_elements import MAX_DURATION, add, note_values
 from notagen.musicxml.writer_marks import Place, notehead, write_notations
+from notagen.notation.named_marks import NON_ARPEGGIO
 from notagen.score import Event, GraceNote, Head, Layer, SlurEnd, Syllable
 from pentatonic.errors import FormatError
 
+_OF_ALL_NOTES = frozenset({"arpeggio", NON_ARPEGGIO})
 #: Octaves that MusicXML allows.
 OCTAVES = range(10)
 
@@ -108,7 +110,7 @@ class NoteWriter:
     def event(self, event: Event, decorations: Sequence[str], beams: Beams) -> None:
         """Write a note, chord or rest with these of its decorations."""
         values = pieces(event)
-        style = notehead(event.marks.decorations)
+        shared = notehead(event.marks.decorations)
         for index, value in enumerate(values):
             first, last = index == 0, index == len(values) - 1
             for number, head in enumerate(event.heads or (None,)):
@@ -123,15 +125,17 @@ class NoteWriter:
                 self._voice(note)
                 self._value(note, value, head.accidental if head and first else "")
                 self._time_modification(note, event)
-                if style:
-                    add(note, "notehead", style)
+                if style := (notehead(head.marks) if head else None) or shared:
+                    add(note, "notehead", style[0], style[1])
                 self._staff(note)
-                signs = decorations if first else ()
+                signs = [*decorations, *(head.marks if head else ())] if first else []
                 if number:
-                    self._notations(note, ties, (), [name for name in signs if name == "arpeggio"])
+                    own = [name for name in signs if name in _OF_ALL_NOTES or name in head.marks]
+                    self._notations(note, ties, (), _bracketed(own, number, len(event.heads)))
                 else:
                     for level, kind in enumerate(beams, 1):
                         add(note, "beam", kind, {"number": str(level)})
+                    signs = _bracketed(signs, number, len(event.heads))
                     self._notations(note, ties, self._ends(event, first, last), signs)
                     if first:
                         self._lyrics(note, event.lyrics)
@@ -227,6 +231,12 @@ class NoteWriter:
         write_notations(notations, signs)
         if len(notations):
             note.append(notations)
+
+
+def _bracketed(signs: Sequence[str], number: int, notes: int) -> list[str]:
+    """Return the signs of a note of a chord; the bracket before an unbroken chord ends at its outer notes."""
+    place = {0: ".bottom", notes - 1: ".top"}.get(number, "")
+    return [f"{name}{place}" if name == NON_ARPEGGIO else name for name in signs]
 
 
 def _ties(head: Head | None, first: bool, last: bool) -> list[str]:

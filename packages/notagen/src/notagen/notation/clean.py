@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from notagen.notation.bars import is_field
 from notagen.notation.dialect import without_foreign_notation
+from notagen.notation.named_marks import NAMED_MARK
 from notagen.score.losses import lost
 
 #: Longest text above or below a staff that is kept, in characters including quotes.
@@ -17,6 +18,10 @@ _DROPPED = ("X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI")
 _QUOTED = re.compile(r'"[^"\n]*"')
 # Dynamics, tremolos, fingerings and octave lines that the original's MusicXML converter never wrote.
 _FOREIGN = re.compile(r"!(?:sfp{0,2}|sffz|fp|fz|rfz?|/{1,4}|trem[1-4]|[0-5]|(?:8v|15m)[ab][()])!")
+_PLAIN_FORMS = {
+    "!invertedfermata!": "!fermata!", "!turnx!": "!turn!", "!invertedturnx!": "!invertedturn!",
+}  # fmt: skip
+_FORM = re.compile("|".join(_PLAIN_FORMS))
 # Slur signs, and before them what may contain such characters without meaning them.
 _SLUR_SIGN = re.compile(
     r'"[^"]*"|![^!]*!|\[[A-Za-z]:[^\]]*\]|%.*|(?P<grace>\{[^}]*\})|(?P<start>\.?\((?!\d))|(?P<end>\))'
@@ -66,10 +71,16 @@ def clean(text: str) -> str:
     cleaned = (
         line
         if is_field(line) or line.startswith("%")
-        else _FOREIGN.sub("", _QUOTED.sub(_clean_string, line.replace('\\"', "")))
+        else _decorations(_QUOTED.sub(_clean_string, line.replace('\\"', "")))
         for line in lines
     )
     return "".join(f"{line}\n" for line in cleaned if line.strip())
+
+
+def _decorations(line: str) -> str:
+    """Leave out what the original's MusicXML converter never wrote, and forms of marks that it did not tell apart."""
+    plain = _FORM.sub(lambda form: _PLAIN_FORMS[form[0]], line)
+    return NAMED_MARK.sub("", _FOREIGN.sub("", plain))
 
 
 def _in_dialect(line: str) -> str:

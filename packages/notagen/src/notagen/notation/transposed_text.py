@@ -15,6 +15,7 @@ from notagen.notation.bars import declared_voice, is_field
 from notagen.notation.keys import fifths, major_key, move_key, pitch_class
 from notagen.notation.layout import without_comment
 from notagen.notation.transpose import BarJoiner, BarSplitter
+from notagen.score.losses import lost
 from pentatonic.errors import FormatError, UsageError
 
 MAX_SEMITONES = 36
@@ -69,6 +70,10 @@ class Interval:
         nearest = (pitch_class("C") + 7 * (target - own)) % 12
         nearest -= 12 if nearest > 6 else 0
         return target - own, (semitones - nearest) // 12
+
+
+# Where a note is played on a string instrument, which another pitch changes.
+_STRINGS = re.compile("!(?:string|fret)=[^!]*!")
 
 
 def transpose_text(text: str, interval: Interval) -> str:
@@ -178,4 +183,9 @@ class _Tune:
         return "".join([*out, self._moved(pending)])
 
     def _moved(self, music: str) -> str:
-        return music if self._name in self._drums or not music else self._voice().text(music)
+        if self._name in self._drums or not music:
+            return music
+        if self._steps or self._shift:
+            music, count = _STRINGS.subn("", music)
+            lost("string or fret of a transposed note", count)
+        return self._voice().text(music)

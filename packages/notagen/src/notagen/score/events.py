@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -26,6 +26,7 @@ from notagen.abc.syntax import (
     Space,
     Tie,
 )
+from notagen.notation.named_marks import is_of_one_note
 from notagen.score.event_line import EventLine
 from notagen.score.layout import read_octave, read_tempo, read_time
 from notagen.score.losses import lost
@@ -225,12 +226,17 @@ class VoiceReader:
     def _event(self, element: Note | Chord | Rest, length: Fraction, tuplets: tuple[TupletMark, ...]) -> None:
         line = self.lines[self.layer]
         inner = element.elements if isinstance(element, Chord) else ()
+        own: list[str] = []  # marks of the next note of a chord
+        chord: list[Head] = []
         for mark in inner:
-            if isinstance(mark, Slur) and mark.text == ")":
-                continue
-            self._mark(mark, skip=(Note, Tie, Space))
-        notes = element.notes if isinstance(element, Chord) else (element,)
-        heads = tuple(self._head(note, line) for note in notes if isinstance(note, Note))
+            if isinstance(mark, Note):
+                head, own, marks = self._head(mark, line), [], tuple(own)
+                chord.append(replace(head, marks=marks) if marks else head)
+            elif isinstance(mark, Decoration) and is_of_one_note(name := _decoration_name(mark.text)):
+                own.append(name)
+            elif not (isinstance(mark, Slur) and mark.text == ")"):
+                self._mark(mark, skip=(Tie, Space))
+        heads = tuple(chord) if inner else (self._head(element, line),) if isinstance(element, Note) else ()
         duration = length * self.unit
         invisible = isinstance(element, Rest) and element.letter in "xX"
         if not duration:

@@ -53,12 +53,14 @@ class Head:
         accidental: The accidental written before it, as of :class:`notagen.abc.syntax.Note`.
         tie_start: Whether it is tied to the same pitch in the next event of its layer.
         tie_stop: Whether it is tied to the same pitch in the event before.
+        marks: Of a note in a chord: decorations of this note alone, such as ``string=3``.
     """
 
     pitch: Pitch
     accidental: str = ""
     tie_start: bool = False
     tie_stop: bool = False
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
