@@ -248,11 +248,27 @@ def test_a_tied_note_is_not_shortened_before_its_end() -> None:
     assert heard(perform(tune("c4-|.c4|"))) == [(0, 72, 6)]
 
 
-def test_quarter_tones_go_to_the_natural_and_are_counted() -> None:
+def test_quarter_tones_are_cents_beside_the_natural() -> None:
     with losses() as lost:
         played = perform(tune("_/c^/c_3/2c^3/2c|[c_/e]4|]"))
-    assert [pitch for _, pitch, _ in heard(played)] == [72, 72, 71, 73, 72, 76]
-    assert lost == {"quarter tone": 5}
+    (track,) = played.tracks
+    assert [(note.pitch, note.cents) for note in track.notes] == [
+        *((72, -50), (72, 50), (71, -50), (73, 50)),
+        *((72, 0), (76, -50)),
+    ]
+    assert not lost
+
+
+def test_a_quarter_tone_is_tied_to_the_same_one_only() -> None:
+    (track,) = perform(tune("^/c4-|^/c4|^/c4-|=c4|]")).tracks
+    assert [(note.position * 4, note.length * 4, note.cents) for note in track.notes] == [
+        *((0, 8, 50), (8, 4, 50), (12, 4, 0)),
+    ]
+
+
+def test_a_quarter_tone_and_its_natural_sound_together() -> None:
+    (track,) = perform(tune("[c^/c]4|]")).tracks
+    assert [(note.pitch, note.cents) for note in track.notes] == [(72, 0), (72, 50)]
 
 
 def test_voices_transpose_and_layers_sound_together() -> None:

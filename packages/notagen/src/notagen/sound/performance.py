@@ -16,8 +16,18 @@ from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from notagen.abc.duration import Key, Meter
-from notagen.score import Event, Measure, Part, Score, Tempo, TimeSignature, Transposition, Voice, read_score
-from notagen.score.losses import lost
+from notagen.score import (
+    Event,
+    Measure,
+    Part,
+    Pitch,
+    Score,
+    Tempo,
+    TimeSignature,
+    Transposition,
+    Voice,
+    read_score,
+)
 from notagen.sound.instruments import drum_of, programme_of
 from notagen.sound.play_order import order_of
 from pentatonic.errors import InputError
@@ -51,6 +61,7 @@ class PlayedNote:
         duration_s: Length in seconds.
         pitch: MIDI number, 0..127, 60 for middle C; in a percussion track the General MIDI drum.
         velocity: Loudness, 1..127.
+        cents: How much it sounds above ``pitch``, in hundredths of a semitone: 0, or 50 or -50 for quarter tones.
     """
 
     position: Fraction
@@ -59,6 +70,7 @@ class PlayedNote:
     duration_s: float
     pitch: int
     velocity: int
+    cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Track:
         name: Name of the instrument, of the voice or else of its part; may be empty.
         programme: General MIDI programme, 0..127, 0 for piano.
         percussion: Whether pitches are drums.
-        notes: Notes by position, then by pitch.
+        notes: Notes by position, then by pitch and cents.
     """
 
     voice: str
@@ -108,15 +120,13 @@ def perform(text: str) -> Performance:
         text: One tune in ABC, in any layout; see :func:`notagen.score.read_score`.
 
     Returns:
-        The performance, without notes whose pitch is outside the range of MIDI. Quarter tones go to the natural, which
-        is counted (:mod:`notagen.score.losses`).
+        The performance, without notes whose pitch is outside the range of MIDI.
 
     Raises:
         FormatError: The text is not a tune.
         InputError: The performance is longer than ``MAX_DURATION_S`` or has more than ``MAX_PLAYED_BARS`` bars.
     """
     score = read_score(text)
-    lost("quarter tone", _quarter_tones(score))
     order = order_of(score, limit=MAX_PLAYED_BARS // len(score.voices))
     clock = _Clock.of(score, order)
     if clock.end_s > MAX_DURATION_S:
@@ -157,15 +167,6 @@ def until(performance: Performance, seconds: float) -> Performance:
 
 def _before(changes: tuple[tuple[Fraction, T], ...], end: Fraction) -> tuple[tuple[Fraction, T], ...]:
     return tuple(change for change in changes if not change[0] or change[0] < end)
-
-
-def _quarter_tones(score: Score) -> int:
-    """Return how many note heads need a quarter tone."""
-    layers = [
-        layer for voice in score.voices.values() for measure in voice.measures for layer in measure.layers
-    ]
-    heads = [head for layer in layers for event in layer.events for head in event.heads]
-    return sum(head.pitch.semitones != head.pitch.midi for head in heads)
 
 
 def _name(score: Score, part: Part) -> str:
@@ -313,6 +314,9 @@ class _Loudness:
         return min(level + max((_ACCENTS.get(name, 0) for name in event.marks.decorations), default=0), 127)
 
 
+_Sounding = tuple[int, int]  # MIDI number, and cents above it
+
+
 @dataclass
 class _Player:
     """Collects the played notes of a voice, without times in seconds.
@@ -324,7 +328,7 @@ class _Player:
 
     voice: Voice
     name: str
-    held: dict[tuple[int, Fraction], list[tuple[list[PlayedNote], int]]]
+    held: dict[tuple[_Sounding, Fraction], list[tuple[list[PlayedNote], int]]]
     notes: list[PlayedNote] = field(default_factory=list)
     transpose: int = 0
 
@@ -337,13 +341,13 @@ class _Player:
             each = min(_GRACE_LENGTH, length * _MAX_GRACE_SHARE / len(grace))
             for note in grace:
                 for head in note.heads:
-                    self._note(self._pitch(head.pitch.midi), start, each, velocity)
+                    self._note(self._pitch(head.pitch), start, each, velocity)
                 start, length = start + each, length - each
         share = min(
             (_SHARES[name] for name in event.marks.decorations if name in _SHARES), default=Fraction(1)
         )
         for head in event.heads:
-            pitch = self._pitch(head.pitch.midi)
+            pitch = self._pitch(head.pitch)
             tied = self._tied(pitch, start) if head.tie_stop else None
             sounding = length if head.tie_start else length * share
             if tied is not None:
@@ -355,7 +359,7 @@ class _Player:
             if head.tie_start:
                 self.held.setdefault((pitch, start + length), []).append((notes, index))
 
-    def _tied(self, pitch: int, start: Fraction) -> tuple[list[PlayedNote], int] | None:
+    def _tied(self, pitch: _Sounding, start: Fraction) -> tuple[list[PlayedNote], int] | None:
         """Return the note that is tied to one of this pitch, of the same voice where there are several."""
         held = self.held.get((pitch, start))
         if not held:
@@ -363,17 +367,19 @@ class _Player:
         own = next((index for index, (notes, _) in enumerate(held) if notes is self.notes), 0)
         return held.pop(own)
 
-    def _pitch(self, pitch: int) -> int:
-        return drum_of(self.name, pitch) if self.voice.percussion else pitch + self.transpose
+    def _pitch(self, pitch: Pitch) -> _Sounding:
+        if self.voice.percussion:
+            return drum_of(self.name, pitch.midi), 0
+        return pitch.midi + self.transpose, int(100 * (pitch.semitones - pitch.midi))
 
-    def _note(self, pitch: int, position: Fraction, length: Fraction, velocity: int) -> None:
-        self.notes.append(PlayedNote(position, length, 0.0, 0.0, pitch, velocity))
+    def _note(self, pitch: _Sounding, position: Fraction, length: Fraction, velocity: int) -> None:
+        self.notes.append(PlayedNote(position, length, 0.0, 0.0, pitch[0], velocity, pitch[1]))
 
 
 def _tracks(score: Score, part: Part, order: Sequence[int], clock: _Clock) -> Iterator[Track]:
     """Yield the tracks of a part; its voices are played together, because ties may go from one to another."""
     loudness, part_name = _Loudness(score, part), _name(score, part)
-    held: dict[tuple[int, Fraction], list[tuple[list[PlayedNote], int]]] = {}
+    held: dict[tuple[_Sounding, Fraction], list[tuple[list[PlayedNote], int]]] = {}
     voices = [score.voices[name] for name in part.voices]
     players = [_Player(voice, voice.full_name or part_name, held) for voice in voices]
     for start, index in zip(clock.starts, order, strict=True):
@@ -405,12 +411,13 @@ def _transposition(measure: Measure, onset: Fraction) -> int:
 
 def _timed(notes: Iterable[PlayedNote], clock: _Clock) -> tuple[PlayedNote, ...]:
     """Add times in seconds; notes of one pitch that start together become one, with the largest length and velocity."""
-    merged: dict[tuple[Fraction, int], PlayedNote] = {}
+    merged: dict[tuple[Fraction, int, int], PlayedNote] = {}
     for note in notes:
         if 0 <= note.pitch <= 127:
-            same = merged.get((note.position, note.pitch), note)
+            place = (note.position, note.pitch, note.cents)
+            same = merged.get(place, note)
             length, velocity = max(note.length, same.length), max(note.velocity, same.velocity)
-            merged[note.position, note.pitch] = replace(note, length=length, velocity=velocity)
+            merged[place] = replace(note, length=length, velocity=velocity)
     timed = []
     for place in sorted(merged):
         note = merged[place]

@@ -161,13 +161,13 @@ def _add(mix: np.ndarray, track: Track, sample_rate: int) -> None:
         start = round(note.onset_s * sample_rate)
         if start < len(mix):
             length = min(round(min(note.duration_s, _LONGEST_NOTE_S) * sample_rate), len(mix) - start)
-            notes[note.pitch].append((start, length, (note.velocity / 127) ** _LOUDNESS))
-    for pitch, places in notes.items():
+            notes[note.pitch, note.cents].append((start, length, (note.velocity / 127) ** _LOUDNESS))
+    for (pitch, cents), places in notes.items():
         longest = max(length for _, length, _ in places) + len(release)
         sound = (
             _drum(pitch, sample_rate)
             if track.percussion
-            else _tone(track.programme, pitch, longest, sample_rate)
+            else _tone(track.programme, pitch + cents / 100, longest, sample_rate)
         )
         for start, length, gain in places:
             note = sound[: length + len(release)] * np.float32(gain)
@@ -181,7 +181,7 @@ def _release_s(track: Track) -> float:
     return _DRUM_S if track.percussion else timbre_of(track.programme).release_s
 
 
-def _tone(programme: int, pitch: int, samples: int, sample_rate: int) -> np.ndarray:
+def _tone(programme: int, pitch: float, samples: int, sample_rate: int) -> np.ndarray:
     """Return a note that is held for the given number of samples."""
     timbre = timbre_of(programme)
     frequency = 440 * 2 ** ((pitch - 69) / 12)
