@@ -19,6 +19,11 @@ and each character runs the character decoder over all characters before it. It 
 - Embedding with the music encoder of CLaMP 2 at its released size (`--part embed`, a table of its own): the patch
   embedding beside the product with one-hot vectors (goal: 10 times as fast), and short pieces beside windows padded to
   512 patches (goal: 3 times as fast). Results must be equal within 1e-5; the best round of each counts.
+- A training step (`--part train`, a table of its own): the loss of a batch of real pieces (those of the package's
+  tests, cut at a number of patches) and its gradients, without dropout and optimiser. The original's way is written
+  plainly: pieces are padded to the longest, the character decoder reads every patch at its full 16 characters, and all
+  attention weights are in memory. It computes in float32, as there is no float16 on processors; ours in float32, and in
+  bfloat16 by autocast as in training. All must have the same loss (bfloat16 within 1 %); the best round of each counts.
 
 Other times are medians over patches; the pass over a given context, which comes once, is in a row of its own.
 """
@@ -41,13 +46,14 @@ import torch
 import torch.nn.functional as F
 from machine import markdown_table, write_results
 from notagen_encoder import extraction
-from torch import Tensor
+from notagen_original.network import SMALL, plain_trunk
+from notagen_training import step
 
 from notagen.codec import BOS, EOS, PAD, PATCH_SIZE, VOCABULARY_SIZE, decode, encode_generate, padded
 from notagen.generation.decoding import Limits, Request, generate, sample_patches, stream
 from notagen.generation.grammar import Grammar
 from notagen.generation.sampling import Sampling, draw, probabilities
-from notagen.model import DecoderCache, NotaGen, NotaGenConfig, Trunk
+from notagen.model import DecoderCache, NotaGen
 from notagen.prompts import model_prompts
 from notagen.quantize import quantize
 from notagen.weights import from_pretrained
@@ -56,7 +62,6 @@ from pentatonic.child_process import python_environment
 CONTEXTS = (1, 64, 1024, 2000)
 MEMORY_CONTEXTS = (1024, 2000)
 BATCH = 8
-SMALL = NotaGenConfig(patch_layers=12, char_layers=3, width=768, heads=12, patch_length=2048)
 SAMPLING = Sampling()
 ORIGINAL, ORIGINAL_NO_GRAD = "original's", "original's with no_grad"
 
@@ -72,24 +77,6 @@ def random_model() -> NotaGen:
 def prompt_of(context: int) -> str:
     """A prompt of so many patches, the start patch included."""
     return "".join(f"%{number:014}\n" for number in range(context - 1))
-
-
-def plain_trunk(trunk: Trunk, x: Tensor) -> Tensor:
-    """A GPT-2 decoder by nothing but PyTorch's own functions."""
-    n, width = x.shape[1:]
-    hidden = torch.full((n, n), -torch.inf).triu(1)
-    x = x + trunk.positions.weight[:n]
-    for block in trunk.blocks:
-        normed = F.layer_norm(x, (width,), block.norm_attention.weight, block.norm_attention.bias)
-        q, k, v = (
-            part.unflatten(-1, (trunk.heads, -1)).transpose(1, 2)
-            for part in block.attention.qkv(normed).chunk(3, -1)
-        )
-        weights = (q @ k.transpose(-1, -2) / (width // trunk.heads) ** 0.5 + hidden).softmax(-1)
-        x = x + block.attention.out((weights @ v).transpose(1, 2).flatten(2))
-        normed = F.layer_norm(x, (width,), block.norm_mlp.weight, block.norm_mlp.bias)
-        x = x + block.mlp.down(F.gelu(block.mlp.up(normed), approximate="tanh"))
-    return F.layer_norm(x, (width,), trunk.norm.weight, trunk.norm.bias)
 
 
 def original_patch(model: NotaGen, context: list[list[int]], rng: np.random.RandomState) -> list[int]:
@@ -259,6 +246,7 @@ PARTS = {
     "bars": ("notagen_generate_bars", bars),
     "memory": ("notagen_generate_memory", lambda _: memory()),
     "embed": ("notagen_embed", extraction.rows),
+    "train": ("notagen_train", step.rows),
 }
 
 

@@ -1,8 +1,8 @@
 """Round trips of all ABC tunes and MusicXML scores of the corpus in the music21 package, or of scores of one's own.
 
-    python tools/corpus_roundtrip.py                 # all: some 12,000 tunes, 650 scores
-    python tools/corpus_roundtrip.py --every 20      # one file in twenty
-    python tools/corpus_roundtrip.py --scores lieder quartets   # MusicXML files of these folders, such as OpenScore's
+    python tools/corpus/roundtrip.py                 # all: some 12,000 tunes, 650 scores
+    python tools/corpus/roundtrip.py --every 20      # one file in twenty
+    python tools/corpus/roundtrip.py --scores lieder quartets   # MusicXML files of these folders, such as OpenScore's
 
 Every piece goes through these steps, each of which gives a result or a typed error:
 
@@ -49,7 +49,7 @@ from notagen.score.losses import losses
 from notagen.sound.performance import perform
 from pentatonic.errors import InputError
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "corpus"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "corpus"
 SCORE_SUFFIXES = (".mxl", ".xml", ".musicxml")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _NUMBER = re.compile(r"\d+(?:/\d+)?")
@@ -343,7 +343,7 @@ def compare_scores(folders: Sequence[Path], out: Path, every: int) -> bool:
         ::every
     ]
     result = fidelity(paths)
-    command = f"python tools/corpus_roundtrip.py --every {every} --scores {' '.join(f.name for f in folders)}"
+    command = f"python tools/corpus/roundtrip.py --every {every} --scores {' '.join(f.name for f in folders)}"
     page = fidelity_page(result, command)
     print(page)
     out.mkdir(parents=True, exist_ok=True)
@@ -416,7 +416,7 @@ def main() -> None:
     page = tables(kinds)
     print(page)
     print("\n".join(f"wrong ({where}): {piece}" for where, pieces in wrong.items() for piece in pieces))
-    write(arguments.out, kinds, page, command=f"python tools/corpus_roundtrip.py --every {arguments.every}")
+    write(arguments.out, kinds, page, command=f"python tools/corpus/roundtrip.py --every {arguments.every}")
     sys.exit(bool(wrong))
 
 

@@ -1,6 +1,6 @@
 """Compares what notagen plays of MusicXML scores, repeats and jumps played out, with music21's expansion of them.
 
-    python tools/corpus_playback.py --scores lieder quartets
+    python tools/corpus/playback.py --scores lieder quartets
 
 For each score in these folders, music21 says in which order the measures of the file are played: from the barlines,
 endings and jumps of its first part (``repeat.Expander``). The notes of these measures, as the file has them, are
@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from corpus_roundtrip import SCORE_SUFFIXES, part_notes
+from roundtrip import SCORE_SUFFIXES, part_notes
 from symusic.core import ScoreTick
 
 from notagen.musicxml.document import read_document

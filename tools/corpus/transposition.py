@@ -1,8 +1,9 @@
 """Transposes all ABC tunes of the corpus in the music21 package, or scores of one's own, and compares note by note.
 
-    python tools/corpus_transposition.py                          # all ABC tunes of the corpus
-    python tools/corpus_transposition.py --every 20               # one file in twenty
-    python tools/corpus_transposition.py --scores lieder quartets # MusicXML and ABC files of these folders
+    python tools/corpus/transposition.py                          # all ABC tunes of the corpus
+    python tools/corpus/transposition.py --every 20               # one file in twenty
+    python tools/corpus/transposition.py --scores lieder quartets # MusicXML and ABC files of these folders
+    python tools/corpus/transposition.py --record done.jsonl      # a line for each finished file; goes on from there
 
 Each piece is transposed by some semitones (``notagen transpose``) and back again, and to some keys as for training.
 Compared with the piece are all notes, in the order of the score:
@@ -12,22 +13,24 @@ Compared with the piece are all notes, in the order of the score:
   back;
 - all else: lengths, ties, tuplets, lyrics, marks, chord symbols (their roots move), barlines.
 
-Prints what differs, with the first pieces of each kind; the exit status is 1 if anything does.
+Prints what differs, with the first pieces of each kind; the exit status is 1 if anything does. With `--record`, a run
+that was stopped goes on with the first file that is not in the record, and each run reports all files of the record.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from corpus_roundtrip import SCORE_SUFFIXES, tunes
+from roundtrip import SCORE_SUFFIXES, tunes
 
 from notagen.abc.duration import Key
 from notagen.musicxml.reader import musicxml_to_abc
@@ -59,13 +62,17 @@ class Heard:
 
 @dataclass
 class Differences:
-    """Pieces that differ, by kind."""
+    """Pieces of a file that differ, by kind."""
 
     pieces: int = 0
     notes: int = 0
     moves: int = 0
     refused: list[str] = field(default_factory=list)
-    found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    found: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, text: str) -> None:
+        """Add a piece that differs."""
+        self.found.setdefault(kind, []).append(text)
 
 
 def heard(score: Score) -> tuple[list[Heard], list[tuple[Any, ...]], list[str]]:
@@ -133,23 +140,23 @@ def compare(
         number = next(
             (i for i, pair in enumerate(zip(others, others_after, strict=False)) if pair[0] != pair[1]), -1
         )
-        differences.found["other things"].append(f"{name} {what}: {others[number]} {others_after[number]}")
+        differences.add("other things", f"{name} {what}: {others[number]} {others_after[number]}")
         return
     differences.notes += len(notes)
     for one, other in zip(notes, moved, strict=True):
         up = semitones if one.where[3] else 0
         if other.semitones != one.semitones + up:
             text = f"{name} {what}: {one.where} {one.semitones} became {other.semitones}"
-            differences.found["pitch"].append(text)
+            differences.add("pitch", text)
             break
     for one, other in zip(notes, moved, strict=True):
         alteration = (one.place + other.fifths + 1) // 7  # that keeps the place
         if one.where[3] and one.place != other.place and abs(alteration) <= 2:
-            differences.found["spelling"].append(f"{name} {what}: {one} became {other}")
+            differences.add("spelling", f"{name} {what}: {one} became {other}")
             break
     classes, after_classes = ([pitch_class(root) for root in each] for each in (roots, roots_after))
     if after_classes != [(each + semitones) % 12 for each in classes]:
-        differences.found["chord symbols"].append(f"{name} {what}: {roots[:8]} {roots_after[:8]}")
+        differences.add("chord symbols", f"{name} {what}: {roots[:8]} {roots_after[:8]}")
 
 
 def try_piece(name: str, text: str, differences: Differences) -> None:
@@ -169,7 +176,7 @@ def try_piece(name: str, text: str, differences: Differences) -> None:
             compare(name, what, score, read_score(moved), semitones, differences)
             compare(name, f"{what} and back", score, read_score(back), 0, differences)
         except InputError as error:
-            differences.found["errors"].append(f"{name} {what}: {error}")
+            differences.add("errors", f"{name} {what}: {error}")
     try:
         tune = prepare_tune(text)
         movable, own = Movable(tune), read_score(interleaved(tune))
@@ -184,7 +191,7 @@ def try_piece(name: str, text: str, differences: Differences) -> None:
             differences.moves += 1
             compare(name, f"to {key}", own, moved, interval, differences)
         except InputError as error:
-            differences.found["errors"].append(f"{name} to {key}: {error}")
+            differences.add("errors", f"{name} to {key}: {error}")
 
 
 def _nearest(before: Score, after: Score) -> int:
@@ -194,19 +201,45 @@ def _nearest(before: Score, after: Score) -> int:
     return semitones if semitones <= 6 else semitones - 12
 
 
-def _pieces(folders: Sequence[Path], every: int) -> Iterator[tuple[str, str]]:
-    suffixes = (*SCORE_SUFFIXES, ".abc")
-    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in suffixes)[
-        ::every
-    ]
-    for path in paths:
-        if path.suffix == ".abc":
-            yield from tunes([path])
-        else:
-            try:
-                yield path.name, musicxml_to_abc(path)
-            except InputError as error:
-                print(f"refused: {error}")
+def _pieces(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the pieces of a file."""
+    if path.suffix == ".abc":
+        yield from tunes([path])
+    else:
+        yield path.name, musicxml_to_abc(path)
+
+
+def try_file(path: Path) -> Differences:
+    """Transpose all pieces of a file."""
+    differences = Differences()
+    try:
+        for name, text in _pieces(path):
+            try_piece(name, text, differences)
+    except InputError as error:
+        differences.refused.append(str(error))
+    return differences
+
+
+def _paths(folders: list[Path] | None) -> list[Path]:
+    if folders:
+        suffixes = (*SCORE_SUFFIXES, ".abc")
+        return sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in suffixes)
+    from music21 import corpus
+
+    return [Path(path) for path in sorted(corpus.getCorePaths()) if path.suffix == ".abc"]
+
+
+def _recorded(record: Path | None) -> dict[str, Differences]:
+    """Read a record: file -> its differences. A line that was not finished is cut off."""
+    found: dict[str, Differences] = {}
+    if record is None or not record.exists():
+        return found
+    whole = record.read_text(encoding="utf-8").rpartition("\n")[0]
+    record.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    for line in whole.splitlines():
+        values = json.loads(line)
+        found[values.pop("file")] = Differences(**values)
+    return found
 
 
 def main() -> None:
@@ -218,28 +251,40 @@ def main() -> None:
     parser.add_argument(
         "--scores", type=Path, nargs="+", metavar="FOLDER", help="transpose the files of these folders"
     )
-    arguments = parser.parse_args()
-    if arguments.scores:
-        pieces = _pieces(arguments.scores, arguments.every)
-    else:
-        from music21 import corpus
-
-        pieces = tunes(
-            [path for path in sorted(corpus.getCorePaths()) if path.suffix == ".abc"][:: arguments.every]
-        )
-    assert set(KEYS) <= set(MAJOR_KEYS)
-    differences = Differences()
-    for name, text in pieces:
-        try_piece(name, text, differences)
-    print(
-        f"{differences.pieces} pieces, {differences.moves} transpositions, {differences.notes} notes compared"
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="go on from this record of finished files"
     )
-    print(f"not read before: {len(differences.refused)}")
-    for kind, texts in differences.found.items():
+    arguments = parser.parse_args()
+    assert set(KEYS) <= set(MAJOR_KEYS)
+    paths, done = _paths(arguments.scores)[:: arguments.every], _recorded(arguments.record)
+    for path in paths:
+        name = "/".join(path.parts[-2:])
+        if name in done:
+            continue
+        done[name] = try_file(path)
+        if arguments.record:
+            with arguments.record.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"file": name, **asdict(done[name])}) + "\n")
+    sys.exit(report(list(done.values())))
+
+
+def report(files: list[Differences]) -> bool:
+    """Print the sums over all files; return whether anything differs."""
+    pieces, moves, notes = (
+        sum(getattr(each, name) for each in files) for name in ("pieces", "moves", "notes")
+    )
+    print(f"{len(files)} files, {pieces} pieces, {moves} transpositions, {notes} notes compared")
+    refused = [text for each in files for text in each.refused]
+    print(f"not read before: {len(refused)}")
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in files:
+        for kind, texts in each.found.items():
+            found[kind] += texts
+    for kind, texts in found.items():
         print(f"{kind}: {len(texts)}")
         for text in texts[:20]:
             print(f"  {text[:600]}")
-    sys.exit(bool(differences.found))
+    return bool(found)
 
 
 if __name__ == "__main__":

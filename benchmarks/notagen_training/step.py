@@ -1,31 +1,18 @@
-"""What a training step costs NotaGen on one CPU thread, beside the original's way of training.
-
-    python benchmarks/notagen_train.py
-
-The model has the sizes of the released small one and random weights. The step is the loss of a batch of real pieces
-(those of the package's tests, cut at a number of patches) and its gradients, without dropout and optimiser. The
-original's way is written plainly: pieces are padded to the longest, the character decoder reads every patch at its full
-16 characters, and all attention weights are in memory. It computes in float32, as there is no float16 on processors.
-
-CPU seconds of a step, the best of the rounds, in turn: the original's way, ours in float32, and ours in bfloat16, by
-autocast as in training. All must have the same loss (bfloat16 within 1 %).
-"""
+"""A training step of the small model, without dropout and optimiser, in two ways."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from machine import markdown_table, write_results
-from notagen_generate import SMALL, plain_trunk
+from notagen_original.network import SMALL, plain_trunk
 from torch import Tensor
 
 from notagen.codec import PAD, VOCABULARY_SIZE, encode_train
@@ -33,7 +20,8 @@ from notagen.model import NotaGen
 from notagen.training.data import collate
 from notagen.training.objective import NotaGenTraining
 
-GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
+PIECES, PATCHES = 8, 128  # of a batch, and at most of a piece
+GOLDENS = Path(__file__).parents[2] / "packages" / "notagen" / "tests" / "goldens"
 
 
 def pieces(count: int, patches: int) -> list[Tensor]:
@@ -63,17 +51,9 @@ def our_loss(model: NotaGenTraining, batch: list[Tensor], dtype: torch.dtype) ->
         return model(collate(batch))["loss"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=2, help="steps of each way")
-    parser.add_argument("--pieces", type=int, default=16, help="pieces of a batch")
-    parser.add_argument("--patches", type=int, default=128, help="patches at which a piece is cut")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+def rows(rounds: int) -> Iterator[dict[str, Any]]:
     torch.manual_seed(0)
-    model, batch = NotaGenTraining(replace(SMALL, dropout=0.0)), pieces(arguments.pieces, arguments.patches)
+    model, batch = NotaGenTraining(replace(SMALL, dropout=0.0)), pieces(PIECES, PATCHES)
     ways: dict[str, Callable[[], Tensor]] = {
         "original's, float32": lambda: original_loss(model, batch),
         "float32": lambda: our_loss(model, batch, torch.float32),
@@ -81,7 +61,7 @@ def main() -> None:
     }
     best = dict.fromkeys(ways, float("inf"))
     losses: dict[str, float] = {}
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, loss_of in ways.items():
             model.zero_grad()
             start_s = time.process_time()
@@ -90,17 +70,8 @@ def main() -> None:
             best[name] = min(best[name], time.process_time() - start_s)
             losses[name] = loss.item()
     expected = losses["original's, float32"]
-    rows: list[dict[str, Any]] = []
     for name, seconds in best.items():
         if abs(losses[name] / expected - 1) > (0.01 if name == "bfloat16" else 1e-4):
             raise SystemExit(f"{name}: the loss is {losses[name]}, the original's {expected}")
         row = {"way": name, "pieces": len(batch), "patches": sum(map(len, batch)), "CPU s per step": seconds}
-        rows.append({**row, "original / this": best["original's, float32"] / seconds, "loss": losses[name]})
-    command = f"python benchmarks/notagen_train.py --rounds {arguments.rounds} --pieces {len(batch)}"
-    print(markdown_table(rows))
-    command = f"{command} --patches {arguments.patches}"
-    print(f"\nwritten: {write_results('notagen_train', rows, command=command)}")
-
-
-if __name__ == "__main__":
-    main()
+        yield {**row, "original / this": best["original's, float32"] / seconds, "loss": losses[name]}

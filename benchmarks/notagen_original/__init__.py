@@ -1,0 +1,1 @@
+"""The networks of NotaGen as its original computes them, written from their behaviour."""
