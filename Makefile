@@ -48,8 +48,14 @@ list-distributions:
 setup: $(filter .tools/bin/uv,$(UV)) ## install all packages with all extras into .venv
 	$(SYNC)
 
-# Eight pieces, two for each of the model's prompts.
-GENERATE = notagen generate --number 8 --formats abc,musicxml,midi --max-patches 400
+# Eight pieces, two for each of the model's prompts; how close they are to the demo scores by an encoder; and where a
+# melody is that somebody hums in another key than that of the score; $(1) is the folder.
+ENCODER = ngrams
+define PIECES
+$(RUN) notagen generate --number 8 --formats abc,musicxml,midi --max-patches 400 --out $(1)/pieces --page $(1)/index.html
+$(RUN) notagen score $(1)/pieces/*.abc --references packages/notagen/demo --model $(ENCODER) --nearest 2 --each --page $(1)/index.html
+$(RUN) notagen search --melody "A B c A A G E G" --index packages/notagen/demo --page $(1)/index.html
+endef
 
 # A library of the demo recordings, and a playlist like two of them; $(1) is the folder.
 define LIBRARY
@@ -73,10 +79,10 @@ $(RUN) rc-audioldm demo packages/rc-audioldm/demo --page $(1)/index.html
 endef
 
 .PHONY: demo
-demo: setup ## embed recordings, write music, make a playlist from sound, compare beatmaps, make sounds; writes out/demo/index.html
+demo: setup ## embed recordings, write music and search a melody, make a playlist from sound, compare beatmaps, make sounds; writes out/demo/index.html
 	rm -rf out/demo
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/demo
-	$(RUN) $(GENERATE) --out out/demo/pieces --page out/demo/index.html
+	$(call PIECES,out/demo)
 	$(call LIBRARY,out/demo)
 	$(call BEATMAPS,out/demo)
 	$(call SOUNDS,out/demo)
@@ -86,7 +92,7 @@ demo-omar-rq: setup ## the demo of one package, such as demo-notagen
 	$(RUN) omar-rq demo packages/omar-rq/demo --out out/omar-rq
 demo-notagen: setup
 	rm -rf out/notagen
-	$(RUN) $(GENERATE) --out out/notagen/pieces --page out/notagen/index.html
+	$(call PIECES,out/notagen)
 demo-myna-rpe: setup
 	rm -rf out/myna-rpe
 	$(call LIBRARY,out/myna-rpe)

@@ -14,7 +14,7 @@ import typer
 
 from notagen.clamp2.commands import add_encoder_commands
 from notagen.dpo.commands import add_dpo_commands
-from notagen.files.commands import SoundFont, add_file_commands, counted, find_font
+from notagen.files.commands import SoundFont, add_file_commands, check_page_option, counted, find_font
 from notagen.files.formats import FORMATS, check_formats
 from pentatonic.cli import (
     Device,
@@ -160,11 +160,7 @@ def generate(
         raise UsageError(f"--max-seconds is {max_seconds}; allowed: a finite number above 0")
     starts = _prompts(model, (period, composer, instrumentation), prompt_file, continue_file, bars)
     make_output_folder(out)
-    if page is not None:
-        make_output_place(page, "--page")
-        from pentatonic.report import check_page
-
-        check_page(page)
+    check_page_option(page)
     from notagen.generation.decoding import Limits, Request
     from notagen.generation.piece_folder import write_pieces
 

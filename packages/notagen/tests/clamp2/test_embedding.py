@@ -86,7 +86,10 @@ def test_pieces_of_any_length_equal_the_original(clamp2, tmp_path, preparation):
     model = Embedder(clamp2, EmbedOptions(preparation))
     files = [model.encode_file(path) for path in sorted(tmp_path.iterdir())]
     for path, feature, frames in zip(
-        sorted(tmp_path.iterdir()), model.features(files), model.frames(files), strict=True
+        sorted(tmp_path.iterdir()),
+        model.compute(files, "features"),
+        model.compute(files, "frames"),
+        strict=True,
     ):
         expected = f"{preparation}.{path.stem}"
         np.testing.assert_allclose(feature[0], io[f"{expected}.global"], atol=3e-5, rtol=0)
@@ -103,10 +106,10 @@ def test_pieces_of_clamp3_equal_the_original(tmp_path):
         path.write_text(text)
         encoded = [model.encode_file(path)]
         np.testing.assert_allclose(
-            model.features(encoded)[0][0], io[f"symbolic{number}.global"], atol=3e-5, rtol=0
+            model.compute(encoded, "features")[0][0], io[f"symbolic{number}.global"], atol=3e-5, rtol=0
         )
         np.testing.assert_allclose(
-            model.frames(encoded)[0][0], io[f"symbolic{number}.frames"], atol=3e-5, rtol=0
+            model.compute(encoded, "frames")[0][0], io[f"symbolic{number}.frames"], atol=3e-5, rtol=0
         )
 
 
@@ -163,14 +166,14 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(embedder, scores, tmp_pa
     monkeypatch.setattr(embedding, "_BATCH_ITEMS", 1)
     seen = []
 
-    def stop(files):
+    def stop(files, output):
         if seen:
             raise KeyboardInterrupt
         seen.append(files)
-        return Embedder.features(embedder, files)
+        return Embedder.compute(embedder, files, output)
 
     with monkeypatch.context() as patched:
-        patched.setattr(embedder, "features", stop)
+        patched.setattr(embedder, "compute", stop)
         with pytest.raises(Interrupted):
             embed_tree(embedder, [scores], stopped)
     done = names(stopped)
@@ -297,13 +300,13 @@ def test_a_stopped_parquet_run_goes_on(embedder, scores, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "_BATCH_ITEMS", 1)
     calls = []
 
-    def stop(files):
+    def stop(files, output):
         calls.append(files)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return Embedder.features(embedder, files)
+        return Embedder.compute(embedder, files, output)
 
-    monkeypatch.setattr(embedder, "features", stop)
+    monkeypatch.setattr(embedder, "compute", stop)
     with pytest.raises(Interrupted):
         embed_parquet(embedder, [scores], out)
     assert not out.exists() and (tmp_path / ".all.parquet.unfinished").is_dir()

@@ -16,8 +16,11 @@ from notagen.clamp2.config import ClampConfig, EncoderConfig, M3Config, PatchDec
 from notagen.clamp2.embedder import Embedder
 from notagen.clamp2.feature_sets import read_features
 from notagen.clamp2.model import M3, Clamp
-from notagen.clamp2.scores import clamp2_scores, group_score
+from notagen.clamp2.patches import encode
+from notagen.clamp2.reading import read_music
+from notagen.clamp2.scores import clamp2_scores, cosines, group_score
 from notagen.clamp2.weights import from_pretrained, m3_from_pretrained, save_pretrained
+from notagen.dpo.judge import NgramJudge
 
 MUSIC = EncoderConfig(layers=1, width=16, heads=2, mlp_width=16, length=8)
 TEXT = TextConfig(300, layers=1, width=16, heads=2, mlp_width=16, positions=12, length=10)
@@ -136,6 +139,92 @@ def test_score_says_which_number_is_which(command, models, scores, index, tmp_pa
     assert code == 0 and json.loads(out)["group_score"] == pytest.approx(1)
 
 
+def test_scores_by_the_nearest_references_and_a_page(command, models, scores, index, tmp_path):
+    model, page = models / "music", tmp_path / "page.html"
+    words = (
+        "score",
+        scores / "C.abc",
+        scores / "E.abc",
+        "--references",
+        index,
+        "--model",
+        model,
+        "--nearest",
+        2,
+    )
+    code, out, _ = command(*words, "--json", "--page", page)
+    found, stored = json.loads(out), read_features(index)
+    chosen = stored.vectors[[stored.names.index("C"), stored.names.index("E")]]
+    expected = np.sort(cosines(chosen, stored.vectors), axis=1)[:, -2:].mean(1)
+    assert code == 0 and found["nearest"] == 2
+    np.testing.assert_allclose([each["nearest_score"] for each in found["scores"]], expected, atol=1e-6)
+    assert found["nearest_score"] == pytest.approx(expected.mean(), abs=1e-6)
+    assert [each["nearest_reference"] for each in found["scores"]] == ["C", "E"]
+    assert all(each["its_cosine"] == pytest.approx(1, abs=1e-6) for each in found["scores"])
+    code, out, _ = command(*words)
+    assert code == 0 and out.splitlines()[-1].startswith(f"nearest score {expected.mean():.4f}  (")
+    shown = page.read_text()
+    assert "average score" in shown and "nearest_reference" in shown and str(index) in shown
+    (tmp_path / "own.html").write_text("<p>mine</p>")
+    assert command(*words, "--page", tmp_path / "own.html")[0] == 1
+
+
+def test_ngrams_need_no_model(command, scores, tmp_path):
+    stored = tmp_path / "ngrams.parquet"
+    assert command("embed", scores, "--out", stored, "--model", "ngrams")[0] == 0
+    vectors = read_features(stored)
+    text = next(iter(read_music(scores / "C.abc"))).text
+    np.testing.assert_allclose(
+        vectors.vectors[vectors.names.index("C")], NgramJudge().embed([text])[0], atol=1e-6
+    )
+    code, out, _ = command("search", scores / "C.abc", "--index", stored, "--model", "ngrams", "--count", 6)
+    assert code == 0 and out.splitlines()[0] == "  1  +1.0000  C"
+    assert all(
+        float(line.split()[1]) > 0.9 for line in out.splitlines()
+    )  # but for the last note, in another key
+    code, out, _ = command("score", scores, "--references", stored, "--model", "ngrams", "--json")
+    assert code == 0 and json.loads(out)["average_score"] > 0.95
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "one.abc").write_text("X:1\nL:1/8\nM:4/4\nK:C\nc8|]\n")
+    (tmp_path / "mixed" / "midi.mtf").write_text("ticks_per_beat 480\nend_of_track 1\n")
+    (tmp_path / "mixed" / "tune.abc").write_text(TUNE.format(key="C"))
+    code, _, err = command("embed", tmp_path / "mixed", "--out", tmp_path / "tree", "--model", "ngrams")
+    assert code == 3 and "no voice has two notes" in err and "MIDI has no steps in a scale" in err
+    assert "1 done, 0 skipped, 2 failed" in err
+    for words, reason in (
+        (("--frames",), "ngrams has no frames of a piece, only features; leave --frames out"),
+        (("--drop-unit-length",), "n-grams are of lengths"),
+    ):
+        code, _, err = command("embed", scores, "--out", tmp_path / "x", "--model", "ngrams", *words)
+        assert code == 2 and reason in err and not (tmp_path / "x" / "run.json").exists()
+    code, _, err = command("search", "--text", "waltz", "--index", stored, "--model", "ngrams")
+    assert code == 2 and "no text encoder" in err
+
+
+def test_frames_of_m3(command, scores, tmp_path):
+    """Equal to the original's, from its own file and from ours."""
+    goldens = Path(__file__).parents[1] / "goldens" / "clamp2" / "m3_tiny"
+    tensors = load_file(goldens / "weights.safetensors")
+    torch.save({"model": tensors, "epoch": 1}, tmp_path / "m3.pth")
+    assert command("convert-weights", tmp_path / "m3.pth", "--out", tmp_path / "m3", "--heads", 2)[0] == 0
+    words = ("--model", tmp_path / "m3", "--frames")
+    assert command("embed", scores, "--out", tmp_path / "frames", *words)[0] == 0
+    model = m3_from_pretrained(tmp_path / "m3")
+    for name in ("C", "more/D"):
+        text = next(iter(read_music(scores / f"{name}.abc"))).text
+        patches = torch.from_numpy(encode(text, special=True)).long()
+        expected = model.encoder(patches[None], torch.tensor([len(patches)]))
+        found = np.load(tmp_path / "frames" / f"{name}.npy")
+        np.testing.assert_allclose(found, expected.detach().numpy(), atol=3e-5)
+    code, _, err = command("embed", scores, "--out", tmp_path / "x", "--model", tmp_path / "m3")
+    assert code == 2 and "m3 has no features of a piece, only frames; give --frames" in err
+    assert not (tmp_path / "x" / "run.json").exists()
+    code, _, err = command(
+        "embed", scores, "--out", tmp_path / "frames", "--frames", "--model", tmp_path / "m3.pth"
+    )
+    assert code == 1 and "the number of heads must be given" in err
+
+
 def test_score_refuses_features_of_other_models_and_goes_on_after_bad_files(
     command, models, scores, index, tmp_path
 ):
@@ -232,6 +321,17 @@ def test_retrieval_of_texts_and_stored_features(command, both, scores, tmp_path)
     assert command("embed", scores, "--out", tmp_path / "a", "--model", both, "--music-only")[0] == 0
     code, out, _ = command("retrieval", tmp_path / "a", tmp_path / "a")
     assert code == 0 and out.splitlines()[0].split() == ["mrr", "1.0"]
+
+
+def test_the_page_of_a_melody(command, scores, tmp_path):
+    page = tmp_path / "page.html"
+    words = ("search", "--melody", "D E ^F G", "--index", scores, "--page", page)
+    code, out, _ = command(*words)
+    shown = page.read_text()
+    assert code == 0 and out.splitlines()[-1] in shown
+    assert "Tune in G" in shown and shown.count("<audio") == 1
+    assert command(*words)[0] == 0 and page.read_text().count("<audio") == 1
+    assert command("search", "C", "--index", scores, "--page", page)[0] == 2
 
 
 def test_search_for_a_melody(command, scores, tmp_path):

@@ -30,6 +30,19 @@ def test_scores_equal_the_original():
     )
 
 
+def test_scores_by_the_nearest_references():
+    references = np.array([[1.0, 0], [0, 2], [-3, 0]])
+    pieces = np.array([[1.0, 1], [1, 0]])
+    root = np.sqrt(0.5)
+    np.testing.assert_allclose(clamp2_scores(pieces, references, nearest=1), [root, 1])
+    np.testing.assert_allclose(clamp2_scores(pieces, references, nearest=2), [root, 0.5])
+    everything = [(2 * root - root) / 3, 0]
+    np.testing.assert_allclose(clamp2_scores(pieces, references, nearest=3), everything, atol=1e-15)
+    np.testing.assert_allclose(clamp2_scores(pieces, references, nearest=9), everything, atol=1e-15)
+    with pytest.raises(UsageError, match="nearest is 0; allowed: at least 1"):
+        clamp2_scores(pieces, references, nearest=0)
+
+
 def test_search_equals_the_original():
     expected, io = golden("semantic_search")
     queries, references = io["query_features"], io["reference_features"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import typer
 
 from notagen.clamp2.melody.commands import index_melodies, search_melody
-from notagen.files.commands import counted
+from notagen.files.commands import Page, check_page_option
 from pentatonic.cli import (
     BatchReport,
     Device,
@@ -29,14 +29,18 @@ from pentatonic.errors import UsageError
 from pentatonic.several_values import OptionsOfSeveralValues
 
 if TYPE_CHECKING:
-    from notagen.clamp2.embedder import Embedder, EmbedOptions
+    from notagen.clamp2.embedder import EmbedOptions, Encoder
 
 DEFAULT_ENCODER = "clamp2"
 _STORE_SUFFIX = ".parquet"  # as in notagen.clamp2.feature_sets, which imports torch
 
 ModelOption = Annotated[
     str,
-    typer.Option("--model", help="Encoder: clamp2, clamp3-c2, clamp3-saas, a folder, or a weights file."),
+    typer.Option(
+        "--model",
+        help="Encoder: clamp2, clamp3-c2, clamp3-saas, ngrams (which takes no model), m3 (for --frames), a folder, or "
+        "a weights file.",
+    ),
 ]
 TokenizerOption = Annotated[
     str | None,
@@ -151,7 +155,7 @@ def embed(
         make_output_place(out, inputs=inputs)
     else:
         make_output_folder(out)
-    from notagen.clamp2.embedder import EmbedOptions, load_embedder
+    from notagen.clamp2.embedder import EmbedOptions
     from notagen.clamp2.embedding import embed_parquet, embed_tree, find_inputs
 
     # Loading a text encoder and its tokenizer takes time, and packages that embedding music does without.
@@ -159,14 +163,7 @@ def embed(
         path.suffix.lower() == ".txt" for path in find_inputs(inputs, texts=True).files
     )
     options = EmbedOptions(preparation or "clamp2", as_is, drop_unit_length)
-    embedder = load_embedder(
-        model,
-        options,
-        texts=texts,
-        tokenizer=tokenizer,
-        device=pick_device(device),
-        dtype=_number_type(dtype),
-    )
+    embedder = _loaded(model, options, device, dtype, texts=texts, tokenizer=tokenizer)
     if stored:
         report = embed_parquet(embedder, inputs, out, overwrite=overwrite)
     else:
@@ -188,6 +185,13 @@ def score(
         ),
     ],
     each: Annotated[bool, typer.Option("--each", help="Also print the score of each piece.")] = False,
+    nearest: Annotated[
+        int | None,
+        typer.Option(
+            "--nearest", metavar="K", min=1, help="Also score by the K references nearest to a piece."
+        ),
+    ] = None,
+    page: Page = None,
     model: ModelOption = DEFAULT_ENCODER,
     preparation: PreparationOption = None,
     as_is: AsIs = False,
@@ -200,12 +204,14 @@ def score(
     """Say how close pieces are to references: CLaMP 2 score of each, their average, and the group score.
 
     The average score is the mean over the pieces of the cosine with the mean feature of the references; the group
-    score is the cosine of the mean features of both, which is another and usually higher number. Exit status 3: some
-    files could not be embedded.
+    score is the cosine of the mean features of both, which is another and usually higher number. The mean of
+    references of several kinds is like none of them; --nearest compares a piece with the K that are most like it. Exit
+    status 3: some files could not be embedded.
     """
     check_inputs([*outputs, references])
+    check_page_option(page)
     from notagen.clamp2.feature_sets import gather, is_stored
-    from notagen.clamp2.scores import clamp2_scores, group_score
+    from notagen.clamp2.scoring import score_pieces
 
     stored = [path for path in (*outputs, references) if is_stored(path)]
     given = _Given(preparation, as_is, drop_unit_length)
@@ -213,21 +219,10 @@ def score(
     pieces, embedded = gather(outputs, embedder)
     wanted, prepared = gather([references], embedder)
     pieces.require(wanted.header, assume_same_model=assume_same_model)
-    scores = clamp2_scores(pieces.vectors, wanted.vectors)
-    result: dict[str, Any] = {
-        "average_score": float(scores.mean()),
-        "group_score": group_score(pieces.vectors, wanted.vectors),
-        "pieces": len(pieces.names),
-        "references": len(wanted.names),
-        "scores": [{"name": name, "score": float(s)} for name, s in zip(pieces.names, scores, strict=True)],
-    }
-    lines = [f"{entry['score']:.4f}  {entry['name']}" for entry in result["scores"]] if each else []
-    counts = f"{counted(result['pieces'], 'piece')}, {counted(result['references'], 'reference')}"
-    lines += [
-        f"average score {result['average_score']:.4f}  (mean of the pieces' cosines with the mean reference; {counts})",
-        f"group score   {result['group_score']:.4f}  (cosine of the two means)",
-    ]
-    _finish(result, as_json, lines, embedded, prepared)
+    found = score_pieces(pieces, wanted, nearest=nearest)
+    if page is not None:
+        found.write_page(page, model, str(references))
+    _finish(found.document(), as_json, found.lines(each=each), embedded, prepared)
 
 
 def search(
@@ -275,6 +270,7 @@ def search(
     tokenizer: TokenizerOption = None,
     assume_same_model: AssumeSameModel = False,
     device: Device = "auto",
+    page: Page = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Find pieces of an index that are like a piece, like a description, or that have a melody in any key.
@@ -286,8 +282,8 @@ def search(
         raise UsageError("there is nothing to search: give --index")
     if [query, text, melody].count(None) != 2:
         raise UsageError("give one of the three: a piece, --text, or --melody")
-    if melody is None and (by or starts_with or same_key):
-        raise UsageError("--by, --starts-with and --same-key belong to --melody")
+    if melody is None and (by or starts_with or same_key or page):
+        raise UsageError("--by, --starts-with, --same-key and --page belong to --melody")
     check_inputs([index])
     if melody is not None:
         search_melody(
@@ -297,6 +293,7 @@ def search(
             starts=starts_with,
             same_key=same_key,
             count=count,
+            page=page,
             as_json=as_json,
         )
         return
@@ -480,9 +477,12 @@ def _loaded(
     *,
     texts: bool = False,
     tokenizer: str | None = None,
-) -> Embedder:
+) -> Encoder:
     from notagen.clamp2.embedder import load_embedder
+    from notagen.clamp2.ngrams import NGRAMS, NgramEncoder
 
+    if model == NGRAMS:
+        return NgramEncoder(options)
     return load_embedder(
         model,
         options,
@@ -493,11 +493,11 @@ def _loaded(
     )
 
 
-def _lazily(load: Callable[[], Embedder]) -> Callable[[], Embedder]:
+def _lazily(load: Callable[[], Encoder]) -> Callable[[], Encoder]:
     """Load an encoder when it is first needed, and once."""
-    loaded: list[Embedder] = []
+    loaded: list[Encoder] = []
 
-    def embedder() -> Embedder:
+    def embedder() -> Encoder:
         if not loaded:
             loaded.append(load())
         return loaded[0]

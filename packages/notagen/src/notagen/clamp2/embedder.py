@@ -5,7 +5,8 @@ Shapes: N patches or tokens of a piece, S = 64 characters, C width, P width of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -17,22 +18,25 @@ import torch
 from torch import Tensor
 
 from notagen.clamp2.features import music_features, music_frames, text_features, text_frames
-from notagen.clamp2.model import Clamp
+from notagen.clamp2.model import M3, Clamp
 from notagen.clamp2.mtf import Keep
 from notagen.clamp2.patches import encode, is_mtf
 from notagen.clamp2.reading import MIDI_SUFFIXES, Preparation, decode_text, read_content, read_music
 from notagen.clamp2.tokens import DEFAULT_TOKENIZER, TOKENIZER_FILE, TextTokenizer
-from notagen.clamp2.weights import find, from_pretrained
+from notagen.clamp2.weights import find, load_encoder
 from notagen.files.reading import is_musicxml
 from pentatonic.errors import FormatError, IncompatibleVectors, UsageError
 from pentatonic.folder_run import fingerprint
 from pentatonic.precision import number_type_name
 from pentatonic.search import VectorHeader
 
+Output = Literal["features", "frames"]
 Kind = Literal["abc", "mtf", "midi", "musicxml", "text"]
 
 TEXT_SUFFIXES = (".txt",)
 POOLING = "mean of windows weighted by what they add"
+FAMILIES = ("clamp2", "clamp3", "m3", "ngrams")
+"""What encodes; the first word of what the header of stored vectors says of what was given to it."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,11 @@ def stored_options(header: VectorHeader, where: str) -> EmbedOptions:
     """
     for preparation, as_is, dropped in product(get_args(Preparation), (False, True), (False, True)):
         options = EmbedOptions(preparation, as_is, dropped)
-        if any(options.frontend(family) == header.frontend for family in ("clamp2", "clamp3")):
+        if any(options.frontend(family) == header.frontend for family in FAMILIES):
             return options
-    raise IncompatibleVectors(f"{where}: its vectors are of {header.frontend!r}, not of CLaMP 2 or 3")
+    raise IncompatibleVectors(
+        f"{where}: its vectors are of {header.frontend!r}, not of {', '.join(FAMILIES)}, which this package embeds with"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,47 +118,70 @@ class EncodedFile:
         return sum(len(piece.ids) for piece in self.pieces)
 
 
-class Embedder:
-    """An encoder with its options.
+class Encoder(ABC):
+    """Something that turns files into vectors, with the options that decide which.
 
     Args:
-        model: CLaMP 2 or 3, in evaluation mode.
+        family: One of :data:`FAMILIES`.
         options: How files become what it reads.
-        tokenizer: For texts; needed where the model has a text encoder that is to be used.
-        model_hash: Hash of the model in float32; that of ``model`` if not given.
-
-    Attributes:
         header: What the features are, for stores of them.
+        outputs: What it can compute.
+        embeds_texts: Whether texts can be embedded, beside music.
+        precision: Number type of the computation.
     """
 
     def __init__(
         self,
-        model: Clamp,
-        options: EmbedOptions = EmbedOptions(),
-        tokenizer: TextTokenizer | None = None,
+        family: str,
+        options: EmbedOptions,
+        header: VectorHeader,
         *,
-        model_hash: str | None = None,
+        outputs: tuple[Output, ...] = get_args(Output),
+        embeds_texts: bool = False,
+        precision: str = "fp32",
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.family = model.config.family
-        self.options = options.for_family(self.family)
-        self.header = VectorHeader(
-            model_hash=model_hash or model_fingerprint(model),
-            frontend=options.frontend(self.family),
-            windows=f"{model.config.music.length} patches",
-            pooling=POOLING,
-            dimension=model.config.projection,
-        )
+        self.family, self.header = family, header
+        self.options = options.for_family(family)
+        self.embeds_texts, self.precision = embeds_texts, precision
+        self._outputs = outputs
 
-    @property
-    def embeds_texts(self) -> bool:
-        """Whether texts can be embedded, beside music."""
-        return self.model.config.text is not None and self.tokenizer is not None
+    def require(self, output: Output) -> None:
+        """Refuse what this encoder cannot compute.
 
-    @property
-    def precision(self) -> str:
-        """Number type of the computation, such as ``fp32``."""
-        return number_type_name(self.model.music.embed_bias.dtype)
+        Raises:
+            UsageError: It cannot.
+        """
+        if output not in self._outputs:
+            advice = "give --frames" if output == "features" else "leave --frames out"
+            raise UsageError(f"{self.family} has no {output} of a piece, only {self._outputs[0]}; {advice}")
+
+    @abstractmethod
+    def encode_music(self, text: str) -> Tensor:
+        """Turn interleaved ABC or MTF into what is read of it: rows of int64.
+
+        Raises:
+            FormatError: It cannot be read.
+        """
+
+    @abstractmethod
+    def compute(self, files: Sequence[EncodedFile], output: Output) -> list[list[np.ndarray]]:
+        """Vectors of each piece of each file, float32, in the form of the original's files.
+
+        Args:
+            files: As :meth:`encode_file` reads them.
+            output: ``features``: of the whole piece, ``(1, P)``; ``frames``: of each patch or token, ``(1, N, C)``.
+
+        Raises:
+            UsageError: As for :meth:`require`.
+        """
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of texts: ``(n, P)`` float32.
+
+        Raises:
+            UsageError: It does not embed texts, or there are none.
+        """
+        raise UsageError(f"{self.family} embeds music only: it has no text encoder")
 
     def encode_file(self, path: Path, data: bytes | None = None) -> EncodedFile:
         """Read a file: ``.txt`` as a text, anything else as music.
@@ -170,7 +199,7 @@ class Embedder:
         digest = sha256(data).hexdigest()
         if path.suffix.lower() in TEXT_SUFFIXES:
             return EncodedFile("text", digest, (self._encoded_text(path, data),))
-        keep: Keep = "m3" if self.family == "clamp2" else "clamp3"
+        keep: Keep = "clamp3" if self.family == "clamp3" else "m3"
         texts = read_music(
             path, data, preparation=self.options.preparation, as_is=self.options.as_is, keep=keep
         )
@@ -188,6 +217,53 @@ class Embedder:
             raise FormatError(f"no tune of the book can be embedded: {'; '.join(failures)}", path=path)
         return EncodedFile(_kind(path.suffix, texts[0].text), digest, tuple(pieces), tuple(failures))
 
+    def _encoded_text(self, path: Path, data: bytes) -> EncodedPiece:
+        """Read a text file.
+
+        Raises:
+            FormatError: It is not UTF-8.
+            UsageError: Texts are not embedded.
+        """
+        raise UsageError(f"{self.family} embeds music only: it has no text encoder")
+
+
+class Embedder(Encoder):
+    """A model with its options.
+
+    Args:
+        model: CLaMP 2 or 3, or M3, which has frames only; in evaluation mode.
+        options: How files become what it reads.
+        tokenizer: For texts; needed where the model has a text encoder that is to be used.
+        model_hash: Hash of the model in float32; that of ``model`` if not given.
+    """
+
+    def __init__(
+        self,
+        model: Clamp | M3,
+        options: EmbedOptions = EmbedOptions(),
+        tokenizer: TextTokenizer | None = None,
+        *,
+        model_hash: str | None = None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        clamp = model if isinstance(model, Clamp) else None
+        family = "m3" if clamp is None else clamp.config.family
+        music = model.config.encoder if isinstance(model, M3) else model.config.music
+        super().__init__(
+            family,
+            options,
+            VectorHeader(
+                model_hash=model_hash or model_fingerprint(model),
+                frontend=options.frontend(family),
+                windows=f"{music.length} patches",
+                pooling="none" if clamp is None else POOLING,
+                dimension=music.width if clamp is None else clamp.config.projection,
+            ),
+            outputs=("frames",) if clamp is None else get_args(Output),
+            embeds_texts=clamp is not None and clamp.config.text is not None and tokenizer is not None,
+            precision=number_type_name(next(model.parameters()).dtype),
+        )
+
     def encode_music(self, text: str) -> Tensor:
         """Cut interleaved ABC or MTF into ``(N, S)`` int64 patches.
 
@@ -197,25 +273,27 @@ class Embedder:
         dropped = bool(self.options.drop_unit_length)
         return torch.from_numpy(encode(text, special=True, drop_unit_length=dropped)).long()
 
-    def features(self, files: Sequence[EncodedFile]) -> list[list[np.ndarray]]:
-        """Feature of each piece of each file: ``(1, P)`` float32, the form of the original's files."""
+    def compute(self, files: Sequence[EncodedFile], output: Output) -> list[list[np.ndarray]]:
+        """Features or frames of each piece of each file; see :meth:`Encoder.compute`.
 
-        def compute(pieces: Sequence[Tensor], of: Callable[..., Tensor]) -> list[np.ndarray]:
-            return [row[None].numpy() for row in of(self.model, pieces)]
-
-        return self._each(
-            files, lambda pieces: compute(pieces, music_features), lambda texts: compute(texts, text_features)
+        Raises:
+            UsageError: The model is M3, which has frames only.
+        """
+        self.require(output)
+        of_music: Callable[..., Iterable[Tensor]]
+        of_texts: Callable[..., Iterable[Tensor]]
+        of_music, of_texts = (
+            (music_features, text_features) if output == "features" else (music_frames, text_frames)
         )
 
-    def frames(self, files: Sequence[EncodedFile]) -> list[list[np.ndarray]]:
-        """Vector of each patch or token of each piece of each file: ``(1, N, C)`` float32."""
+        def computed(*, texts: bool) -> Iterator[np.ndarray]:
+            # Music and texts apart, each in as few calls as possible.
+            chosen = [piece.ids for file in files if (file.kind == "text") == texts for piece in file.pieces]
+            found = (of_texts if texts else of_music)(self.model, chosen) if chosen else ()
+            return (each[None].numpy() for each in found)
 
-        def compute(pieces: Sequence[Tensor], of: Callable[..., list[Tensor]]) -> list[np.ndarray]:
-            return [rows[None].numpy() for rows in of(self.model, pieces)]
-
-        return self._each(
-            files, lambda pieces: compute(pieces, music_frames), lambda texts: compute(texts, text_frames)
-        )
+        results = {texts: computed(texts=texts) for texts in (False, True)}
+        return [[next(results[file.kind == "text"]) for _ in file.pieces] for file in files]
 
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         """Features of texts: ``(n, P)`` float32.
@@ -223,39 +301,22 @@ class Embedder:
         Raises:
             UsageError: The model has no text encoder, or there are no texts.
         """
-        tokenizer = self._text_tokenizer()
-        return text_features(self.model, [tokenizer.encode_lines(text) for text in texts]).numpy()
+        model, tokenizer = self._text_encoder()
+        return text_features(model, [tokenizer.encode_lines(text) for text in texts]).numpy()
 
     def _encoded_text(self, path: Path, data: bytes) -> EncodedPiece:
-        tokenizer = self._text_tokenizer()
+        _, tokenizer = self._text_encoder()
         try:
             return EncodedPiece("", tokenizer.encode_lines(decode_text(data)))
         except FormatError as error:
             raise FormatError(error.reason, path=path, line=error.line) from error
 
-    def _text_tokenizer(self) -> TextTokenizer:
-        if self.model.config.text is None:
+    def _text_encoder(self) -> tuple[Clamp, TextTokenizer]:
+        if isinstance(self.model, M3) or self.model.config.text is None:
             raise UsageError("this model embeds music only: it has no text encoder")
         if self.tokenizer is None:
             raise UsageError("texts need a tokenizer")
-        return self.tokenizer
-
-    def _each(
-        self,
-        files: Sequence[EncodedFile],
-        of_music: Callable[[Sequence[Tensor]], list[np.ndarray]],
-        of_texts: Callable[[Sequence[Tensor]], list[np.ndarray]],
-    ) -> list[list[np.ndarray]]:
-        """Compute music and texts apart, each in as few calls as possible, and return them by files."""
-
-        def computed(
-            of: Callable[[Sequence[Tensor]], list[np.ndarray]], *, texts: bool
-        ) -> Iterator[np.ndarray]:
-            chosen = [piece.ids for file in files if (file.kind == "text") == texts for piece in file.pieces]
-            return iter(of(chosen) if chosen else [])
-
-        results = {texts: computed(of_texts if texts else of_music, texts=texts) for texts in (False, True)}
-        return [[next(results[file.kind == "text"]) for _ in file.pieces] for file in files]
+        return self.model, self.tokenizer
 
 
 def load_embedder(
@@ -268,10 +329,10 @@ def load_embedder(
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
 ) -> Embedder:
-    """Load an encoder by name or path.
+    """Load a model by name or path.
 
     Args:
-        name: As for :func:`notagen.clamp2.weights.from_pretrained`.
+        name: As for :func:`notagen.clamp2.weights.load_encoder`.
         options: How files become what it reads.
         texts: Load its text encoder too, if it has one.
         tokenizer: Of the text encoder; None: that beside the model, or else the released one.
@@ -280,11 +341,11 @@ def load_embedder(
         revision: Branch, tag or commit of the hub.
 
     Raises:
-        PentatonicError: As for :func:`from_pretrained` and :class:`notagen.clamp2.tokens.TextTokenizer`.
+        PentatonicError: As for :func:`load_encoder` and :class:`notagen.clamp2.tokens.TextTokenizer`.
     """
-    model = from_pretrained(name, revision, music_only=not texts)
+    model = load_encoder(name, revision, music_only=not texts)
     found = None
-    if model.config.text is not None:
+    if isinstance(model, Clamp) and model.config.text is not None:
         found = TextTokenizer(tokenizer or _tokenizer_beside(find(name, revision)))
         if len(found) > model.config.text.vocabulary:
             raise UsageError(
@@ -295,8 +356,10 @@ def load_embedder(
     return Embedder(model.to(device=device, dtype=dtype), options, found, model_hash=known)
 
 
-def model_fingerprint(model: Clamp) -> str:
-    """Return the SHA-256 of a model's music encoder, whether or not its other encoders are loaded."""
+def model_fingerprint(model: Clamp | M3) -> str:
+    """Return the SHA-256 of a model's music encoder, whether or not its other parts are loaded."""
+    if isinstance(model, M3):
+        return fingerprint(model.config.encoder, model.encoder.state_dict())
     kept: dict[str, Any] = {
         key: tensor
         for key, tensor in model.state_dict().items()

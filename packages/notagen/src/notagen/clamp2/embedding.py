@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from notagen.clamp2.embedder import TEXT_SUFFIXES, Embedder, EncodedFile
+from notagen.clamp2.embedder import TEXT_SUFFIXES, EncodedFile, Encoder, Output
 from notagen.clamp2.feature_record import SUFFIX, FeatureRecord, RecordedFile
 from notagen.clamp2.reading import MUSIC_SUFFIXES, read_content
 from pentatonic.checkpoint import atomic_file
@@ -70,7 +70,7 @@ def find_inputs(paths: Sequence[Path], *, texts: bool) -> FoundFiles:
 
 
 def embed_tree(
-    embedder: Embedder, paths: Sequence[Path], out: Path, *, frames: bool = False, overwrite: bool = False
+    embedder: Encoder, paths: Sequence[Path], out: Path, *, frames: bool = False, overwrite: bool = False
 ) -> BatchReport:
     """Embed files and folders into a tree of ``.npy`` files, float32, that mirrors the folders.
 
@@ -102,7 +102,7 @@ def embed_tree(
 
 
 def embed_parquet(
-    embedder: Embedder, paths: Sequence[Path], out: Path, *, overwrite: bool = False
+    embedder: Encoder, paths: Sequence[Path], out: Path, *, overwrite: bool = False
 ) -> BatchReport:
     """Embed files and folders into one Parquet file with a header, a row for each piece; see :data:`COLUMNS`.
 
@@ -166,16 +166,17 @@ class _Run:
     """A run over files, whose outputs go to a folder."""
 
     def __init__(
-        self, embedder: Embedder, paths: Sequence[Path], out: Path, *, frames: bool = False, overwrite: bool
+        self, embedder: Encoder, paths: Sequence[Path], out: Path, *, frames: bool = False, overwrite: bool
     ) -> None:
         self._embedder, self._out, self._overwrite = embedder, out, overwrite
-        self._compute = embedder.frames if frames else embedder.features
+        self._output: Output = "frames" if frames else "features"
+        embedder.require(self._output)
         self._settings = {
             "model": embedder.header.model_hash,
             "family": embedder.family,
             "precision": embedder.precision,
             **asdict(embedder.options),
-            "output": "frames" if frames else "features",
+            "output": self._output,
         }
         self._found = find_inputs(paths, texts=embedder.embeds_texts)
         self._places = mirrored(paths, self._found.files)
@@ -220,7 +221,7 @@ class _Run:
 
     def _computed(self, items: Sequence[_Item | None]) -> list[_Computed]:
         read = [item for item in items if item is not None]
-        arrays = self._compute([item.source for item in read])
+        arrays = self._embedder.compute([item.source for item in read], self._output)
         return [_Computed(item.path, item.source, own) for item, own in zip(read, arrays, strict=True)]
 
     def _write(self, computed: _Computed, target: Path) -> dict[str, object]:
@@ -253,7 +254,7 @@ class _Run:
 
 
 def _rows_that_stay(
-    embedder: Embedder, store: Path, stems: Mapping[str, PurePosixPath]
+    embedder: Encoder, store: Path, stems: Mapping[str, PurePosixPath]
 ) -> dict[str, _StoredFile]:
     """Find the files of a run that an existing store has, whole and under the same names."""
     with VectorStore(store, embedder.header) as old:
@@ -284,7 +285,7 @@ def _old_rows(store: VectorStore, ids: Collection[str]) -> Iterator[VectorBatch]
         yield VectorBatch([batch.ids[row] for row in rows], batch.vectors[rows], metadata)
 
 
-def _new_rows(embedder: Embedder, folder: Path, files: Sequence[RecordedFile]) -> Iterator[VectorBatch]:
+def _new_rows(embedder: Encoder, folder: Path, files: Sequence[RecordedFile]) -> Iterator[VectorBatch]:
     pieces = [(file, output) for file in files for output in file.outputs]
     for start in range(0, len(pieces), _ROWS):
         part = pieces[start : start + _ROWS]

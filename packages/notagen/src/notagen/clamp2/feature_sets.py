@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from notagen.clamp2.embedder import Embedder
+from notagen.clamp2.embedder import Encoder
 from notagen.clamp2.embedding import embed_tree
 from notagen.clamp2.feature_record import SUFFIX
 from pentatonic.cli import BatchReport
@@ -126,7 +126,7 @@ def read_header(path: Path) -> VectorHeader | None:
     return _header(path if path.is_dir() else path.parent)
 
 
-def embed_now(embedder: Embedder, paths: Sequence[Path]) -> tuple[FeatureSet, BatchReport]:
+def embed_now(embedder: Encoder, paths: Sequence[Path]) -> tuple[FeatureSet, BatchReport]:
     """Embed files and folders without keeping the features.
 
     Returns:
@@ -147,7 +147,7 @@ def embed_now(embedder: Embedder, paths: Sequence[Path]) -> tuple[FeatureSet, Ba
     return FeatureSet(features.names, features.vectors, embedder.header, where), report
 
 
-def gather(paths: Sequence[Path], embedder: Callable[[], Embedder]) -> tuple[FeatureSet, BatchReport | None]:
+def gather(paths: Sequence[Path], embedder: Callable[[], Encoder]) -> tuple[FeatureSet, BatchReport | None]:
     """Read the features of paths if they are stored, and compute them otherwise.
 
     Args:

@@ -31,17 +31,29 @@ def cosines(left: ArrayLike, right: ArrayLike) -> NDArray[np.float64]:
     return first @ second.T
 
 
-def clamp2_scores(features: ArrayLike, references: ArrayLike) -> NDArray[np.float64]:
+def clamp2_scores(
+    features: ArrayLike, references: ArrayLike, *, nearest: int | None = None
+) -> NDArray[np.float64]:
     """CLaMP 2 score of each piece: cosine of its feature with the mean of the references' features.
 
     Args:
         features: ``(n, D)``.
         references: ``(m, D)``; their mean is taken before anything is normalised.
+        nearest: In place of that, the mean of the cosines with so many references, those that are nearest to the piece;
+            with all where there are fewer.
 
     Returns:
         ``(n,)``; the mean of these is the average CLaMP 2 score of a model.
+
+    Raises:
+        InputError: As for :func:`cosines`.
+        UsageError: ``nearest`` is below 1.
     """
-    return cosines(features, np.asarray(references, dtype=np.float64).mean(0, keepdims=True))[:, 0]
+    if nearest is None:
+        return cosines(features, np.asarray(references, dtype=np.float64).mean(0, keepdims=True))[:, 0]
+    if nearest < 1:
+        raise UsageError(f"nearest is {nearest}; allowed: at least 1")
+    return np.sort(cosines(features, references), axis=1)[:, -nearest:].mean(1)
 
 
 def group_score(features: ArrayLike, references: ArrayLike) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from notagen.clamp2.embedder import Embedder
+from notagen.clamp2.embedder import Encoder
 from notagen.clamp2.feature_sets import STORE_SUFFIX, FeatureSet, read_features
 from notagen.clamp2.scores import cosines
 from pentatonic.errors import InputError, UsageError
@@ -117,7 +117,7 @@ class FeatureIndex:
         return iter([self._features.vectors])
 
 
-def label_features(embedder: Embedder, labels: Sequence[str], template: str) -> np.ndarray:
+def label_features(embedder: Encoder, labels: Sequence[str], template: str) -> np.ndarray:
     """Features of labels, each put into a template: ``(labels, P)``.
 
     Raises:

@@ -326,10 +326,41 @@ def from_pretrained(
     if path.is_file():
         model = _clamp_of(read_released(path), path, music_only=music_only)
     else:
-        config = ClampConfig.from_dict(_read_config(path))
-        path = path / _WEIGHTS
-        model = _chosen_parts(config, load_tensors(path), path, music_only=music_only)
+        model = _our_clamp(_read_config(path), path, music_only=music_only)
     return model.to(device=device, dtype=dtype)
+
+
+def load_encoder(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    *,
+    music_only: bool = False,
+    heads: int | None = None,
+) -> Clamp | M3:
+    """Load what a name or path stands for: M3, CLaMP 2 or CLaMP 3.
+
+    Args:
+        name_or_path: As for :func:`from_pretrained`, ``m3`` too.
+        revision: As there.
+        music_only: As there.
+        heads: Attention heads of a checkpoint file; width / 64 if not given.
+
+    Raises:
+        UsageError: The heads of a directory are given, which says them itself.
+        PentatonicError: As for :func:`from_pretrained`.
+    """
+    path = find(name_or_path, revision)
+    if path.is_file():
+        tensors = read_released(path)
+        if family_of(tensors) is None and "encoder.patch_embedding.weight" in tensors:
+            return _m3_of(tensors, path, heads=heads)
+        return _clamp_of(tensors, path, heads=heads, music_only=music_only)
+    if heads is not None:
+        raise UsageError(f"{path / _CONFIG} says the number of heads; leave it out")
+    values = _read_config(path)
+    if isinstance(values, Mapping) and "decoder" in values:
+        return _our_m3(values, path)
+    return _our_clamp(values, path, music_only=music_only)
 
 
 def convert(
@@ -356,26 +387,11 @@ def convert(
         UsageError: ``music_only`` with M3, which has no other encoders, or ``heads`` with a directory that says them.
         PentatonicError: As for :func:`from_pretrained`.
     """
-    path = find(checkpoint)
-    tensors: dict[str, Tensor] = {}
-    if path.is_file():
-        tensors = read_released(path)
-        is_m3 = family_of(tensors) is None and "encoder.patch_embedding.weight" in tensors
-    else:
-        values = _read_config(path)
-        is_m3 = isinstance(values, Mapping) and "decoder" in values
-        if heads is not None:
-            raise UsageError(f"{path / _CONFIG} says the number of heads; leave it out")
-    if is_m3 and music_only:
-        raise UsageError(f"{path} is M3, which has no encoders but that of music; leave --music-only out")
-    model: Clamp | M3
-    if not tensors:
-        model = m3_from_pretrained(path) if is_m3 else from_pretrained(path, music_only=music_only)
-    elif is_m3:
-        config = m3_config(tensors, heads=heads)
-        model = _loaded(partial(M3, config), m3_from_upstream(tensors), path)
-    else:
-        model = _clamp_of(tensors, path, heads=heads, music_only=music_only)
+    model = load_encoder(checkpoint, music_only=music_only, heads=heads)
+    if isinstance(model, M3) and music_only:
+        raise UsageError(
+            f"{checkpoint} is M3, which has no encoders but that of music; leave --music-only out"
+        )
     save_pretrained(model, out, dtype=torch.float16 if half else None)
     return Path(out)
 
@@ -385,7 +401,7 @@ def m3_from_pretrained(name_or_path: str | Path = "m3", revision: str | None = N
     path = find(name_or_path, revision)
     if path.is_file():
         return load_m3(path)
-    return _loaded(partial(M3, M3Config.from_dict(_read_config(path))), load_tensors(path / _WEIGHTS), path)
+    return _our_m3(_read_config(path), path)
 
 
 def find(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -455,6 +471,20 @@ def write_config(config: ClampConfig | M3Config, directory: Path) -> None:
 
 def _read_config(directory: Path) -> object:
     return read_json(directory / _CONFIG)
+
+
+def _our_clamp(values: object, path: Path, *, music_only: bool) -> Clamp:
+    path = path / _WEIGHTS
+    return _chosen_parts(ClampConfig.from_dict(values), load_tensors(path), path, music_only=music_only)
+
+
+def _our_m3(values: object, path: Path) -> M3:
+    return _loaded(partial(M3, M3Config.from_dict(values)), load_tensors(path / _WEIGHTS), path)
+
+
+def _m3_of(tensors: Mapping[str, Tensor], path: Path, *, heads: int | None = None) -> M3:
+    config = m3_config(tensors, heads=heads)
+    return _loaded(partial(M3, config), m3_from_upstream(tensors), path)
 
 
 def _clamp_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,10 @@ from pentatonic.folder_run import find_files
 
 #: Fewest references of each half.
 FEWEST_REFERENCES = 2
+#: Music that comes with the package, by its name in place of a path.
+BUNDLED: Mapping[str, Path] = {
+    f"notagen:{path.stem}": path for path in sorted((Path(__file__).parents[1] / "references").glob("*.abc"))
+}
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,14 @@ def read_collection(config: CollectionConfig, *, seed: int = 0) -> Collection:
 def read_pieces(source: str | Path) -> list[ReferencePiece]:
     """Read the pieces of a folder, a file, or an index (``.jsonl``), those of an index in their own keys.
 
+    Args:
+        source: Its path, or a name of :data:`BUNDLED`.
+
     Raises:
         InputError: The source is missing or has no pieces, or a file cannot be read.
         FormatError: A file is not music.
     """
-    path = Path(source)
+    path = BUNDLED.get(str(source), Path(source))
     if path.suffix == ".jsonl":
         index = Index(path)
         return [

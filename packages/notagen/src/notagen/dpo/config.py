@@ -13,10 +13,11 @@ class CollectionConfig:
     """The music that generated pieces are compared with.
 
     Args:
-        references: Pieces to resemble: a folder of ABC, MusicXML or MIDI files, or an index of ``notagen preprocess``.
+        references: Pieces to resemble: a folder of ABC, MusicXML or MIDI files, an index of ``notagen preprocess``, or
+            music that comes with the package, ``notagen:chorales`` or ``notagen:fiddle-tunes``.
         style: Of an index, take the pieces that have this line in their prompt, such as ``Choral``; the others are
             music of another style.
-        other_style: Music of another style, a folder or an index, to test the judge with; None: what ``style`` leaves.
+        other_style: Music of another style, as ``references``, to test the judge with; None: what ``style`` leaves.
         known: Music that the policy was trained on, which chosen pieces must not copy; None: only the references.
         held_out: Share of the references that nothing is optimised by, and that reports compare with.
         most: Most references, and most pieces of another style, drawn by the seed; None: all.

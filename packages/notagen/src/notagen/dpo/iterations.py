@@ -439,7 +439,10 @@ class _Loop:
         row = {"iteration": "held-out references", **self._judged(features), "held_out_score": None}
         row["judge_score"] = scores_of(features["judge"], self.references["judge.references"])
         row |= measure_pieces(held_out, [True] * len(held_out), None)
-        notes = [f"optimised judge: {self.scorer.name}; other judge: {self.judge.name}", *self.notes]
+        notes = [f"optimised judge: {self.scorer.name}; other judge: {self.judge.name}"]
+        if self.judge.fingerprint == self.scorer.fingerprint:
+            notes[0] += ", the same one, so that it proves nothing; see judge="
+        notes += self.notes
         for each in self.rows:
             if each.get("best_feature_auc", 0) > 0.9:
                 notes.append(

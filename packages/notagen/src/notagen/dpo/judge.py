@@ -6,9 +6,8 @@ architecture and needs no training, so that it can say whether music became bett
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +17,12 @@ from numpy.typing import NDArray
 
 from notagen.clamp2.features import music_features
 from notagen.clamp2.model import Clamp
+from notagen.clamp2.ngrams import NGRAMS, SIZES, WIDTH, ngram_vector, ngrams
 from notagen.clamp2.patches import encode
 from notagen.clamp2.weights import from_pretrained
-from notagen.evaluation.novelty import Notes, voice_notes
 from notagen.notation.rests import complete_rests
 from pentatonic.errors import FormatError
 from pentatonic.folder_run import fingerprint
-
-NGRAMS = "ngrams"
-"""Name of the judge that needs no model."""
 
 
 class Judge(Protocol):
@@ -73,51 +69,27 @@ class ModelJudge:
 
 
 class NgramJudge:
-    """A bag of melodic and rhythmic n-grams: which steps in the scale, and which lengths, follow each other.
-
-    It knows neither key nor harmony, and order only as far as an n-gram reaches, across barlines too. Each family of
-    n-grams has the same weight; counts enter by their root, so that a common turn does not hide the others.
+    """A bag of melodic and rhythmic n-grams; see :mod:`notagen.clamp2.ngrams`.
 
     Args:
         width: Number of counters, into which n-grams are hashed.
     """
 
     name = NGRAMS
-    _SIZES = (2, 3, 4)
 
-    def __init__(self, width: int = 8192) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         self.width = width
-        self.fingerprint = f"{NGRAMS} {self._SIZES} {width}"
+        self.fingerprint = f"{NGRAMS} {SIZES} {width}"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the vectors of pieces, ``(pieces, width)``, of length 1."""
+        """Return the vectors of pieces, ``(pieces, width)``, of length 1; that of no melody for what is no tune."""
         return np.stack([self._vector(text) for text in texts])
 
     def _vector(self, text: str) -> NDArray[np.float64]:
-        families: dict[str, Counter[int]] = {}
-        try:
-            voices = voice_notes(text)
-        except FormatError:
-            voices = []
-        for notes in voices:
-            for family, ngram in self._ngrams(notes):
-                place = zlib.crc32(f"{family} {ngram}".encode()) % (self.width - 1)
-                families.setdefault(family, Counter())[1 + place] += 1
-        vector = np.zeros(self.width)
-        for counts in families.values():
-            places = np.fromiter(counts, int)
-            vector[places] += np.sqrt(np.fromiter(counts.values(), float) / counts.total())
-        if not vector.any():
-            vector[0] = 1  # pieces without a melody are like each other, and like no other
-        return vector / np.linalg.norm(vector)
-
-    def _ngrams(self, notes: Notes) -> Iterator[tuple[str, tuple]]:
-        steps = [step for step, _, _ in notes[1:]]
-        lengths = [(above, below) for _, above, below in notes]
-        for n in self._SIZES:
-            for i in range(len(notes) - n + 1):
-                yield f"rhythm {n}", tuple(lengths[i : i + n])
-                yield f"melody {n}", tuple(steps[i : i + n - 1])
+        found = np.zeros((0, 2), np.int64)
+        with contextlib.suppress(FormatError):
+            found = ngrams(text, self.width)
+        return ngram_vector(found, self.width)
 
 
 def judged_text(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from notagen.files.gallery import add_sound
 from notagen.files.readable import readable
-from notagen.sound.synth import render_audio
-from pentatonic import audio
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import run_manifest
-from pentatonic.errors import InputError, MissingExtra
+from pentatonic.errors import MissingExtra
 from pentatonic.report import Report
 
 #: Pieces that a page plays: the first ones, which nobody picked.
 SHOWN = 5
 
-_SAMPLE_RATE = 32000
 _MAX_SOUND_S = 45.0
 _BINS = 20
 # Column of the summary -> path in the measures of an iteration, and number of decimals.
@@ -112,22 +109,10 @@ def write_page(
     for sample in samples[:SHOWN]:
         name = " / ".join(line.strip("% ") for line in sample["prompt"].splitlines()) or "no prompt"
         report.heading(f"Piece {sample['name']}: {name}")
-        _play(report, sample["text"], sample["name"])
+        add_sound(report, sample["text"], f"Piece {sample['name']}", most_s=_MAX_SOUND_S)
         report.listing(readable(sample["text"]), "ABC notation")
     report.write(path)
     return None
-
-
-def _play(report: Report, text: str, name: str) -> None:
-    try:
-        samples = render_audio(text, sample_rate=_SAMPLE_RATE, max_duration_s=_MAX_SOUND_S)
-    except InputError as error:
-        report.text(f"Cannot be played: {error}")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "piece.ogg")
-        audio.save(path, samples, _SAMPLE_RATE, subtype="VORBIS")
-        report.audio(path, f"Piece {name}")
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

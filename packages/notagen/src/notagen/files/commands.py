@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from notagen.files.formats import FORMATS, check_formats, formats_help
-from pentatonic.cli import JsonFlag, PartialFailure, check_inputs, make_output_folder, show
+from pentatonic.cli import JsonFlag, PartialFailure, check_inputs, make_output_folder, make_output_place, show
 from pentatonic.errors import UsageError
 from pentatonic.progress import printable
 
@@ -34,6 +34,9 @@ SoundFont = Annotated[
 ]
 Scores = Annotated[
     list[Path], typer.Argument(metavar="FILES_OR_DIRS...", help="ABC or MusicXML, or folders of them.")
+]
+Page = Annotated[
+    Path | None, typer.Option("--page", help="Also write the result as a section of a page (.html).")
 ]
 _CONVERT_HELP = (
     "Convert scores between ABC and MusicXML, or write them in other formats; folders are mirrored, and each tune "
@@ -265,3 +268,18 @@ def _findings(result: dict[str, Any]) -> Iterator[str]:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun in singular or plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def check_page_option(page: Path | None) -> None:
+    """Refuse a page that could not be written, before the work.
+
+    Raises:
+        UsageError: Its place cannot be used.
+        FormatError: It exists and is no page of this program.
+        MissingExtra: The software for pages is not installed.
+    """
+    if page is not None:
+        make_output_place(page, "--page")
+        from pentatonic.report import check_page
+
+        check_page(page)

@@ -124,23 +124,30 @@ def _show(report: Report, number: int, piece: GalleryPiece, soundfont: Path | No
             report.text(f"{len(pages) - _MOST_PAGES} more pages are not shown.")
     except InputError as error:
         report.text(f"Cannot be engraved: {error}")
-    _add_sound(report, piece, name, soundfont)
+    add_sound(report, piece.text, name, most_s=_MAX_SOUND_S, soundfont=soundfont)
     _add_issues(report, piece)
     report.listing(readable(piece.text), "ABC notation")
 
 
-def _add_sound(report: Report, piece: GalleryPiece, name: str, soundfont: Path | None) -> None:
+def add_sound(report: Report, text: str, label: str, *, most_s: float, soundfont: Path | None = None) -> None:
+    """Add the sound of a piece to a report, or the reason why it cannot be played.
+
+    Args:
+        report: The report.
+        text: The piece, ABC.
+        label: What the player is called.
+        most_s: Seconds that are kept.
+        soundfont: As for :func:`notagen.sound.synth.render_audio`.
+    """
     try:
-        samples = render_audio(
-            piece.text, sample_rate=_SAMPLE_RATE, max_duration_s=_MAX_SOUND_S, soundfont=soundfont
-        )
+        samples = render_audio(text, sample_rate=_SAMPLE_RATE, max_duration_s=most_s, soundfont=soundfont)
     except InputError as error:
         report.text(f"Cannot be played: {error}")
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "piece.ogg")
         audio.save(path, samples, _SAMPLE_RATE, subtype="VORBIS")
-        report.audio(path, name)
+        report.audio(path, label)
 
 
 def _add_issues(report: Report, piece: GalleryPiece) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from notagen.files.commands import counted
+from notagen.files.commands import check_page_option, counted
 from pentatonic.cli import BatchReport, check_inputs, make_output_place, progress, show
 from pentatonic.errors import InputError
 
@@ -48,6 +48,7 @@ def search_melody(
     starts: bool,
     same_key: bool,
     count: int,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Find a melody and print the places.
@@ -59,12 +60,14 @@ def search_melody(
         starts: Whether a voice must start with it.
         same_key: Whether it must be in the key in which it is written.
         count: Most places that are printed.
+        page: A page to write too.
         as_json: Print JSON.
 
     Raises:
         PentatonicError: The melody or the index cannot be used.
         PartialFailure: Some scores of the folder could not be read.
     """
+    check_page_option(page)
     from notagen.clamp2.melody.index import MelodyIndex
     from notagen.clamp2.melody.query import parse_melody
     from notagen.clamp2.melody.search import search
@@ -79,7 +82,12 @@ def search_melody(
         report.print_summary()
     lines = [_line(hit) for hit in found.hits]
     tunes = counted(len(opened.tunes), "tune")
-    lines.append(f"{counted(found.count, 'place')} in {found.tune_count} of {tunes}")
+    total = f"{counted(found.count, 'place')} in {found.tune_count} of {tunes}"
+    lines.append(total)
+    if page is not None:
+        from notagen.clamp2.melody.page import write_page
+
+        write_page(page, melody, sorted(query.by), total, found.hits)
     show({"melody": melody, "tunes": len(opened.tunes), **_document(found)}, as_json, lambda: lines)
     report.raise_for_failures()
 

@@ -73,12 +73,16 @@ def parse_melody(
         FormatError: It is not ABC, or has more than one voice.
         UsageError: There are too few or too many notes, or ``by`` has an unknown word.
     """
-    line = " ".join(text.split()).strip()
     try:
-        lines = lines_of(read_score(f"X:1\nL:1/8\nM:none\nK:C\n{line} |\n")) if line else []
+        lines = lines_of(read_score(melody_tune(text))) if text.strip() else []
     except FormatError as error:
         raise FormatError(f"the melody {text[:80]!r} is not ABC: {error.reason}") from error
     if len(lines) > 1:
         raise FormatError(f"the melody {text[:80]!r} has several voices; one can be searched for")
     notes = lines[0].notes if lines else ()
     return MelodyQuery(notes, frozenset(by), starts, same_key)
+
+
+def melody_tune(text: str) -> str:
+    """Return a melody as a tune in ABC, in C major and eighths where it says nothing else."""
+    return f"X:1\nL:1/8\nM:none\nK:C\n{' '.join(text.split())} |\n"
