@@ -8,37 +8,65 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from notagen.abc.duration import parse_meter, parse_unit_length
 from notagen.notation.bars import split_segment, voice_segments
 from notagen.notation.lines import InterleavedReader, is_music
 from pentatonic.errors import FormatError
 
+_Content = TypeVar("_Content")
 
-def shuffled_bars(text: str, rng: random.Random) -> str:
-    """Put the full bars of a piece in another order, all voices together.
+
+def shuffled_bars(
+    text: str,
+    rng: random.Random,
+    *,
+    share: float = 1,
+    apart: bool = False,
+    places: Sequence[int] | None = None,
+) -> str:
+    """Put the full bars of a piece in another order.
 
     Args:
         text: A piece in interleaved layout: one bar of all voices on a line.
         rng: Source of the order.
+        share: How many of the bars that can be moved are, above 0 and at most 1; at least two.
+        apart: Each voice in an order of its own, so that what sounds together does not belong together; otherwise all
+            voices together.
+        places: What :func:`movable_lines` returns, where it is known.
 
     Returns:
         The piece; the same one where no two bars of different content may change places.
     """
     lines = text.split("\n")
-    places = _movable(lines)
+    places = movable_lines(text) if places is None else places
+    if share < 1:
+        places = rng.sample(places, min(len(places), max(2, round(share * len(places)))))
     contents = [_contents(lines[place]) for place in places]
-    order = list(range(len(places)))
-    if len({tuple(content) for content in contents}) > 1:
-        while all(contents[new] == contents[old] for new, old in enumerate(order)):
-            rng.shuffle(order)
-    for place, source in zip(places, order, strict=True):
-        lines[place] = _with_contents(lines[place], contents[source])
+    if apart:
+        voices = [_reordered(voice, rng) for voice in zip(*contents, strict=True)]
+        contents = [list(bar) for bar in zip(*voices, strict=True)]
+    else:
+        contents = _reordered(contents, rng)
+    for place, content in zip(places, contents, strict=True):
+        lines[place] = _with_contents(lines[place], content)
     return "\n".join(lines)
 
 
-def _movable(lines: Sequence[str]) -> list[int]:
-    """Numbers of the lines of music that may change places with each other."""
+def _reordered(contents: Sequence[_Content], rng: random.Random) -> list[_Content]:
+    """Return the contents in an order that differs, if there is one."""
+    if all(content == contents[0] for content in contents):
+        return list(contents)
+    order = list(contents)
+    while order == list(contents):
+        rng.shuffle(order)
+    return order
+
+
+def movable_lines(text: str) -> list[int]:
+    """Numbers, from 0, of the lines of bars that may change places with each other; the same in all keys."""
+    lines = text.split("\n")
     reader, voices, tied, found = InterleavedReader(*_meter_and_unit(lines)), None, False, []
     for number, line in enumerate(lines):
         if not is_music(line.strip()):
