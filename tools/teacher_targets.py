@@ -1,19 +1,20 @@
-"""Write what a musicnn teacher says about recordings beside their prepared spectrograms, for distillation.
+"""Write what a musicnn teacher says about recordings beside their prepared data, for distillation.
 
-    myna-rpe prepare input=data/recordings output=data/tiny
+    myna-rpe prepare input=data/recordings output=data/tiny        # or omar-rq prepare
     python tools/teacher_targets.py data/tiny --audio data/recordings --cache data/musicnn
 
-For each track of `data/tiny/index.jsonl`, the 200 values before the tags and the 50 tags of patches of 3 seconds
-(187 frames of 256 samples at 16 kHz, without overlap), in the layout of :mod:`myna_rpe.training.teacher`. With
-`--every 3` the teacher hears every third patch only. Results of each track are kept in the folder `--cache`, so a run
-that was stopped goes on there. The teacher's weights are under
-the ISC licence; `data/tiny/teacher-musicnn-LICENCE.txt` gets its text, which belongs to what is made from the targets.
+For each track of `data/tiny/index.jsonl` (or `manifest.jsonl`, of omar-rq), the 200 values before the tags and the 50
+tags of patches of 3 seconds (187 frames of 256 samples at 16 kHz, without overlap), in the layout of
+:mod:`pentatonic.training.teacher`. With `--every 3` the teacher hears every third patch only. Results of each track are
+kept in the folder `--cache`, so a run that was stopped goes on there. The teacher's weights are under the ISC licence;
+`data/tiny/teacher-musicnn-LICENCE.txt` gets its text, which belongs to what is made from the targets.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +26,17 @@ from musicnn_network import PATCH_FRAMES, SAMPLE_RATE, Musicnn, mel_patches
 from musicnn_teacher import Model, licence, load_teacher, teacher_wheel
 from numpy.typing import NDArray
 
-from myna_rpe.training.spectrograms import INDEX, read_index
-from myna_rpe.training.teacher import write_teacher_targets
 from pentatonic.audio import load
 from pentatonic.checkpoint import atomic_file
 from pentatonic.cli import progress
-from pentatonic.errors import AudioError, AudioTooShort, PentatonicError
+from pentatonic.errors import AudioError, AudioTooShort, FormatError, InputError, PentatonicError
+from pentatonic.training.teacher import write_teacher_targets
 
 HOP_SAMPLES = 256
 _BATCH = 16
 PATCH_S = PATCH_FRAMES * HOP_SAMPLES / SAMPLE_RATE
+
+INDICES = ("index.jsonl", "manifest.jsonl")  # of myna-rpe and of omar-rq
 
 Targets = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -74,12 +76,29 @@ def targets_of(network: Musicnn, file: Path, cache: Path, *, every: int, bf16: b
     return penultimate, tags
 
 
+def sources_of(folder: Path) -> tuple[str, list[str]]:
+    """Return the name of a folder's index, and the recordings that its tracks were made from.
+
+    Raises:
+        InputError: There is no index.
+        FormatError: A line of it has no source.
+    """
+    index = next((name for name in INDICES if (folder / name).is_file()), None)
+    if index is None:
+        raise InputError(f"{folder} has no prepared data; allowed: a folder with {' or '.join(INDICES)}")
+    lines = [line for line in (folder / index).read_text(encoding="utf-8").split("\n") if line]
+    try:
+        return index, [str(json.loads(line)["source"]) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"a track without its source ({error!r})", path=folder / index) from None
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="folder that `myna-rpe prepare` has written")
+    parser.add_argument("folder", type=Path, help="folder that `prepare` of myna-rpe or omar-rq has written")
     parser.add_argument("--audio", type=Path, required=True, help="the recordings that it was made from")
     parser.add_argument("--cache", type=Path, required=True, help="folder for the wheel and for results")
     parser.add_argument("--model", choices=get_args(Model), default="MTT", help="which tagger")
@@ -91,29 +110,35 @@ def main() -> int:
     try:
         wheel = teacher_wheel(arguments.cache)
         network = load_teacher(wheel, arguments.model)
-        tracks = read_index(arguments.folder / INDEX)
+        index, sources = sources_of(arguments.folder)
 
         def targets() -> Iterator[Targets]:
-            with progress(len(tracks), "listening") as bar:
-                for track in tracks:
+            with progress(len(sources), "listening") as bar:
+                for source in sources:
                     yield targets_of(
                         network,
-                        arguments.audio / track.source,
+                        arguments.audio / source,
                         arguments.cache / f"{arguments.model}-every-{arguments.every}",
                         every=arguments.every,
                         bf16=arguments.bf16,
                     )
-                    bar.advance(1, note=track.source)
+                    bar.advance(1, note=source)
 
         write_teacher_targets(
-            arguments.folder, arguments.name, targets(), PATCH_S * arguments.every, patch_s=PATCH_S
+            arguments.folder,
+            arguments.name,
+            targets(),
+            PATCH_S * arguments.every,
+            patch_s=PATCH_S,
+            index=index,
+            sources=sources,
         )
         text = arguments.folder / f"teacher-{arguments.name}-LICENCE.txt"
         text.write_text(licence(wheel), encoding="utf-8")
     except (AudioError, PentatonicError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{arguments.folder}: targets of {len(tracks)} tracks")
+    print(f"{arguments.folder}: targets of {len(sources)} tracks")
     return 0
 
 

@@ -26,7 +26,7 @@ from myna_rpe.model import MynaEncoder
 from myna_rpe.training.objective import ContrastiveTraining
 from myna_rpe.training.options import ContrastConfig, ObjectiveConfig
 from myna_rpe.training.prepare import main as prepare_main
-from myna_rpe.training.teacher import write_teacher_targets
+from myna_rpe.training.spectrograms import INDEX
 from myna_rpe.training.train import (
     MynaScheduleConfig,
     OptimizerConfig,
@@ -41,6 +41,7 @@ from pentatonic import audio
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import ConfigError, HubError
 from pentatonic.training import compose_config
+from pentatonic.training.teacher import write_teacher_targets
 
 pytest.importorskip("accelerate")
 CONF = Path(__file__).parents[1] / "src" / "myna_rpe" / "conf"
@@ -77,7 +78,8 @@ def data(tmp_path_factory) -> Path:
             [f"input={music}", f"output={folder}", "frontend=myna", f"metadata={music / 'about.jsonl'}"]
         )
     targets = [(rng.standard_normal((3, 4)), rng.uniform(size=(3, 2))) for _ in range(TRACKS)]
-    write_teacher_targets(folder, "judge", targets, 1.0)
+    names = [f"{number:02}.wav" for number in range(TRACKS)]
+    write_teacher_targets(folder, "judge", targets, 1.0, index=INDEX, sources=names)
     return folder
 
 

@@ -19,11 +19,17 @@ from myna_rpe.training import prepare as prepare_module
 from myna_rpe.training.data import CropConfig, Views
 from myna_rpe.training.metadata import read_jamendo_splits
 from myna_rpe.training.prepare import PrepareConfig, prepare
-from myna_rpe.training.spectrograms import SpectrogramFolder, SpectrogramWriter, StoredTrack, write_index
-from myna_rpe.training.teacher import TeacherTargets, write_teacher_targets
+from myna_rpe.training.spectrograms import (
+    INDEX,
+    SpectrogramFolder,
+    SpectrogramWriter,
+    StoredTrack,
+    write_index,
+)
 from pentatonic import audio
 from pentatonic.errors import ConfigError, FormatError, InputError, UsageError
 from pentatonic.training import ItemKey
+from pentatonic.training.teacher import TeacherTargets, write_teacher_targets
 
 RATE = 16000
 
@@ -324,6 +330,15 @@ def test_wrong_crops_are_refused():
             CropConfig(**values)
 
 
+def taught(folder, targets, hop_s, *, name="judge", patch_s=None):
+    sources = [f"{number}.wav" for number in range(2)]
+    write_teacher_targets(folder, name, targets, hop_s, index=INDEX, sources=sources, patch_s=patch_s)
+
+
+def read_targets(folder):
+    return TeacherTargets(folder, "judge", index=INDEX)
+
+
 def test_the_target_of_a_crop_is_the_mean_over_the_patches_that_it_overlaps(tmp_path):
     folder = stored(tmp_path, [10, 400])  # 31.25 frames a second: 12.8 s
     values = np.arange(5, dtype=np.float32)
@@ -331,8 +346,8 @@ def test_the_target_of_a_crop_is_the_mean_over_the_patches_that_it_overlaps(tmp_
         (np.zeros((0, 3)), np.zeros((0, 2))),
         (np.stack([values] * 3, 1), np.stack([values / 8] * 2, 1)),
     ]
-    write_teacher_targets(tmp_path, "judge", targets, 2.0, patch_s=3.0)
-    teacher = TeacherTargets(tmp_path, "judge")
+    taught(tmp_path, targets, 2.0, patch_s=3.0)
+    teacher = read_targets(tmp_path)
     assert (teacher.vector_width, teacher.tag_width) == (3, 2)
     np.testing.assert_allclose(teacher.vector_mean, 2.0)
     np.testing.assert_allclose(teacher.vector_std, np.sqrt(2.0), rtol=1e-6)
@@ -355,25 +370,25 @@ def test_targets_that_do_not_fit_are_refused(tmp_path):
     stored(tmp_path, [10, 20])
     good = (np.zeros((2, 3)), None)
     with pytest.raises(InputError, match="2 tracks, and there are targets of 1"):
-        write_teacher_targets(tmp_path, "judge", [good], 1.0)
+        taught(tmp_path, [good], 1.0)
     with pytest.raises(InputError, match=r"1\.wav: targets"):
-        write_teacher_targets(tmp_path, "judge", [good, (np.zeros((2, 4)), None)], 1.0)
+        taught(tmp_path, [good, (np.zeros((2, 4)), None)], 1.0)
     with pytest.raises(InputError, match="not finite"):
-        write_teacher_targets(tmp_path, "judge", [good, (np.full((2, 3), 1e9), None)], 1.0)
+        taught(tmp_path, [good, (np.full((2, 3), 1e9), None)], 1.0)
     with pytest.raises(UsageError, match="letters"):
-        write_teacher_targets(tmp_path, "../judge", [good, good], 1.0)
+        taught(tmp_path, [good, good], 1.0, name="../judge")
     assert not list(tmp_path.glob("teacher-*"))
     with pytest.raises(InputError, match="no targets of a teacher 'judge'"):
-        TeacherTargets(tmp_path, "judge")
-    write_teacher_targets(tmp_path, "judge", [good, good], 1.0)
-    assert TeacherTargets(tmp_path, "judge").tag_width == 0
+        read_targets(tmp_path)
+    taught(tmp_path, [good, good], 1.0)
+    assert read_targets(tmp_path).tag_width == 0
     rows = tmp_path / "teacher-judge-rows.npy"
     rows.write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"teacher-judge-rows\.npy: "):
-        TeacherTargets(tmp_path, "judge")
+        read_targets(tmp_path)
     rows.unlink()
     with pytest.raises(InputError, match=r"teacher-judge-rows\.npy: "):
-        TeacherTargets(tmp_path, "judge")
+        read_targets(tmp_path)
     write_index(tmp_path, [StoredTrack("0.wav", 0, 0, 10)])
     with pytest.raises(InputError, match=r"another index\.jsonl"):
-        TeacherTargets(tmp_path, "judge")
+        read_targets(tmp_path)

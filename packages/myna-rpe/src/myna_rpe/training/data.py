@@ -1,7 +1,7 @@
 """Crops of stored spectrograms for contrastive training: several views of each track.
 
 Data folders hold spectrograms (:mod:`myna_rpe.training.spectrograms`), and beside them any number of targets of a
-teacher (:mod:`myna_rpe.training.teacher`).
+teacher (:mod:`pentatonic.training.teacher`).
 
 Shapes: V views of a track, B tracks of a batch, F mel bands, T frames.
 """
@@ -22,9 +22,9 @@ from myna_rpe.config import N_MELS
 from myna_rpe.frontend import PADDING, Frontend
 from myna_rpe.training.augment import AugmentConfig, augment
 from myna_rpe.training.spectrograms import SpectrogramFolder
-from myna_rpe.training.teacher import TeacherTargets
 from pentatonic.errors import ConfigError
 from pentatonic.training import ItemKey, mix_seed
+from pentatonic.training.teacher import TeacherTargets
 
 # Keep the lengths of crops, and how they are changed, apart from their places.
 _LENGTH_STREAM, _AUGMENT_STREAM = 0x4C454E, 0x415547

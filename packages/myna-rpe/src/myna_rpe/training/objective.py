@@ -31,11 +31,11 @@ from myna_rpe.losses import (
 )
 from myna_rpe.model import MynaEncoder
 from myna_rpe.training.options import ObjectiveConfig
-from myna_rpe.training.teacher import TeacherTargets
 from pentatonic.errors import ConfigError
 from pentatonic.training import StepContext
 from pentatonic.training.distillation import Distillation
 from pentatonic.training.gather import gathered
+from pentatonic.training.teacher import TeacherTargets
 
 Batch = Mapping[str, Any]
 

@@ -32,8 +32,7 @@ from myna_rpe.training.augment import AugmentConfig
 from myna_rpe.training.data import CropConfig, Views
 from myna_rpe.training.objective import ContrastiveTraining
 from myna_rpe.training.options import ObjectiveConfig
-from myna_rpe.training.spectrograms import SpectrogramFolder
-from myna_rpe.training.teacher import TeacherTargets
+from myna_rpe.training.spectrograms import INDEX, SpectrogramFolder
 from myna_rpe.weights import from_pretrained
 from myna_rpe.whole_tracks import absolute_time
 from pentatonic.cli import make_output_folder
@@ -50,6 +49,7 @@ from pentatonic.training import (
     config_yaml,
     report_run,
 )
+from pentatonic.training.teacher import TeacherTargets
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def train(config: TrainConfig) -> TrainResult:
         )
     config.data.augment.check(model_config.frontend)
     distillation = config.objective.distillation
-    teacher = TeacherTargets(folder.root, distillation.teacher) if distillation.weight else None
+    teacher = TeacherTargets(folder.root, distillation.teacher, index=INDEX) if distillation.weight else None
     views = partial(
         Views,
         folder,

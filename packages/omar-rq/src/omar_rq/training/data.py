@@ -13,16 +13,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from omar_rq.training.augment import AugmentConfig, augment
 from pentatonic import audio
 from pentatonic.errors import AudioFileNotFound, EmptyAudio, FormatError, InputError, NonFiniteAudio
-from pentatonic.training import ItemKey
+from pentatonic.training import ItemKey, mix_seed
 
+_AUGMENT_STREAM = 0x415547
+"""Keeps the changes of crops apart from their places."""
 MANIFEST = "manifest.jsonl"
 SAMPLE_TYPES = {"float16": np.dtype("<f2"), "int16": np.dtype("<i2")}
 
@@ -171,7 +176,40 @@ def _open_track(path: Path, raw_sample_rate: int) -> Track:
     return Track(path, described.sample_rate, max(1, described.frames))
 
 
-class CropDataset(Dataset[Tensor]):
+class CropTeacher(Protocol):
+    """What says something about a crop of a track."""
+
+    def of_crop(self, track: Track, start_s: float, end_s: float) -> dict[str, NDArray[np.float32]]:
+        """Return ``vectors`` ``(V,)`` and perhaps ``tags`` ``(K,)``; NaN where nothing is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaughtCrops:
+    """A crop, or a batch of B crops, with what a teacher says about it.
+
+    Args:
+        audio: ``(n,)`` float32; of a batch ``(B, n)``.
+        vectors: ``(V,)``; of a batch ``(B, V)``. NaN where nothing is known.
+        tags: ``(K,)`` probabilities; of a batch ``(B, K)``; None of a teacher without tags.
+    """
+
+    audio: Tensor
+    vectors: Tensor
+    tags: Tensor | None
+
+
+def collate_taught(crops: Sequence[TaughtCrops]) -> TaughtCrops:
+    """Stack crops of one length, with the targets of one teacher, to a batch."""
+    tags = [crop.tags for crop in crops if crop.tags is not None]
+    return TaughtCrops(
+        torch.stack([crop.audio for crop in crops]),
+        torch.stack([crop.vectors for crop in crops]),
+        torch.stack(tags) if tags else None,
+    )
+
+
+class CropDataset(Dataset[Tensor | TaughtCrops]):
     """Crops of equal length, at the model's sample rate.
 
     A crop depends on (seed, epoch, index) only, so a resumed run, or one with other workers, gets the same audio.
@@ -183,19 +221,30 @@ class CropDataset(Dataset[Tensor]):
         sample_rate: Samples per second of the crops; other tracks are resampled.
         seed: Seed of the crop positions.
         random: Draw positions; otherwise take the middle of the track, for validation.
+        teacher: What says something about the crops; items are then :class:`TaughtCrops`.
+        augmentation: How crops are changed; ``None``: not at all. The teacher heard them as they are.
     """
 
     def __init__(
-        self, tracks: Sequence[Track], *, crop_s: float, sample_rate: int, seed: int = 0, random: bool = True
+        self,
+        tracks: Sequence[Track],
+        *,
+        crop_s: float,
+        sample_rate: int,
+        seed: int = 0,
+        random: bool = True,
+        teacher: CropTeacher | None = None,
+        augmentation: AugmentConfig | None = None,
     ) -> None:
         self.tracks, self.crop_s, self.sample_rate = list(tracks), crop_s, sample_rate
-        self.seed, self.random = seed, random
+        self.seed, self.random, self.teacher = seed, random, teacher
+        self.augmentation = augmentation if augmentation is not None and augmentation.active else None
 
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def __getitem__(self, key: ItemKey) -> Tensor:
-        """Return (crop_s * sample_rate,) float32.
+    def __getitem__(self, key: ItemKey) -> Tensor | TaughtCrops:
+        """Return (crop_s * sample_rate,) float32, with a teacher as a part of :class:`TaughtCrops`.
 
         Raises:
             AudioError: The track cannot be read.
@@ -209,5 +258,16 @@ class CropDataset(Dataset[Tensor]):
         crop = track.read(start, wanted)
         if track.sample_rate != self.sample_rate:
             crop = audio.resample(crop, track.sample_rate, self.sample_rate)
+        if self.augmentation is not None:
+            rng = np.random.default_rng(mix_seed(self.seed, key.epoch, key.index, _AUGMENT_STREAM))
+            crop = augment(crop, self.sample_rate, self.augmentation, rng)
         length = round(self.crop_s * self.sample_rate)
-        return torch.nn.functional.pad(crop, (0, max(0, length - len(crop))))[:length]
+        crop = torch.nn.functional.pad(crop, (0, max(0, length - len(crop))))[:length]
+        if self.teacher is None:
+            return crop
+        end = min(track.samples, start + wanted)
+        said = self.teacher.of_crop(track, start / track.sample_rate, end / track.sample_rate)
+        tags = said.get("tags")
+        return TaughtCrops(
+            crop, torch.from_numpy(said["vectors"]), None if tags is None else torch.from_numpy(tags)
+        )

@@ -22,8 +22,11 @@ from omegaconf import MISSING
 from torch import nn
 
 from omar_rq.config import ModelConfig
-from omar_rq.training.data import CropDataset, default_filelist, open_tracks
+from omar_rq.training.augment import AugmentConfig
+from omar_rq.training.data import CropDataset, collate_taught, default_filelist, open_tracks
+from omar_rq.training.distillation import DistillationConfig, DistilledPrediction
 from omar_rq.training.objective import MaskedPrediction
+from omar_rq.training.teacher import Teacher
 from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
@@ -49,6 +52,7 @@ class DataConfig:
         filelist_val: The same for validation; by default ``val.jsonl`` or ``val.txt``, else no validation.
         raw_sample_rate: Samples per second of headerless files without a manifest.
         crop_s: Seconds of one training item.
+        augment: How crops are changed for training.
         batch_size: Items per process and forward pass.
         num_workers: Loader processes.
     """
@@ -58,6 +62,7 @@ class DataConfig:
     filelist_val: str | None = None
     raw_sample_rate: int = 16000
     crop_s: float = 30.0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch_size: int = 32
     num_workers: int = 4
 
@@ -68,6 +73,7 @@ class TrainConfig:
 
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(warmup_steps=30_000, decay="cosine", min_lr=1e-7)
@@ -84,13 +90,19 @@ def train(config: TrainConfig) -> TrainResult:
         InputError: The data folder cannot be used.
     """
     model_config = ModelConfig.from_dict(config.model)
-    train_data, val_data = crops(config, "train", random=True), crops(config, "val", random=False)
+    teacher = Teacher(config.data.root, config.distillation.teacher) if config.distillation.weight else None
+    train_data = crops(config, "train", random=True, teacher=teacher)
+    val_data = crops(config, "val", random=False, teacher=teacher)
     if train_data is None:
         raise ConfigError("data.filelist_train names no tracks")
     if val_data is None:
         config.trainer.val_every = 0
     torch.manual_seed(config.trainer.seed)  # the fresh weights
-    module = MaskedPrediction(model_config)
+    module = (
+        MaskedPrediction(model_config)
+        if teacher is None
+        else DistilledPrediction(model_config, config.distillation, teacher.targets)
+    )
     trainer = Trainer(
         module,
         optimizer=adamw(module, lr=config.optim.lr, weight_decay=config.optim.weight_decay),
@@ -98,6 +110,7 @@ def train(config: TrainConfig) -> TrainResult:
         train_dataset=train_data,
         val_dataset=val_data,
         batch_size=config.data.batch_size,
+        collate=None if teacher is None else collate_taught,
         num_workers=config.data.num_workers,
         config=config.trainer,
         run_dir=Path(config.run_dir),
@@ -107,8 +120,10 @@ def train(config: TrainConfig) -> TrainResult:
     return trainer.fit()
 
 
-def crops(config: TrainConfig, split: str, *, random: bool) -> CropDataset | None:
-    """Return the crops of one split, or None when validation has no list."""
+def crops(
+    config: TrainConfig, split: str, *, random: bool, teacher: Teacher | None = None
+) -> CropDataset | None:
+    """Return the crops of one split, or None when validation has no list; those of validation are not changed."""
     data, root = config.data, Path(config.data.root)
     listed = data.filelist_train if split == "train" else data.filelist_val
     filelist = Path(listed) if listed else default_filelist(root, split)
@@ -122,6 +137,8 @@ def crops(config: TrainConfig, split: str, *, random: bool) -> CropDataset | Non
         sample_rate=ModelConfig.from_dict(config.model).sample_rate,
         seed=config.trainer.seed,
         random=random,
+        teacher=teacher,
+        augmentation=data.augment if random else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Targets of a teacher beside stored spectrograms: what another model says about each track, patch by patch.
+"""Targets of a teacher beside prepared training data: what another model says about each track, patch by patch.
 
 A tool computes them once and stores them with :func:`write_teacher_targets`; training reads the mean over the patches
 that a crop overlaps. For a teacher called NAME::
@@ -10,7 +10,7 @@ that a crop overlaps. For a teacher called NAME::
     teacher-NAME-tags.f16      (patches of all tracks, tag_width) little-endian float16 probabilities, if any
 
 Patch p of a track is about the audio from ``p * hop_s`` to ``p * hop_s + patch_s``. The order of the tracks is that of
-``index.jsonl``, whose hash is in the header: after another ``prepare`` the targets are refused.
+the folder's index, a file whose hash is in the header: after another ``prepare`` the targets are refused.
 
 Shapes: n patches of a track, V values of a vector, K tags.
 """
@@ -20,19 +20,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from myna_rpe.training.spectrograms import DTYPE, INDEX, read_index
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import FormatError, InputError, UsageError
 from pentatonic.untrusted.files import read_json
 
 Array = NDArray[Any]
+DTYPE = np.dtype("<f2")
 
 
 def write_teacher_targets(
@@ -41,16 +41,20 @@ def write_teacher_targets(
     targets_per_track: Iterable[tuple[Array, Array | None]],
     hop_s: float,
     *,
+    index: str,
+    sources: Sequence[str],
     patch_s: float | None = None,
 ) -> None:
-    """Store the targets of a teacher beside the spectrograms of a folder.
+    """Store the targets of a teacher beside the training data of a folder.
 
     Args:
-        folder: A folder that ``myna-rpe prepare`` has written.
+        folder: A folder of prepared data.
         name: Of the teacher; letters, digits and hyphens.
         targets_per_track: For each track of the index, in its order: vectors ``(n, V)`` and probabilities of tags
             ``(n, K)``, or ``None`` for a teacher without tags. n may be 0, for tracks that the teacher cannot hear.
         hop_s: Seconds from one patch to the next.
+        index: Name of the file that lists the tracks.
+        sources: What messages call each of them.
         patch_s: Seconds that a patch is about; ``None``: ``hop_s``.
 
     Raises:
@@ -63,7 +67,6 @@ def write_teacher_targets(
         raise UsageError(f"the name of the teacher is {name!r}; allowed: letters, digits and hyphens")
     if not (hop_s > 0 and patch_s > 0):
         raise UsageError(f"hop_s is {hop_s} and patch_s {patch_s}; allowed: more than 0")
-    sources = [track.source for track in read_index(folder / INDEX)]
     rows, moments = [0], _Moments()
     widths: tuple[int, int | None] | None = None
     paths = _paths(folder, name)
@@ -91,7 +94,7 @@ def write_teacher_targets(
         "tracks": len(sources),
         "vector_width": widths[0],
         "tag_width": widths[1] or 0,
-        "index_sha256": _index_hash(folder),
+        "index_sha256": _hash(folder / index),
         "vector_mean": mean.tolist(),
         "vector_std": std.tolist(),
     }
@@ -137,8 +140,9 @@ class TeacherTargets:
     """The targets of a teacher, open for reading.
 
     Args:
-        folder: The folder of spectrograms.
+        folder: The folder of prepared data.
         name: Of the teacher.
+        index: Name of the file that lists the tracks.
 
     Attributes:
         vector_width: V.
@@ -151,7 +155,7 @@ class TeacherTargets:
         FormatError: The header is wrong.
     """
 
-    def __init__(self, folder: str | Path, name: str) -> None:
+    def __init__(self, folder: str | Path, name: str, *, index: str) -> None:
         folder = Path(folder)
         self._paths = _paths(folder, name)
         header = self._paths["header"]
@@ -166,12 +170,12 @@ class TeacherTargets:
             )
             if self._hop_s <= 0 or self.vector_mean.shape != (self.vector_width,):
                 raise ValueError("hop_s must be above 0, vector_mean of vector_width values")
-            stale = values["index_sha256"] != _index_hash(folder)
+            stale = values["index_sha256"] != _hash(folder / index)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not the header of a teacher's targets ({error!r})", path=header) from None
         if stale:
             raise InputError(
-                f"{header} was written for another {INDEX}; write the targets again after preparing"
+                f"{header} was written for another {index}; write the targets again after preparing"
             )
         self._rows = _read_rows(self._paths["rows"])
         self._maps: dict[str, Array] = {}
@@ -237,5 +241,5 @@ def _paths(folder: Path, name: str) -> dict[str, Path]:
     return {kind: folder / f"teacher-{name}{suffix}" for kind, suffix in names.items()}
 
 
-def _index_hash(folder: Path) -> str:
-    return hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+def _hash(index: Path) -> str:
+    return hashlib.sha256(index.read_bytes()).hexdigest()
