@@ -1,0 +1,1 @@
+"""Probes: small heads on frozen embeddings, how they are fitted and tested, and how they are saved and used."""
