@@ -75,6 +75,7 @@ OTHERS = {
     "omar_rq": [
         ("torch", "tokenize a.wav --out tokens --device cpu", "tokens/a.wav.npz"),
         ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
+        ("torch", "predict a.wav --out chunks --device cpu", "chunks/a.wav.npz"),
         ("torch", "info omar-rq-tiny", ""),
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
         ("torch", "convert model --out upstream", "upstream/config.gin"),

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from omar_rq.command_options import (
+    DEFAULT_MODEL,
+    ContextOption,
+    EncodecOption,
+    LayersOption,
+    ModelOption,
+    context_seconds,
+    finish,
+    layer_numbers,
+    load_model,
+)
 from omar_rq.files.batches import DEFAULT_BATCH
+from omar_rq.probing.commands import predict_command
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
     MAX_DURATION_S,
@@ -26,7 +37,6 @@ from pentatonic.audio_folder.options import (
     reading_options,
 )
 from pentatonic.cli import (
-    BatchReport,
     Device,
     JsonFlag,
     ModelSource,
@@ -35,34 +45,16 @@ from pentatonic.cli import (
     add_building_command,
     check_inputs,
     check_output_folder,
-    emit_json,
     experiments,
     make_app,
     make_output_place,
-    pick_device,
     run,
     show_fields,
     show_models,
 )
 from pentatonic.errors import UsageError
 
-if TYPE_CHECKING:
-    from omar_rq.model import OmarRQ
-
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
-
-DEFAULT_MODEL = "omar-rq-tiny"
-_MOST_LAYERS = 1000  # of a range; no model has as many
-
-ModelOption = Annotated[str, typer.Option("--model", help="Bundled name, directory, run folder or hub id.")]
-EncodecOption = Annotated[
-    str | None,
-    typer.Option(
-        "--encodec",
-        metavar="DIR_OR_ID",
-        help="EnCodec model in place of the one that the model names: a directory, or owner/name@revision.",
-    ),
-]
 
 
 @app.command()
@@ -71,17 +63,14 @@ def embed(
     out: OutFolder,
     model: ModelOption = DEFAULT_MODEL,
     encodec: EncodecOption = None,
-    layers: Annotated[
-        str,
-        typer.Option(help="Block indices and ranges such as 3,5 or 1-3, negative ones from the end, or all."),
-    ] = "-1",
+    layers: LayersOption = "-1",
     format: Annotated[
         Literal["npz", "parquet"], typer.Option(help="parquet also joins all .npz files into one table.")
     ] = "npz",
     pool: Annotated[
         Literal["none", "mean"], typer.Option(help="mean: one vector per layer and file.")
     ] = "none",
-    context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
+    context: ContextOption = "300",
     device: Device = "auto",
     dtype: ComputeType = "fp32",
     store: Annotated[
@@ -105,13 +94,13 @@ def embed(
     """
     check_inputs(inputs)
     check_output_folder(out)
-    context_s = _context_s(context)
-    wanted = None if layers == "all" else _layer_numbers(layers)
+    context_s = context_seconds(context)
+    wanted = layer_numbers(layers)
     reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import embed_folder
     from omar_rq.signals import LayerIndexError
 
-    loaded = _load(model, device, dtype, encodec=encodec)
+    loaded = load_model(model, device, dtype, encodec=encodec)
     try:
         report = embed_folder(
             loaded,
@@ -130,7 +119,7 @@ def embed(
         )
     except LayerIndexError as error:
         raise UsageError(f"--layers: {error}") from error
-    _finish(report, as_json)
+    finish(report, as_json)
 
 
 @app.command()
@@ -155,7 +144,7 @@ def tokenize(
     reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
     from omar_rq.embed import tokenize_folder
 
-    loaded = _load(model, device, "fp32", encodec=encodec, quantization_targets=True)
+    loaded = load_model(model, device, "fp32", encodec=encodec, quantization_targets=True)
     report = tokenize_folder(
         loaded,
         inputs,
@@ -165,7 +154,7 @@ def tokenize(
         overwrite=overwrite,
         model_name=model,
     )
-    _finish(report, as_json)
+    finish(report, as_json)
 
 
 @app.command()
@@ -250,6 +239,7 @@ def demo(
     report.raise_for_failures()
 
 
+app.command("predict")(predict_command)
 add_building_command(
     app,
     "train",
@@ -281,53 +271,6 @@ add_building_command(
         "Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json"
     ),
 )
-
-
-def _load(
-    name: str, device: str, dtype: str, *, encodec: str | None = None, quantization_targets: bool = False
-) -> OmarRQ:
-    import torch
-
-    from omar_rq.weights import from_pretrained
-    from pentatonic.precision import resolve_precision
-
-    place = pick_device(device)
-    number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(dtype, place)]
-    return from_pretrained(
-        name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets
-    )
-
-
-def _layer_numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for word in text.split(","):
-        found = re.fullmatch(r"\s*(-?\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", word)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
-        if not first <= last < first + _MOST_LAYERS:
-            raise UsageError(
-                f"--layers is {text!r}; allowed: whole numbers and ranges such as 3,5 or 1-3 or -1, or all"
-            )
-        numbers += range(first, last + 1)
-    return numbers
-
-
-def _context_s(text: str) -> float | None:
-    if text == "none":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < float("inf"):
-        raise UsageError(f"--context is {text!r}; allowed: positive seconds, or none")
-    return seconds
-
-
-def _finish(report: BatchReport, as_json: bool) -> None:
-    report.print_summary()
-    if as_json:
-        emit_json(report.document())
-    report.raise_for_failures()
 
 
 def main() -> None:
