@@ -37,7 +37,8 @@ def write_jams(annotation: Annotation, target: Path) -> None:
     document.file_metadata.title = Path(annotation.path).stem
 
     def add(namespace: str, rows: list[tuple[float, float, Any, float | None]]) -> None:
-        made = jams.Annotation(namespace=namespace, time=annotation.start, duration=annotation.duration)
+        made = jams.Annotation(namespace=namespace)
+        made.time, made.duration = annotation.start, annotation.duration  # pyright: ignore[reportAttributeAccessIssue]
         made.annotation_metadata = jams.AnnotationMetadata(
             data_source="program",
             annotation_tools="omar-rq",

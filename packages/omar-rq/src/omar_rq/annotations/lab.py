@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omar_rq.annotations.events import Beats, Span
 from pentatonic.checkpoint import atomic_file
-from pentatonic.errors import FormatError
+from pentatonic.errors import ConfigError, FormatError, PentatonicError
 from pentatonic.untrusted.files import read_text
 
 _MOST_BYTES = 16 << 20
@@ -38,15 +38,19 @@ def write_beats(beats: Beats, target: Path) -> None:
             file.write(f"{beat.time:.6f}\t{beat.position}\n")
 
 
-def read_beat_times(path: Path) -> list[float]:
+def read_beat_times(path: Path, *, error: type[PentatonicError] = ConfigError) -> list[float]:
     """Read the times of a ``.beats`` file: the first column, in seconds; further columns and lines with # are left out.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise where it cannot be read.
 
     Raises:
         FormatError: A line does not begin with a time, or times do not ascend.
-        ConfigError: The file cannot be read.
+        PentatonicError: Of class ``error``.
     """
     times: list[float] = []
-    for number, line in enumerate(read_text(path, max_bytes=_MOST_BYTES).splitlines(), 1):
+    for number, line in enumerate(read_text(path, max_bytes=_MOST_BYTES, error=error).splitlines(), 1):
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#"):
             continue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omar_rq.annotations.events import Annotation, Span
+from omar_rq.annotations.pitch_names import pitch_class
 from pentatonic.checkpoint import atomic_file
 from pentatonic.errors import MissingExtra
 
@@ -29,11 +30,6 @@ _MOST_POINTS = 1 << 16
 _MOST_TAGS = 8
 _LABEL_WIDTH = 0.011  # of a row, for each letter
 _INK = "#222222"
-# Twelve hues in the order of fifths, so that related chords have neighbouring colours.
-_HUES = {pitch: (index * 7 % 12) / 12 for index, pitch in enumerate("C C# D D# E F F# G G# A A# B".split())}
-_HUES |= {flat: _HUES[sharp] for flat, sharp in zip(
-    ("Db", "Eb", "Gb", "Ab", "Bb"), ("C#", "D#", "F#", "G#", "A#"), strict=True
-)}  # fmt: skip
 
 
 class Envelope:
@@ -97,10 +93,10 @@ def draw(annotation: Annotation, envelope: Envelope | None = None) -> Figure:
     lanes = _lanes(annotation)
     heights = [height for _, height in lanes] * n_rows
     tags = _tag_count(annotation)
-    figure = Figure(
-        figsize=(_WIDTH, 0.9 + sum(heights) + 0.55 * n_rows + 0.22 * tags), layout="constrained"
+    figure = Figure(figsize=(_WIDTH, 0.9 + sum(heights) + 0.55 * n_rows + 0.22 * tags), layout="constrained")
+    grid = figure.add_gridspec(
+        len(heights) + bool(tags), 1, height_ratios=heights + [0.22 * tags] * bool(tags)
     )
-    grid = figure.add_gridspec(len(heights) + bool(tags), 1, height_ratios=heights + [0.22 * tags] * bool(tags))
     figure.suptitle(_title(annotation), fontsize=10, x=0.01, ha="left", parse_math=False)
     for row in range(n_rows):
         begin = annotation.start + row * row_s
@@ -202,12 +198,13 @@ def _draw_chords(axes: Axes, annotation: Annotation, _: Envelope | None) -> None
         Span(chord.start, chord.end, chord.label.replace(":maj", "").replace(":min", "m"), chord.confidence)
         for chord in annotation.chords or ()
     ]
-    _draw_spans(axes, spans, lambda label: _pitch_colour(label.rstrip("m"), 0.35 if label.endswith("m") else 0.2))
+    _draw_spans(axes, spans, lambda label: _pitch_colour(label.rstrip("m"), minor=label.endswith("m")))
 
 
 def _draw_keys(axes: Axes, annotation: Annotation, _: Envelope | None) -> None:
     def colour(label: str) -> Any:
-        return _pitch_colour(label.split()[0], 0.35 if label.endswith("minor") else 0.2)
+        name, _, mode = label.partition(" ")
+        return _pitch_colour(name, minor=mode == "minor")
 
     _draw_spans(axes, annotation.keys or (), colour)
 
@@ -251,8 +248,10 @@ def _tag_count(annotation: Annotation) -> int:
     return min(_MOST_TAGS, len(annotation.tags or ()))
 
 
-def _pitch_colour(pitch: str, saturation: float) -> Any:
-    return "#e6e6e6" if pitch not in _HUES else _colour(_HUES[pitch], saturation)
+def _pitch_colour(name: str, *, minor: bool) -> Any:
+    """Hues in the order of fifths, so that related chords have neighbouring colours."""
+    pitch = pitch_class(name)
+    return "#e6e6e6" if pitch is None else _colour(pitch * 7 % 12 / 12, 0.35 if minor else 0.2)
 
 
 def _colour(hue: float, saturation: float) -> Any:

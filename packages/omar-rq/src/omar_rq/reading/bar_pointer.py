@@ -113,9 +113,7 @@ class _Chunk:
         scores: Of the likeliest path of each meter.
     """
 
-    def __init__(
-        self, evidence: Evidence, begin: int, end: int, meters: Sequence[int], tempi: Tempi
-    ) -> None:
+    def __init__(self, evidence: Evidence, begin: int, end: int, meters: Sequence[int], tempi: Tempi) -> None:
         self.intervals = tempi.intervals()
         self._meters = list(meters)
         self._first_row = np.concatenate(([0], np.cumsum(meters)[:-1]))
@@ -143,7 +141,9 @@ class _Chunk:
         for begin in range(0, n_points, shortest):
             points = np.arange(begin, min(begin + shortest, n_points))
             came = score[
-                (points[:, None] - intervals + longest)[:, None, :], self._previous[:, None], np.arange(n_tempi)
+                (points[:, None] - intervals + longest)[:, None, :],
+                self._previous[:, None],
+                np.arange(n_tempi),
             ]
             reached, choice = _best_source(came + preference, price)
             started = self._starts(points, shortest)[:, self._meter_of, None]

@@ -15,11 +15,12 @@ from omar_rq.annotations.document import annotation_document, write_document
 from omar_rq.annotations.events import Annotation
 from omar_rq.annotations.lab import write_beats, write_lab
 from omar_rq.reading.hearing import Listener, Recording
+from omar_rq.signals import LayerIndexError
 from pentatonic import audio
 from pentatonic.audio_folder.npz import find_audio
 from pentatonic.audio_folder.reading import ReadOptions, Stream
 from pentatonic.cli import BatchReport, emit_json
-from pentatonic.errors import InputError
+from pentatonic.errors import InputError, UsageError
 from pentatonic.folder_run import mirrored, without_suffixes
 from pentatonic.progress import one_line, progress
 
@@ -147,6 +148,8 @@ def read_all(
 def _reported(report: BatchReport, path: Path) -> Iterator[None]:
     try:
         yield
+    except LayerIndexError as error:
+        raise UsageError(f"--layer: {error}") from error
     except InputError as error:
         report.failed(path, error)
 

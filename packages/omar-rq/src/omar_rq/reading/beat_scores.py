@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
+from omar_rq.annotations.events import Annotation
+from omar_rq.annotations.lab import read_beat_times
 from pentatonic.errors import InputError, MissingExtra
 
 _TOLERANCE = 0.04
@@ -60,3 +65,44 @@ def tempo_scores(reference: float, found: float) -> dict[str, float]:
 
 def _tempo(times: np.ndarray) -> float:
     return float(60.0 / np.median(np.diff(times)))
+
+
+class BeatComparison:
+    """Compares the beats of recordings with known ones.
+
+    Args:
+        reference: A ``.beats`` file, or a folder with one of the name of each recording.
+    """
+
+    def __init__(self, reference: Path) -> None:
+        self._reference = reference
+        self._scores: list[dict[str, float]] = []
+
+    def lines(self, path: Path, annotation: Annotation) -> Sequence[str]:
+        """The scores of one recording, as a line.
+
+        Raises:
+            FormatError: Its known beats cannot be read.
+            InputError: There are none, or too few.
+            MissingExtra: mir_eval is not installed.
+        """
+        place = self._reference
+        if place.is_dir():
+            place = place / f"{path.stem}.beats"
+        known = np.array(read_beat_times(place, error=InputError))
+        until = annotation.start + annotation.duration
+        known = known[(known >= annotation.start) & (known <= until)]
+        found = np.array([beat.time for beat in annotation.beats.beats]) if annotation.beats else np.zeros(0)
+        self._scores.append(beat_scores(known, found))
+        return [f"  compared with {place}: {_shown(self._scores[-1])}"]
+
+    def summary(self) -> list[str]:
+        """The mean over the recordings, as a line."""
+        if not self._scores:
+            return ["compared: no recording"]
+        means = {name: float(np.mean([each[name] for each in self._scores])) for name in self._scores[0]}
+        return [f"mean of {len(self._scores)} recordings: {_shown(means)}"]
+
+
+def _shown(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name[0].upper() + name[1:]} {value:.3f}" for name, value in scores.items())

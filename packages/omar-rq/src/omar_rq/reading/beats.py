@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class BeatOptions:
         UsageError: A value is out of its range.
     """
 
-    tempi: Tempi = Tempi()
+    tempi: Tempi = field(default_factory=Tempi)
     meters: Sequence[Meter] = DEFAULT_METERS
 
     def __post_init__(self) -> None:
@@ -173,4 +173,3 @@ def _meter_confidence(path: Path, evidence: Evidence, meters: Sequence[Meter]) -
     second, best = np.sort(path.score)[-2:]
     bars = max(1.0, len(path.times) / meters[path.meter].beats)
     return float(1 - np.exp(-max(0.0, best - second) / bars))
-

@@ -137,7 +137,7 @@ class Listener:
         return replace(prediction, times=prediction.times + self.reading.start_s)
 
     def _in_windows(self, heard: Recording) -> Prediction:
-        """What the probe for keys says of windows that overlap by half; ``times`` are where the answer of each begins."""
+        """What the probe for keys says of windows that overlap by half; ``times`` say where each answer begins."""
         probe, rate = self.probes["key"], self.model.sample_rate
         n_samples = round(heard.duration * rate)
         offsets, answers = [], []

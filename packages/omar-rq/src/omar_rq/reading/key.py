@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from omar_rq.annotations.events import Score, Span
+from omar_rq.annotations.pitch_names import PITCHES, split_chord, split_key
 from omar_rq.probing.saved import Prediction
-from omar_rq.reading.pitch_names import PITCHES, split_chord, split_key
 from omar_rq.reading.smoothing import joined_spans, likeliest_labels
 from pentatonic.errors import InputError
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from omar_rq.annotations.events import Beats, Meter, Score, Span
-from omar_rq.reading.pitch_names import split_chord, split_key
+from omar_rq.annotations.pitch_names import split_chord, split_key
 from pentatonic.errors import InputError
 
 _BARS_OF_A_LINE = 4

@@ -44,7 +44,9 @@ def find_probe(name: str) -> Path:
     return path
 
 
-def load_probes(names: Sequence[str], tasks: Collection[str], needed: Collection[str]) -> dict[str, SavedProbe]:
+def load_probes(
+    names: Sequence[str], tasks: Collection[str], needed: Collection[str]
+) -> dict[str, SavedProbe]:
     """Load the probes of a command; what is not given is taken from those that the package ships, by task.
 
     Args:
@@ -69,7 +71,9 @@ def load_probes(names: Sequence[str], tasks: Collection[str], needed: Collection
         if probe.task not in tasks:
             raise UsageError(f"--probe {name} is for the task {probe.task}; allowed: {', '.join(tasks)}")
         if probe.task in probes:
-            raise UsageError(f"--probe {name}: there is another one for {probe.task}; allowed: one for each task")
+            raise UsageError(
+                f"--probe {name}: there is another one for {probe.task}; allowed: one for each task"
+            )
         probes[probe.task] = probe
     for task in needed:
         if task not in probes and task in (shipped := bundled_probes()):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from omar_rq.annotations.events import Highlight, Span
-from pentatonic.errors import UsageError
+from pentatonic.errors import InputError, UsageError
 
 STEP_S = 0.5
 """Seconds of music that one step averages, in recordings of up to 10 minutes."""
@@ -25,7 +25,9 @@ _SHORTEST_S = 4.0  # of a section
 _KERNEL_S = 10.0  # of music on each side of a boundary that is compared
 _LEAST_NOVELTY = 0.15  # of the largest
 _TYPICAL = 1.0  # deviations of the novelty above its mean, of a boundary
-_ALIKE = 0.5  # likeness of sections with one letter, where 0 is that of any two steps and 1 that of neighbours
+_ALIKE = (
+    0.5  # likeness of sections with one letter, where 0 is that of any two steps and 1 that of neighbours
+)
 _MOST_SHIFT = 0.25  # of the shorter section, when two are compared step by step
 
 
@@ -59,11 +61,11 @@ def find_boundaries(likeness: np.ndarray, step_s: float, count: int | None = Non
         (S,) steps, ascending, the first 0.
 
     Raises:
-        UsageError: There is no room for so many sections.
+        InputError: There is no room for so many sections.
     """
     n_steps = len(likeness)
     if count is not None and not 1 <= count <= n_steps:
-        raise UsageError(f"segments is {count}; allowed for this recording: 1 to {n_steps}")
+        raise InputError(f"{count} segments; allowed for this recording: 1 to {n_steps}")
     curve = novelty(likeness, max(1, round(_KERNEL_S / step_s)))
     gap = max(1, round(_SHORTEST_S / step_s))
     if count is None:
@@ -189,7 +191,13 @@ def _letter(number: int) -> str:
 
 
 def find_segments(
-    steps: np.ndarray, step_s: float, end: float, *, start: float = 0.0, count: int | None = None
+    steps: np.ndarray,
+    step_s: float,
+    end: float,
+    *,
+    start: float = 0.0,
+    count: int | None = None,
+    edges: Sequence[float] | None = None,
 ) -> tuple[Span, ...]:
     """Find sections and name those that repeat by one letter: A, B, A.
 
@@ -199,18 +207,23 @@ def find_segments(
         end: Second at which the recording ends.
         start: Second at which it begins.
         count: How many sections there shall be; None: as many as stand out.
+        edges: Seconds where sections begin, if that is known; only their letters are looked for.
 
     Returns:
         The sections; the confidence is how alike a section is to the others with its letter, None of one that does not
         repeat.
 
     Raises:
-        UsageError: There is no room for so many sections.
+        InputError: There is no room for so many sections.
     """
     likeness = likeness_matrix(steps)
-    boundaries = find_boundaries(likeness, step_s, count)
+    if edges is None:
+        boundaries = find_boundaries(likeness, step_s, count)
+        times = [start + step_s * float(step) for step in boundaries]
+    else:
+        times = list(edges)
+        boundaries = np.clip(np.rint((np.array(times) - start) / step_s).astype(int), 0, len(steps) - 1)
     letters, sure = repeat_letters(likeness, boundaries)
-    times = [start + step_s * float(step) for step in boundaries]
     return tuple(
         Span(begin, until, letter, alike or None)
         for begin, until, letter, alike in zip(times, [*times[1:], end], letters, sure, strict=True)

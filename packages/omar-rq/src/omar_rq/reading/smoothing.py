@@ -56,10 +56,10 @@ def joined_spans(
         edges: (N + 1,) seconds, where steps begin and end.
         names: K names.
     """
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    starts = np.flatnonzero(np.diff(labels, prepend=-1)).tolist()
     spans = []
-    for start, end in zip(starts, np.append(starts[1:], len(labels)), strict=True):
-        label = labels[start]
+    for start, end in zip(starts, [*starts[1:], len(labels)], strict=True):
+        label = int(labels[start])
         sure = float(probabilities[start:end, label].mean())
         spans.append(Span(float(edges[start]), float(edges[end]), names[label], sure))
     return tuple(spans)

@@ -73,7 +73,7 @@ class TagWriter(ClosedAtEnd):
             raise MissingExtra("Writing tags", "pentatonic[ffmpeg]")
         self._stream = stream
         self._child = ChildProcess(
-            "omar_rq.reading.tag_writing:answer", seconds=_SECONDS, memory_bytes=_MEMORY_BYTES
+            "omar_rq.annotations.tag_writing:answer", seconds=_SECONDS, memory_bytes=_MEMORY_BYTES
         )
 
     def write(self, path: Path, field: Field, value: str, *, dry_run: bool = False) -> Written:
@@ -100,9 +100,16 @@ class TagWriter(ClosedAtEnd):
             try:
                 copy = temporary_sibling(path)
                 cleanup.callback(copy.unlink, missing_ok=True)
-                request = {"path": str(path), "container": container, "copy": str(copy), "tags": {field: value}}
+                request = {
+                    "path": str(path),
+                    "container": container,
+                    "copy": str(copy),
+                    "tags": {field: value},
+                }
                 self._ask(request)
-                self._compare(path, copy, before, self._ask({"path": str(copy), "container": container}), field, value)
+                self._compare(
+                    path, copy, before, self._ask({"path": str(copy), "container": container}), field, value
+                )
                 shutil.copystat(path, copy)
                 with copy.open("rb") as file:
                     os.fsync(file.fileno())
@@ -130,7 +137,9 @@ class TagWriter(ClosedAtEnd):
     ) -> None:
         """Refuse a copy that differs in more than the tag."""
         if after["tags"].get(field) != value:
-            raise InputError(f"{path}: its format has no place for the tag {field!r}; allowed: another --field")
+            raise InputError(
+                f"{path}: its format has no place for the tag {field!r}; allowed: another --field"
+            )
         lost = [
             name
             for name, text in before["tags"].items()
@@ -184,7 +193,9 @@ def _content(av: Any, path: str, container: str) -> dict[str, Any]:
     """Tags in lower case, kinds of streams, chapters, and a digest of the packets of each stream."""
     with _open(av, path, container) as file:
         digests = [hashlib.sha256() for _ in file.streams]
-        streams = [f"{stream.type} {stream.codec_context and stream.codec_context.name}" for stream in file.streams]
+        streams = [
+            f"{stream.type} {stream.codec_context and stream.codec_context.name}" for stream in file.streams
+        ]
         tags = _tags(file)
         chapters = [str(chapter) for chapter in file.chapters()]
         for packet in file.demux():
