@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_chords_cover_the_recording() -> None:
     answers = label_answers("chord", CHORDS, [0] * 10 + [4] * 65, 25.0)
     chords = read_chords(answers, 3.02)
     assert chords[0].start == 0 and chords[-1].end == 3.02
-    assert all(a.end == b.start for a, b in zip(chords, chords[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(chords))
 
 
 def test_chords_change_on_beats() -> None:
