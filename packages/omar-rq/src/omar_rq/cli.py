@@ -20,7 +20,7 @@ from omar_rq.command_options import (
     load_model,
 )
 from omar_rq.files.batches import DEFAULT_BATCH
-from omar_rq.probing.commands import predict_command
+from omar_rq.probing.commands import PROBE_HELP, predict_command, probe_command
 from omar_rq.reading.commands import add_reading_commands
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
@@ -241,6 +241,7 @@ def demo(
 
 
 app.command("predict")(predict_command)
+app.command("probe", help=PROBE_HELP)(probe_command)
 add_reading_commands(app)
 add_building_command(
     app,

@@ -37,11 +37,11 @@ def beat_answers(
 ) -> Prediction:
     """What a probe says that hears beats at ``times`` and weaker ones at ``between``, three tokens wide."""
     n_tokens = int(seconds * rate)
-    centres = (np.arange(n_tokens) + 0.5) / rate
+    starts = np.arange(n_tokens) / rate
     beat, downbeat = np.full(n_tokens, unlikely), np.full(n_tokens, unlikely / 2)
 
     def raise_around(values: np.ndarray, time: float, peak: float) -> None:
-        np.maximum(values, peak * np.clip(1.5 - np.abs(centres - time) * rate, 0, 1), out=values)
+        np.maximum(values, peak * np.clip(1.5 - np.abs(starts - time) * rate, 0, 1), out=values)
 
     for time, position in zip(times, positions, strict=True):
         raise_around(beat, time, likely)
@@ -68,7 +68,7 @@ def label_answers(
 
 
 def song(bars: int = 6, beat_s: float = BEAT_S) -> tuple[np.ndarray, list[float], list[str]]:
-    """Four-beat bars of one chord each with clicks on beats, higher on downbeats: samples, beats, a chord for each bar."""
+    """Bars of four beats and one chord, with clicks on beats: samples, beats, and the chord of each bar."""
     names = list(TRIADS)
     chords = [names[bar % len(names)] for bar in range(bars)]
     samples = np.zeros(int((START_S + bars * 4 * beat_s + 0.25) * RATE), np.float32)
@@ -139,7 +139,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, tiny: OmarRQ) -> Path:
     rate = tiny.embedding_rate_hz
     n_tokens = (1 + len(samples) // 256) // 4
     centres = (np.arange(n_tokens) + 0.5) / rate
-    near = np.abs(centres[:, None] - np.array(beats)) * rate
+    near = np.abs(np.arange(n_tokens)[:, None] / rate - np.array(beats)) * rate
     beat_targets = np.stack(((near < 0.75).any(1), (near[:, ::4] < 0.75).any(1)), axis=1)
     bar = np.clip(((centres - START_S) / (4 * BEAT_S)).astype(int), 0, len(chords) - 1)
     chord_targets = np.zeros((n_tokens, len(CHORDS)))

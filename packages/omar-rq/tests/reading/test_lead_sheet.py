@@ -34,7 +34,7 @@ def chords_of(*labels: str, seconds: float = 1.0) -> list[Span]:
 
 
 def check_bars(text: str) -> list[tuple[Fraction, Fraction]]:
-    """Lengths of the bars in whole notes, each beside its meter; everything in the music must be known to this reader."""
+    """Lengths of the bars in whole notes, each beside its meter; text that is not understood is an error."""
     lines = text.splitlines()
     head = {
         line[0]: line[2:] for line in lines[: next(i for i, x in enumerate(lines) if x.startswith("K:")) + 1]

@@ -28,8 +28,24 @@ from pentatonic.audio_folder.options import (
     Overwrite,
     reading_options,
 )
-from pentatonic.cli import Device, JsonFlag, check_inputs, check_output_folder
+from pentatonic.cli import (
+    Device,
+    JsonFlag,
+    Overrides,
+    check_inputs,
+    check_output_folder,
+    experiments,
+    show,
+    training_extra,
+)
 from pentatonic.errors import UsageError
+
+PROBE_HELP = (
+    "Fit a probe to the frozen embeddings of a model, and test it beside log-mel and untrained baselines.\n\n"
+    "Takes Hydra overrides: omar-rq probe task=chord data.root=DATA model=omar-rq-tiny\n\n"
+    "The run folder gets probe/, results.json and results.md; the same command continues a stopped run.\n\n"
+    + experiments("omar_rq", "conf.probe")
+)
 
 
 def predict_command(
@@ -93,3 +109,22 @@ def predict_command(
     except LayerIndexError as error:
         raise UsageError(f"--layers: {error}") from error
     finish(report, as_json)
+
+
+def probe_command(
+    overrides: Overrides = None,
+    list_tasks: Annotated[
+        bool, typer.Option("--list", help="Show the tasks: data sets, licences, splits, metrics.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: one JSON document.")] = False,
+) -> None:
+    """Fit a probe to frozen embeddings; its help page is :data:`PROBE_HELP`."""
+    if list_tasks:
+        from omar_rq.probing.task_list import task_lines, task_table
+
+        show(task_table(), as_json, task_lines)
+        return
+    with training_extra("Fitting a probe", "omar-rq[train]"):
+        from omar_rq.probing.run import main
+
+        main(overrides or [])

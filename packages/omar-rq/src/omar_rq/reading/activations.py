@@ -1,7 +1,7 @@
 """What a probe says of beats, token by token, as evidence on a fine grid of time.
 
-Tokens are 40 to 64 ms long, longer than beats may be off. So the log-odds of the tokens are interpolated between their
-centres with a cubic that puts a peak between two tokens (Catmull-Rom), and are compared with a level of this recording
+Tokens are 40 to 64 ms long, longer than beats may be off. So the log-odds of the tokens are interpolated with a
+cubic that puts a peak between two tokens (Catmull-Rom), and are compared with a level of this recording
 between its valleys and its peaks: a probe that is rarely sure says as much as one that always is.
 
 Shape legend: N tokens, G points of the grid.
@@ -54,18 +54,18 @@ class Evidence:
         return self.chance[np.clip(index, 0, len(self.chance) - 1)]
 
 
-def evidence_of(centres: np.ndarray, beat: np.ndarray, downbeat: np.ndarray | None, rate: float) -> Evidence:
+def evidence_of(times: np.ndarray, beat: np.ndarray, downbeat: np.ndarray | None, rate: float) -> Evidence:
     """Compare probabilities of tokens with those of the whole recording, on the fine grid.
 
     Args:
-        centres: (N,) seconds of the centres of tokens; N at least 1.
+        times: (N,) seconds that the answers of tokens stand for; N at least 1.
         beat: (N,) probabilities of a beat.
         downbeat: (N,) probabilities of a downbeat; None where the probe has none.
         rate: Tokens per second.
     """
     odds = _log_odds(beat)
     valley, peak = _levels(odds, max(1, round(_WINDOW_S * rate)))
-    count = max(1, round((centres[-1] - centres[0]) * GRID_HZ) + 1)
+    count = max(1, round((times[-1] - times[0]) * GRID_HZ) + 1)
     places = np.arange(count) / GRID_HZ * rate
     fine = catmull_rom(odds, places)
     strength = np.clip(fine - valley - _LEVEL * (peak - valley), *_BEAT_RANGE)
@@ -81,7 +81,7 @@ def evidence_of(centres: np.ndarray, beat: np.ndarray, downbeat: np.ndarray | No
         first, others = first * sure, others * sure
     is_flat = peak - valley < _LEAST_CONTRAST or _probability(np.array(peak)) < _LEAST_PEAK
     return Evidence(
-        float(centres[0]), strength, first, others, _probability(fine), bool(is_flat), downbeat is not None
+        float(times[0]), strength, first, others, _probability(fine), bool(is_flat), downbeat is not None
     )
 
 

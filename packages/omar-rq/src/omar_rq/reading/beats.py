@@ -98,7 +98,7 @@ def read_beats(prediction: Prediction, options: BeatOptions | None = None) -> Be
         options: Tempi and meters; None: the defaults.
 
     Returns:
-        The beats, at the centres of tokens and between them; none where the probe hears none, as in silence.
+        The beats, at the starts of tokens and between them; none where the probe hears none, as in silence.
 
     Raises:
         InputError: The prediction is of another kind.
@@ -112,8 +112,8 @@ def read_beats(prediction: Prediction, options: BeatOptions | None = None) -> Be
     values = dict(zip(prediction.labels, prediction.values.T, strict=True))
     if not len(prediction.times):
         return NO_BEATS
-    centres = prediction.times + 0.5 / prediction.rate
-    evidence = evidence_of(centres, values["beat"], values.get("downbeat"), prediction.rate)
+    # Probes are trained to be sure of a beat at the start of a token, see omar_rq.probing.tasks.decoding.bumps.
+    evidence = evidence_of(prediction.times, values["beat"], values.get("downbeat"), prediction.rate)
     if evidence.is_flat:
         return NO_BEATS
     path = find_path(evidence, [meter.beats for meter in options.meters], options.tempi)

@@ -43,7 +43,7 @@ def read_mirdata(name: str, root: str | Path) -> ProbeDataset:
 def _gtzan(root: Path) -> ProbeDataset:
     """``gtzan_genre``; its folder also has the lists of the split, which mirdata does not have."""
     home = root / "gtzan_genre"
-    tracks = _tracks(home, "audio_path")
+    tracks = load_tracks(home, "audio_path")
 
     def locate(name: str, table: Path, line: int) -> tuple[Path, str]:
         track = tracks.get(Path(name).stem)
@@ -61,7 +61,7 @@ def _giantsteps(root: Path) -> ProbeDataset:
     """
     paths = ("audio_path", "keys_path", "metadata_path")
     train, test = (
-        [_annotated(track) for track in _tracks(root / name, *paths).values()]
+        [_annotated(track) for track in load_tracks(root / name, *paths).values()]
         for name in ("beatport_key", "giantsteps_key")
     )
     return split_giantsteps(train, test, "mirdata (beatport_key, giantsteps_key)")
@@ -73,8 +73,21 @@ MIRDATA_DATASETS: Mapping[str, Callable[[Path], ProbeDataset]] = MappingProxyTyp
 """Name -> function that reads the data set from the folder of mirdata's data sets."""
 
 
-def _tracks(home: Path, *paths: str) -> dict[str, Any]:
-    """Name -> track of mirdata, of the data set that the folder is named after, with these paths in the folder."""
+def load_tracks(home: Path, *paths: str) -> dict[str, Any]:
+    """Open a data set of mirdata.
+
+    Args:
+        home: Its folder, which is named after it.
+        paths: Attributes of a track that are paths of files.
+
+    Returns:
+        Name -> track of mirdata; the paths of each lie in the folder.
+
+    Raises:
+        MissingExtra: mirdata is not installed.
+        InputError: The folder or the index of the data set is missing.
+        FormatError: The index is not as mirdata expects it, or names a file outside of the folder.
+    """
     try:
         import mirdata
     except ModuleNotFoundError as error:
@@ -90,7 +103,7 @@ def _tracks(home: Path, *paths: str) -> dict[str, Any]:
     if not index.is_file():
         raise InputError(f"mirdata's index is neither {own} nor {index}; get it by {download}(['index'])")
     dataset.index_path = str(index)
-    with _errors_of_mirdata(index):
+    with errors_of_mirdata(index):
         tracks = dataset.load_tracks()
         for track in tracks.values():
             for path in paths:
@@ -99,16 +112,16 @@ def _tracks(home: Path, *paths: str) -> dict[str, Any]:
 
 
 def _annotated(track: Any) -> AnnotatedTrack:
-    with _errors_of_mirdata(Path(track.keys_path)):
+    with errors_of_mirdata(Path(track.keys_path)):
         keys: str | Sequence[str] = track.key
         key = keys if isinstance(keys, str) else "|".join(keys)
-    with _errors_of_mirdata(Path(track.metadata_path)):
+    with errors_of_mirdata(Path(track.metadata_path)):
         artists = ", ".join(track.artists)
     return AnnotatedTrack(track.title, Path(track.audio_path), key, artists)
 
 
 @contextmanager
-def _errors_of_mirdata(path: Path) -> Iterator[None]:
+def errors_of_mirdata(path: Path) -> Iterator[None]:
     """Turn what mirdata raises over bad files into errors that name the file."""
     try:
         yield

@@ -1,0 +1,1 @@
+"""The tasks of probes: labels, targets, metrics and trivial answers. No model is known here."""
