@@ -98,7 +98,7 @@ def test_times_are_places_in_the_file(studio: Path, run) -> None:
 
 def test_lead_sheet(studio: Path, tmp_path: Path, run) -> None:
     words = ["--probe", studio / "beat", "--probe", studio / "chord"]
-    status, out, err = run("leadsheet", studio / "song.wav", *words, "--out", tmp_path / "x.abc")
+    status, _, err = run("leadsheet", studio / "song.wav", *words, "--out", tmp_path / "x.abc")
     assert status == 0, err
     text = (tmp_path / "x.abc").read_text()
     assert text.endswith(
