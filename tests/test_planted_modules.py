@@ -50,6 +50,8 @@ PLANTED = (
         "spotipy",
         "tinytag",
         "tokenizers",
+        "jams",
+        "av",
     ),
 )
 TUNE = "X:1\nT:Scale\nL:1/8\nM:4/4\nK:C\nCDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|CDEF GABc|c8|]\n"
@@ -77,6 +79,14 @@ OTHERS = {
         ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
         ("torch", "predict a.wav --out chunks --device cpu", "chunks/a.wav.npz"),
         ("torch", "info omar-rq-tiny", ""),
+        ("torch", "tag a.wav --probe tagging --device cpu", ""),
+        ("torch", "chords song.wav --probe chord --out read --lab", "read/song.chords.lab"),
+        ("torch", "beats song.wav --probe beat --out read --lab", "read/song.beats"),
+        ("torch", "key a.wav --probe key --out read", "read/a.key.json"),
+        ("matplotlib", "segments song.wav --out read --picture svg", "read/song.segments.svg"),
+        ("jams", "segments song.wav --out read --jams", "read/song.segments.jams"),
+        ("torch", "leadsheet song.wav --probe beat --probe chord --out song.abc", "song.abc"),
+        ("av", "tag song.flac --probe tagging --write --threshold 0", "song.flac.bak"),
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
         ("torch", "convert model --out upstream", "upstream/config.gin"),
         ("matplotlib", "demo a.wav --out page", "page/index.html"),
@@ -215,6 +225,8 @@ def test_planted_modules_are_not_executed(
 def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) -> None:
     if package == "myna_rpe":
         write_files_for_myna(here)
+    if package == "omar_rq":
+        write_probes(here)
     if package == "notagen":
         write_encoder(here)
     for needs, words, output in OTHERS[package]:
@@ -245,6 +257,36 @@ def write_files_for_myna(here: Path) -> None:
     tensors = KEY_MAP.to_theirs(MynaEncoder(config).state_dict())
     tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)
     save_file({name: value.contiguous() for name, value in tensors.items()}, here / "old.safetensors")
+
+
+def write_probes(here: Path) -> None:
+    """Write probes whose weights are random, and recordings of four seconds in which they find something."""
+    import soundfile
+    import torch
+
+    import omar_rq
+    from omar_rq.probing.features import FeatureConfig
+    from omar_rq.probing.heads import HeadConfig, ProbeHead
+    from omar_rq.probing.saved import EncoderRecord, SavedProbe
+
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 4 * 16000)
+    for name in ("song.wav", "song.flac"):
+        soundfile.write(here / name, noise, 16000)
+    model = omar_rq.from_pretrained("omar-rq-tiny")
+    encoder = EncoderRecord.of(model, "omar-rq-tiny")
+    for task, labels, outputs, granularity in (
+        ("tagging", ("piano", "drums"), "multilabel", "recording"),
+        ("key", ("C major", "A minor"), "classes", "recording"),
+        ("chord", ("N", "C:maj"), "classes", "frame"),
+        ("beat", ("beat", "downbeat"), "multilabel", "frame"),
+    ):
+        pooling = "none" if granularity == "frame" else "mean"
+        torch.manual_seed(0)
+        head = ProbeHead(
+            HeadConfig(encoder.embed_dim, len(labels), layers=(0,), granularity=granularity, pooling=pooling)
+        )
+        probe = SavedProbe(task, labels, outputs, encoder, FeatureConfig((0,), pooling), head.eval())
+        probe.save(here / task)
 
 
 def write_encoder(here: Path) -> None:

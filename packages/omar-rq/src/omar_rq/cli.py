@@ -21,6 +21,7 @@ from omar_rq.command_options import (
 )
 from omar_rq.files.batches import DEFAULT_BATCH
 from omar_rq.probing.commands import PROBE_HELP, predict_command, probe_command
+from omar_rq.reading.commands import add_reading_commands
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
     MAX_DURATION_S,
@@ -241,6 +242,7 @@ def demo(
 
 app.command("predict")(predict_command)
 app.command("probe", help=PROBE_HELP)(probe_command)
+add_reading_commands(app)
 add_building_command(
     app,
     "train",
