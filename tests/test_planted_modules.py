@@ -74,7 +74,8 @@ STARTERS = [
 OTHERS = {
     "omar_rq": [
         ("torch", "tokenize a.wav --out tokens --device cpu", "tokens/a.wav.npz"),
-        ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
+        ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/run.json"),
+        ("ray", "embed a.wav --out on-ray --engine ray --workers 1 --device cpu", "on-ray/run.json"),
         ("torch", "predict a.wav --out chunks --device cpu", "chunks/a.wav.npz"),
         ("torch", "info omar-rq-tiny", ""),
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
