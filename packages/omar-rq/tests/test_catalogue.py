@@ -29,6 +29,7 @@ from pentatonic.errors import FormatError, MissingExtra, UsageError
 from pentatonic.folder_run import OutputError
 
 parquet = pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.usefixtures("decode_here")
 
 CONFIG = ModelConfig(
     input=MelFrontendConfig(),
@@ -36,12 +37,6 @@ CONFIG = ModelConfig(
     net=ConformerConfig(embed_dim=16, depth=3, num_heads=2, beta_deepnorm=1.0),
 )
 ONE_FILE = 1e-9  # minutes: every recording is a block of its own
-
-
-@pytest.fixture(autouse=True)
-def here(decode_here, monkeypatch) -> None:
-    """The decoder that holds the place of the second process."""
-    monkeypatch.setattr(audio.DecodingProcess, "close", lambda self: None, raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omar_rq.catalogue.commands import embed_command
+from omar_rq.catalogue.commands import embed_command, index_command, similar_command
 from omar_rq.command_options import (
     DEFAULT_MODEL,
     EncodecOption,
@@ -52,6 +52,8 @@ app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token predi
 
 
 app.command("embed")(embed_command)
+app.command("index")(index_command)
+app.command("similar")(similar_command)
 
 
 @app.command()

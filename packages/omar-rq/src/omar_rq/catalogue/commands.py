@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,7 +35,7 @@ from pentatonic.audio_folder.options import (
     Start,
     reading_options,
 )
-from pentatonic.cli import Device, JsonFlag, check_inputs, check_output_folder
+from pentatonic.cli import Device, JsonFlag, check_inputs, check_output_folder, show, show_fields
 from pentatonic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -229,3 +230,98 @@ def _n_workers(ray: Any) -> int:
     import torch
 
     return ray.workers or torch.cuda.device_count() or os.cpu_count() or 1
+
+
+def index_command(
+    data_set: Annotated[
+        str, typer.Argument(metavar="DATA_SET", help="What embed --format parquet wrote: a folder, or s3://.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="Folder to write.")],
+    layer: Annotated[
+        int | None, typer.Option(help="Block index of the model.", show_default="the last of the data set")
+    ] = None,
+    segment: Annotated[float, typer.Option(help="Seconds of a segment.")] = 10.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also where nothing has changed.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an index of a data set of embeddings, for omar-rq similar; again where the data set has changed."""
+    check_local_inputs([data_set])
+    check_output_folder(out)
+    from omar_rq.catalogue.index import build_index
+
+    info, made = build_index(data_set, out, layer=layer, segment_s=segment, overwrite=overwrite)
+    about = {
+        "index": str(out),
+        "made": "now" if made else "before; the data set has not changed",
+        "model": info.model_name,
+        "model_hash": info.settings["model"],
+        "layer": info.layer,
+        "recordings": info.recordings,
+        "segments": info.segments,
+        "segment_s": info.segment_s,
+        "flagged": info.flagged,
+        "standardised": bool(info.mean),
+    }
+    show_fields(about, as_json)
+
+
+def similar_command(
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE_OR_ROW", help="An audio file, or a recording of the index: number or path."
+        ),
+    ],
+    index: Annotated[Path, typer.Option("--index", metavar="INDEX", help="What omar-rq index wrote.")],
+    count: Annotated[int, typer.Option(min=1, help="Hits of each kind at most.")] = 10,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model for a file.", show_default="that of the index")
+    ] = None,
+    encodec: EncodecOption = None,
+    engine: Annotated[
+        Literal["exact", "faiss"], typer.Option(help="faiss: approximate, for very many vectors.")
+    ] = "exact",
+    device: Device = "auto",
+    start: Start = 0.0,
+    duration: Duration = None,
+    threads: Threads = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the recordings, and the segments with their times, that sound most like a file or a recording."""
+    reading = reading_options(start, duration, "raise", MAX_DURATION_S, MAX_CHANNELS)
+    be_modest(threads, None)
+    from omar_rq.catalogue.index import read_info
+    from omar_rq.catalogue.search import similar
+
+    info = read_info(index)
+    loaded = None
+    if os.path.isfile(query):  # noqa: PTH113 - a name may be too long for a path
+        loaded = load_model(
+            model or info.model_name or DEFAULT_MODEL, device, info.settings["dtype"], encodec=encodec
+        )
+    found = similar(query, index, model=loaded, count=count, engine=engine, reading=reading)
+    if found.changed:
+        print("the data set has changed since the index was made; run omar-rq index again", file=sys.stderr)
+
+    def lines() -> list[str]:
+        of = f"{found.query} [{found.query_flags}]" if found.query_flags else found.query
+        shown = [f"recordings like {of}"]
+        shown += [f"{hit.score:6.3f}  {hit.path}{_flags(hit.flags)}" for hit in found.recordings]
+        if found.segments:
+            shown.append("segments: there, and in the query")
+        shown += [
+            f"{hit.score:6.3f}  {hit.path} {_clock(hit.start_s)}-{_clock(hit.end_s)}  "
+            f"{_clock(hit.query_start_s)}-{_clock(hit.query_end_s)}{_flags(hit.flags)}"
+            for hit in found.segments
+        ]
+        return shown
+
+    show(found.to_json(), as_json, lines)
+
+
+def _flags(text: str) -> str:
+    return f"  [{text}]" if text else ""
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
