@@ -76,7 +76,10 @@ STARTERS = [
 OTHERS = {
     "omar_rq": [
         ("torch", "tokenize a.wav --out tokens --device cpu", "tokens/a.wav.npz"),
-        ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
+        ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/run.json"),
+        ("pyarrow", "index table --out index", "index/index.json"),
+        ("pyarrow", "similar a.wav --index index --device cpu", ""),
+        ("ray", "embed a.wav --out on-ray --engine ray --workers 1 --device cpu", "on-ray/run.json"),
         ("torch", "predict a.wav --out chunks --device cpu", "chunks/a.wav.npz"),
         ("torch", "info omar-rq-tiny", ""),
         ("torch", "tag a.wav --probe tagging --device cpu", ""),

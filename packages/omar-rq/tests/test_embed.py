@@ -37,7 +37,6 @@ from pentatonic.errors import (
     ConfigError,
     CorruptAudio,
     InputError,
-    MissingExtra,
     NonFiniteAudio,
     UsageError,
 )
@@ -560,44 +559,9 @@ def test_tokens_need_a_tokenizer(model_folder, tmp_path):
         tokenize_folder(load_directory(model_folder), [tmp_path], tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"pool": "mean"}, {"store": "float16"}, {"reading": ReadOptions(start_s=0.25)}]
-)
-def test_parquet_holds_the_same_numbers(model, tmp_path, monkeypatch, options):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("omar_rq.files.parquet_table._ROWS", 10)  # several groups per file
-    corpus, out = tmp_path / "in", tmp_path / "out"
-    tone(corpus / "a.wav", 1.5)
-    tone(corpus / "sub" / "b.wav", 1.0)
-    (corpus / "bad.wav").touch()
-    embed_folder(model, [corpus], out, layers=[0, 2], format="parquet", **options)
-    rows = parquet.read_table(out / "embeddings.parquet").to_pylist()
-    assert list(rows[0]) == ["path", "layer", "token", "time_s", "embedding"]
-    for name in ("a.wav", "sub/b.wav"):
-        stored = read(out / f"{name}.npz")
-        for i, layer in enumerate((0, 2)):
-            own = [row for row in rows if row["path"] == name and row["layer"] == layer]
-            values = np.array([row["embedding"] for row in own], dtype=stored["embeddings"].dtype)
-            np.testing.assert_array_equal(values, np.atleast_2d(stored["embeddings"][i]))
-            if options.get("pool") == "mean":
-                assert [(row["token"], row["time_s"]) for row in own] == [(None, None)]
-            else:
-                assert [row["token"] for row in own] == list(range(len(own)))
-                assert [row["time_s"] for row in own] == stored["times_s"].tolist()
-    assert {row["path"] for row in rows} == {"a.wav", "sub/b.wav"}
-
-
-def test_parquet_without_pyarrow_is_one_sentence_before_any_work(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    tone(tmp_path / "in" / "a.wav")
-    with pytest.raises(MissingExtra, match=r"omar-rq\[parquet\]"):
-        embed_folder(model, [tmp_path / "in"], tmp_path / "out", format="parquet")
-    assert not (tmp_path / "out").exists()
-
-
 def test_bad_options_are_named(model, tmp_path):
     tone(tmp_path / "a.wav")
-    for options in ({"pool": "max"}, {"store": "int8"}, {"format": "csv"}, {"batch": 0}):
+    for options in ({"pool": "max"}, {"store": "int8"}, {"batch": 0}):
         with pytest.raises(UsageError, match=f"{next(iter(options))} is"):
             embed_folder(model, [tmp_path], tmp_path / "out", **options)
     with pytest.raises(LayerIndexError):

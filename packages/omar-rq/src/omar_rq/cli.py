@@ -8,24 +8,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from omar_rq.catalogue.commands import embed_command, index_command, similar_command
 from omar_rq.command_options import (
     DEFAULT_MODEL,
-    ContextOption,
     EncodecOption,
-    LayersOption,
     ModelOption,
-    context_seconds,
     finish,
-    layer_numbers,
     load_model,
 )
-from omar_rq.files.batches import DEFAULT_BATCH
 from omar_rq.probing.commands import PROBE_HELP, predict_command, probe_command
 from omar_rq.reading.commands import add_reading_commands
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
     MAX_DURATION_S,
-    ComputeType,
     Duration,
     Inputs,
     Lenient,
@@ -53,74 +48,13 @@ from pentatonic.cli import (
     show_fields,
     show_models,
 )
-from pentatonic.errors import UsageError
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
 
 
-@app.command()
-def embed(
-    inputs: Inputs,
-    out: OutFolder,
-    model: ModelOption = DEFAULT_MODEL,
-    encodec: EncodecOption = None,
-    layers: LayersOption = "-1",
-    format: Annotated[
-        Literal["npz", "parquet"], typer.Option(help="parquet also joins all .npz files into one table.")
-    ] = "npz",
-    pool: Annotated[
-        Literal["none", "mean"], typer.Option(help="mean: one vector per layer and file.")
-    ] = "none",
-    context: ContextOption = "300",
-    device: Device = "auto",
-    dtype: ComputeType = "fp32",
-    store: Annotated[
-        Literal["float32", "float16"], typer.Option(help="Number type of the results.")
-    ] = "float32",
-    batch: Annotated[
-        int, typer.Option(min=1, help="Most short files that go through the model together.")
-    ] = DEFAULT_BATCH,
-    overwrite: Overwrite = False,
-    lenient: Lenient = False,
-    start: Start = 0.0,
-    duration: Duration = None,
-    nonfinite: NonFinite = "raise",
-    max_duration: MaxDuration = MAX_DURATION_S,
-    max_channels: MaxChannels = MAX_CHANNELS,
-    as_json: JsonFlag = False,
-) -> None:
-    """Embed audio files of any length, one .npz each; continue a stopped run.
-
-    Exit status 3: some files could not be read; report.json and the table name each one.
-    """
-    check_inputs(inputs)
-    check_output_folder(out)
-    context_s = context_seconds(context)
-    wanted = layer_numbers(layers)
-    reading = reading_options(start, duration, nonfinite, max_duration, max_channels)
-    from omar_rq.embed import embed_folder
-    from omar_rq.signals import LayerIndexError
-
-    loaded = load_model(model, device, dtype, encodec=encodec)
-    try:
-        report = embed_folder(
-            loaded,
-            inputs,
-            out,
-            layers=range(len(loaded.trunk.blocks)) if wanted is None else wanted,
-            context_s=context_s,
-            pool=pool,
-            store=store,
-            format=format,
-            strict=not lenient,
-            reading=reading,
-            overwrite=overwrite,
-            model_name=model,
-            batch=batch,
-        )
-    except LayerIndexError as error:
-        raise UsageError(f"--layers: {error}") from error
-    finish(report, as_json)
+app.command("embed")(embed_command)
+app.command("index")(index_command)
+app.command("similar")(similar_command)
 
 
 @app.command()

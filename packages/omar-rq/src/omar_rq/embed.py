@@ -1,4 +1,4 @@
-"""Embeddings and tokens of audio files, as ``.npz`` files or one Parquet table.
+"""Embeddings and tokens of audio files, as ``.npz`` files; :mod:`omar_rq.catalogue` has the Parquet data set.
 
 A folder goes through :func:`pentatonic.audio_folder.run.run_audio_folder`, with the computing stages of
 :mod:`omar_rq.files.stages`.
@@ -12,16 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omar_rq.files.batches import DEFAULT_BATCH
-from omar_rq.files.parquet_table import import_pyarrow, write_parquet
 from omar_rq.files.stages import (
     EmbeddingOptions,
     Pool,
     Store,
     audio_share,
-    check_choice,
     compute_embeddings,
     compute_tokens,
     pass_s,
@@ -31,16 +29,12 @@ from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
 from pentatonic.audio_folder.items import AudioItem, decode_ahead
-from pentatonic.audio_folder.npz import find_audio, npz_targets, write_content
+from pentatonic.audio_folder.npz import write_content
 from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions, Stream, open_audio
 from pentatonic.audio_folder.run import run_audio_folder
 from pentatonic.cli import BatchReport
 from pentatonic.errors import ConfigError
 from pentatonic.precision import number_type_name
-
-Format = Literal["npz", "parquet"]
-
-PARQUET_FILE = "embeddings.parquet"
 
 
 def embed_file(
@@ -111,7 +105,6 @@ def embed_folder(
     context_s: float | None = DEFAULT_CONTEXT_S,
     pool: Pool = "none",
     store: Store = "float32",
-    format: Format = "npz",
     strict: bool = True,
     reading: ReadOptions = DEFAULT_READING,
     overwrite: bool = False,
@@ -132,8 +125,6 @@ def embed_folder(
         context_s: As :func:`embed_file`.
         pool: As :func:`embed_file`.
         store: As :func:`embed_file`.
-        format: ``"parquet"`` also joins all outputs into ``embeddings.parquet``, with the columns path, layer, token,
-            time_s and embedding. The ``.npz`` files stay: a later run continues from them.
         strict: As :func:`embed_file`.
         reading: As :func:`embed_file`.
         overwrite: Compute everything again, and allow a folder that was made with other settings.
@@ -147,29 +138,15 @@ def embed_folder(
     Raises:
         UsageError: There are no audio files, ``out`` was made with other settings, or an option is not allowed.
         LayerIndexError: A layer is out of range.
-        MissingExtra: ``format="parquet"`` without ``omar-rq[parquet]``.
-        CheckpointError: ``run.json``, ``report.json`` or the table cannot be written.
+        CheckpointError: ``run.json`` or ``report.json`` cannot be written.
         OutputError: An output cannot be written; ``report.json`` has the files before.
     """
-    check_choice("format", format, Format)
-    if format == "parquet":
-        import_pyarrow()  # fail fast
-    options = EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name, batch)
-    settings = {
-        "command": "embed",
-        "model": fingerprint(model),
-        "dtype": number_type_name(model.embed.weight.dtype),
-        "layers": options.layers,
-        "context_s": context_s,
-        "pool": pool,
-        "store": store,
-        "strict": strict,
-        **asdict(reading),
-    }
+    options = embedding_options(model, layers, context_s, pool, store, model_name, batch)
+    settings = embedding_settings(model, options, strict, reading)
     decode = partial(
         decode_ahead, sample_rate=model.sample_rate, seconds=pass_s(context_s), check=model.frontend.check
     )
-    report = run_audio_folder(
+    return run_audio_folder(
         paths,
         out,
         partial(compute_embeddings, model=model, options=options, folder=Path(out)),
@@ -182,15 +159,37 @@ def embed_folder(
         reading=reading,
         overwrite=overwrite,
     )
-    if format == "parquet":
-        good = {entry["path"] for entry in report.entries if entry["status"] != "failed"}
-        parts = {
-            target.relative_to(out).as_posix().removesuffix(".npz"): target
-            for source, target in npz_targets(paths, find_audio(paths).files, Path(out)).items()
-            if str(source) in good
-        }
-        write_parquet(Path(out) / PARQUET_FILE, parts)
-    return report
+
+
+def embedding_options(
+    model: OmarRQ,
+    layers: int | Iterable[int] | None,
+    context_s: float | None,
+    pool: Pool,
+    store: Store,
+    model_name: str,
+    batch: int | None = None,
+) -> EmbeddingOptions:
+    """Return the options of a run for a model; arguments and errors as of :func:`embed_folder`."""
+    batch = DEFAULT_BATCH if batch is None else batch
+    return EmbeddingOptions(_sorted_layers(model, layers), context_s, pool, store, model_name, batch)
+
+
+def embedding_settings(
+    model: OmarRQ, options: EmbeddingOptions, strict: bool, reading: ReadOptions
+) -> dict[str, Any]:
+    """Return what decides the embeddings of a run, as JSON values."""
+    return {
+        "command": "embed",
+        "model": fingerprint(model),
+        "dtype": number_type_name(model.embed.weight.dtype),
+        "layers": options.layers,
+        "context_s": options.context_s,
+        "pool": options.pool,
+        "store": options.store,
+        "strict": strict,
+        **asdict(reading),
+    }
 
 
 def tokenize_folder(
