@@ -166,23 +166,18 @@ def _draw_sound(axes: Axes, annotation: Annotation, envelope: Envelope | None) -
     begin, end = axes.get_xlim()
     if envelope is not None:
         times, values = envelope.points()
-        times = times + annotation.start
-        shown = (times >= begin - 0.1) & (times <= end + 0.1)
+        places = times + annotation.start
+        shown = (places >= begin - 0.1) & (places <= end + 0.1)
         peak = float(np.abs(values).max(initial=0.0)) or 1.0
         low, high = values[shown].T / peak
-        axes.fill_between(times[shown], low, high, color="#8aa4c0", linewidth=0)
+        axes.fill_between(places[shown], low, high, color="#8aa4c0", linewidth=0)
     if annotation.highlight is not None:
         axes.axvspan(annotation.highlight.start, annotation.highlight.end, color="#ffe9a8", zorder=0)
     if annotation.beats is not None:
-        for beat in annotation.beats.beats:
-            if begin <= beat.time <= end:
-                first = beat.position == 1
-                axes.axvline(
-                    beat.time,
-                    ymax=1.0 if first else 0.6,
-                    color="#b02a2a" if first else "#d98c3f",
-                    linewidth=1.2 if first else 0.7,
-                )
+        shown_beats = [beat for beat in annotation.beats.beats if begin <= beat.time <= end]
+        for first, top, colour, width in ((False, 0.2, "#d98c3f", 0.7), (True, 1.0, "#b02a2a", 1.2)):
+            times = [beat.time for beat in shown_beats if (beat.position == 1) == first]
+            axes.vlines(times, -1.0, top, colors=colour, linewidths=width)
 
 
 def _draw_tempo(axes: Axes, annotation: Annotation, _: Envelope | None) -> None:

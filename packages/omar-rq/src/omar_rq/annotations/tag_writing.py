@@ -21,7 +21,7 @@ from pentatonic.audio.formats.identify import FFMPEG_DEMUXERS, identify
 from pentatonic.audio_folder.reading import Stream
 from pentatonic.checkpoint.atomic import temporary_sibling
 from pentatonic.child_process import ChildFailure, ChildProcess, ClosedAtEnd, Message
-from pentatonic.errors import CheckpointError, InputError, MissingExtra, UnsupportedFormat
+from pentatonic.errors import InputError, MissingExtra, UnsupportedFormat
 
 Field = Literal["genre", "mood", "comment"]
 
@@ -87,8 +87,8 @@ class TagWriter(ClosedAtEnd):
 
         Raises:
             UnsupportedFormat: Tags are not written into such files.
-            InputError: The copy would differ in more than this tag; the file is unchanged.
-            CheckpointError: The copy or the backup cannot be written; the file is unchanged.
+            InputError: The copy would differ in more than this tag, or it or the backup cannot be written; the file is
+                unchanged.
         """
         path = path.resolve()
         container = _container(path)
@@ -116,7 +116,7 @@ class TagWriter(ClosedAtEnd):
                 backup = _make_backup(path)
                 copy.replace(path)
             except OSError as error:
-                raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+                raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
         return Written(field, known, value, backup)
 
     def close(self) -> None:
@@ -278,7 +278,7 @@ def _make_backup(path: Path) -> Path:
                 name.unlink(missing_ok=True)
                 raise
             return name
-    raise CheckpointError(f"{path}: has too many backups; allowed: {_MOST_BACKUPS}")
+    raise InputError(f"{path}: has too many backups; allowed: {_MOST_BACKUPS}")
 
 
 def _backup_names(path: Path) -> Iterable[Path]:
