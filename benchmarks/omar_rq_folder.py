@@ -1,6 +1,7 @@
 """A run of `omar-rq embed` over a folder, compared with decoding its files and with the model, each alone.
 
     python benchmarks/omar_rq_folder.py
+    python benchmarks/omar_rq_folder.py --part engines      # the data set on Ray; needs an idle machine
 
 Two folders of made FLAC files (44.1 kHz, stereo): short ones of 0.1 to 5 seconds, evenly by octave, and songs
 of 29 seconds. In every round, one after the other, on one thread each:
@@ -13,6 +14,17 @@ of 29 seconds. In every round, one after the other, on one thread each:
 Decoding and run both start a decoder process, which takes as long as importing PyTorch; that is measured too. Decoder
 and model are two processes, so a run needs two idle cores to take the time of the slower one; the aim is a ratio of at
 most 1.15. On a busy machine wall times say little. The second table has the processor times.
+
+`--part engines` writes the Parquet data set of the songs, in every round by each of these in turn:
+
+- one at a time: each file decoded whole, through all layers of the model in 30 s chunks, saved with `torch.save`; the
+  next one begins when it is written. That is how the original goes through a folder, with its loader of no workers
+- here: `embed_catalogue` in this process, one thread for the model and a decoder beside it
+- Ray: `embed_catalogue` on a Ray of this machine with one worker of one thread and a decoder beside it, as above; the
+  start of Ray and of its workers, which a run of hours does not notice, is measured with a run over two files and
+  taken off
+
+The aims: Ray at most 1.1 times the run here, and the run here at most half of one at a time.
 """
 
 from __future__ import annotations
@@ -33,6 +45,8 @@ import soundfile
 import torch
 from machine import markdown_table, write_results
 
+from omar_rq.catalogue.ray_engine import RayOptions
+from omar_rq.catalogue.run import embed_catalogue
 from omar_rq.embed import embed_folder
 from omar_rq.files.batches import DEFAULT_BATCH
 from omar_rq.files.stages import EmbeddingOptions, compute_embeddings, pass_s
@@ -163,6 +177,63 @@ def rows_of(name: str, n_files: int, found: dict[str, list[Taken]]) -> tuple[dic
     return clock, processor
 
 
+CHUNK_S = 30.0
+
+
+def one_at_a_time(files: Sequence[Path], model: OmarRQ, out: Path) -> None:
+    """Embed files the original's way: decoded whole, every block of the trunk, one after the other."""
+    out.mkdir()
+    every_layer = range(len(model.trunk.blocks))
+    for file in files:
+        samples = audio.load(file, sample_rate=model.sample_rate)[0]
+        chunks = samples.reshape(-1).split(round(CHUNK_S * model.sample_rate))
+        layers = [
+            model.extract_embeddings(chunk, every_layer, sample_rate=model.sample_rate) for chunk in chunks
+        ]
+        torch.save(torch.cat([each[-1:] for each in layers], dim=2), out / f"{file.stem}.pt")
+
+
+def measure_engines(files: Sequence[Path], model: OmarRQ, scratch: Path, rounds: int) -> list[dict[str, Any]]:
+    """Measure the engines in turn; one line for each."""
+
+    def catalogue(some: Sequence[Path], ray: RayOptions | None) -> float:
+        out = scratch / "set"
+        start = time.perf_counter()
+        report = embed_catalogue(model, some, out, ray=ray, block_minutes=3.0)
+        seconds = time.perf_counter() - start
+        if report.count("done") != len(some):
+            raise SystemExit(f"{report.count('failed')} files failed")
+        shutil.rmtree(out)
+        return seconds
+
+    def original() -> float:
+        start = time.perf_counter()
+        one_at_a_time(files, model, scratch / "original")
+        seconds = time.perf_counter() - start
+        shutil.rmtree(scratch / "original")
+        return seconds
+
+    on_ray = RayOptions(workers=1)
+    found: dict[str, list[float]] = {"one at a time": [], "here": [], "Ray": []}
+    for _ in range(rounds):
+        found["one at a time"].append(original())
+        found["here"].append(catalogue(files, None) - catalogue(files[:2], None))
+        found["Ray"].append(catalogue(files, on_ray) - catalogue(files[:2], on_ray))
+    lines = []
+    for name, seconds in found.items():
+        ratios = [each / here for each, here in zip(seconds, found["here"], strict=True)]
+        lines.append(
+            {
+                "engine": name,
+                "files": len(files),
+                "time, s": statistics.median(seconds),
+                "to the run here": statistics.median(ratios),
+                "lowest to highest": f"{min(ratios):.2f} to {max(ratios):.2f}",
+            }
+        )
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -171,9 +242,19 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=150, help="songs")
     parser.add_argument("--rounds", type=int, default=3, help="rounds")
     parser.add_argument("--model", default="omar-rq-tiny", help="model")
+    parser.add_argument("--part", choices=("folder", "engines"), default="folder", help="which tables")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(arguments.model)
+    options = " ".join(f"--{key} {value}" for key, value in vars(arguments).items())
+    command = f"python benchmarks/omar_rq_folder.py {options}"
+    if arguments.part == "engines":
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_folder(Path(folder) / "songs", [SONG_S] * arguments.songs)
+            lines = measure_engines(files, model, Path(folder), arguments.rounds)
+        print(markdown_table(lines))
+        print(f"\nwritten: {write_results('omar_rq_engines', lines, command=command)}")
+        return
     lengths_s = np.geomspace(SHORTEST_S, LONGEST_S, arguments.short)
     lengths_s = np.random.default_rng(0).permutation(lengths_s).tolist()
     with tempfile.TemporaryDirectory() as folder:
@@ -188,11 +269,10 @@ def main() -> None:
         ]
     clock, processor = ([table[i] for table in tables] for i in (0, 1))
     print(markdown_table(clock), markdown_table(processor), sep="\n\n")
-    options = " ".join(f"--{key} {value}" for key, value in vars(arguments).items())
     path = write_results(
         "omar_rq_folder",
         clock,
-        command=f"python benchmarks/omar_rq_folder.py {options}",
+        command=command,
         tables={"processor time, start of the decoder left out": processor},
     )
     print(f"\nwritten: {path}")
