@@ -77,6 +77,7 @@ OTHERS = {
         ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
         ("torch", "info omar-rq-tiny", ""),
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
+        ("onnxscript", "export omar-rq-tiny --format onnx --layers 0 --out graph", "graph/model.onnx"),
         ("torch", "convert model --out upstream", "upstream/config.gin"),
         ("matplotlib", "demo a.wav --out page", "page/index.html"),
         ("hydra", "prepare input=. output=data workers=1 val_fraction=0", "data/manifest.jsonl"),

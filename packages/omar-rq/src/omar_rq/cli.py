@@ -13,7 +13,6 @@ from omar_rq.files.batches import DEFAULT_BATCH
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
     MAX_DURATION_S,
-    ComputeType,
     Duration,
     Inputs,
     Lenient,
@@ -83,7 +82,13 @@ def embed(
     ] = "none",
     context: Annotated[str, typer.Option(help="Seconds that attention looks back, or none: all.")] = "300",
     device: Device = "auto",
-    dtype: ComputeType = "fp32",
+    dtype: Annotated[
+        Literal["fp32", "bf16", "int8", "auto"],
+        typer.Option(
+            help="Number type of the computation; int8: on processors with AVX-512 VNNI; "
+            "auto: bf16 where the hardware has it."
+        ),
+    ] = "fp32",
     store: Annotated[
         Literal["float32", "float16"], typer.Option(help="Number type of the results.")
     ] = "float32",
@@ -190,23 +195,37 @@ def export(
     source: ModelSource,
     out: OutFolder,
     format: Annotated[
-        Literal["safetensors", "upstream"],
-        typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
+        Literal["safetensors", "upstream", "onnx", "torch"],
+        typer.Option(
+            help="Our format; the original's config.gin and model.ckpt; or the encoder, front end included, as a graph."
+        ),
     ] = "safetensors",
     dtype: WeightType = "fp32",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers that a graph gives, as for embed.", show_default="-1")
+    ] = None,
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
+    graph = format in ("onnx", "torch")
+    if graph and dtype != "fp32":
+        raise UsageError(f"--dtype is {dtype}; graphs are exported in fp32")
+    if layers is not None and not graph:
+        raise UsageError(f"--layers chooses the output of a graph; --format is {format}")
     make_output_place(out, kind="folder", inputs=[source])
+    if graph:
+        print(_export_graph(source, out, format, layers or "-1"))
+        if push is not None:
+            _push(out, push)
+        return
     import torch
 
     from omar_rq.export import export as write_export
-    from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
     print(write_export(source, out, format=format, dtype=number_type))
     if push is not None:
-        print(push_directory(out, push))
+        _push(out, push)
 
 
 @app.command()
@@ -291,11 +310,32 @@ def _load(
     from omar_rq.weights import from_pretrained
     from pentatonic.precision import resolve_precision
 
-    place = pick_device(device)
+    place = pick_device("cpu" if dtype == "int8" and device == "auto" else device)
+    if dtype == "int8":
+        from omar_rq.quantize import quantize
+
+        return quantize(from_pretrained(name, device=place, encodec=encodec))
     number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(dtype, place)]
     return from_pretrained(
         name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets
     )
+
+
+def _export_graph(source: str, out: Path, format: str, layers: str) -> Path:
+    wanted = "all" if layers == "all" else _layer_numbers(layers)
+    from omar_rq.export.graph_files import export_graph
+    from omar_rq.signals import LayerIndexError
+
+    try:
+        return export_graph(source, out, format=format, layers=wanted)
+    except LayerIndexError as error:
+        raise UsageError(f"--layers: {error}") from error
+
+
+def _push(folder: Path, repository: str) -> None:
+    from pentatonic.hub import push
+
+    print(push(folder, repository))
 
 
 def _layer_numbers(text: str) -> list[int]:
