@@ -6,14 +6,17 @@
   for queries and keys of every layer, as the original does. The results must be equal bit for bit.
 - The whole model compared with the same architecture written with PyTorch's functions on the same weights. The
   results must agree.
+- 8-bit products (`--dtype int8`) compared with float32, and the error that they cost; the exported ONNX graph in
+  ONNX Runtime compared with the model. Shapes of "base", cut to `--depth` blocks, because an export takes minutes.
 - Peak memory of `omar-rq embed` above that of the loaded model for 10, 30 and 60 minutes, all layers stored.
 
-Times are medians over rounds in which both sides alternate, on one thread.
+`--part` runs one of them. Times are medians over rounds in which both sides alternate, on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -35,6 +38,8 @@ from omar_rq.conformer import Rotary
 from omar_rq.frontends import patchify
 from omar_rq.model import OmarRQ
 from omar_rq.published_models import published_config
+from omar_rq.quantize import quantize
+from omar_rq.weights import save_pretrained
 from pentatonic.attention import Causal
 from pentatonic.child_process import python_environment
 from pentatonic.rope import rope_table
@@ -121,17 +126,21 @@ def plain_block(block: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     q, k = (part * cos + rotate_pairs(part) * sin for part in (q, k))
     attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
     x = plain_norm(block.norm_attention, block.alpha * x + attention.out(attended))
-    y = F.glu(conv.pointwise_in(plain_norm(conv.norm, x).transpose(1, 2)), dim=1)
+    y = F.glu(plain_pointwise(conv.pointwise_in, plain_norm(conv.norm, x).transpose(1, 2)), dim=1)
     y = F.conv1d(y, conv.depthwise.weight, conv.depthwise.bias, padding=15, groups=y.shape[1])
     norm = conv.batch_norm
     y = F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-    x = x + conv.pointwise_out(F.gelu(y)).transpose(1, 2)
+    x = x + plain_pointwise(conv.pointwise_out, F.gelu(y)).transpose(1, 2)
     x = x + block.residual_factor * plain_feed_forward(block.ff2, x)
     return plain_norm(block.norm_out, x)
 
 
 def plain_feed_forward(part: Any, x: Tensor) -> Tensor:
     return part.down(F.gelu(part.up(plain_norm(part.norm, x))))
+
+
+def plain_pointwise(conv: Any, x: Tensor) -> Tensor:
+    return F.conv1d(x, conv.weight, conv.bias)
 
 
 def plain_norm(norm: Any, x: Tensor) -> Tensor:
@@ -189,6 +198,52 @@ def speed(repeats: int) -> Iterator[dict[str, Any]]:
     yield timed(f"base, all layers, {AUDIO_S} s; other: plain PyTorch", *times, f"{difference:.1e} relative")
 
 
+def paths(depth: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """Ways of computing the same embeddings on a CPU."""
+    torch.manual_seed(0)
+    config = published_config("base")
+    model = OmarRQ(dataclasses.replace(config, net=dataclasses.replace(config.net, depth=depth))).eval()
+    audio = 0.1 * torch.randn(1, AUDIO_S * model.sample_rate)
+    about = f"base shapes, {depth} blocks, {AUDIO_S} s"
+
+    def eager() -> Tensor:
+        return model.extract_embeddings(audio, sample_rate=model.sample_rate)[0]
+
+    eight_bit = quantize(model)
+
+    def small() -> Tensor:
+        return eight_bit.extract_embeddings(audio, sample_rate=model.sample_rate)[0]
+
+    error = float((small() - eager()).square().mean().sqrt() / eager().square().mean().sqrt())
+    yield timed(
+        f"{about}, int8; other: float32", *alternate(small, eager, repeats), f"{error:.1e} relative RMS"
+    )
+    session = onnx_session(model)
+
+    def onnx() -> Tensor:
+        return torch.from_numpy(session.run(None, {"audio": audio.numpy()})[0])[0]
+
+    difference = float((onnx() - eager()).abs().max())
+    if difference > 1e-4:
+        raise SystemExit(f"the exported graph differs by {difference:g}")
+    times = alternate(onnx, eager, repeats)
+    yield timed(f"{about}, ONNX Runtime; other: PyTorch", *times, f"{difference:.1e} at most")
+
+
+def onnx_session(model: OmarRQ) -> Any:
+    import onnxruntime
+
+    from omar_rq.export.graph_files import export_graph
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, Path(folder, "model"))
+        with torch.enable_grad():
+            graph = export_graph(Path(folder, "model"), Path(folder, "graph"))
+        return onnxruntime.InferenceSession(graph / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+
 def memory(model: str) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for minutes in MINUTES:
@@ -222,14 +277,25 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
     parser.add_argument("--model", default="omar-rq-tiny", help="model of the memory measurement")
+    parser.add_argument("--depth", type=int, default=4, help="blocks in the comparison of int8 and ONNX")
+    parser.add_argument("--part", choices=("all", "speed", "paths", "memory"), default="all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = list(memory(arguments.model))  # first, because a child process would inherit the peak of this one
+    rows: list[dict[str, Any]] = []
+    if arguments.part in ("all", "memory"):
+        rows += memory(arguments.model)  # first, because a child process would inherit the peak of this one
     with torch.no_grad():
-        rows = [*speed(arguments.repeats), *rows]
+        if arguments.part in ("all", "paths"):
+            rows = [*paths(arguments.depth, arguments.repeats), *rows]
+        if arguments.part in ("all", "speed"):
+            rows = [*speed(arguments.repeats), *rows]
     print(markdown_table(rows))
-    command = f"python benchmarks/omar_rq_embed.py --repeats {arguments.repeats} --model {arguments.model}"
-    print(f"\nwritten: {write_results('omar_rq_embed', rows, command=command)}")
+    command = (
+        f"python benchmarks/omar_rq_embed.py --part {arguments.part} --repeats {arguments.repeats} "
+        f"--model {arguments.model} --depth {arguments.depth}"
+    )
+    subject = "omar_rq_embed" if arguments.part == "all" else f"omar_rq_embed_{arguments.part}"
+    print(f"\nwritten: {write_results(subject, rows, command=command)}")
 
 
 if __name__ == "__main__":

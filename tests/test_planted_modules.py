@@ -91,6 +91,7 @@ OTHERS = {
         ("torch", "leadsheet song.wav --probe beat --probe chord --out song.abc", "song.abc"),
         ("av", "tag song.flac --probe tagging --write --threshold 0", "song.flac.bak"),
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
+        ("onnxscript", "export omar-rq-tiny --format onnx --layers 0 --out graph", "graph/model.onnx"),
         ("torch", "convert model --out upstream", "upstream/config.gin"),
         ("matplotlib", "demo a.wav --out page", "page/index.html"),
         ("hydra", "prepare input=. output=data workers=1 val_fraction=0", "data/manifest.jsonl"),

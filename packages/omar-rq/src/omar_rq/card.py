@@ -11,7 +11,14 @@ from pentatonic.model_card import Training
 from pentatonic.model_card import model_card as write_card
 
 
-def model_card(model: OmarRQ, training: Training, *, name: str, dtype: torch.dtype = torch.float32) -> str:
+def model_card(
+    model: OmarRQ,
+    training: Training,
+    *,
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    example: str | None = None,
+) -> str:
     """Write the card of a model; see :func:`pentatonic.model_card.model_card`.
 
     Args:
@@ -19,6 +26,7 @@ def model_card(model: OmarRQ, training: Training, *, name: str, dtype: torch.dty
         training: How it was trained.
         name: Name of the model.
         dtype: Floating type of the stored weights.
+        example: Python code that uses the model; by default with this package.
 
     Returns:
         Markdown with a YAML head.
@@ -32,7 +40,8 @@ def model_card(model: OmarRQ, training: Training, *, name: str, dtype: torch.dty
         task="feature-extraction",
         tags=("music", "audio", "embeddings"),
         about="Music audio embeddings by masked token prediction (OMAR-RQ, arXiv 2507.03482).",
-        example=f"""
+        example=example
+        or f"""
 from omar_rq import from_pretrained
 
 model = from_pretrained("{name}")

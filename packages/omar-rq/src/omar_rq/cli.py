@@ -14,6 +14,7 @@ from omar_rq.command_options import (
     EncodecOption,
     ModelOption,
     finish,
+    layer_numbers,
     load_model,
 )
 from omar_rq.probing.commands import PROBE_HELP, predict_command, probe_command
@@ -48,6 +49,7 @@ from pentatonic.cli import (
     show_fields,
     show_models,
 )
+from pentatonic.errors import UsageError
 
 app = make_app("omar-rq", "OMAR-RQ: music audio embeddings by masked token prediction.")
 
@@ -114,23 +116,37 @@ def export(
     source: ModelSource,
     out: OutFolder,
     format: Annotated[
-        Literal["safetensors", "upstream"],
-        typer.Option(help="Our format, or the original's config.gin and model.ckpt."),
+        Literal["safetensors", "upstream", "onnx", "torch"],
+        typer.Option(
+            help="Our format; the original's config.gin and model.ckpt; or the encoder, front end included, as a graph."
+        ),
     ] = "safetensors",
     dtype: WeightType = "fp32",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers that a graph gives, as for embed.", show_default="-1")
+    ] = None,
     push: PushTarget = None,
 ) -> None:
     """Write the model of a training run as a model directory with a model card."""
+    graph = format in ("onnx", "torch")
+    if graph and dtype != "fp32":
+        raise UsageError(f"--dtype is {dtype}; graphs are exported in fp32")
+    if layers is not None and not graph:
+        raise UsageError(f"--layers chooses the output of a graph; --format is {format}")
     make_output_place(out, kind="folder", inputs=[source])
+    if graph:
+        print(_export_graph(source, out, format, layers or "-1"))
+        if push is not None:
+            _push(out, push)
+        return
     import torch
 
     from omar_rq.export import export as write_export
-    from pentatonic.hub import push as push_directory
 
     number_type = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
     print(write_export(source, out, format=format, dtype=number_type))
     if push is not None:
-        print(push_directory(out, push))
+        _push(out, push)
 
 
 @app.command()
@@ -208,6 +224,23 @@ add_building_command(
         "Takes Hydra overrides: omar-rq stats model=base root=data/music output=stats.json"
     ),
 )
+
+
+def _export_graph(source: str, out: Path, format: str, layers: str) -> Path:
+    wanted = layer_numbers(layers)
+    from omar_rq.export.graph_files import export_graph
+    from omar_rq.signals import LayerIndexError
+
+    try:
+        return export_graph(source, out, format=format, layers="all" if wanted is None else wanted)
+    except LayerIndexError as error:
+        raise UsageError(f"--layers: {error}") from error
+
+
+def _push(folder: Path, repository: str) -> None:
+    from pentatonic.hub import push
+
+    print(push(folder, repository))
 
 
 def main() -> None:

@@ -57,7 +57,11 @@ def load_model(
     from omar_rq.weights import from_pretrained
     from pentatonic.precision import resolve_precision
 
-    place = pick_device(device)
+    place = pick_device("cpu" if dtype == "int8" and device == "auto" else device)
+    if dtype == "int8":
+        from omar_rq.quantize import quantize
+
+        return quantize(from_pretrained(name, device=place, encodec=encodec))
     number_type = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(dtype, place)]
     return from_pretrained(
         name, device=place, dtype=number_type, encodec=encodec, quantization_targets=quantization_targets

@@ -132,6 +132,17 @@ class SelfAttention(nn.Module):
         return self.merge(attention(q, k, v, mask=mask, rope=rope, dropout_p=dropout_p))
 
 
+class Pointwise(nn.Conv1d):
+    """A convolution with one tap, computed as a matrix product; checkpoints have its weight as ``(C_out, C_in, 1)``."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, N, C_in) -> (B, N, C_out)``."""
+        return F.linear(input, self.weight.squeeze(-1), self.bias)
+
+
 class ConvModule(nn.Module):
     """Gated pointwise, depthwise and pointwise convolution over the tokens.
 
@@ -143,15 +154,15 @@ class ConvModule(nn.Module):
         super().__init__()
         width = config.embed_dim
         self.norm = nn.LayerNorm(width, eps=BRANCH_NORM_EPS)
-        self.pointwise_in = nn.Conv1d(width, 2 * width, 1)
+        self.pointwise_in = Pointwise(width, 2 * width)
         self.depthwise = nn.Conv1d(width, width, CONV_KERNEL_SIZE, groups=width)
         self.batch_norm = nn.BatchNorm1d(width, eps=BRANCH_NORM_EPS)
-        self.pointwise_out = nn.Conv1d(width, width, 1)
+        self.pointwise_out = Pointwise(width, width)
         self.dropout = nn.Dropout(config.dropout)
 
     def gate(self, x: Tensor) -> Tensor:
         """Norm, pointwise and GLU, token by token: ``(B, N, C) -> (B, N, C)``."""
-        return F.glu(_pointwise(self.pointwise_in, self.norm(x)), dim=-1)
+        return F.glu(self.pointwise_in(self.norm(x)), dim=-1)
 
     def mix(self, gated: Tensor, *, padding: int = 0) -> Tensor:
         """Depthwise, batch norm, GELU and pointwise.
@@ -164,7 +175,7 @@ class ConvModule(nn.Module):
             ``(B, N + 2 * padding - 30, C)``.
         """
         x = _depthwise(self.depthwise, gated.transpose(1, 2), padding)
-        return self.dropout(_pointwise(self.pointwise_out, F.gelu(self.batch_norm(x)).transpose(1, 2)))
+        return self.dropout(self.pointwise_out(F.gelu(self.batch_norm(x)).transpose(1, 2)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, N, C) -> (B, N, C)``."""
@@ -179,11 +190,6 @@ def _depthwise(conv: nn.Conv1d, x: Tensor, padding: int) -> Tensor:
     # On processors with AVX512-FP16 the kernel for float16 never returns for few channels (oneDNN in torch 2.11).
     bias = None if bias is None else bias.float()
     return F.conv1d(x.float(), weight.float(), bias, padding=padding, groups=conv.groups).half()
-
-
-def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution with one tap, computed as a matrix product: ``(B, N, C_in) -> (B, N, C_out)``."""
-    return F.linear(x, conv.weight.squeeze(-1), conv.bias)
 
 
 class ConformerBlock(nn.Module):

@@ -25,6 +25,7 @@ from omar_rq.files.stages import (
     pass_s,
 )
 from omar_rq.model import OmarRQ
+from omar_rq.quantize import number_type, rounded_weights
 from omar_rq.signals import layer_indices
 from omar_rq.streaming import DEFAULT_CONTEXT_S
 from pentatonic import audio, folder_run
@@ -34,7 +35,6 @@ from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions, Stream
 from pentatonic.audio_folder.run import run_audio_folder
 from pentatonic.cli import BatchReport
 from pentatonic.errors import ConfigError
-from pentatonic.precision import number_type_name
 
 
 def embed_file(
@@ -182,7 +182,7 @@ def embedding_settings(
     return {
         "command": "embed",
         "model": fingerprint(model),
-        "dtype": number_type_name(model.embed.weight.dtype),
+        "dtype": number_type(model),
         "layers": options.layers,
         "context_s": options.context_s,
         "pool": options.pool,
@@ -252,7 +252,7 @@ def tokenize_folder(
 def fingerprint(model: OmarRQ) -> str:
     """Return the SHA-256 of what decides a model's embeddings: configuration and weights, in their dtype."""
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith("tokenizer.")}
-    return folder_run.fingerprint(model.config, weights)
+    return folder_run.fingerprint(model.config, weights | rounded_weights(model))
 
 
 def _sorted_layers(model: OmarRQ, layers: int | Iterable[int] | None) -> list[int]:

@@ -119,7 +119,7 @@ class _Stage:
         block = trunk.blocks[index]
         assert isinstance(block, ConformerBlock)
         self.block = block
-        weight, heads = block.attention.out.weight, block.attention.num_heads
+        weight, heads = block.norm_out.weight, block.attention.num_heads
         width = weight.shape[0]
         self.cache = KVCache(1, heads, 0, width // heads, dtype=weight.dtype, device=weight.device)
         self.start = 0  # position of the first token in the cache

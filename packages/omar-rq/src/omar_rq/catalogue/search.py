@@ -14,12 +14,12 @@ from omar_rq.catalogue.index import IndexInfo, data_set_place, open_stores, segm
 from omar_rq.embed import fingerprint
 from omar_rq.files.stages import EmbeddingOptions, compute_embeddings, pass_s
 from omar_rq.model import OmarRQ
+from omar_rq.quantize import number_type
 from pentatonic import audio
 from pentatonic.audio_folder.items import AudioItem, decode_ahead
 from pentatonic.audio_folder.npz import Spooled
 from pentatonic.audio_folder.reading import DEFAULT_READING, ReadOptions, open_audio
 from pentatonic.errors import IncompatibleVectors, InputError, PentatonicError, UsageError
-from pentatonic.precision import number_type_name
 from pentatonic.search import VectorStore
 
 Engine = Literal["exact", "faiss"]
@@ -198,7 +198,7 @@ def _embedded(query: str, info: IndexInfo, model: OmarRQ, reading: ReadOptions) 
     if fingerprint(model) != settings["model"]:
         raise IncompatibleVectors(
             f"the index was made with another model ({info.model_name or 'its name is unknown'}, "
-            f"{settings['dtype']}) than this one ({number_type_name(model.embed.weight.dtype)}); "
+            f"{settings['dtype']}) than this one ({number_type(model)}); "
             "give the same --model and --dtype"
         )
     context_s = settings["context_s"]

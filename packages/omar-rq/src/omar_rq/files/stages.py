@@ -23,12 +23,12 @@ from torch import Tensor
 
 from omar_rq.files.batches import DEFAULT_BATCH, ONE_PASS_S, batch_share, passes
 from omar_rq.model import OmarRQ
+from omar_rq.quantize import number_type
 from omar_rq.streaming import stream_embeddings
 from omar_rq.tokens import Tokenizer
 from pentatonic.audio_folder.items import AudioItem, named_errors
 from pentatonic.audio_folder.npz import MADE_BY, NpzContent, Spooled
 from pentatonic.errors import InputError, UsageError
-from pentatonic.precision import number_type_name
 
 # Larger results wait on disk until they are written.
 _IN_MEMORY_BYTES = 8 << 20
@@ -163,7 +163,7 @@ def _embeddings_content(
         times = {} if options.pool == "mean" else _times(model, item, n_tokens)
         arrays = {"embeddings": embeddings, **times, "layers": np.array(options.layers)}
         content = _content(model, item, arrays, n_tokens, options.model_name, files.pop_all())
-    return replace(content, about={**content.about, "dtype": number_type_name(model.embed.weight.dtype)})
+    return replace(content, about={**content.about, "dtype": number_type(model)})
 
 
 def compute_tokens(
