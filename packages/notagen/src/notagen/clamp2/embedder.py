@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from notagen.clamp2.features import music_features, music_frames, text_features, text_frames
-from notagen.clamp2.model import Clamp
+from notagen.clamp2.model import MUSIC_ONLY, Clamp
 from notagen.clamp2.mtf import Keep
 from notagen.clamp2.patches import encode, is_mtf
 from notagen.clamp2.reading import MIDI_SUFFIXES, Preparation, decode_text, read_content, read_music
@@ -235,7 +235,7 @@ class Embedder:
 
     def _text_tokenizer(self) -> TextTokenizer:
         if self.model.config.text is None:
-            raise UsageError("this model embeds music only: it has no text encoder")
+            raise UsageError(MUSIC_ONLY)
         if self.tokenizer is None:
             raise UsageError("texts need a tokenizer")
         return self.tokenizer
