@@ -31,17 +31,16 @@ from pentatonic.several_values import OptionsOfSeveralValues
 if TYPE_CHECKING:
     from notagen.clamp2.embedder import EmbedOptions, Encoder
 
-DEFAULT_ENCODER = "clamp2"
+DEFAULT_ENCODER = "notagen-scorer"
+"""A small encoder of music that comes with the package."""
+DEFAULT_TEXT_ENCODER = "clamp2"
 _STORE_SUFFIX = ".parquet"  # as in notagen.clamp2.feature_sets, which imports torch
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="Encoder: clamp2, clamp3-c2, clamp3-saas, ngrams (which takes no model), m3 (for --frames), a folder, or "
-        "a weights file.",
-    ),
-]
+_MODEL_HELP = (
+    "Encoder: notagen-scorer (music only, comes with the package), clamp2, clamp3-c2, clamp3-saas, ngrams (which takes "
+    "no model), m3 (for --frames), a folder, or a weights file."
+)
+ModelOption = Annotated[str, typer.Option("--model", help=_MODEL_HELP)]
 TokenizerOption = Annotated[
     str | None,
     typer.Option(
@@ -266,7 +265,14 @@ def search(
         Literal["exact", "faiss"],
         typer.Option("--method", help="exact: ties by the order of the index; faiss: a flat FAISS index."),
     ] = "exact",
-    model: ModelOption = DEFAULT_ENCODER,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help=_MODEL_HELP,
+            show_default=f"{DEFAULT_ENCODER}; with --text {DEFAULT_TEXT_ENCODER}",
+        ),
+    ] = None,
     tokenizer: TokenizerOption = None,
     assume_same_model: AssumeSameModel = False,
     device: Device = "auto",
@@ -309,9 +315,9 @@ def search(
     else:
         if query is not None:
             check_inputs([Path(query)])
-        loaded = _loaded(
-            model, _Given().like([index]), device, "fp32", texts=text is not None, tokenizer=tokenizer
-        )
+        needed = model or (DEFAULT_ENCODER if text is None else DEFAULT_TEXT_ENCODER)
+        given = _Given().like([index])
+        loaded = _loaded(needed, given, device, "fp32", texts=text is not None, tokenizer=tokenizer)
         require_header(opened.header, loaded.header, str(index), assume_same_model=assume_same_model)
         if text is not None:
             queries = [(text, loaded.text_features([text])[0])]
@@ -338,7 +344,7 @@ def classify(
     template: Annotated[
         str, typer.Option("--template", help="Text to put each label into, such as 'This is a {}.'")
     ] = "{}",
-    model: ModelOption = DEFAULT_ENCODER,
+    model: ModelOption = DEFAULT_TEXT_ENCODER,
     tokenizer: TokenizerOption = None,
     preparation: PreparationOption = None,
     as_is: AsIs = False,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from notagen.clamp2.features import music_features, music_frames, text_features, text_frames
-from notagen.clamp2.model import M3, Clamp
+from notagen.clamp2.model import M3, MUSIC_ONLY, Clamp
 from notagen.clamp2.mtf import Keep
 from notagen.clamp2.patches import encode, is_mtf
 from notagen.clamp2.reading import MIDI_SUFFIXES, Preparation, decode_text, read_content, read_music
@@ -313,7 +313,7 @@ class Embedder(Encoder):
 
     def _text_encoder(self) -> tuple[Clamp, TextTokenizer]:
         if isinstance(self.model, M3) or self.model.config.text is None:
-            raise UsageError("this model embeds music only: it has no text encoder")
+            raise UsageError(MUSIC_ONLY)
         if self.tokenizer is None:
             raise UsageError("texts need a tokenizer")
         return self.model, self.tokenizer

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from notagen.clamp2.model import M3, Clamp, M3Encoder
+from notagen.clamp2.model import M3, MUSIC_ONLY, Clamp, M3Encoder
 from pentatonic.errors import UsageError
 
 _BATCH_ITEMS = 4096
@@ -111,7 +111,7 @@ def audio_frames(model: Clamp, recordings: Sequence[Tensor]) -> list[Tensor]:
 
 def _text_length(model: Clamp) -> int:
     if model.config.text is None:
-        raise UsageError("this model embeds music only: it has no text encoder")
+        raise UsageError(MUSIC_ONLY)
     return model.config.text.length
 
 

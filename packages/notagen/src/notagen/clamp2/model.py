@@ -35,6 +35,8 @@ from pentatonic.errors import MissingExtra, UsageError
 if TYPE_CHECKING:
     from transformers import XLMRobertaModel
 
+MUSIC_ONLY = "this model embeds music only: it has no text encoder, as clamp2 has (--model clamp2)"
+"""Why a model that has no text encoder refuses a text."""
 _EPSILON = 1e-12
 _KINDS = 2  # rows of the released table of segments, of which only the first is ever added
 
@@ -260,7 +262,7 @@ class Clamp(nn.Module):
             UsageError: The model has no text encoder.
         """
         if self.text is None:
-            raise UsageError("this model embeds music only: it has no text encoder")
+            raise UsageError(MUSIC_ONLY)
         mask = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]).long()
         return self.text(input_ids=tokens, attention_mask=mask).last_hidden_state
 

@@ -66,7 +66,7 @@ RELEASED: Mapping[str, Released] = {
     )
     for name, file in RELEASED_FILES.items()
 }
-BUNDLED: Mapping[str, Path] = {}
+BUNDLED: Mapping[str, Path] = {"notagen-scorer": Path(__file__).parents[1] / "checkpoints" / "notagen-scorer"}
 """Small trained encoders that come with the package."""
 
 

@@ -22,7 +22,7 @@ def add_dpo_commands(app: typer.Typer) -> None:
             "Write pieces, judge them, choose, and train the model on its choices, several times (CLaMP-DPO); the same "
             "command continues a stopped run.\n\n"
             "The judge is tested first. The run stops where diversity, length or validity leaves its floor.\n\n"
-            "Takes Hydra overrides: notagen dpo scorer=runs/notagen/scorer/best data.references=scores "
+            "Takes Hydra overrides: notagen dpo data.references=scores "
             "data.other_style=other-scores iterations=3\n\n" + experiments("notagen", "conf.dpo")
         ),
     )

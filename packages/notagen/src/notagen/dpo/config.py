@@ -103,7 +103,8 @@ class DpoConfig:
 
     Args:
         init: Policy to start from: whatever :func:`notagen.from_pretrained` loads.
-        scorer: Judge that is optimised: ``ngrams``, or whatever :func:`notagen.clamp2.weights.from_pretrained` loads.
+        scorer: Judge that is optimised: ``ngrams``, or whatever :func:`notagen.clamp2.weights.from_pretrained` loads;
+            ``notagen-scorer`` comes with the package.
         judge: Judge of another kind that is not optimised, and reported beside it.
         data: Music to compare with.
         ratings: Pairs of pieces with the better one, see :mod:`notagen.dpo.ratings`, to learn from in place of scores,
@@ -122,7 +123,7 @@ class DpoConfig:
     """
 
     init: str = "notagen-tiny"
-    scorer: str = "???"
+    scorer: str = "notagen-scorer"
     judge: str = "ngrams"
     data: CollectionConfig = field(default_factory=CollectionConfig)
     ratings: str | None = None

@@ -1,7 +1,6 @@
 """``notagen dpo``: write pieces, judge them, choose, train, and start again with the better policy (CLaMP-DPO).
 
-    notagen dpo scorer=runs/notagen/scorer/best data.references=data/augmented_train.jsonl data.style=Choral \
-        run_dir=runs/notagen/dpo iterations=2
+    notagen dpo data.references=data/augmented_train.jsonl data.style=Choral run_dir=runs/notagen/dpo iterations=2
 
 The run folder has ``judge.json`` (what the judge hears), ``references.safetensors``, ``summary.md`` and
 ``summary.csv``; and for each iteration K from 0 ``iter_KK`` with ``samples.jsonl`` (the pieces, also below ``original``
@@ -469,7 +468,7 @@ def _say(line: str) -> None:
 
 
 def main(overrides: Sequence[str]) -> DpoResult:
-    """Run with Hydra overrides, such as ``experiment=smoke scorer=runs/notagen/scorer/best iterations=2``.
+    """Run with Hydra overrides, such as ``experiment=smoke data.references=scores iterations=2``.
 
     Raises:
         FloorReached: The run ended at a floor; everything up to there is written.
