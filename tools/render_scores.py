@@ -5,18 +5,22 @@ soundfont (Debian packages `fluidsynth` and `fluid-soundfont-gm`). It is not nee
 
     python tools/render_scores.py midi  --out data/scores                      # scores -> MIDI, once
     python tools/render_scores.py audio --scores data/scores --out data/rendered
+    python tools/render_scores.py audio --scores data/scores --out data/rich --rich --soundfont FluidR3_GM.sf2 …
     python tools/render_scores.py demo  --scores data/scores --out packages/omar-rq/demo
     python tools/render_scores.py library --out packages/myna-rpe/demo
 
 `audio` draws, for every rendering, a score, instruments, a transposition and a tempo from a seeded generator, and
 writes 16 kHz mono FLAC beside a JSON file that lists what was played (notes in seconds, programs, score). A score
-belongs to the split `train` or `heldout` by a hash of its name, so no score is in both.
+belongs to the split `train` or `heldout` by a hash of its name, so no score is in both. `--rich` arranges with more
+sounds, drums, a bass and effects (`rich_arrangements.py`), each rendering with one of the soundfonts.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
+import importlib.util
 import json
 import random
 import tempfile
@@ -61,21 +65,38 @@ def split_of(score: str) -> str:
 
 
 def write_midi(source: Path, target: Path) -> str | None:
-    """Convert one score; return the error message when music21 cannot, otherwise None."""
-    from music21 import converter
+    """Convert one score; return the error message when it cannot be read, otherwise None.
+
+    verovio plays MusicXML, with its repeats; symusic plays ABC. music21 would take an hour for all.
+    """
+    import symusic
+    import verovio
 
     try:
-        converter.parse(source).write("midi", fp=target)
-    except Exception as error:  # music21 raises errors of many kinds; one bad score must not end the run
+        if source.suffix == ".abc":
+            music = symusic.Score.from_abc(source.read_text(encoding="utf-8", errors="replace"))
+            target.write_bytes(music.dumps_midi())
+            return None
+        verovio.enableLog(verovio.LOG_OFF)
+        toolkit = verovio.toolkit()
+        if source.suffix == ".mxl":
+            read = toolkit.loadZipDataBase64(base64.b64encode(source.read_bytes()).decode())
+        else:
+            read = toolkit.loadData(source.read_text(encoding="utf-8"))
+        if not read:
+            return f"{source.name}: verovio cannot read it"
+        target.write_bytes(base64.b64decode(toolkit.renderToMIDI()))
+    except (ValueError, RuntimeError, OSError) as error:
         return f"{source.name}: {type(error).__name__}: {error}"
     return None
 
 
 def collect_midi(out: Path, workers: int) -> None:
     """Write every score of the collections as ``<collection>__<name>.mid``."""
-    import music21
-
-    root = Path(music21.__file__).parent / "corpus"
+    found = importlib.util.find_spec("music21")  # not imported: that takes seconds
+    if found is None or found.origin is None:
+        raise SystemExit("the package music21 is not installed, whose corpus has the scores")
+    root = Path(found.origin).parent / "corpus"
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
         (
@@ -133,20 +154,22 @@ def drum_track(seconds: float, beat_s: float):
     return part
 
 
-def synthesise(midi: bytes):
+def synthesise(midi: bytes, soundfont: Path = SOUNDFONT):
     """Return the sound of a MIDI file by FluidSynth, ``(n,)`` at ``RENDERED_RATE``."""
-    stereo = render_midi(midi, find_soundfont(SOUNDFONT), RENDERED_RATE, timeout_s=600)
+    stereo = render_midi(midi, find_soundfont(soundfont), RENDERED_RATE, timeout_s=600)
     return stereo.mean(axis=0)
 
 
-def render(job: tuple[Path, Path, str, float]) -> float:
+def render(job: tuple[Path, Path, str, float, tuple[Path, ...], bool]) -> float:
     """Render one arrangement; return its seconds."""
+    import rich_arrangements
     import soundfile
     import soxr
 
-    midi, stem, seed, max_seconds = job
+    midi, stem, seed, max_seconds, soundfonts, rich = job
     rng = random.Random(seed)
-    arranged, families = arrange(midi, rng, max_seconds)
+    arranged, families = (rich_arrangements.arrange if rich else arrange)(midi, rng, max_seconds)
+    soundfont = rng.choice(soundfonts) if len(soundfonts) > 1 else soundfonts[0]
     notes = [
         [round(note.time, 4), round(note.time + note.duration, 4), note.pitch, track.program]
         for track in arranged.tracks
@@ -155,11 +178,14 @@ def render(job: tuple[Path, Path, str, float]) -> float:
     ]
     if not notes:
         return 0.0
-    samples = synthesise(arranged.to("tick").dumps_midi())
+    samples = synthesise(arranged.to("tick").dumps_midi(), soundfont)
     mono = soxr.resample(samples, RENDERED_RATE, SAMPLE_RATE)[: int(max_seconds * SAMPLE_RATE)]
+    if rich:
+        mono = rich_arrangements.effects(mono, SAMPLE_RATE, rng)
     mono *= rng.uniform(0.3, 0.9) / max(1e-4, float(abs(mono).max()))
     soundfile.write(f"{stem}.flac", mono, SAMPLE_RATE)
     record = {"score": midi.stem, "families": families, "notes": notes, "seconds": len(mono) / SAMPLE_RATE}
+    record |= {"soundfont": soundfont.name}
     Path(f"{stem}.json").write_text(json.dumps(record))
     return record["seconds"]
 
@@ -270,7 +296,15 @@ def render_library(out: Path) -> None:
 
 
 def render_split(
-    midis: list[Path], out: Path, *, hours: float, seed: str, max_seconds: float, workers: int
+    midis: list[Path],
+    out: Path,
+    *,
+    hours: float,
+    seed: str,
+    max_seconds: float,
+    workers: int,
+    soundfonts: tuple[Path, ...] = (SOUNDFONT,),
+    rich: bool = False,
 ) -> None:
     """Render scores into ``out`` until it holds ``hours`` of audio; existing recordings are kept."""
     out.mkdir(parents=True, exist_ok=True)
@@ -279,7 +313,7 @@ def render_split(
     weights = [min(collections.count(name), 60) / collections.count(name) for name in collections]
     picks = random.Random(seed).choices(midis, weights, k=int(hours * 3600 / max_seconds))
     jobs = [
-        (midi, out / f"{index:05d}__{midi.stem}", f"{seed}/{index}", max_seconds)
+        (midi, out / f"{index:05d}__{midi.stem}", f"{seed}/{index}", max_seconds, soundfonts, rich)
         for index, midi in enumerate(picks)
     ]
     jobs = [job for job in jobs if not Path(f"{job[1]}.json").exists()]
@@ -307,6 +341,10 @@ def main() -> None:
     audio.add_argument("--heldout-hours", type=float, default=3.0)
     audio.add_argument("--seed", type=int, default=0)
     audio.add_argument("--max-seconds", type=float, default=60.0)
+    audio.add_argument("--rich", action="store_true", help="more sounds, drums, a bass and effects")
+    audio.add_argument(
+        "--soundfont", type=Path, nargs="+", default=[SOUNDFONT], help="each rendering takes one of them"
+    )
     args = parser.parse_args()
     if args.verb == "midi":
         collect_midi(args.out, args.workers)
@@ -326,6 +364,8 @@ def main() -> None:
                 seed=seed,
                 max_seconds=args.max_seconds,
                 workers=args.workers,
+                soundfonts=tuple(args.soundfont),
+                rich=args.rich,
             )
 
 
