@@ -185,7 +185,7 @@ def one_at_a_time(files: Sequence[Path], model: OmarRQ, out: Path) -> None:
     out.mkdir()
     every_layer = range(len(model.trunk.blocks))
     for file in files:
-        samples = audio.load(file, sample_rate=model.sample_rate)[0]
+        samples = audio.load(file, sample_rate=model.sample_rate).samples
         chunks = samples.reshape(-1).split(round(CHUNK_S * model.sample_rate))
         layers = [
             model.extract_embeddings(chunk, every_layer, sample_rate=model.sample_rate) for chunk in chunks

@@ -213,7 +213,7 @@ def claim_folder(file: Path, settings: Mapping[str, object], *, advice: str, ove
 
 
 def refuse_other_settings(
-    path: Path, found: Mapping[str, Any], wanted: Mapping[str, object], *, advice: str
+    path: Path | str, found: Mapping[str, Any], wanted: Mapping[str, object], *, advice: str
 ) -> None:
     """Refuse to overwrite what other settings have made.
 

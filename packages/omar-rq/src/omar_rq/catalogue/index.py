@@ -125,8 +125,8 @@ def build_index(
     storage, folder = data_set_place(data_set), Path(out)
     stamp, parts = stamp_of(storage), read_parts(storage)
     settings = _common_settings(storage, parts)
-    layers = list(settings["layers"])
-    layer = layers[-1] if layer is None else layer
+    layers: list[int] = list(settings["layers"])
+    layer = int(layers[-1]) if layer is None else layer
     if layer not in layers:
         raise UsageError(f"layer is {layer}; the data set has {', '.join(map(str, layers))}")
     if not overwrite and (folder / INDEX_FILE).is_file():
@@ -166,7 +166,7 @@ def read_info(folder: Path) -> IndexInfo:
         raise FormatError(f"needs an index of version {_VERSION}", path=path)
     try:
         info = IndexInfo(**values)
-        np.array(info.mean, np.float64), np.array(info.deviation, np.float64)
+        assert np.array(info.mean, np.float64).shape == np.array(info.deviation, np.float64).shape
         assert isinstance(info.settings["model"], str)
     except (TypeError, KeyError, ValueError, AssertionError) as error:
         raise FormatError("the description of the index is damaged", path=path) from error

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -103,10 +104,11 @@ def _read_part(storage: Storage, name: str) -> Part:
     if not isinstance(about, dict) or about.get("version") != _VERSION:
         raise FormatError(f"needs a list of recordings of version {_VERSION}", path=where)
     files, settings = about.get("files"), about.get("settings")
-    good = isinstance(files, list) and all(
-        isinstance(each, dict) and isinstance(each.get("path"), str) for each in files
-    )
-    if not good or not isinstance(settings, dict):
+    if (
+        not isinstance(files, list)
+        or not all(isinstance(each, dict) and isinstance(each.get("path"), str) for each in files)
+        or not isinstance(settings, dict)
+    ):
         raise FormatError("its list of recordings is damaged", path=where)
     return Part(name, settings, str(about.get("model", "")), files)
 
@@ -166,9 +168,8 @@ def rows_of_layer(
 
 
 def _equal(column: Any, value: int) -> Any:
-    from pyarrow import compute
-
-    return compute.equal(column, value)  # pyright: ignore[reportAttributeAccessIssue]
+    compute: Any = import_module("pyarrow.compute")  # its functions are made when it is imported
+    return compute.equal(column, value)
 
 
 def drop_recordings(storage: Storage, part: Part, paths: set[str]) -> None:
@@ -183,8 +184,7 @@ def drop_recordings(storage: Storage, part: Part, paths: set[str]) -> None:
         storage.delete(part.name)
         return
     _, parquet = import_pyarrow()
-    from pyarrow import compute
-
+    compute: Any = import_module("pyarrow.compute")
     with opened_part(storage, part.name) as file, storage.written(part.name) as written:
         about = {"version": _VERSION, "settings": part.settings, "model": part.model_name, "files": kept}
         schema = file.schema_arrow.with_metadata({_KEY: json.dumps(about, sort_keys=True).encode()})

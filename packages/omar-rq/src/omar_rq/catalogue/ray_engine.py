@@ -188,7 +188,8 @@ def _decode(row: dict[str, Any], shared: Sequence[Any]) -> dict[str, Any]:
     """First stage: a block of names becomes a block of samples."""
     import ray
 
-    work = ray.get(shared[0]).work
+    stored: Any = ray.get(shared[0])
+    work = stored.work
     with WarningsByThread() as caught:
         read = read_block(_from_json(row["recordings"]), work, _decoder(), caught)
     return {**row, **packed(read)}
@@ -245,7 +246,10 @@ def _pool(ray: Any, options: RayOptions, n_blocks: int) -> tuple[int, bool]:
     most = gpus or max(1, math.floor(cores * 0.75))
     if not gpus and cores < 1 + _DECODING_CORES:
         raise BackendUnavailable(f"the Ray cluster has {cores:g} cores; at least 2 are needed")
-    return max(1, min(options.workers or most, most if options.address else math.inf, n_blocks)), gpus > 0
+    wanted = options.workers or most
+    if options.address is not None:
+        wanted = min(wanted, most)
+    return max(1, min(wanted, n_blocks)), gpus > 0
 
 
 @contextmanager

@@ -182,7 +182,7 @@ def _stored(
         [value for value, keep in zip(segments.read_column(name), own, strict=True) if keep]
         for name in ("start_s", "end_s")
     ]
-    return _Query(paths[row], flags[row], vector, _rows(segments, own), *times, row)
+    return _Query(paths[row], flags[row], vector, _rows(segments, own), times[0], times[1], row)
 
 
 def _rows(store: VectorStore, wanted: np.ndarray) -> np.ndarray:
@@ -217,8 +217,10 @@ def _embedded(query: str, info: IndexInfo, model: OmarRQ, reading: ReadOptions) 
         rows = _in_memory(stored) if isinstance(stored, Spooled) else np.asarray(stored)[0]
     starts, means = segment_means(times, rows, info.segment_s)
     end_s = reading.start_s + float(content.about["duration_s"])  # type: ignore[arg-type]
+    flags: Any = content.about.get("flags", ())
     return _Query(
-        *(query, ", ".join(map(str, content.about.get("flags", ())))),  # type: ignore[arg-type]
+        query,
+        ", ".join(flags),
         info.standardised(rows.astype(np.float64).mean(0)),
         info.standardised(means),
         starts.tolist(),
@@ -262,7 +264,7 @@ def _recordings(
     others = np.arange(len(store)) != (-1 if asked.row is None else asked.row)
     rows, scores = _nearest(store, asked.vector[None], count, others, engine)
     return [
-        RecordingHit(int(row), paths[row], float(score), flags[row])
+        RecordingHit(int(row), paths[int(row)], float(score), flags[int(row)])
         for row, score in zip(rows[0], scores[0], strict=True)
         if row >= 0
     ]
