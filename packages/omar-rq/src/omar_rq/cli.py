@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from omar_rq.files.batches import DEFAULT_BATCH
+from omar_rq.layers.commands import layers_command
 from pentatonic.audio_folder.options import (
     MAX_CHANNELS,
     MAX_DURATION_S,
@@ -269,6 +270,7 @@ def demo(
     report.raise_for_failures()
 
 
+app.command("layers")(layers_command)
 add_building_command(
     app,
     "train",
