@@ -100,6 +100,7 @@ OTHERS = {
         ("torch", "export omar-rq-tiny --out model", "model/config.json"),
         ("onnxscript", "export omar-rq-tiny --format onnx --layers 0 --out graph", "graph/model.onnx"),
         ("torch", "convert model --out upstream", "upstream/config.gin"),
+        ("matplotlib", "layers --out layers.html --motifs 2 --device cpu", "layers.html"),
         ("matplotlib", "demo a.wav --out page", "page/index.html"),
         ("hydra", "prepare input=. output=data workers=1 val_fraction=0", "data/manifest.jsonl"),
         ("hydra", "stats model=debug root=data crop_s=0.5 output=stats.json", "stats.json"),

@@ -17,6 +17,7 @@ from omar_rq.command_options import (
     layer_numbers,
     load_model,
 )
+from omar_rq.layers.commands import layers_command
 from omar_rq.probing.commands import PROBE_HELP, predict_command, probe_command
 from omar_rq.reading.commands import add_reading_commands
 from pentatonic.audio_folder.options import (
@@ -193,6 +194,7 @@ def demo(
 app.command("predict")(predict_command)
 app.command("probe", help=PROBE_HELP)(probe_command)
 add_reading_commands(app)
+app.command("layers")(layers_command)
 add_building_command(
     app,
     "train",

@@ -1,6 +1,8 @@
-"""``omar-rq train``: pre-training by masked token prediction.
+"""``omar-rq train``: pre-training by masked token prediction, or one of the contrastive objectives.
 
     omar-rq train experiment=debug
+    omar-rq train experiment=simclr data.root=data/music
+    omar-rq train experiment=text-audio objective.encoder=runs/omar-rq/base data.root=…
     omar-rq train experiment=base data.root=data/music trainer.max_steps=400000
     accelerate launch --config_file configs/accelerate/ddp.yaml -m omar_rq train experiment=base data.root=…
 
@@ -23,6 +25,8 @@ from torch import nn
 
 from omar_rq.config import ModelConfig
 from omar_rq.training.augment import AugmentConfig
+from omar_rq.training.contrastive.build import build_contrastive
+from omar_rq.training.contrastive.options import ObjectiveConfig
 from omar_rq.training.data import CropDataset, collate_taught, default_filelist, open_tracks
 from omar_rq.training.distillation import DistillationConfig, DistilledPrediction
 from omar_rq.training.objective import MaskedPrediction
@@ -74,6 +78,7 @@ class TrainConfig:
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig(warmup_steps=30_000, decay="cosine", min_lr=1e-7)
@@ -89,6 +94,9 @@ def train(config: TrainConfig) -> TrainResult:
         ConfigError: The model or the options contradict each other.
         InputError: The data folder cannot be used.
     """
+    config.objective.check()
+    if config.objective.name != "masked":
+        return train_contrastive(config)
     model_config = ModelConfig.from_dict(config.model)
     teacher = Teacher(config.data.root, config.distillation.teacher) if config.distillation.weight else None
     train_data = crops(config, "train", random=True, teacher=teacher)
@@ -116,6 +124,52 @@ def train(config: TrainConfig) -> TrainResult:
         run_dir=Path(config.run_dir),
         resolved_config=config_yaml(config),
         on_save=partial(write_model_config, model_config),
+    )
+    return trainer.fit()
+
+
+def train_contrastive(config: TrainConfig) -> TrainResult:
+    """Train, or go on training, by SimCLR or with texts.
+
+    Raises:
+        ConfigError: The model or the options contradict each other.
+        InputError: The data folder or the metadata cannot be used.
+        HubError, CheckpointError, WeightsError: A model that the options name cannot be loaded.
+    """
+    for name, asked in (
+        ("distillation", config.distillation.weight > 0),
+        ("data.augment", config.data.augment.active),
+    ):
+        if asked:
+            raise ConfigError(f"{name} is for objective.name=masked, and it is {config.objective.name}")
+    train_data, val_data = crops(config, "train", random=True), crops(config, "val", random=False)
+    if train_data is None:
+        raise ConfigError("data.filelist_train names no tracks")
+    if val_data is None:
+        config.trainer.val_every = 0
+    torch.manual_seed(config.trainer.seed)  # the fresh weights
+    parts = build_contrastive(
+        config.objective,
+        ModelConfig.from_dict(config.model),
+        root=Path(config.data.root),
+        train_tracks=train_data.tracks,
+        val_tracks=None if val_data is None else val_data.tracks,
+        crop_s=config.data.crop_s,
+        seed=config.trainer.seed,
+    )
+    trainer = Trainer(
+        parts.module,
+        optimizer=adamw(parts.module, lr=config.optim.lr, weight_decay=config.optim.weight_decay),
+        schedule=config.schedule.schedule(config.optim.lr, config.trainer.max_steps),
+        train_dataset=parts.train_data,
+        val_dataset=parts.val_data,
+        batch_size=config.data.batch_size,
+        collate=parts.collate,
+        num_workers=config.data.num_workers,
+        config=config.trainer,
+        run_dir=Path(config.run_dir),
+        resolved_config=config_yaml(config),
+        on_save=partial(write_model_config, parts.config),
     )
     return trainer.fit()
 

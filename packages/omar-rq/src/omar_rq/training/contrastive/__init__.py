@@ -1,0 +1,1 @@
+"""Contrastive training of an encoder: two views of a recording (SimCLR), or a recording and a text about it."""
