@@ -116,3 +116,30 @@ def test_text_without_a_tune_is_refused(tmp_path: Path) -> None:
     report = transpose_files([tmp_path / "notes.txt"], tmp_path / "out", Interval(semitones=1))
     assert report.count("failed") == 1 and "no K: line" in report.entries[0]["reason"]
     assert not (tmp_path / "out" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "semitones", "moved"),
+    [
+        ("Gmin", 6, "K:C#min"),
+        ("G Minor", 6, "K:C# Minor"),
+        ("G mix", 6, "K:Db mix"),
+        ("Gloc", 6, "K:C#loc"),
+        ("Clyd", 1, "K:Dblyd"),
+        ("Gdor", -1, "K:F#dor"),
+    ],
+)
+def test_a_key_in_the_middle_gets_at_most_seven_signs_and_its_notes_follow(mode, semitones, moved) -> None:
+    text = f"X:1\nL:1/4\nM:4/4\nK:G\nGABc|\nK:{mode}\nGABc|d_e^fg|]\n"
+    result = transpose_text(text, Interval(semitones=semitones))
+    assert moved in result.splitlines()
+    before, after = (
+        [
+            head.pitch.semitones
+            for measure in read_score(each).voices["1"].measures
+            for event in measure.layers[0].events
+            for head in event.heads
+        ]
+        for each in (text, result)
+    )
+    assert after == [pitch + semitones for pitch in before]

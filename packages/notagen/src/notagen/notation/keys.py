@@ -20,6 +20,7 @@ from pentatonic.errors import FormatError
 MAJOR_KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
 
 _KEY_ACCIDENTAL = re.compile(r"(?<=[\sA-Ga-g])(\^\^?|__?|=)([A-Ga-g])(?=\s|\^|_|=|\Z)")
+_MAX_SIGNS = 7
 _SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 _ALTERATIONS = {sign: alteration for alteration, sign in _SIGNS.items()}
 # Relative frequencies of moving a piece by -3, …, 3 semitones.
@@ -64,12 +65,14 @@ def major_key(key: str) -> str:
     return key_with_fifths(parse_key(key).fifths)
 
 
-def move_key(key: str, steps: int) -> str:
+def move_key(key: str, steps: int, *, plain: bool = False) -> str:
     """Move a key along the line of fifths, with the accidentals after it; the rest of the field stays unchanged.
 
     Args:
         key: The value of a ``K:`` field.
         steps: Number of fifths to go up.
+        plain: Take the enharmonic equivalent also where the signature would have more than seven signs: C# minor in
+            place of Db minor, which the training data have.
 
     Returns:
         The new value. Its tonic is one of :data:`MAJOR_KEYS`, if necessary the enharmonic equivalent.
@@ -77,10 +80,14 @@ def move_key(key: str, steps: int) -> str:
     Raises:
         FormatError: ``key`` is not a key, or an accidental after it would need more than two signs.
     """
-    tonic = parse_key(key).tonic
+    parsed = parse_key(key)
+    tonic = parsed.tonic
     if not tonic:
         return key
     moved = key_with_fifths(fifths(tonic) + steps)
+    signature = fifths(moved) + parsed.fifths - fifths(tonic)
+    if plain and abs(signature) > _MAX_SIGNS:
+        moved = key_with_fifths(fifths(moved) + (12 if signature < 0 else -12))
     # A key of more than seven signs becomes its enharmonic equivalent, and its accidentals move with it.
     steps = fifths(moved) - fifths(tonic)
     return moved + _KEY_ACCIDENTAL.sub(lambda match: _moved_sign(match, steps), key.strip()[len(tonic) :])

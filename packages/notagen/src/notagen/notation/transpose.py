@@ -237,15 +237,23 @@ class BarSplitter:
 
 
 class BarJoiner:
-    """Joins the fragments of the bars of one voice in another key, and keeps track of the key and the clef's octave."""
+    """Joins the fragments of the bars of one voice in another key, and keeps track of the key and the clef's octave.
 
-    def __init__(self, key: str, steps: int, octaves: int, *, shift: int = 0) -> None:
-        self._steps, self._octaves, self._shift = steps, octaves, shift
+    Args:
+        key: The key before the move.
+        steps: Fifths to go up.
+        octaves: Of the clef.
+        shift: Octaves to go up besides.
+        plain: As of :func:`~notagen.notation.keys.move_key`.
+    """
+
+    def __init__(self, key: str, steps: int, octaves: int, *, shift: int = 0, plain: bool = False) -> None:
+        self._steps, self._octaves, self._shift, self._plain = steps, octaves, shift, plain
         self._set_key(key)
 
     def _set_key(self, key: str) -> str:
         """Put a key in force, and return the transposed key."""
-        moved = move_key(key, self._steps)
+        moved = move_key(key, self._steps, plain=self._plain)
         self._move = Move(major_key(key), major_key(moved))
         self._signature = _signature_of(moved)
         # Cache, as a voice has few different notes: note -> letter and octave, alteration and name after transposition.

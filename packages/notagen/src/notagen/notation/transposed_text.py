@@ -143,13 +143,13 @@ class _Tune:
             self._key = value if changes_key(value) and value else "C"
             self._steps, self._shift = self._interval.of_key(self._key)
             self._octaves[""] = clef_octaves(read_clef(value))
-            moved = move_key(self._key, self._steps)
+            moved = move_key(self._key, self._steps, plain=True)
             return f"K:{moved if changes_key(value) and value else f'{moved} {value}'.strip()}{rest}"
         if self._name in self._drums or not value:
             return line
         if self._name not in self._voices and changes_key(value):
             self._keys[self._name] = value
-            return f"K:{move_key(value, self._steps)}{rest}"
+            return f"K:{move_key(value, self._steps, plain=True)}{rest}"
         return f"K:{self._voice().text(f'[K:{value}]')[3:-1]}{rest}"
 
     def _declare(self, name: str, value: str) -> None:
@@ -165,7 +165,7 @@ class _Tune:
             octaves = self._octaves.get(self._name, self._octaves.get("", 0))
             self._voices[self._name] = _Voice(
                 BarSplitter(key, octaves, CHORD_SYMBOL),
-                BarJoiner(key, self._steps, octaves, shift=self._shift),
+                BarJoiner(key, self._steps, octaves, shift=self._shift, plain=True),
             )
         return self._voices[self._name]
 
