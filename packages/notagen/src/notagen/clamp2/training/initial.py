@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from notagen.clamp2.model import M3Encoder
+from notagen.clamp2.model import EncoderLayer, M3Encoder
 
 DISTANCES = (-1, 1, -4, 4, -2, 2, -8, 8, -16, 16)
 """How far from a patch the heads look, those of the first layer first; in four voices a bar is four patches."""
@@ -27,7 +27,8 @@ def initialise_for_form(encoder: M3Encoder) -> None:
     """Replace the weights of an encoder by fresh ones."""
     trunk = encoder.trunk
     length, width = trunk.positions.weight.shape
-    head_width = width // trunk.layers[0].heads
+    layers = [layer for layer in trunk.layers if isinstance(layer, EncoderLayer)]
+    head_width = width // layers[0].heads
     waves = min(head_width, width // 4)
     frequencies = torch.logspace(0, 1, waves, base=_FREQUENCIES[1] / _FREQUENCIES[0]) * _FREQUENCIES[0]
     angles = torch.arange(length)[:, None] * frequencies
@@ -38,7 +39,7 @@ def initialise_for_form(encoder: M3Encoder) -> None:
         trunk.positions.weight[:, position] = _AMPLITUDE * torch.cat((angles.sin(), angles.cos()), dim=1)
         encoder.embed.weight[:, position] = 0
         encoder.embed_bias[position] = 0
-        for layer in trunk.layers:
+        for layer in layers:
             for part in layer.modules():
                 if isinstance(part, nn.Linear):
                     # The deviation of the originals is right for their width only.
