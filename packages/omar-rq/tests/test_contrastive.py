@@ -20,6 +20,7 @@ from omar_rq.training.contrastive.pooling import AttentionPool, ClassTokenEncode
 from omar_rq.training.contrastive.simclr import SimCLR, mixup
 from omar_rq.training.contrastive.views import TwoViews, second_start
 from omar_rq.training.data import Track
+from omar_rq.training.train import main
 from omar_rq.weights import from_pretrained
 from pentatonic.checkpoint import model_directory
 from pentatonic.errors import ConfigError, FormatError, HubError, InputError
