@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pentatonic.cores import map_over_cores
+from pentatonic.processes.cores import map_over_cores
 
 
 @pytest.fixture(autouse=True)

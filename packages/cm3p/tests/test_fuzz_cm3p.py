@@ -12,7 +12,7 @@ import pytest
 
 from cm3p.beatmap import read_beatmap
 
-TOOLS = Path(__file__).parents[3] / "tools"
+TOOLS = Path(__file__).parents[3] / "tools" / "fuzz"
 sys.path.append(str(TOOLS))
 
 from fuzz_maps import inputs, made_map  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[3] / "tools" / "fuzz_notagen.py"
+TOOL = Path(__file__).parents[3] / "tools" / "fuzz" / "fuzz_notagen.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cm3p.inference.loading import LoadedModel
 from cm3p.inference.maps import EncodedMap
-from pentatonic.cores import map_over_cores
+from pentatonic.processes.cores import map_over_cores
 
 DEFAULT_BATCH_SIZE = 8
 Forward = Callable[[Tensor, Tensor | None, Tensor], Tensor]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from omar_rq.card import model_card
+from omar_rq.export.card import model_card
 from omar_rq.gin import write_gin
 from omar_rq.model import OmarRQ
 from omar_rq.weights import from_pretrained, load_directory, save_pretrained, to_upstream

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from omar_rq import __version__
-from omar_rq.card import model_card
 from omar_rq.embed import fingerprint
+from omar_rq.export.card import model_card
 from omar_rq.export.graph import EncoderGraph
 from omar_rq.model import OmarRQ
 from omar_rq.weights import from_pretrained

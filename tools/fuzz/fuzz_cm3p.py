@@ -1,6 +1,6 @@
 """Damaged maps and archives of maps through everything in CM3P that reads them.
 
-    python tools/fuzz_cm3p.py --count 100000 --seed 0 --corpus SONGS --jobs 2
+    python tools/fuzz/fuzz_cm3p.py --count 100000 --seed 0 --corpus SONGS --jobs 2
 
 Each input is a map, made here or from the corpus, with a few damages: flipped bits, cuts, repetitions, lines of another
 map, fields replaced by hostile numbers, sliders of thousands of anchors; a few are archives. Whatever it is, a function

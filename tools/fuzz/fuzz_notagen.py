@@ -1,7 +1,7 @@
 """Damaged ABC and MusicXML through everything in NotaGen that reads text.
 
-    python tools/fuzz_notagen.py --count 100000 --seed 0
-    python tools/fuzz_notagen.py --count 5000 --kind yue2
+    python tools/fuzz/fuzz_notagen.py --count 100000 --seed 0
+    python tools/fuzz/fuzz_notagen.py --count 5000 --kind yue2
 
 Each input is a real piece (those of the package's tests, MusicXML and lead sheets in the dialect of YuE2 written from
 them, and lead sheets of its tests) with a few damages: flipped
@@ -56,7 +56,7 @@ from notagen.yue2.tools import differences, strip_chords
 from pentatonic.errors import InputError
 from pentatonic.processes.time_limit import time_limit
 
-GOLDENS = Path(__file__).parents[1] / "packages" / "notagen" / "tests" / "goldens"
+GOLDENS = Path(__file__).parents[2] / "packages" / "notagen" / "tests" / "goldens"
 _MUSIC = (
     "| |: :| :: |1 :|2 |] [| [1 & Z4 z x y (3 (99:1:9 (2:3 { } [ ] ( ) [V:1] [V:2] [V:9] [V: [r:0/9] [r: [K:G] [M:3/4] "
     "[L:1/4] [L:0]"
