@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -343,6 +344,20 @@ def test_a_frozen_audio_encoder_stays_as_it_is(text_model):
     )
     with pytest.raises(HubError, match="text_model"):
         load_text_encoder("/nowhere/at/all")
+
+
+def test_a_text_encoder_with_code_of_its_own_is_refused(text_model, tmp_path):
+    shutil.copytree(text_model, tmp_path / "own")
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    code = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}
+    changed = config | {"model_type": "mine", "auto_map": code}
+    (tmp_path / "own" / "config.json").write_text(json.dumps(changed))
+    (tmp_path / "own" / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    from omar_rq.training.contrastive.text_audio import load_text_encoder
+
+    with pytest.raises(HubError, match="model_type is 'mine'"):
+        load_text_encoder(str(tmp_path / "own"))
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,15 @@ def load_text_encoder(name: str) -> tuple[nn.Module, Any]:
         HubError: There is no such model with weights in safetensors.
     """
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import CONFIG_MAPPING, AutoModel, AutoTokenizer, PretrainedConfig
     except ImportError as error:
         raise MissingExtra("Text-audio training", "omar-rq[text]") from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
+        kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
+        if kind not in CONFIG_MAPPING:  # transformers would ask whether to run the code of the repository
+            raise ValueError(f"model_type is {kind!r}, which transformers does not know")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HubError(f"objective.text_audio.text_model={name} cannot be loaded: {reason}") from error
