@@ -107,18 +107,18 @@ def test_a_rendering_has_sound_where_its_notes_are(tmp_path, monkeypatch):
     assert abs(mono[: int(0.4 * labelled.SAMPLE_RATE)]).max() < 0.01 < abs(mono).max()
 
 
-def pair(folder: Path, name: str, seconds: float):
+def pair(folder: Path, name: str, seconds: float, lead_s: float = 0.0):
     music = pretty_midi.PrettyMIDI(initial_tempo=120)
     music.time_signature_changes = [pretty_midi.TimeSignature(3, 4, 0.0)]
     part = pretty_midi.Instrument(0)
-    part.notes = [pretty_midi.Note(90, pitch, 0.0, 6.0) for pitch in TRIAD]
+    part.notes = [pretty_midi.Note(90, pitch, lead_s, 6.0 + lead_s) for pitch in TRIAD]
     music.instruments.append(part)
     music.write(str(folder / f"{name}.mid"))
     soundfile.write(folder / f"{name}.ogg", np.zeros(int(seconds * 16000)) + 0.01, 16000)
 
 
 def test_pairs_of_recording_and_midi_file(tmp_path, capsys):
-    pair(tmp_path, "music004", 7.0)
+    pair(tmp_path, "music004", 7.0, lead_s=0.05)
     pair(tmp_path, "music005", 17.0)
     labelled.collect_planetblupi(tmp_path, tmp_path, tmp_path / "out")
     assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["music004"]
@@ -130,6 +130,7 @@ def test_pairs_of_recording_and_midi_file(tmp_path, capsys):
     ]  # fmt: skip
     assert labels["chords"][0][2] == "C:maj"
     assert labels["key"] == "C major"
+    assert labels["notes"][0][:2] == [0.0, 6.0]  # a short rest before the first note is not in the recording
 
 
 def test_of_a_loop_the_first_pass_is_kept(tmp_path, monkeypatch):

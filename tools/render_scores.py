@@ -24,6 +24,7 @@ import importlib.util
 import json
 import random
 import tempfile
+import zipfile
 from pathlib import Path
 
 from pentatonic.audio.soundfont import find_soundfont, render_midi
@@ -79,16 +80,21 @@ def write_midi(source: Path, target: Path) -> str | None:
             return None
         verovio.enableLog(verovio.LOG_OFF)
         toolkit = verovio.toolkit()
-        if source.suffix == ".mxl":
-            read = toolkit.loadZipDataBase64(base64.b64encode(source.read_bytes()).decode())
-        else:
-            read = toolkit.loadData(source.read_text(encoding="utf-8"))
-        if not read:
+        if not toolkit.loadData(_music_xml(source)):
             return f"{source.name}: verovio cannot read it"
         target.write_bytes(base64.b64decode(toolkit.renderToMIDI()))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, KeyError, zipfile.BadZipFile) as error:
         return f"{source.name}: {type(error).__name__}: {error}"
     return None
+
+
+def _music_xml(source: Path) -> str:
+    """Text of a MusicXML file, plain or compressed; verovio's own reader of archives ends the process at a bad one."""
+    if source.suffix != ".mxl":
+        return source.read_text(encoding="utf-8")
+    with zipfile.ZipFile(source) as archive:
+        names = [name for name in archive.namelist() if not name.startswith("META-INF/")]
+        return archive.read(next((name for name in names if name.endswith(".xml")), "no score")).decode()
 
 
 def collect_midi(out: Path, workers: int) -> None:
