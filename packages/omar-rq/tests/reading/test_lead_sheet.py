@@ -106,7 +106,7 @@ def test_changes_of_tempo_and_key() -> None:
     times = np.concatenate((np.arange(0, 16, 0.5), 16 + np.arange(0, 16, 0.8)))
     beats = beats_of(times, np.arange(len(times)) % 4 + 1, Meter(4, 4))
     keys = [Span(0, 20, "C major", 0.9), Span(20, 40, "A# minor", 0.8)]
-    chords = [Span(0, 20, "C:maj"), Span(20, 40, "D#:min")]
+    chords = [Span(0, 24, "C:maj"), Span(24, 40, "D#:min")]
     text = lead_sheet(beats, chords, title="t", keys=keys)
     check_bars(text)
     assert "Q:1/4=120\n" in text

@@ -36,6 +36,7 @@ _OWN = frozenset(
 )
 _FLAC_LOST = {2: "an application block", 5: "a cue sheet"}
 _MOST_BACKUPS = 1000
+_NEGATIVE = 1 << 31  # FFmpeg reads negative durations in Ogg as numbers of 32 bits from here on
 _LONGEST_HEADER = 1 << 10  # blocks of a FLAC file that are looked at
 
 
@@ -230,6 +231,10 @@ def _copy(av: Any, path: str, container: str, copy: str, tags: dict[str, str]) -
             target.set_chapters(chapters)
         for packet in source.demux():
             if packet.size:
+                if packet.duration and packet.duration >= _NEGATIVE:
+                    # The last packet of an Ogg file that FFmpeg wrote: the sound ends before it does.
+                    packet.pts = packet.dts = packet.pts + packet.duration - 2 * _NEGATIVE
+                    packet.duration = 0
                 packet.stream = streams[packet.stream.index]
                 target.mux(packet)
 
