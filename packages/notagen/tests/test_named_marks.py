@@ -271,7 +271,11 @@ def test_decorations_with_other_values_are_counted(bad):
 
 
 def every_decoration() -> list[str]:
-    names = [*named_marks.MARKS, *named_marks.DIRECTIONS, *named_marks.DYNAMICS, named_marks.NON_ARPEGGIO]
+    names = [
+        *named_marks.MARKS,
+        *sorted(named_marks.DIRECTIONS | named_marks.DYNAMICS),
+        named_marks.NON_ARPEGGIO,
+    ]
     names += [f"style={name}" for name in named_marks.HEADS.values()] + ["style=x,open", "accordion=h2l"]
     names += [*named_marks.PEDAL_CHANGES.values(), "string=1", "fret=3", "pluck=p", "accidental-mark=flat"]
     names += ["harmonic", "harmonic=natural", "string-mute=on", "staff-divide=down", "dashes(", "dashes)"]
