@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import codecs
 import hashlib
 import importlib.util
 import json
@@ -90,11 +91,14 @@ def write_midi(source: Path, target: Path) -> str | None:
 
 def _music_xml(source: Path) -> str:
     """Text of a MusicXML file, plain or compressed; verovio's own reader of archives ends the process at a bad one."""
-    if source.suffix != ".mxl":
-        return source.read_text(encoding="utf-8")
-    with zipfile.ZipFile(source) as archive:
-        names = [name for name in archive.namelist() if not name.startswith("META-INF/")]
-        return archive.read(next((name for name in names if name.endswith(".xml")), "no score")).decode()
+    data = source.read_bytes()
+    if source.suffix == ".mxl":
+        with zipfile.ZipFile(source) as archive:
+            names = [name for name in archive.namelist() if not name.startswith("META-INF/")]
+            data = archive.read(next((name for name in names if name.endswith(".xml")), "no score"))
+    return data.decode(
+        "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    )
 
 
 def collect_midi(out: Path, workers: int) -> None:
