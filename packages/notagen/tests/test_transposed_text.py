@@ -127,6 +127,7 @@ def test_text_without_a_tune_is_refused(tmp_path: Path) -> None:
         ("Gloc", 6, "K:C#loc"),
         ("Clyd", 1, "K:Dblyd"),
         ("Gdor", -1, "K:F#dor"),
+        ("Dphr", 6, "K:G#phr"),
     ],
 )
 def test_a_key_in_the_middle_gets_at_most_seven_signs_and_its_notes_follow(mode, semitones, moved) -> None:
@@ -143,3 +144,8 @@ def test_a_key_in_the_middle_gets_at_most_seven_signs_and_its_notes_follow(mode,
         for each in (text, result)
     )
     assert after == [pitch + semitones for pitch in before]
+
+
+def test_the_key_of_a_tune_gets_at_most_seven_signs() -> None:
+    text = "X:1\nL:1/4\nM:4/4\nK:Dphr\nFBd=e|]\n"
+    assert transpose_text(text, Interval(semitones=6)) == "X:1\nL:1/4\nM:4/4\nK:G#phr\nBeg^a|]\n"

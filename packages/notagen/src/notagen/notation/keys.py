@@ -72,7 +72,7 @@ def move_key(key: str, steps: int, *, plain: bool = False) -> str:
         key: The value of a ``K:`` field.
         steps: Number of fifths to go up.
         plain: Take the enharmonic equivalent also where the signature would have more than seven signs: C# minor in
-            place of Db minor, which the training data have.
+            place of Db minor, which the training data have; the tonic may then be one such as G#.
 
     Returns:
         The new value. Its tonic is one of :data:`MAJOR_KEYS`, if necessary the enharmonic equivalent.
@@ -87,10 +87,16 @@ def move_key(key: str, steps: int, *, plain: bool = False) -> str:
     moved = key_with_fifths(fifths(tonic) + steps)
     signature = fifths(moved) + parsed.fifths - fifths(tonic)
     if plain and abs(signature) > _MAX_SIGNS:
-        moved = key_with_fifths(fifths(moved) + (12 if signature < 0 else -12))
+        moved = _note_with_fifths(fifths(moved) + (12 if signature < 0 else -12))
     # A key of more than seven signs becomes its enharmonic equivalent, and its accidentals move with it.
     steps = fifths(moved) - fifths(tonic)
     return moved + _KEY_ACCIDENTAL.sub(lambda match: _moved_sign(match, steps), key.strip()[len(tonic) :])
+
+
+def _note_with_fifths(count: int) -> str:
+    """Return the name of a note: G# for 8, Fb for -8."""
+    signs, letter = divmod(count + 1, 7)
+    return "FCGDAEB"[letter] + ("#" * signs if signs > 0 else "b" * -signs)
 
 
 def _moved_sign(match: re.Match[str], steps: int) -> str:
