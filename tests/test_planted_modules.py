@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,12 @@ OTHERS = {
         ("torch", "tokenize a.wav --out tokens --device cpu", "tokens/a.wav.npz"),
         ("pyarrow", "embed a.wav --out table --format parquet --device cpu", "table/embeddings.parquet"),
         ("torch", "predict a.wav --out chunks --device cpu", "chunks/a.wav.npz"),
+        (
+            "hydra",
+            "probe task=genre data.root=labelled experiment=debug baselines=false store_dir=features "
+            "run_dir=probe device=cpu",
+            "probe/results.md",
+        ),
         ("torch", "info omar-rq-tiny", ""),
         ("torch", "tag a.wav --probe tagging --device cpu", ""),
         ("torch", "chords song.wav --probe chord --out read --lab", "read/song.chords.lab"),
@@ -223,6 +230,8 @@ def test_planted_modules_are_not_executed(
 @pytest.mark.slow
 @pytest.mark.parametrize("package", OTHERS)
 def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) -> None:
+    if package == "omar_rq":
+        write_labelled_recordings(here / "labelled")
     if package == "myna_rpe":
         write_files_for_myna(here)
     if package == "omar_rq":
@@ -232,6 +241,22 @@ def test_planted_modules_are_not_executed_by_any_verb(here: Path, package: str) 
     for needs, words, output in OTHERS[package]:
         pytest.importorskip(needs)
         check(here, package, words, output)
+
+
+def write_labelled_recordings(folder: Path) -> None:
+    """Write recordings of two genres, with both in every split."""
+    import soundfile
+
+    generator = np.random.default_rng(0)
+    (folder / "audio").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for split in ("train", "valid", "test"):
+        for genre in ("low", "high"):
+            soundfile.write(
+                folder / "audio" / f"{split}-{genre}.wav", generator.uniform(-0.1, 0.1, 16000), 16000
+            )
+            labels = json.dumps({"split": split, "genre": genre})
+            (folder / "labels" / f"{split}-{genre}.json").write_text(labels)
 
 
 def write_files_for_myna(here: Path) -> None:

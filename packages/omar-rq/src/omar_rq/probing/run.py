@@ -240,13 +240,15 @@ def compute_features(
         InputError: A split has no recording with labels that can be read.
     """
     usable = [recording for recording in data.recordings if task.knows(recording.labels)]
-    report = BatchReport()
+    entries: dict[str, dict[str, Any]] = {}
     with audio.DecodingProcess() as decoder:
         for store, name in zip(stores, names, strict=True):
             own = BatchReport()
             usable = store.compute(usable, stream=decoder.stream, report=own, description=f"features: {name}")
             first = store is stores[0]
-            report.entries += [each for each in own.entries if first or each["status"] == "failed"]
+            entries |= {each["path"]: each for each in own.entries if first or each["status"] == "failed"}
+    report = BatchReport()
+    report.entries = list(entries.values())
     splits = {split: [each for each in usable if each.split == split] for split in SPLITS}
     for split, recordings in splits.items():
         if not recordings:

@@ -84,7 +84,7 @@ def chord_class(label: str) -> int:
     """
     chord = _mir_eval_chord()
     try:
-        root, semitones, _ = chord.encode(label, reduce_extended_chords=True)
+        root, semitones, _ = chord.encode(label, reduce_extended_chords=False)
     except chord.InvalidChordException as error:
         raise InputError(
             f"the chord {label!r} is not in the syntax of mir_eval, such as C:maj or A:min7"

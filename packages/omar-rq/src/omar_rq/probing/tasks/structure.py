@@ -100,7 +100,9 @@ class StructureTask(ProbeTask):
         found = np.stack((edges[:-1], edges[1:]), axis=1)
         names = self._names(found, logits, features, rate)
         truth = np.array([span[:2] for span in sections])
-        truth, true_names = util.adjust_intervals(truth, [span[2] for span in sections], t_min=0.0)
+        truth, true_names = util.adjust_intervals(
+            truth, [function_of(span[2]) or span[2] for span in sections], t_min=0.0
+        )
         found, names = util.adjust_intervals(found, names, t_min=0.0, t_max=float(truth.max()))
         scores = [float(segment.detection(truth, found, window=window)[2]) for window in reversed(WINDOWS_S)]
         scores.append(float(segment.pairwise(truth, true_names, found, names)[2]))
