@@ -8,7 +8,6 @@ With the index of the training pieces both also get ``vocabulary.json``, to whic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from notagen.card import model_card
 from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table, prompts
 from notagen.training.index import Index, index_prompts, index_texts
 from notagen.vocabulary import collect_vocabulary
-from notagen.weights import from_pretrained, generation_notes, save_pretrained, to_upstream
+from notagen.weights import from_pretrained, generation_notes, save_pretrained, to_upstream, write_notes
 from pentatonic.checkpoint import atomic_directory
 from pentatonic.errors import UsageError
 from pentatonic.model_card import read_training
@@ -84,8 +83,7 @@ def export(
             )
         with atomic_directory(out) as folder:
             torch.save({"model": to_upstream(model.to(dtype))}, folder / "model.pth")
-            for name, note in {**generation_notes(model), **notes}.items():
-                (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            write_notes({**generation_notes(model), **notes}, folder)
             (folder / "README.md").write_text(card, encoding="utf-8")
     from_pretrained(out.resolve())  # not by its name, which a bundled model may have
     return out

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from notagen.codec import PATCH_SIZE, VOCABULARY_SIZE
 from notagen.generation.sampling import GENERATION_FILE, Sampling
@@ -242,14 +242,47 @@ def save_pretrained(
     Raises:
         CheckpointError: The directory cannot be written.
     """
+    write_model(
+        model,
+        model.config.to_dict(),
+        directory,
+        dtype=dtype,
+        notes={**generation_notes(model), **notes},
+        card=card,
+    )
+
+
+def write_model(
+    model: nn.Module,
+    config: Mapping[str, object],
+    directory: str | Path,
+    *,
+    dtype: torch.dtype | None,
+    notes: Mapping[str, object],
+    card: str | None,
+) -> None:
+    """Write the directory of any model of this package; see :func:`save_pretrained`.
+
+    Args:
+        model: The model.
+        config: Content of ``config.json``.
+        directory: As there, and so are the others.
+        dtype: As there.
+        notes: As there.
+        card: As there.
+    """
     with atomic_directory(Path(directory)) as partial:
-        write_config(model.config, partial)
         tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
         save_tensors(partial / _WEIGHTS, tensors)
-        for name, note in {**generation_notes(model), **notes}.items():
-            (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        write_notes({_CONFIG: config, **notes}, partial)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_notes(notes: Mapping[str, object], directory: Path) -> None:
+    """Write values as files of JSON into a directory, by their names."""
+    for name, note in notes.items():
+        (directory / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
 def generation_notes(model: NotaGen) -> dict[str, object]:
@@ -264,8 +297,7 @@ def generation_notes(model: NotaGen) -> dict[str, object]:
 
 def write_config(config: NotaGenConfig, directory: Path) -> None:
     """Write ``config.json``, without which a directory with ``model.safetensors`` cannot be loaded."""
-    text = json.dumps(config.to_dict(), indent=2)
-    (directory / _CONFIG).write_text(text + "\n", encoding="utf-8")
+    write_notes({_CONFIG: config.to_dict()}, directory)
 
 
 def _load_directory(directory: Path) -> NotaGen:

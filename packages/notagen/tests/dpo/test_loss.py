@@ -151,21 +151,28 @@ def test_gradient_of_a_pair_is_that_of_both_pieces_together(io, shift):
     _assert_same(_gradients(policy), together)
 
 
-def test_gradient_of_a_block_is_the_mean_of_its_pairs(io):
+@pytest.mark.parametrize(
+    "paired", [None, [[True, True, True], [False, False, True]]], ids=["all pairs", "some pairs"]
+)
+def test_gradient_of_a_block_is_the_mean_of_its_pairs(io, paired):
     policy = _model("policy_perturbed.")
     chosen = [io["pair0.chosen_patches"], io["pair1.chosen_patches"]]
     rejected = [io["pair0.rejected_patches"], io["pair1.rejected_patches"], io["pair0.chosen_patches"]]
     reference = _model()
     of_chosen = reference_log_probabilities(reference, chosen)
     of_rejected = reference_log_probabilities(reference, rejected)
+    mask = torch.ones(2, 3, dtype=torch.bool) if paired is None else torch.tensor(paired)
     sums = {}
     for i, one in enumerate(chosen):
         for j, other in enumerate(rejected):
+            if not mask[i, j]:
+                continue
             pair_gradient(policy, one, other, (float(of_chosen[i]), float(of_rejected[j])))
             for name, gradient in _gradients(policy).items():
-                sums[name] = sums.get(name, 0) + gradient / 6
+                sums[name] = sums.get(name, 0) + gradient / mask.sum()
     policy.zero_grad()
-    losses = block_gradient(policy, chosen, rejected, of_chosen, of_rejected)
+    given = None if paired is None else mask
+    losses = block_gradient(policy, chosen, rejected, of_chosen, of_rejected, paired=given)
     assert losses.loss.shape == (2, 3)
     _assert_same(_gradients(policy), sums)
 

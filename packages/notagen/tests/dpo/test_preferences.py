@@ -55,6 +55,15 @@ def test_selection_as_recorded(name, compat):
     assert selection.average_score == pytest.approx(case["average_clamp2_score"], abs=1e-6)
 
 
+def test_selection_by_the_nearest_references():
+    """Two kinds of references: a piece of one kind is nearer to them than one between the two."""
+    samples = [Sample(name, f"{name}.abc", TUNE.format(key="G", bars="")) for name in ("between", "one kind")]
+    features, references = np.array([[1.0, 1], [1, 0.1]]), np.array([[1.0, 0], [1, 0.05], [0, 1], [0.05, 1]])
+    for nearest, best in ((None, "between"), (2, "one kind"), (4, "between")):
+        selection = select(samples, features, references, portion=0.5, nearest=nearest)
+        assert selection.reports[0].name == best
+
+
 def test_no_piece_is_chosen_and_rejected():
     case, selection = _selected("overlap")
     preferences = selection.preferences

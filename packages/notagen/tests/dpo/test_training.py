@@ -16,6 +16,7 @@ from notagen.dpo import training
 from notagen.dpo.log_probability import reference_log_probabilities
 from notagen.dpo.preferences import Preferences
 from notagen.dpo.training import (
+    Block,
     Pair,
     PairDataset,
     PolicyTraining,
@@ -228,6 +229,62 @@ def test_pairs_and_crops():
         assert pair.reference == again.reference
         seen.add(pair.reference)
     assert len(seen) > 4
+
+
+def test_blocks_around_pairs():
+    crops = [[torch.full((2, 16), 10 * i + j) for j in range(2)] for i in range(7)]
+    pairs = ((0, 0), (0, 1), (1, 0), (2, 3))
+    preferences = Preferences(("a", "b", "c"), ("d", "e", "f", "g"), pairs)
+    data = PairDataset(preferences, crops[:3], crops[3:], block=2)
+    data.references = {key: float(patches[0, 0]) for key, patches in data.crops().items()}
+    for number, (first, second) in enumerate(pairs):
+        block = data[ItemKey(0, number)]
+        chosen = [int(piece[0, 0]) // 10 for piece in block.chosen]
+        rejected = [int(piece[0, 0]) // 10 - 3 for piece in block.rejected]
+        assert (chosen[0], rejected[0]) == (first, second) and block.paired[0, 0]
+        assert block.paired.tolist() == [[(i, j) in pairs for j in rejected] for i in chosen]
+        assert [float(piece[0, 0]) for piece in block.chosen] == block.reference_chosen.tolist()
+        assert [float(piece[0, 0]) for piece in block.rejected] == block.reference_rejected.tolist()
+        sizes = {(0, 0): (2, 2), (0, 1): (1, 2), (1, 0): (2, 1), (2, 3): (1, 1)}
+        assert (len(set(chosen)), len(set(rejected))) == sizes[first, second]
+    everything = PairDataset(Preferences(("a", "b"), ("c", "d", "e")), crops[:2], crops[2:5], block=9)
+    everything.references = {key: 0.0 for key in everything.crops()}
+    assert everything[ItemKey(0, 3)].paired.shape == (2, 3) and everything[ItemKey(0, 3)].paired.all()
+
+
+def test_metrics_and_gradient_of_a_block_are_means_of_pairs(start):
+    policy = PolicyTraining(NotaGenConfig(**{**start.config.to_dict(), "dropout": 0.0}))
+    pieces = [torch.randint(3, 128, (n, PATCH_SIZE)) for n in (5, 3, 4, 6)]
+    values = reference_log_probabilities(policy, pieces) + torch.tensor([3.0, -2, 1, -4])
+    paired = torch.tensor([[True, True], [False, True]])
+    means, gradients = {}, {}
+    for i, j in paired.nonzero().tolist():
+        policy.zero_grad()
+        found = policy(Pair(pieces[i], pieces[2 + j], (float(values[i]), float(values[2 + j]))))
+        found["loss"].backward()
+        for name, value in found.items():
+            means[name] = means.get(name, 0) + value.detach() / 3
+        for name, parameter in policy.named_parameters():
+            gradients[name] = gradients.get(name, 0) + parameter.grad / 3
+    policy.zero_grad()
+    found = policy(Block(tuple(pieces[:2]), tuple(pieces[2:]), values[:2], values[2:], paired))
+    found["loss"].backward()
+    for name, value in found.items():
+        torch.testing.assert_close(value.detach(), means[name], msg=name)
+    for name, parameter in policy.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-4, rtol=1e-4)
+
+
+def test_training_in_blocks(start, tmp_path):
+    train_policy(start, PREFERENCES, TEXTS, _config(block=2), tmp_path / "whole")
+    losses = [line["loss"] for line in _lines(tmp_path / "whole")]
+    assert losses[0] == pytest.approx(LN_2, abs=1e-6) and losses[-1] < LN_2
+    train_policy(start, PREFERENCES, TEXTS, _config(3, block=2), tmp_path / "parts")
+    train_policy(start, PREFERENCES, TEXTS, _config(block=2), tmp_path / "parts")
+    for name in ("metrics.jsonl", "policy/model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    with pytest.raises(ConfigError, match="block is 0, but must be at least 1"):
+        train_policy(start, PREFERENCES, TEXTS, _config(block=0), tmp_path / "none")
 
 
 def test_bad_input(start, tmp_path):

@@ -7,7 +7,6 @@ the shapes of its tensors; the number of heads does not, and is ``width / 64`` a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,12 +28,10 @@ from notagen.clamp2.config import (
 )
 from notagen.clamp2.model import M3, Clamp
 from notagen.clamp2.patches import PATCH_SIZE, VOCABULARY_SIZE
-from notagen.weights import read_released, transposed
+from notagen.weights import read_released, transposed, write_model, write_notes
 from pentatonic.checkpoint import (
-    atomic_directory,
     load_tensors,
     model_directory,
-    save_tensors,
 )
 from pentatonic.errors import CheckpointError, ConfigError, UsageError, WeightsError
 from pentatonic.hub import KeyMap, Released, check_state, load_state, resolve
@@ -454,19 +451,12 @@ def save_pretrained(
     Raises:
         CheckpointError: The directory cannot be written.
     """
-    with atomic_directory(Path(directory)) as partial:
-        write_config(model.config, partial)
-        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
-        save_tensors(partial / _WEIGHTS, tensors)
-        for name, note in notes.items():
-            (partial / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-        if card is not None:
-            (partial / "README.md").write_text(card, encoding="utf-8")
+    write_model(model, model.config.to_dict(), directory, dtype=dtype, notes=notes, card=card)
 
 
 def write_config(config: ClampConfig | M3Config, directory: Path) -> None:
     """Write ``config.json``, without which a directory with ``model.safetensors`` cannot be loaded."""
-    (directory / _CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_notes({_CONFIG: config.to_dict()}, directory)
 
 
 def _read_config(directory: Path) -> object:

@@ -61,6 +61,8 @@ class SelectionConfig:
 
     Args:
         portion: Share that is chosen, and share that is rejected.
+        nearest: Score a piece by its cosines with so many references that are nearest to it, not by that with the mean
+            of all, which is like none of them where they are of several kinds. Reports and the judge's tests do too.
         by_prompt: Whether pieces are compared with those of the same prompt only.
         length_ratio: Greatest ratio of the lengths of a pair; None: any.
         strict_alignment: As in :class:`notagen.dpo.rules.RuleSettings`.
@@ -70,6 +72,7 @@ class SelectionConfig:
     """
 
     portion: float = 0.1
+    nearest: int | None = None
     by_prompt: bool = False
     length_ratio: float | None = None
     strict_alignment: bool = False
@@ -149,6 +152,12 @@ class DpoConfig:
                 self.iterations,
                 self.ratings is None or self.iterations == 1,
                 "1 where there are ratings",
+            ),
+            (
+                "selection.nearest",
+                self.selection.nearest,
+                self.selection.nearest is None or self.selection.nearest >= 1,
+                "at least 1, or null",
             ),
             ("data.held_out", self.data.held_out, 0 < self.data.held_out < 1, "above 0 and below 1"),
         ):

@@ -64,11 +64,12 @@ def block_gradient(
     reference_chosen: Tensor,
     reference_rejected: Tensor,
     *,
+    paired: Tensor | None = None,
     beta: float = 0.1,
     lam: float = 10.0,
     chunk: int = CHUNK,
 ) -> PairLosses:
-    """Add the gradient of the mean loss of all pairs of some chosen and some rejected pieces.
+    """Add the gradient of the mean loss of the pairs of some chosen and some rejected pieces.
 
     Every piece goes through the model twice, first without gradient; the number of pairs does not matter.
 
@@ -78,12 +79,13 @@ def block_gradient(
         rejected: ``b`` pieces.
         reference_chosen: ``(a,)`` log-probabilities under the reference.
         reference_rejected: ``(b,)``.
+        paired: ``(a, b)`` bool: which pieces form pairs, at least one of them; None: all.
         beta: As in :func:`notagen.dpo.loss.pair_losses`.
         lam: As there.
         chunk: As in :func:`notagen.dpo.log_probability.log_probability`.
 
     Returns:
-        The losses ``(a, b)`` before the step.
+        The losses ``(a, b)`` before the step, also those of pieces that form no pair.
     """
     values = reference_log_probabilities(policy, [*chosen, *rejected], chunk=chunk)
     losses = pair_losses(
@@ -94,9 +96,11 @@ def block_gradient(
         beta=beta,
         lam=lam,
     )
-    scales = (losses.chosen_gradient.sum(1), losses.rejected_gradient.sum(0))
+    shares = torch.ones_like(losses.loss) if paired is None else paired.double()
+    shares = shares / shares.sum()
+    scales = ((losses.chosen_gradient * shares).sum(1), (losses.rejected_gradient * shares).sum(0))
     for piece, scale in zip([*chosen, *rejected], torch.cat(scales).tolist(), strict=True):
-        add_gradient(policy, piece, scale / losses.loss.numel(), chunk=chunk)
+        add_gradient(policy, piece, scale, chunk=chunk)
     return losses
 
 

@@ -219,6 +219,7 @@ class _Loop:
                     held_out,
                     tensors[f"{kind}.references"].numpy(),
                     others=others,
+                    nearest=self.config.selection.nearest,
                     seed=self.config.seed,
                 )
                 for kind, judge in (("scorer", self.scorer), ("judge", self.judge))
@@ -299,11 +300,11 @@ class _Loop:
             writer.writerows(zip([each["name"] for each in samples], *columns.values(), strict=True))
 
     def _scores(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        of = self.references
+        of, nearest = self.references, self.config.selection.nearest
         return {
-            "score": clamp2_scores(features["scorer"], of["scorer.references"]),
-            "held_out_score": clamp2_scores(features["scorer"], of["scorer.held_out"]),
-            "judge_score": clamp2_scores(features["judge"], of["judge.held_out"]),
+            "score": clamp2_scores(features["scorer"], of["scorer.references"], nearest=nearest),
+            "held_out_score": clamp2_scores(features["scorer"], of["scorer.held_out"], nearest=nearest),
+            "judge_score": clamp2_scores(features["judge"], of["judge.held_out"], nearest=nearest),
         }
 
     def _features(self, number: int) -> dict[str, np.ndarray]:
@@ -339,6 +340,7 @@ class _Loop:
             self._features(number - 1)["scorer"],
             self.references["scorer.references"],
             portion=config.portion,
+            nearest=config.nearest,
             rules=RuleSettings(**rules),
             known=self.collection.known,
             reference_names=[piece.name for piece in self.collection.references],
@@ -397,11 +399,11 @@ class _Loop:
         write_json(folder / _MEASURES, row)
 
     def _judged(self, features: dict[str, np.ndarray]) -> dict[str, Any]:
-        of = self.references
+        of, nearest = self.references, self.config.selection.nearest
         return {
-            "score": scores_of(features["scorer"], of["scorer.references"]),
-            "held_out_score": scores_of(features["scorer"], of["scorer.held_out"]),
-            "judge_score": scores_of(features["judge"], of["judge.held_out"]),
+            "score": scores_of(features["scorer"], of["scorer.references"], nearest),
+            "held_out_score": scores_of(features["scorer"], of["scorer.held_out"], nearest),
+            "judge_score": scores_of(features["judge"], of["judge.held_out"], nearest),
             "pairwise_cosine": pairwise_cosine(features["scorer"]),
             "pairwise_cosine_judge": pairwise_cosine(features["judge"]),
         }
@@ -436,9 +438,13 @@ class _Loop:
         features = {kind: self.references[f"{kind}.held_out"] for kind in ("scorer", "judge")}
         # Their scores to themselves would be no measure.
         row = {"iteration": "held-out references", **self._judged(features), "held_out_score": None}
-        row["judge_score"] = scores_of(features["judge"], self.references["judge.references"])
+        row["judge_score"] = scores_of(
+            features["judge"], self.references["judge.references"], self.config.selection.nearest
+        )
         row |= measure_pieces(held_out, [True] * len(held_out), None)
         notes = [f"optimised judge: {self.scorer.name}; other judge: {self.judge.name}"]
+        if (nearest := self.config.selection.nearest) is not None:
+            notes.append(f"scores are mean cosines with the {nearest} references that are nearest to a piece")
         if self.judge.fingerprint == self.scorer.fingerprint:
             notes[0] += ", the same one, so that it proves nothing; see judge="
         notes += self.notes

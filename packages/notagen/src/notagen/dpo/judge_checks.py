@@ -117,6 +117,7 @@ def check_judge(
     references: ArrayLike,
     *,
     others: Sequence[str] = (),
+    nearest: int | None = None,
     seed: int = 0,
 ) -> JudgeReport:
     """Test what a judge hears.
@@ -127,6 +128,7 @@ def check_judge(
             :func:`notagen.dpo.judge.judged_text` gives them; at least one.
         references: ``(m, d)`` vectors of the references.
         others: Pieces of another style.
+        nearest: How pieces are scored, see :func:`notagen.clamp2.scores.clamp2_scores`.
         seed: Of the shuffling, and of the intervals.
 
     Returns:
@@ -139,7 +141,7 @@ def check_judge(
         raise UsageError("a judge cannot be tested without pieces of the wanted style")
 
     def scores(texts: Sequence[str]) -> NDArray[np.float64]:
-        return clamp2_scores(judge.embed(texts), references)
+        return clamp2_scores(judge.embed(texts), references, nearest=nearest)
 
     own = scores(pieces)
     blind: list[str] = []

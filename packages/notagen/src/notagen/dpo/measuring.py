@@ -22,9 +22,15 @@ from pentatonic.statistics import mean_interval
 Features = NDArray[np.float64]
 
 
-def scores_of(features: Features, references: Features) -> dict[str, float]:
-    """Return the mean score of pieces with its 95 % interval, as ``value``, ``low`` and ``high``."""
-    scores = clamp2_scores(features, references)
+def scores_of(features: Features, references: Features, nearest: int | None = None) -> dict[str, float]:
+    """Return the mean score of pieces with its 95 % interval, as ``value``, ``low`` and ``high``.
+
+    Args:
+        features: Of the pieces.
+        references: Of the references.
+        nearest: As for :func:`notagen.clamp2.scores.clamp2_scores`.
+    """
+    scores = clamp2_scores(features, references, nearest=nearest)
     estimate = mean_interval(scores, np.arange(len(scores)))
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 

@@ -1,6 +1,6 @@
 """Preference data of CLaMP-DPO (NotaGen, arXiv 2502.18008): which generated pieces are chosen, and which rejected.
 
-A piece is scored by the cosine similarity of its feature to the mean feature of the references. The best pieces that no
+A piece is scored by :func:`notagen.clamp2.scores.clamp2_scores`. The best pieces that no
 rule excludes are chosen, and the worst are rejected.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from notagen.clamp2.scores import clamp2_scores, cosines
 from notagen.dpo.rules import RuleSettings, TextFindings, examine
 from notagen.evaluation.novelty import KnownMusic
 from pentatonic.checkpoint import atomic_file
@@ -55,7 +56,7 @@ class PieceReport:
     Args:
         name: Its name.
         prompt: Its prompt.
-        score: Cosine similarity to the mean of the references.
+        score: Its score by the references.
         max_similarity: Greatest cosine similarity to a single reference.
         nearest_reference: Name of that reference.
         findings: What its text says.
@@ -205,26 +206,13 @@ def threshold(count: int, portion: float) -> int:
     return int(count * portion)
 
 
-def reference_scores(features: Features, references: Features) -> NDArray[np.float64]:
-    """Return the score of each piece.
-
-    Args:
-        features: ``(n, d)``, of the pieces.
-        references: ``(m, d)``, not normalised: longer vectors count more in their mean, as in the original.
-
-    Returns:
-        ``(n,)`` cosine similarities to the mean of the references, -1 to 1.
-    """
-    mean = np.asarray(references, np.float64).mean(0, keepdims=True)
-    return _cosines(np.asarray(features, np.float64), mean)[:, 0]
-
-
 def select(
     samples: Sequence[Sample],
     features: Features,
     references: Features,
     *,
     portion: float = 0.1,
+    nearest: int | None = None,
     rules: RuleSettings | None = None,
     known: KnownMusic | None = None,
     reference_names: Sequence[str] = (),
@@ -240,6 +228,8 @@ def select(
         features: ``(n, d)``, of the pieces.
         references: ``(m, d)``, of the references.
         portion: Share of the pieces that is chosen, and share that is rejected, above 0 and at most 1.
+        nearest: Score by so many references that are nearest to a piece; None: by the mean of all. See
+            :func:`notagen.clamp2.scores.clamp2_scores`.
         rules: Limits of the rules.
         known: Music of which no chosen piece may copy a passage, in whatever key.
         reference_names: Names of the references, for the reports; their numbers where there are none.
@@ -267,17 +257,17 @@ def select(
         raise UsageError(f"portion must be above 0 and at most 1, got {portion}")
     if length_ratio is not None and length_ratio < 1:
         raise UsageError(f"length_ratio must be at least 1, got {length_ratio}")
-    similarities = _cosines(features, references)
-    nearest = similarities.argmax(1)
+    similarities = cosines(features, references)
+    closest = similarities.argmax(1)
     chosen: list[Sample] = []
     rejected: list[Sample] = []
     reports: list[PieceReport] = []
     notes: list[str] = []
     for prompt, members in _groups(samples, by_prompt).items():
         own = [i for i, each in enumerate(reference_prompts or ()) if by_prompt and each == prompt]
-        scores = reference_scores(features[members], references[own] if own else references)
+        scores = clamp2_scores(features[members], references[own] if own else references, nearest=nearest)
         found = [
-            _report(samples[i], score, (similarities[i, nearest[i]], names[nearest[i]]), rules, known, compat)
+            _report(samples[i], score, (similarities[i, closest[i]], names[closest[i]]), rules, known, compat)
             for i, score in zip(members, scores.tolist(), strict=True)
         ]
         order = sorted(range(len(members)), key=lambda k: (-found[k].score, found[k].name))
@@ -323,10 +313,6 @@ def _check(
         raise InputError(f"{len(prompts)} prompts for {len(references)} references; each needs one")
     if len({sample.name for sample in samples}) < len(samples):
         raise InputError("two pieces have the same name; each needs its own")
-
-
-def _cosines(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (y / np.linalg.norm(y, axis=1, keepdims=True)).T
 
 
 def _groups(samples: Sequence[Sample], by_prompt: bool) -> dict[str, list[int]]:

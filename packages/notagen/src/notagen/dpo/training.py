@@ -1,14 +1,13 @@
 """Training of a policy on preferences (CLaMP-DPO, NotaGen, arXiv 2502.18008) with the loop that all trainers share.
 
-Every step is one pair of pieces: a chosen and a rejected one. Long pieces have a fixed set of crops, so that the
-log-probabilities of the reference, which is the policy before the first step, are computed once and kept in the run
-folder.
+Every step is one pair of pieces, a chosen and a rejected one, or all pairs of a few of each. Long pieces have a fixed
+set of crops, so that the log-probabilities of the reference, which is the policy before the first step, are computed
+once and kept in the run folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,13 @@ from torch import Tensor, nn
 
 from notagen.codec import PAD
 from notagen.dpo.encoding import fixed_crops
-from notagen.dpo.gradient import pair_gradient
+from notagen.dpo.gradient import block_gradient, pair_gradient
 from notagen.dpo.log_probability import CHUNK, reference_log_probabilities
 from notagen.dpo.loss import PairLosses, pair_losses
 from notagen.dpo.preferences import Preferences
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.training.objective import NotaGenTraining
-from notagen.weights import generation_notes, save_pretrained, write_config
+from notagen.weights import generation_notes, save_pretrained, write_config, write_notes
 from pentatonic.checkpoint import load_tensors, save_tensors
 from pentatonic.errors import ConfigError, CorruptCheckpoint, FormatError, InputError, PentatonicError
 from pentatonic.folder_run import fingerprint
@@ -61,16 +60,19 @@ class PolicyTrainingConfig:
         beta: Factor of the difference of log-probabilities, above 0; the greater, the closer to the reference.
         lam: Weight of the penalty on chosen pieces that become less likely, at least 0.
         policy_dropout: Dropout of the policy in training; the reference never has any.
+        block: Chosen and rejected pieces of a step, so many of each; the loss is the mean of all their pairs, for which
+            every piece goes through the model twice. 1: one pair, and every piece once.
         crops: Most crops of a piece that is longer than the context.
         chunk: Most patches that the character decoder reads at a time, which bounds the memory.
         checkpoint_blocks: Compute activations a second time in the backward pass, to save memory.
         optim: AdamW, at a constant rate; all parameters decay.
-        trainer: The loop; every step is ``grad_accumulation`` pairs.
+        trainer: The loop; every step is ``grad_accumulation`` pairs or blocks.
     """
 
     beta: float = 0.1
     lam: float = 10.0
     policy_dropout: float = 0.0
+    block: int = 1
     crops: int = 3
     chunk: int = CHUNK
     checkpoint_blocks: bool = False
@@ -95,8 +97,27 @@ class Pair:
     reference: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Pieces whose pairs one loss is the mean of.
+
+    Args:
+        chosen: ``(N, 16)`` int64 each, crops of a chosen pieces.
+        rejected: ``(M, 16)`` int64 each, crops of b rejected pieces.
+        reference_chosen: ``(a,)`` float64 log-probabilities under the reference.
+        reference_rejected: ``(b,)`` float64.
+        paired: ``(a, b)`` bool: which of them form pairs.
+    """
+
+    chosen: tuple[Tensor, ...]
+    rejected: tuple[Tensor, ...]
+    reference_chosen: Tensor
+    reference_rejected: Tensor
+    paired: Tensor
+
+
 class PolicyTraining(NotaGenTraining):
-    """The language model with a forward pass that returns the loss of a pair.
+    """The language model with a forward pass that returns the loss of a pair, or the mean of those of a block.
 
     The gradients are computed in the forward pass, one piece at a time, and handed out in the backward pass.
 
@@ -120,33 +141,46 @@ class PolicyTraining(NotaGenTraining):
         super().__init__(config, checkpoint_blocks=checkpoint_blocks)
         self.beta, self.lam, self.chunk = beta, lam, chunk
 
-    def forward(self, batch: Pair, context: StepContext | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the loss of a pair before the step.
+    def forward(self, batch: Pair | Block, context: StepContext | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the loss of a pair or block before the step.
 
         Args:
-            batch: The pair.
+            batch: The pair or block.
             context: Not used.
 
         Returns:
-            Float32 scalars: ``loss`` in nats; ``margin``, the difference of the implicit rewards; ``accuracy``, 1 where
-            it is above 0; ``penalty`` in nats, and ``penalized``, 1 where it is above 0; ``chosen_change`` and
-            ``rejected_change``, by how much the log-probability of a character grew since the first step, in nats.
+            Float32 scalars, of a block means over its pairs: ``loss`` in nats; ``margin``, the difference of the
+            implicit rewards; ``accuracy``, 1 where it is above 0; ``penalty`` in nats, and ``penalized``, 1 where it is
+            above 0; ``chosen_change`` and ``rejected_change``, by how much the log-probability of a character grew
+            since the first step, in nats.
         """
         found: list[PairLosses] = []
         loss = _PairLoss.apply(self, batch, found, *self.parameters())
         assert isinstance(loss, Tensor)
         losses = found[0]
+        if isinstance(batch, Pair):
+            sizes = (torch.tensor(characters(batch.chosen)), torch.tensor(characters(batch.rejected)))
+        else:
+            sizes = (
+                torch.tensor([[characters(piece)] for piece in batch.chosen]),
+                torch.tensor([characters(piece) for piece in batch.rejected]),
+            )
         metrics = {
             "margin": losses.margin,
-            "accuracy": losses.margin > 0,
+            "accuracy": (losses.margin > 0).double(),
             "penalty": losses.penalty,
-            "penalized": losses.penalty > 0,
-            "chosen_change": losses.chosen_change / characters(batch.chosen),
-            "rejected_change": losses.rejected_change / characters(batch.rejected),
+            "penalized": (losses.penalty > 0).double(),
+            "chosen_change": losses.chosen_change / sizes[0],
+            "rejected_change": losses.rejected_change / sizes[1],
         }
         return {"loss": loss} | {
-            name: value.float().reshape(()).to(self.device) for name, value in metrics.items()
+            name: _mean(value, batch).float().to(self.device) for name, value in metrics.items()
         }
+
+
+def _mean(values: Tensor, batch: Pair | Block) -> Tensor:
+    """Return the mean over pairs, a scalar."""
+    return values.reshape(()) if isinstance(batch, Pair) else values[batch.paired].mean()
 
 
 class _PairLoss(torch.autograd.Function):
@@ -156,26 +190,18 @@ class _PairLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         policy: PolicyTraining,
-        pair: Pair,
+        batch: Pair | Block,
         found: list[PairLosses],
         *parameters: nn.Parameter,
     ) -> Tensor:
         earlier = [parameter.grad for parameter in parameters]  # of a batch before, in accumulation
         with torch.enable_grad():
-            losses = pair_gradient(
-                policy,
-                pair.chosen,
-                pair.rejected,
-                pair.reference,
-                beta=policy.beta,
-                lam=policy.lam,
-                chunk=policy.chunk,
-            )
+            losses = _gradient(policy, batch)
         ctx.gradients = [parameter.grad for parameter in parameters]
         for parameter, gradient in zip(parameters, earlier, strict=True):
             parameter.grad = gradient
         found.append(losses)
-        return losses.loss.float().reshape(()).to(policy.device)
+        return _mean(losses.loss, batch).float().to(policy.device)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -183,8 +209,30 @@ class _PairLoss(torch.autograd.Function):
         return None, None, None, *gradients
 
 
+def _gradient(policy: PolicyTraining, batch: Pair | Block) -> PairLosses:
+    """Set the gradients of the parameters to those of the loss."""
+    options = {"beta": policy.beta, "lam": policy.lam}
+    if isinstance(batch, Pair):
+        return pair_gradient(
+            policy, batch.chosen, batch.rejected, batch.reference, chunk=policy.chunk, **options
+        )
+    policy.zero_grad(set_to_none=True)
+    return block_gradient(
+        policy,
+        batch.chosen,
+        batch.rejected,
+        batch.reference_chosen,
+        batch.reference_rejected,
+        paired=batch.paired,
+        chunk=policy.chunk,
+        **options,
+    )
+
+
 class PairDataset:
     """The pairs of preference data; which crops of long pieces a pair has is drawn from seed, epoch and number.
+
+    In blocks, there is one around every pair: further pieces are drawn among those that its two pieces form pairs with.
 
     Args:
         preferences: Which pieces form pairs.
@@ -192,6 +240,7 @@ class PairDataset:
         rejected: Crops of each rejected piece.
         references: Log-probability of each crop of the chosen, then of the rejected pieces, in their order.
         seed: Seed of the draws.
+        block: Chosen and rejected pieces of an item, so many of each where there are; 1: pairs.
     """
 
     def __init__(
@@ -201,25 +250,53 @@ class PairDataset:
         rejected: Sequence[Sequence[Tensor]],
         *,
         seed: int = 0,
+        block: int = 1,
     ) -> None:
-        self.preferences, self.chosen, self.rejected, self.seed = preferences, chosen, rejected, seed
+        self.preferences, self.chosen, self.rejected = preferences, chosen, rejected
+        self.seed, self.block = seed, block
+        self._pairs = None if preferences.pairs is None else frozenset(preferences.pairs)
         self.references: dict[tuple[str, int, int], float] = {}
 
     def __len__(self) -> int:
         return self.preferences.pair_count
 
-    def __getitem__(self, key: ItemKey) -> Pair:
+    def __getitem__(self, key: ItemKey) -> Pair | Block:
+        """Return a pair, or the block around it."""
+        return self.pair(key) if self.block == 1 else self._block_around(key)
+
+    def pair(self, key: ItemKey) -> Pair:
         """Return a pair."""
         rng = random.Random(mix_seed(self.seed, key.epoch, key.index))
-        numbers = self.preferences.pair(key.index)
-        crops, values = [], []
-        for kind, pieces, number in zip(
-            ("chosen", "rejected"), (self.chosen, self.rejected), numbers, strict=True
-        ):
-            crop = rng.randrange(len(pieces[number]))
-            crops.append(pieces[number][crop])
-            values.append(self.references[kind, number, crop])
+        chosen, rejected = self.preferences.pair(key.index)
+        crops, values = zip(
+            self._crop("chosen", chosen, rng), self._crop("rejected", rejected, rng), strict=True
+        )
         return Pair(crops[0], crops[1], (values[0], values[1]))
+
+    def _block_around(self, key: ItemKey) -> Block:
+        rng = random.Random(mix_seed(self.seed, key.epoch, key.index))
+        first, second = self.preferences.pair(key.index)
+        chosen = [i for i in range(len(self.chosen)) if i != first and self._paired(i, second)]
+        rejected = [j for j in range(len(self.rejected)) if j != second and self._paired(first, j)]
+        chosen = [first, *rng.sample(chosen, min(self.block - 1, len(chosen)))]
+        rejected = [second, *rng.sample(rejected, min(self.block - 1, len(rejected)))]
+        own, own_values = zip(*(self._crop("chosen", i, rng) for i in chosen), strict=True)
+        others, other_values = zip(*(self._crop("rejected", j, rng) for j in rejected), strict=True)
+        return Block(
+            own,
+            others,
+            torch.tensor(own_values, dtype=torch.float64),
+            torch.tensor(other_values, dtype=torch.float64),
+            torch.tensor([[self._paired(i, j) for j in rejected] for i in chosen]),
+        )
+
+    def _crop(self, kind: str, number: int, rng: random.Random) -> tuple[Tensor, float]:
+        crops = (self.chosen if kind == "chosen" else self.rejected)[number]
+        crop = rng.randrange(len(crops))
+        return crops[crop], self.references[kind, number, crop]
+
+    def _paired(self, chosen: int, rejected: int) -> bool:
+        return self._pairs is None or (chosen, rejected) in self._pairs
 
     def crops(self) -> dict[tuple[str, int, int], Tensor]:
         """Return all crops by kind of piece, number of piece and number of crop."""
@@ -267,6 +344,8 @@ def train_policy(
     data = _dataset(preferences, texts, start.config.patch_length, config)
     if config.beta <= 0 or config.lam < 0:
         raise ConfigError(f"beta must be above 0 and lam at least 0, got {config.beta} and {config.lam}")
+    if config.block < 1:
+        raise ConfigError(f"block is {config.block}, but must be at least 1")
     module = PolicyTraining(
         replace(start.config, dropout=config.policy_dropout),
         beta=config.beta,
@@ -294,7 +373,7 @@ def train_policy(
     precision = trainer.processes.precision
     with torch.autocast(module.device.type, torch.bfloat16, enabled=precision == "bf16"):
         data.references = cached_references(module, data.crops(), run_dir / _REFERENCES, precision=precision)
-        check_first_loss(module, data[ItemKey(0, 0)], precision)
+        check_first_loss(module, data.pair(ItemKey(0, 0)), precision)
     result = trainer.fit()
     if not result.interrupted:
         policy = NotaGen(start.config)
@@ -372,10 +451,10 @@ def _dataset(
     chosen, rejected = (
         [encoded[path] for path in paths] for paths in (preferences.chosen, preferences.rejected)
     )
-    return PairDataset(preferences, chosen, rejected, seed=config.trainer.seed)
+    return PairDataset(preferences, chosen, rejected, seed=config.trainer.seed, block=config.block)
 
 
-def _only(items: list[Pair]) -> Pair:
+def _only(items: list[Pair | Block]) -> Pair | Block:
     return items[0]
 
 
@@ -393,5 +472,4 @@ def _complete_checkpoint(
 ) -> None:
     """Make a checkpoint loadable as a model."""
     write_config(config, folder)
-    for name, note in notes.items():
-        (folder / name).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    write_notes(notes, folder)

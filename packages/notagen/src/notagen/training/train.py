@@ -14,7 +14,6 @@ Every checkpoint, and ``best`` (the one with the lowest validation loss), is a d
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -29,10 +28,11 @@ from torch.optim import AdamW
 
 from notagen.model import NotaGen, NotaGenConfig
 from notagen.prompts import PROMPTS_FILE, model_prompts, prompt_table
+from notagen.training.best import BEST_FILE, best_so_far
 from notagen.training.data import Keys, PieceDataset, collate
 from notagen.training.index import Index, index_prompts
 from notagen.training.objective import NotaGenTraining
-from notagen.weights import from_pretrained, save_pretrained, write_config
+from notagen.weights import from_pretrained, save_pretrained, write_config, write_notes
 from pentatonic.cli import make_output_folder
 from pentatonic.errors import ConfigError
 from pentatonic.optim import adamw
@@ -184,17 +184,10 @@ def _complete_checkpoint(
     """Make a checkpoint loadable as a model, and keep a copy when its validation loss is the lowest so far."""
     assert isinstance(module, NotaGen)
     write_config(module.config, folder)
-    (folder / PROMPTS_FILE).write_text(json.dumps(known_prompts, indent=2) + "\n", encoding="utf-8")
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    step, best = state["step"], run_dir / "best"
-    measured = trainer.val_every and (step % trainer.val_every == 0 or step == trainer.max_steps)
-    loss = state["metrics"].get("val_loss") if measured else None
-    record = best / "best.json"
-    lowest = json.loads(record.read_text(encoding="utf-8"))["val_loss"] if record.is_file() else math.inf
-    if loss is not None and loss < lowest:
-        save_pretrained(
-            module, best, notes={"best.json": {"step": step, "val_loss": loss}, PROMPTS_FILE: known_prompts}
-        )
+    write_notes({PROMPTS_FILE: known_prompts}, folder)
+    best = run_dir / "best"
+    if (record := best_so_far(folder, best, trainer)) is not None:
+        save_pretrained(module, best, notes={BEST_FILE: record, PROMPTS_FILE: known_prompts})
 
 
 def main(overrides: Sequence[str]) -> TrainResult:

@@ -11,8 +11,6 @@ checkpoint, and ``best`` (the one with the lowest validation loss), is a directo
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +34,7 @@ from notagen.clamp2.training.data import (
 from notagen.clamp2.training.objective import ClampTraining, M3Training, ScorerTraining
 from notagen.clamp2.training.views import ViewDataset, collate_views
 from notagen.clamp2.weights import from_pretrained, m3_from_pretrained, save_pretrained, write_config
+from notagen.training.best import BEST_FILE, best_so_far
 from notagen.training.index import Index
 from notagen.training.train import optimizer
 from pentatonic.cli import make_output_folder
@@ -226,14 +225,9 @@ def _complete_checkpoint(run_dir: Path, trainer: TrainerConfig, folder: Path, mo
     """Make a checkpoint loadable as a model, and keep a copy when its validation loss is the lowest so far."""
     assert isinstance(module, Clamp | M3)
     write_config(module.config, folder)
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    step, best = state["step"], run_dir / "best"
-    measured = trainer.val_every and (step % trainer.val_every == 0 or step == trainer.max_steps)
-    loss = state["metrics"].get("val_loss") if measured else None
-    record = best / "best.json"
-    lowest = json.loads(record.read_text(encoding="utf-8"))["val_loss"] if record.is_file() else math.inf
-    if loss is not None and loss < lowest:
-        save_pretrained(module, best, notes={"best.json": {"step": step, "val_loss": loss}})
+    best = run_dir / "best"
+    if (record := best_so_far(folder, best, trainer)) is not None:
+        save_pretrained(module, best, notes={BEST_FILE: record})
 
 
 def main(overrides: Sequence[str]) -> TrainResult:
