@@ -6,7 +6,7 @@ Shapes: N patches or tokens of a piece, S = 64 characters, C width, P width of a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -280,17 +280,19 @@ class Embedder(Encoder):
             UsageError: The model is M3, which has frames only.
         """
         self.require(output)
-        of_music: Callable[..., Iterable[Tensor]]
-        of_texts: Callable[..., Iterable[Tensor]]
-        of_music, of_texts = (
-            (music_features, text_features) if output == "features" else (music_frames, text_frames)
-        )
+
+        def vectors(ids: Sequence[Tensor], *, texts: bool) -> Iterable[Tensor]:
+            if output == "frames" and not texts:
+                return music_frames(self.model, ids)
+            assert isinstance(self.model, Clamp), "required above"
+            if output == "frames":
+                return text_frames(self.model, ids)
+            return (text_features if texts else music_features)(self.model, ids)
 
         def computed(*, texts: bool) -> Iterator[np.ndarray]:
             # Music and texts apart, each in as few calls as possible.
             chosen = [piece.ids for file in files if (file.kind == "text") == texts for piece in file.pieces]
-            found = (of_texts if texts else of_music)(self.model, chosen) if chosen else ()
-            return (each[None].numpy() for each in found)
+            return (each[None].numpy() for each in (vectors(chosen, texts=texts) if chosen else ()))
 
         results = {texts: computed(texts=texts) for texts in (False, True)}
         return [[next(results[file.kind == "text"]) for _ in file.pieces] for file in files]

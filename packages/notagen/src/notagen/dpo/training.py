@@ -268,10 +268,9 @@ class PairDataset:
         """Return a pair."""
         rng = random.Random(mix_seed(self.seed, key.epoch, key.index))
         chosen, rejected = self.preferences.pair(key.index)
-        crops, values = zip(
-            self._crop("chosen", chosen, rng), self._crop("rejected", rejected, rng), strict=True
-        )
-        return Pair(crops[0], crops[1], (values[0], values[1]))
+        own, own_value = self._crop("chosen", chosen, rng)
+        other, other_value = self._crop("rejected", rejected, rng)
+        return Pair(own, other, (own_value, other_value))
 
     def _block_around(self, key: ItemKey) -> Block:
         rng = random.Random(mix_seed(self.seed, key.epoch, key.index))

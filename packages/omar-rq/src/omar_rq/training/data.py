@@ -249,12 +249,26 @@ class CropDataset(Dataset[Tensor | TaughtCrops]):
         Raises:
             AudioError: The track cannot be read.
         """
+        crop = self.crop(key)
+        if self.teacher is None:
+            return crop
         track = self.tracks[key.index]
-        wanted = round(self.crop_s * track.sample_rate)
-        spare = max(0, track.samples - wanted)
-        start = spare // 2
-        if self.random:
-            start = int(np.random.default_rng((self.seed, key.epoch, key.index)).integers(spare + 1))
+        start, wanted = self._place(key)
+        end = min(track.samples, start + wanted)
+        said = self.teacher.of_crop(track, start / track.sample_rate, end / track.sample_rate)
+        tags = said.get("tags")
+        return TaughtCrops(
+            crop, torch.from_numpy(said["vectors"]), None if tags is None else torch.from_numpy(tags)
+        )
+
+    def crop(self, key: ItemKey) -> Tensor:
+        """Return the audio of an item alone, (crop_s * sample_rate,) float32.
+
+        Raises:
+            AudioError: The track cannot be read.
+        """
+        track = self.tracks[key.index]
+        start, wanted = self._place(key)
         crop = track.read(start, wanted)
         if track.sample_rate != self.sample_rate:
             crop = audio.resample(crop, track.sample_rate, self.sample_rate)
@@ -262,12 +276,13 @@ class CropDataset(Dataset[Tensor | TaughtCrops]):
             rng = np.random.default_rng(mix_seed(self.seed, key.epoch, key.index, _AUGMENT_STREAM))
             crop = augment(crop, self.sample_rate, self.augmentation, rng)
         length = round(self.crop_s * self.sample_rate)
-        crop = torch.nn.functional.pad(crop, (0, max(0, length - len(crop))))[:length]
-        if self.teacher is None:
-            return crop
-        end = min(track.samples, start + wanted)
-        said = self.teacher.of_crop(track, start / track.sample_rate, end / track.sample_rate)
-        tags = said.get("tags")
-        return TaughtCrops(
-            crop, torch.from_numpy(said["vectors"]), None if tags is None else torch.from_numpy(tags)
-        )
+        return torch.nn.functional.pad(crop, (0, max(0, length - len(crop))))[:length]
+
+    def _place(self, key: ItemKey) -> tuple[int, int]:
+        """First sample of a crop in its track, and the samples of a whole crop, at the rate of the track."""
+        track = self.tracks[key.index]
+        wanted = round(self.crop_s * track.sample_rate)
+        spare = max(0, track.samples - wanted)
+        if not self.random:
+            return spare // 2, wanted
+        return int(np.random.default_rng((self.seed, key.epoch, key.index)).integers(spare + 1)), wanted

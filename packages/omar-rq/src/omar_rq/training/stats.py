@@ -98,7 +98,7 @@ def frontend_stats(config: StatsConfig) -> dict[str, dict[str, Any]]:
     skipped: dict[str, str] = {}
     for index in progress(order[: config.max_tracks or None], "measuring"):
         try:
-            audio = crops[ItemKey(0, index)]
+            audio = crops.crop(ItemKey(0, index))
             # The zero padding of a short track is not measured.
             real_s = tracks[index].samples / tracks[index].sample_rate
             audio = audio[: round(min(real_s, config.crop_s) * model.sample_rate)]

@@ -48,8 +48,7 @@ class TextAudioDataset(Dataset[tuple[Tensor, str]]):
         if self.crops.random:
             rng = np.random.default_rng((self.crops.seed, key.epoch, key.index, _TEXT_STREAM))
         text = self.metadata.text(self.crops.tracks[key.index].path.stem, rng, self.dropout)
-        crop = self.crops[key]
-        return crop, text
+        return self.crops.crop(key), text
 
 
 class TextCollate:
