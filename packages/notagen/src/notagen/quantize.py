@@ -80,8 +80,6 @@ def compilable(module: M) -> M:
 def _plain(layer: Int8ProductLinear) -> nn.Linear:
     weight = layer.rounded_weight
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight, linear.bias = (
-        nn.Parameter(weight),
-        None if layer.bias is None else nn.Parameter(layer.bias),
-    )
+    assert layer.bias is not None  # as in all layers of the decoder
+    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(layer.bias)
     return linear

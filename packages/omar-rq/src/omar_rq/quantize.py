@@ -65,5 +65,6 @@ def number_type(model: OmarRQ) -> str:
 
 def _linear(conv: Pointwise) -> nn.Linear:
     linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
-    linear.weight, linear.bias = nn.Parameter(conv.weight.squeeze(-1)), conv.bias
+    assert conv.bias is not None
+    linear.weight, linear.bias = nn.Parameter(conv.weight.squeeze(-1)), nn.Parameter(conv.bias)
     return linear
