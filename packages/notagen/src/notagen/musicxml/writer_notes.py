@@ -128,9 +128,10 @@ class NoteWriter:
                 if style := (notehead(head.marks) if head else None) or shared:
                     add(note, "notehead", style[0], style[1])
                 self._staff(note)
-                signs = [*decorations, *(head.marks if head else ())] if first else []
+                alone = head.marks if head else ()
+                signs = [*decorations, *alone] if first else []
                 if number:
-                    own = [name for name in signs if name in _OF_ALL_NOTES or name in head.marks]
+                    own = [name for name in signs if name in _OF_ALL_NOTES or name in alone]
                     self._notations(note, ties, (), _bracketed(own, number, len(event.heads)))
                 else:
                     for level, kind in enumerate(beams, 1):
