@@ -51,6 +51,16 @@ def _counted(text):
     return PROMPT + "\n".join(lines[:start] + with_countdown(lines[start:])) + "\n"
 
 
+# For runs that are not compared with the finished one.
+SHORT = ("samples=8", "training.trainer.max_steps=4")
+
+
+@pytest.fixture(autouse=True)
+def without_pages(monkeypatch):
+    """Pages take a third of a run; that of the finished one is looked at."""
+    monkeypatch.setattr(iterations, "write_page", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Two styles of music, a policy that writes both of them, and a scorer without training."""
@@ -206,19 +216,20 @@ def test_killed_in_training_and_resumed_is_the_same(finished, overrides, tmp_pat
 
 
 def test_more_iterations_and_other_settings(overrides, tmp_path, capsys):
-    main(overrides(tmp_path, "iterations=1"))
+    main(overrides(tmp_path, *SHORT, "iterations=1"))
     capsys.readouterr()
-    main(overrides(tmp_path, "iterations=2"))
+    main(overrides(tmp_path, *SHORT, "iterations=2"))
     said = capsys.readouterr().out
     assert "iter_02: train" in said and "iter_01: train" not in said
-    with pytest.raises(UsageError, match=r"samples 12, not 14; choose another run_dir"):
-        main(overrides(tmp_path, "samples=14"))
+    with pytest.raises(UsageError, match=r"samples 8, not 14; choose another run_dir"):
+        main(overrides(tmp_path, *SHORT, "samples=14"))
     with pytest.raises(UsageError, match="choose another run_dir"):
-        main(overrides(tmp_path, "training.optim.lr=1e-4"))
+        main(overrides(tmp_path, *SHORT, "training.optim.lr=1e-4"))
 
 
 def test_a_blind_judge_is_refused_unless_forced(made, overrides, tmp_path, monkeypatch):
     blind = [
+        *SHORT,
         f"scorer={made / 'scorer'}",
         f"data.other_style={made / 'steps'}",
         "iterations=1",
@@ -236,15 +247,15 @@ def test_a_broken_floor_stops_the_run(overrides, tmp_path):
     with pytest.raises(
         FloorReached, match=r"stopped after iteration 1: mean length is .* on_floor=warn goes on"
     ):
-        main(overrides(tmp_path, "on_floor=stop", "floors.longest=0.01"))
+        main(overrides(tmp_path, *SHORT, "on_floor=stop", "floors.longest=0.01"))
     assert not (tmp_path / "iter_02").exists()
     assert "iteration 1: mean length" in (tmp_path / "summary.md").read_text()
-    assert len(main(overrides(tmp_path, "on_floor=warn", "floors.longest=0.01")).rows) == 3
+    assert len(main(overrides(tmp_path, *SHORT, "on_floor=warn", "floors.longest=0.01")).rows) == 3
 
 
 def test_a_signal_in_training(overrides, tmp_path, monkeypatch):
     monkeypatch.setattr(iterations, "train_policy", lambda *_, **__: type("R", (), {"interrupted": True})())
-    result = main(overrides(tmp_path))
+    result = main(overrides(tmp_path, *SHORT))
     assert result.interrupted and len(result.rows) == 1
 
 
