@@ -290,7 +290,7 @@ def write_files_for_myna(here: Path) -> None:
 
 
 def write_probes(here: Path) -> None:
-    """Write probes whose weights are random, and recordings of four seconds in which they find something."""
+    """Write probes whose weights are random, and recordings of eight seconds with a burst of noise every half."""
     import soundfile
     import torch
 
@@ -299,7 +299,8 @@ def write_probes(here: Path) -> None:
     from omar_rq.probing.heads import HeadConfig, ProbeHead
     from omar_rq.probing.saved import EncoderRecord, SavedProbe
 
-    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 4 * 16000)
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8 * 16000)
+    noise *= np.exp(-(np.arange(len(noise)) % 8000) / 1000)
     for name in ("song.wav", "song.flac"):
         soundfile.write(here / name, noise, 16000)
     model = omar_rq.from_pretrained("omar-rq-tiny")
